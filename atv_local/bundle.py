@@ -1,0 +1,114 @@
+"""The generator on disk: manifest, file checks, and whether it was made for a target. Runs no code of the bundle.
+
+Layout and rules: docs/bundle-format.md. A bundle is a folder or a zip of it; both are read as bytes that have
+been checked against the manifest, so nothing native sees an unchecked file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from pydantic import ValidationError
+
+from atv_local.errors import BundleError
+from atv_local.manifest import FORMAT_VERSION, Manifest, TargetSpec
+
+MANIFEST = "atv.json"
+TOKENIZER = "tokenizer.json"
+GRAPHS = ("onnx/model_int8.onnx", "onnx/model.onnx")
+"""Graph files in the order the runtime prefers them."""
+
+_MAX_MANIFEST = 1 << 20
+
+
+class Bundle:
+    """An opened bundle whose every file matches its manifest.
+
+    Raises:
+        BundleError: missing, damaged, from a later version of the format, or with a path outside its folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        raw = self._bytes(MANIFEST, _MAX_MANIFEST)
+        self.manifest = _parse(raw, path)
+        self.id = hashlib.sha256(raw).hexdigest()[:12]
+        """Names this very bundle: the first 12 hexadecimal digits of its manifest's SHA-256."""
+        files = self.manifest.files
+        graph = next((name for name in GRAPHS if name in files), None)
+        if graph is None or TOKENIZER not in files:
+            raise BundleError(f"the bundle {path} lists no {TOKENIZER if graph else GRAPHS[-1]}; export it again")
+        self._kept = {name: data for name in files if (data := self._check(name)) and name in (graph, TOKENIZER)}
+        self.graph = graph
+
+    def take(self, name: str) -> bytes:
+        """The checked bytes of the graph or the tokenizer, once: they are not kept, as a session has its own copy."""
+        return self._kept.pop(name)
+
+    def check_target(self, found: TargetSpec) -> None:
+        """Raise BundleError, with both values in it, unless the bundle was made for a target like this one."""
+        made = self.manifest.target
+        for what in ("architecture", "n_layer", "n_embd", "vocabulary_sha256"):
+            wanted, has = getattr(made, what), getattr(found, what)
+            if wanted != has:
+                raise BundleError(
+                    f"the bundle {self.path} was made for {made.name or 'another target'} with {what} {wanted}, "
+                    f"but {found.name} has {has}; train one for this model with `atv-local train`, or use --off"
+                )
+
+    def _check(self, name: str) -> bytes:
+        entry = self.manifest.files[name]
+        data = self._bytes(name, entry.size)
+        if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise BundleError(f"the bundle {self.path} is damaged: {name} is not the file its manifest describes")
+        return data
+
+    def _bytes(self, name: str, limit: int) -> bytes:
+        """At most `limit`+1 bytes of one file."""
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name:
+            raise BundleError(f"the bundle {self.path} names a file outside its folder: {name!r}")
+        try:
+            if self.path.is_dir():
+                with self._inside(name).open("rb") as file:
+                    return _read(file, limit)
+            with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
+                return _read(file, limit)
+        except KeyError as error:
+            raise BundleError(f"the bundle {self.path} has no {name}") from error
+        except zipfile.BadZipFile as error:
+            raise BundleError(f"{self.path} is not a bundle: neither a folder nor a zip with {MANIFEST}") from error
+        except OSError as error:
+            raise BundleError(f"cannot read {name} of the bundle {self.path}: {error.strerror or error}") from error
+
+    def _inside(self, name: str) -> Path:
+        file = (self.path / name).resolve()
+        if not file.is_relative_to(self.path.resolve()):
+            raise BundleError(f"the bundle {self.path} has a link out of its folder: {name!r}")
+        if file.exists() and not stat.S_ISREG(file.stat().st_mode):
+            raise BundleError(f"the bundle {self.path} has a {name} that is not a regular file")
+        return file
+
+
+def _read(file: IO[bytes], limit: int) -> bytes:
+    return file.read(limit + 1)
+
+
+def _parse(raw: bytes, path: Path) -> Manifest:
+    if len(raw) > _MAX_MANIFEST:
+        raise BundleError(f"the manifest of {path} is larger than {_MAX_MANIFEST} bytes")
+    try:
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or MANIFEST
+        if field == "format_version":
+            raise BundleError(
+                f"the bundle {path} has format version {first['input']!r}; this program reads {FORMAT_VERSION}: "
+                "upgrade atv-local or export the bundle again"
+            ) from error
+        raise BundleError(f"the manifest of {path} is not valid: {field}: {first['msg']}") from error

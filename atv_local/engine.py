@@ -1,0 +1,160 @@
+"""Query to vector to a stream of events. Everything that answers, whoever asks, reads this one stream."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from time import perf_counter
+
+from atv_local.errors import PromptError, UsageError
+from atv_local.generator import Generator
+from atv_local.prompt import Prompt, PromptFormat
+from atv_local.sampling import Sampler, Sampling
+from atv_local.steering import Steering
+from atv_local.target import Target
+from atv_local.vectors import TaskVector
+
+OFF = Steering(strength=0.0)
+
+
+class Finish(StrEnum):
+    """Why an answer ended: the target said so, or it reached `max_tokens`, or the context is full."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTEXT = "context"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One piece of an answer and where the stream is; times are in ms since the query was given.
+
+    The last event has `finish` set and may carry remaining text.
+    """
+
+    text: str
+    prompt_tokens: int
+    evaluated_tokens: int
+    """Prompt tokens that were not already in the cache."""
+    generated_tokens: int
+    generator_ms: float
+    """Time the generator took; it overlaps the evaluation of an unsteered prefix."""
+    first_token_ms: float
+    total_ms: float
+    finish: Finish | None = None
+
+
+class Engine:
+    """A target and, if it shall be steered, a generator made for it.
+
+    Answers do not depend on each other. One answer at a time: an engine is not for several threads.
+    """
+
+    def __init__(self, target: Target, generator: Generator | None = None, steering: Steering | None = None) -> None:
+        self.target, self.generator = target, generator
+        self.steering = steering or (Steering() if generator else OFF)
+        """What `stream` uses unless told otherwise."""
+        self._worker = ThreadPoolExecutor(max_workers=1)
+        self._format = lru_cache(maxsize=8)(lambda system: PromptFormat(target.vocabulary, system))
+
+    def vector(self, query: str) -> TaskVector:
+        """The task vector of a query, float32 [n_layer-1, n_embd].
+
+        Raises:
+            UsageError: an empty query, or an engine without a generator.
+        """
+        if self.generator is None:
+            raise UsageError("no generator is loaded, so the target cannot be steered; name a bundle or steer off")
+        if not query.strip():
+            raise UsageError("the query is empty; say something to answer")
+        return self.generator(query)
+
+    def stream(
+        self,
+        query: str,
+        *,
+        vector: TaskVector | None = None,
+        steering: Steering | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int = 256,
+        system: str | None = None,
+    ) -> Iterator[Event]:
+        """Answer a query, token by token.
+
+        Args:
+            query: the user's words; the chat template of the GGUF is put around them for the target alone.
+            vector: steer with this vector instead of the generator's.
+            steering: by default `self.steering`.
+            max_tokens: of the answer, at least 1.
+            system: a system message.
+
+        Raises:
+            UsageError: an empty query, `max_tokens` below 1, or steering that this target does not have.
+            PromptError: a prompt that leaves no room for an answer in the context.
+        """
+        started = perf_counter()
+        steering = steering or self.steering
+        if not query.strip():
+            raise UsageError("the query is empty; say something to answer")
+        if max_tokens < 1:
+            raise UsageError(f"max-tokens {max_tokens} is below 1")
+        prompt = self._format(system)(query)
+        if len(prompt.tokens) >= self.target.n_ctx:
+            raise PromptError(
+                f"the prompt has {len(prompt.tokens)} tokens and the context {self.target.n_ctx}; "
+                "shorten it or make the context larger"
+            )
+        sampler = Sampler(sampling or Sampling())
+        evaluated_before = self.target.n_evaluated
+        try:
+            generator_ms = self._prompt(prompt, query, vector, steering)
+            evaluated = self.target.n_evaluated - evaluated_before
+            decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+            first_ms = 0.0
+            for count in range(1, max_tokens + 1):
+                token = sampler(self.target)
+                finish, text = None, ""
+                if self.target.vocabulary.ends(token):
+                    finish, count = Finish.STOP, count - 1
+                else:
+                    text = decoder.decode(self.target.vocabulary.piece(token))
+                    if count == max_tokens:
+                        finish = Finish.LENGTH
+                    elif self.target.n_past == self.target.n_ctx:
+                        finish = Finish.CONTEXT
+                if finish:
+                    text += decoder.decode(b"", final=True)
+                total_ms = 1000 * (perf_counter() - started)
+                first_ms = first_ms or total_ms
+                sizes = len(prompt.tokens), evaluated, count
+                yield Event(text, *sizes, generator_ms, first_ms, total_ms, finish)
+                if finish:
+                    return
+                self.target.evaluate([token])
+        finally:
+            self.target.clear()
+
+    def _prompt(self, prompt: Prompt, query: str, vector: TaskVector | None, steering: Steering) -> float:
+        """Evaluate the prompt under its vector; the generator works while the unsteered prefix is evaluated."""
+        *prefix, last = prompt.tokens
+        shared, own = prefix[: prompt.shared], prefix[prompt.shared :]
+        if steering.off:
+            self.target.prefill(shared, own)
+            self.target.evaluate([last])
+            return 0.0
+        pending = self._worker.submit(self._timed_vector, query, vector)
+        self.target.prefill(*(() if steering.positions.prefix else (shared, own)))
+        made, generator_ms = pending.result()
+        self.target.apply(steering.apply(made))
+        self.target.evaluate(prompt.tokens if steering.positions.prefix else [last])
+        if not steering.positions.generated:
+            self.target.clear()
+        return generator_ms
+
+    def _timed_vector(self, query: str, given: TaskVector | None) -> tuple[TaskVector, float]:
+        started = perf_counter()
+        return given or self.vector(query), 1000 * (perf_counter() - started)

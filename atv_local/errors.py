@@ -1,0 +1,33 @@
+"""What can go wrong, said in one sentence that names the offending value and the way out."""
+
+
+class AtvError(Exception):
+    """Base of every error a user can cause. The CLI prints the message and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(AtvError):
+    """A call or command line that cannot be meant: an empty query, a layer range the target does not have."""
+
+    exit_code = 2
+
+
+class ModelError(AtvError):
+    """The GGUF cannot be loaded, or llama.cpp does not steer its architecture."""
+
+
+class BundleError(AtvError):
+    """The generator bundle is damaged, from the future, or made for another target."""
+
+
+class VectorError(AtvError):
+    """A task vector with the wrong shape or with values that are not finite."""
+
+
+class PromptError(AtvError):
+    """The prompt does not fit the context."""
+
+
+class DataError(AtvError):
+    """A row of training data that cannot be used, named by file and line."""

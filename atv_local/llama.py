@@ -1,0 +1,85 @@
+"""Loading a GGUF with llama.cpp, quietly and safely. Knows nothing of contexts, vectors or prompts."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as lib
+
+from atv_local.errors import ModelError
+
+_GGUF_MAGIC = b"GGUF"
+_log: deque[str] = deque(maxlen=8)
+
+
+@lib.llama_log_callback
+def _keep_errors(level: int, text: bytes, _user_data: Any) -> None:
+    if level >= 3:  # GGML_LOG_LEVEL_ERROR; the rest is load-time chatter
+        _log.append(text.decode("utf-8", "replace").strip())
+
+
+lib.llama_log_set(_keep_errors, ctypes.c_void_p(0))
+
+
+def last_error() -> str:
+    """The first error llama.cpp logged since the last call, or an empty string. Clears the log."""
+    message = next(iter(_log), "")
+    _log.clear()
+    return message.split(": ", 1)[-1]
+
+
+class Model:
+    """The weights (or only the vocabulary) of one GGUF in llama.cpp.
+
+    Raises:
+        ModelError: no such file, not a GGUF, or llama.cpp cannot load it.
+    """
+
+    def __init__(self, path: Path, *, n_gpu_layers: int = -1, vocab_only: bool = False) -> None:
+        check_gguf(path)
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        params.vocab_only = vocab_only
+        _log.clear()
+        handle = lib.llama_model_load_from_file(str(path).encode(), params)
+        if not handle:
+            raise ModelError(f"llama.cpp cannot load {path}: {last_error() or 'no reason given'}")
+        self.path = path
+        self.handle = handle
+        self.close = weakref.finalize(self, lib.llama_model_free, handle)
+
+    def meta(self, key: str) -> str:
+        """The GGUF's metadata value for `key` as a string, empty if it has none (llama_model_meta_val_str)."""
+        buffer = ctypes.create_string_buffer(1024)
+        length = lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
+
+    @property
+    def architecture(self) -> str:
+        """The GGUF's `general.architecture`, such as `llama`."""
+        return self.meta("general.architecture")
+
+    @property
+    def n_layer(self) -> int:
+        """Number of blocks; steerable are layers 1 to n_layer-1."""
+        return int(lib.llama_model_n_layer(self.handle))
+
+    @property
+    def n_embd(self) -> int:
+        """Width of the hidden state."""
+        return int(lib.llama_model_n_embd(self.handle))
+
+
+def check_gguf(path: Path) -> None:
+    """Raise ModelError unless `path` is a file that starts as a GGUF does."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+    if magic != _GGUF_MAGIC:
+        raise ModelError(f"{path} is not a GGUF file: it starts with {magic!r}, not {_GGUF_MAGIC!r}")

@@ -1,0 +1,90 @@
+"""What a generator says of itself: its target, its shape, how it was trained. Shared by checkpoint and bundle.
+
+Every field is bounded, so a hostile manifest cannot make a reader allocate without limit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from atv_local.steering import Positions
+
+FORMAT_VERSION = 1
+
+Text = Annotated[str, Field(max_length=4096)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class TargetSpec(_Section):
+    """The target the generator was trained through. Another one must agree on everything but name and licence."""
+
+    architecture: Text
+    n_layer: int = Field(ge=2, le=4096)
+    n_embd: int = Field(ge=1, le=1 << 20)
+    vocabulary_sha256: Sha256
+    name: Text = ""
+    licence: Text = ""
+
+
+class GeneratorSpec(_Section):
+    """The small model: `query_template` has `{query}` where the user's words go; longer inputs are cut at the end."""
+
+    backbone: Text
+    pooling: Literal["mean", "last", "cls"]
+    query_template: Text = Field(default="{query}", pattern=r"\{query\}")
+    max_tokens: int = Field(ge=2, le=1 << 20)
+
+
+class InjectionSpec(_Section):
+    """How the vectors were injected in training; the defaults at run time. `scale` is part of the graph already."""
+
+    positions: Positions
+    layers: tuple[int, int] | None = None
+    scale: float = 1.0
+
+
+class DataFile(_Section):
+    """One file of training rows."""
+
+    name: Text
+    rows: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Provenance(_Section):
+    """Where the weights come from."""
+
+    data: list[DataFile] = Field(default=[], max_length=1000)
+    seed: int = 0
+    epochs: float = 0
+    versions: dict[Text, Text] = Field(default={}, max_length=100)
+    metrics: dict[Text, float] = Field(default={}, max_length=1000)
+
+
+class Spec(_Section):
+    """All of it, as in a checkpoint's config.json."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    target: TargetSpec
+    generator: GeneratorSpec
+    injection: InjectionSpec
+    provenance: Provenance = Provenance()
+
+
+class FileEntry(_Section):
+    """Size in bytes and SHA-256 of one file of a bundle."""
+
+    size: int = Field(ge=0, le=4 << 30)
+    sha256: Sha256
+
+
+class Manifest(Spec):
+    """As in a bundle's atv.json: the spec and every file beside it, by POSIX path."""
+
+    files: dict[Text, FileEntry] = Field(max_length=100)

@@ -1,0 +1,74 @@
+"""A query in the target's chat template, as tokens. The same for running and training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from atv_local.errors import ModelError
+from atv_local.vocabulary import Vocabulary
+
+_MARK = "\ufdd0query\ufdd0"  # a Unicode noncharacter: no text contains it
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of a whole prompt; the first `shared` of them are the same for every query."""
+
+    tokens: tuple[int, ...]
+    shared: int
+
+
+class PromptFormat:
+    """Renders queries with the chat template in the GGUF, or as they are where it has none (a base model).
+
+    Raises:
+        ModelError: the template cannot be used, for example because it takes no system message.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, system: str | None = None) -> None:
+        self._vocabulary = vocabulary
+        self._system = system
+        self._template = self._compile() if vocabulary.chat_template else None
+        head, mark, _ = self._render(_MARK).partition(_MARK)
+        self._head = vocabulary.tokenize(head, special=True) if mark else []
+
+    def __call__(self, query: str) -> Prompt:
+        """The prompt for one query."""
+        tokens = self._vocabulary.tokenize(self._render(query), special=True)
+        shared = 0  # a token may span the seam between template and query; it is not shared
+        limit = min(len(self._head), len(tokens) - 1)
+        while shared < limit and tokens[shared] == self._head[shared]:
+            shared += 1
+        return Prompt(tuple(tokens), shared)
+
+    def end_of_answer(self) -> int:
+        """The token that ends an answer in this template: what a trained answer must finish with."""
+        text = self._render("", answer=_MARK).partition(_MARK)[2]
+        tokens = self._vocabulary.tokenize(text, special=True)
+        return next((token for token in tokens if self._vocabulary.ends(token)), self._vocabulary.eos)
+
+    def _compile(self) -> Jinja2ChatFormatter:
+        try:
+            return Jinja2ChatFormatter(
+                self._vocabulary.chat_template, self._vocabulary.eos_text, self._vocabulary.bos_text
+            )
+        except jinja2.TemplateError as error:
+            raise ModelError(f"the chat template in the GGUF cannot be read: {error}") from error
+
+    def _render(self, query: str, answer: str | None = None) -> str:
+        messages: list[Any] = [{"role": "user", "content": query}]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        if self._system is not None:
+            messages.insert(0, {"role": "system", "content": self._system})
+        if self._template is None:
+            return "\n\n".join(message["content"] for message in messages)
+        try:
+            return self._template(messages=messages).prompt
+        except Exception as error:  # a template may fail in any way its author wrote
+            hint = "; try it without a system message" if self._system is not None else ""
+            raise ModelError(f"the chat template in the GGUF cannot render this prompt: {error}{hint}") from error

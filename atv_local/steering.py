@@ -1,0 +1,72 @@
+"""How a task vector is injected. A frozen value; it knows neither vectors nor models.
+
+Runtime (`target.py`) and training (`atv_train.injection`) read the same three booleans of
+`Positions`, so a word means the same thing on both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from atv_local.errors import UsageError
+from atv_local.vectors import TaskVector
+
+
+class Positions(StrEnum):
+    """Which tokens get the vector added to their hidden state.
+
+    `last` is the rule of the ATV paper (arXiv 2506.03426), `all` that of its first released code.
+    """
+
+    ALL = "all"
+    LAST = "last"
+    DECODE = "decode"
+
+    @property
+    def prefix(self) -> bool:
+        """Whether prompt tokens before the last one are steered. If not, their KV is the base model's."""
+        return self is Positions.ALL
+
+    @property
+    def generated(self) -> bool:
+        """Whether generated tokens are steered. The last prompt token always is."""
+        return self is not Positions.LAST
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Strength (a factor; 0 is off), layers (inclusive, 1-based as in llama.cpp; None is all) and positions."""
+
+    strength: float = 1.0
+    layers: tuple[int, int] | None = None
+    positions: Positions = Positions.DECODE
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.strength):
+            raise UsageError(f"strength {self.strength} is not a finite number; 1 is the trained strength, 0 is off")
+        if self.layers is not None and not 1 <= self.layers[0] <= self.layers[1]:
+            first, last = self.layers
+            raise UsageError(f"layers {first}-{last} is not a range A-B with 1 <= A <= B")
+
+    @property
+    def off(self) -> bool:
+        """True when the base model answers, untouched."""
+        return self.strength == 0
+
+    def apply(self, vector: TaskVector) -> TaskVector:
+        """The rows llama.cpp shall add: scaled by the strength, zero outside the layers.
+
+        Raises:
+            UsageError: a layer the vector does not have.
+        """
+        rows = vector.array * np.float32(self.strength)
+        if self.layers is not None:
+            first, last = self.layers
+            if last > vector.n_rows:
+                raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{vector.n_rows}")
+            rows[: first - 1] = 0
+            rows[last:] = 0
+        return TaskVector(rows)

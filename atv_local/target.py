@@ -1,0 +1,197 @@
+"""One GGUF in llama.cpp: tokens and vectors in, logits out. Knows nothing of generators, queries or text.
+
+The cache holds *segments*: runs of tokens that were evaluated without a vector, each in batches of its own.
+Only whole leading segments are reused, so the same prompt always goes through the same batches and gives the
+same bits, whatever was answered before. Tokens evaluated under a vector are never reused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from atv_local.errors import ModelError, PromptError, UsageError, VectorError
+from atv_local.llama import Model, last_error
+from atv_local.manifest import TargetSpec
+from atv_local.vectors import TaskVector
+from atv_local.vocabulary import Vocabulary
+
+DEFAULT_CTX = 2048
+_BATCH = 512
+
+
+class Target:
+    """A frozen, quantised model with one context.
+
+    Args:
+        path: the GGUF.
+        n_ctx: tokens of prompt and answer together; by default 2048 or what the model was trained for, if less.
+        n_threads: by default all cores this process may use.
+        n_gpu_layers: layers to offload; -1 is all. Without effect in a CPU build of llama.cpp.
+
+    Raises:
+        ModelError: not a loadable GGUF, or its architecture ignores control vectors.
+        UsageError: a context size llama.cpp cannot allocate.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        n_gpu_layers: int = -1,
+    ) -> None:
+        self.model = Model(path, n_gpu_layers=n_gpu_layers)
+        self.vocabulary = Vocabulary(self.model)
+        self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
+        params = lib.llama_context_default_params()
+        params.n_ctx = n_ctx or min(DEFAULT_CTX, lib.llama_model_n_ctx_train(self.model.handle) or DEFAULT_CTX)
+        params.n_batch = params.n_ubatch = _BATCH
+        params.n_threads = params.n_threads_batch = n_threads or len(os.sched_getaffinity(0))
+        self.handle = lib.llama_init_from_model(self.model.handle, params)
+        if not self.handle:
+            raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
+        self.close = weakref.finalize(self, lib.llama_free, self.handle)
+        self.n_ctx = int(lib.llama_n_ctx(self.handle))
+        self.n_evaluated = 0
+        """Tokens evaluated so far, reused ones not counted."""
+        self.n_vector_calls = 0
+        """Calls of llama_set_adapter_cvec so far."""
+        self._memory = lib.llama_get_memory(self.handle)
+        self._segments: list[tuple[int, ...]] = []
+        self._n_past = 0
+        self._steered = False
+        self._probe()
+
+    @property
+    def spec(self) -> TargetSpec:
+        """What a bundle must agree with."""
+        return TargetSpec(
+            architecture=self.model.architecture,
+            n_layer=self.model.n_layer,
+            n_embd=self.model.n_embd,
+            vocabulary_sha256=self.vocabulary.sha256,
+            name=self.model.path.stem,
+            licence=self.model.meta("general.license"),
+        )
+
+    @property
+    def n_past(self) -> int:
+        """Tokens in the cache."""
+        return self._n_past
+
+    def prefill(self, *segments: Sequence[int]) -> None:
+        """Bring the cache to exactly these tokens, unsteered; leading segments that are there already are kept.
+
+        Raises:
+            PromptError: more tokens than the context holds.
+        """
+        self.clear()
+        wanted = [tuple(segment) for segment in segments if segment]
+        kept = 0
+        while kept < min(len(wanted), len(self._segments)) and wanted[kept] == self._segments[kept]:
+            kept += 1
+        self._truncate(kept)
+        for segment in wanted[len(self._segments) :]:
+            self._decode(segment)
+            self._segments.append(segment)
+
+    def evaluate(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Evaluate tokens after those in the cache, under the vector if one is applied.
+
+        Returns:
+            Logits float32 [n_vocab] after the last token: a view that the next evaluation overwrites.
+
+        Raises:
+            PromptError: more tokens than the context holds.
+            ModelError: the logits are not finite, as under too strong a vector.
+        """
+        self._decode(tokens)
+        logits = self.logits()
+        if not np.isfinite(logits.max()):
+            self.reset()
+            raise ModelError("the target's logits are not finite under this vector; lower the strength")
+        return logits
+
+    def logits(self) -> NDArray[np.float32]:
+        """Logits float32 [n_vocab] after the last evaluated token: a view, valid until the next evaluation."""
+        pointer = lib.llama_get_logits_ith(self.handle, -1)
+        if not pointer:
+            raise ModelError(f"{self.model.path} gives no logits; it is not a text generation model")
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.n_tokens,))
+
+    def apply(self, vector: TaskVector) -> None:
+        """Steer every token evaluated from now on, until `clear` (llama_set_adapter_cvec).
+
+        Raises:
+            VectorError: the vector does not have shape [n_layer-1, n_embd] of this target.
+        """
+        if vector.array.shape != (self.n_rows, self.n_embd):
+            shape = [self.n_rows, self.n_embd]
+            raise VectorError(f"a task vector for this target has shape {shape}, not {list(vector.array.shape)}")
+        self._set_vector(np.ascontiguousarray(vector.array, dtype=np.float32))
+
+    def clear(self) -> None:
+        """Stop steering. Without a vector applied this does nothing."""
+        if self._steered:
+            self._set_vector(None)
+
+    def reset(self) -> None:
+        """Forget vector and cache; the data too, since a NaN behind an attention mask is still a NaN."""
+        self.clear()
+        self._segments, self._n_past = [], 0
+        lib.llama_memory_clear(self._memory, True)
+
+    def _set_vector(self, rows: NDArray[np.float32] | None) -> None:
+        lib.llama_synchronize(self.handle)  # work in flight on a GPU still reads the vector before
+        data = None if rows is None else rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        size = 0 if rows is None else rows.size
+        self._steered = True  # also if the call below is interrupted
+        self.n_vector_calls += 1
+        if lib.llama_set_adapter_cvec(self.handle, data, size, self.n_embd, 1, self.n_rows) != 0:
+            raise VectorError(f"llama.cpp refused the task vector: {last_error()}")
+        self._steered = rows is not None
+
+    def _truncate(self, n_segments: int) -> None:
+        segments = self._segments[:n_segments]
+        length = sum(map(len, segments))
+        self._segments = []
+        if not lib.llama_memory_seq_rm(self._memory, 0, length, -1):
+            lib.llama_memory_clear(self._memory, True)  # a recurrent state cannot be cut
+            segments, length = [], 0
+        self._segments, self._n_past = segments, length
+
+    def _decode(self, tokens: Sequence[int]) -> None:
+        if self._n_past + len(tokens) > self.n_ctx:
+            total = self._n_past + len(tokens)
+            raise PromptError(f"{total} tokens do not fit the context of {self.n_ctx}; shorten the prompt or raise it")
+        for start in range(0, len(tokens), _BATCH):
+            chunk = tokens[start : start + _BATCH]
+            array = (lib.llama_token * len(chunk))(*chunk)
+            code = lib.llama_decode(self.handle, lib.llama_batch_get_one(array, len(chunk)))
+            if code != 0:
+                self.reset()
+                raise ModelError(f"llama.cpp could not evaluate {len(chunk)} tokens (code {code}): {last_error()}")
+            self._n_past += len(chunk)
+            self.n_evaluated += len(chunk)
+
+    def _probe(self) -> None:
+        """Some architectures accept a control vector and ignore it; require the logits to move."""
+        token = [self.vocabulary.eos if self.vocabulary.eos >= 0 else 0]
+        base = self.evaluate(token).copy()
+        self.reset()
+        self.apply(TaskVector(np.ones((self.n_rows, self.n_embd))))
+        steered = self.evaluate(token).copy()
+        self.reset()
+        self.n_evaluated = self.n_vector_calls = 0
+        if np.array_equal(base, steered):
+            architecture = self.model.architecture
+            raise ModelError(f"llama.cpp does not steer architecture {architecture!r} of {self.model.path}")

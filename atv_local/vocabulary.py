@@ -1,0 +1,90 @@
+"""The target's own tokenizer, through llama.cpp: text to tokens and back. Knows nothing of weights."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import llama_cpp as lib
+
+from atv_local.llama import Model
+
+
+class Vocabulary:
+    """Tokens of one GGUF. Training uses it too: other tokenizers built from a GGUF can differ from llama.cpp's."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model  # keeps the handle below alive
+        self._vocab = lib.llama_model_get_vocab(model.handle)
+        self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
+        self._buffer = ctypes.create_string_buffer(256)
+
+    @classmethod
+    def from_gguf(cls, path: Path) -> Vocabulary:
+        """Load the vocabulary only, without the weights.
+
+        Raises:
+            ModelError: not a loadable GGUF.
+        """
+        return cls(Model(path, vocab_only=True))
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of `text`.
+
+        `special=True` is for whole prompts: control tokens spelt in the text become themselves, and the
+        beginning-of-sequence token is added where the GGUF asks for it and the text does not have it.
+        """
+        data = text.encode("utf-8", "replace")
+        add_bos = special and not (self.bos_text and text.startswith(self.bos_text))
+        tokens = (lib.llama_token * (len(data) + 2))()
+        count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), add_bos, special)
+        if count < 0:  # a vocabulary that needs more tokens than bytes; llama.cpp says how many
+            tokens = (lib.llama_token * -count)()
+            count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), add_bos, special)
+        return list(tokens[:count])
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token, which may be part of a character. Control tokens are empty unless `special`."""
+        length = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        if length < 0:
+            self._buffer = ctypes.create_string_buffer(-length)
+            length = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        return self._buffer.raw[:length]
+
+    def ends(self, token: int) -> bool:
+        """Whether `token` ends an answer (end of sequence, of turn, ...)."""
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    @cached_property
+    def eos(self) -> int:
+        """The end-of-sequence token."""
+        return int(lib.llama_vocab_eos(self._vocab))
+
+    @cached_property
+    def bos_text(self) -> str:
+        """Text of the beginning-of-sequence token, empty if there is none."""
+        return self._special_text(int(lib.llama_vocab_bos(self._vocab)))
+
+    @cached_property
+    def eos_text(self) -> str:
+        """Text of the end-of-sequence token, empty if there is none."""
+        return self._special_text(self.eos)
+
+    def _special_text(self, token: int) -> str:
+        return self.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    @cached_property
+    def chat_template(self) -> str:
+        """The GGUF's Jinja chat template, empty if it has none (llama_model_chat_template)."""
+        template: bytes | None = lib.llama_model_chat_template(self._model.handle, None)
+        return template.decode("utf-8", "replace") if template else ""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of every token's text in order: equal hashes tokenise alike for our purpose."""
+        digest = hashlib.sha256()
+        for token in range(self.n_tokens):
+            digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")
+        return digest.hexdigest()

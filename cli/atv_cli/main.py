@@ -1,0 +1,53 @@
+"""`atv-local`: the application and what all verbs share about failing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import typer
+
+from atv_cli import export, run, train
+from atv_local.errors import AtvError
+
+app = typer.Typer(
+    name="atv-local",
+    help="Teach a GGUF model your own tasks, per query, without touching its weights or its prompt.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _reported(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors of ours become one sentence on stderr; exit code 1 is failure, 2 usage, 130 Ctrl-C, 141 a closed pipe."""
+
+    @wraps(command)
+    def run_command(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except AtvError as error:
+            print(f"atv-local: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            sys.exit(130)
+        except BrokenPipeError:  # the reader of our output has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+
+    return run_command
+
+
+for verb in (run.run, train.train, export.export):
+    app.command()(_reported(verb))
+
+
+def main() -> None:
+    """Entry point of the `atv-local` script."""
+    app()

@@ -1,0 +1,164 @@
+"""`atv-local run`: answer one query."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atv_local.errors import UsageError
+
+if TYPE_CHECKING:
+    from atv_local.engine import Engine, Event
+    from atv_local.steering import Steering
+
+_MAX_QUERY = 1 << 20
+
+
+def run(
+    query: Annotated[list[str] | None, typer.Argument(help="The query; text piped in is added to it.")] = None,
+    model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF [default: the embedded model].")] = None,
+    bundle: Annotated[Path | None, typer.Option("-g", "--bundle", help="Bundle [default: the demo bundle].")] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query, or more of it, here.")] = None,
+    stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print tokens as they come.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record instead of text.")] = False,
+    max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Longest answer, in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option("--temp", help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option("--top-p", help="1 is off.")] = 0.95,
+    top_k: Annotated[int, typer.Option("--top-k", help="0 is off.")] = 40,
+    seed: Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable [default: random].")] = None,
+    system: Annotated[str | None, typer.Option("-s", "--system", help="System message.")] = None,
+    ctx_size: Annotated[int | None, typer.Option("-c", "--ctx-size", min=1, help="Context [default: 2048].")] = None,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")] = None,
+    gpu_layers: Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers to offload; -1 is all.")] = -1,
+    strength: Annotated[float | None, typer.Option("--strength", help="Factor on the vector [default: 1].")] = None,
+    layers: Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Steer only these layers.")] = None,
+    positions: Annotated[
+        str | None, typer.Option("--positions", metavar="all|last|decode", help="[default: as trained].")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Answer with the base model; needs no bundle.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Answer without and with steering.")] = False,
+    show_vector: Annotated[bool, typer.Option("--show-vector", help="Plot the vector's norms on stderr.")] = False,
+) -> None:
+    """Answer a query with the target, steered by the task vector the generator reads from it."""
+    if off and (compare or show_vector):
+        raise UsageError("--off leaves nothing to compare or show; drop it or the other option")
+    text = _query(query or [], file)
+    layer_range = _layers(layers)
+
+    import atv_local
+    from atv_cli import show
+
+    sampling = atv_local.Sampling(temperature, top_p, top_k, seed)
+    engine = atv_local.load(
+        model, bundle, steered=not off, n_ctx=ctx_size, n_threads=threads, n_gpu_layers=gpu_layers
+    )
+    steering = _steering(engine, off, strength, layer_range, positions)
+    settings: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "system": system}
+    if show_vector:
+        show.norms(steering.apply(engine.vector(text)))
+    if compare:
+        answers = {"without steering": atv_local.OFF, "with steering": steering}
+        if as_json:
+            print(json.dumps({name.split()[0]: _record(engine, text, how, settings) for name, how in answers.items()}))
+        else:
+            show.side_by_side(engine, text, answers, settings)
+    elif as_json:
+        print(json.dumps(_record(engine, text, steering, settings), ensure_ascii=False))
+    else:
+        _print(engine, text, steering, settings, stream)
+
+
+def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, Any], stream: bool) -> None:
+    answer = ""
+    for event in engine.stream(text, steering=steering, **settings):
+        answer += event.text
+        if stream:
+            print(event.text, end="", flush=True)
+    if not stream:
+        print(answer, end="")
+    if not answer.endswith("\n"):
+        print()
+
+
+def _record(engine: Engine, text: str, steering: Steering, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything about one answer; times in milliseconds."""
+    events: list[Event] = list(engine.stream(text, steering=steering, **settings))
+    last = events[-1]
+    steered = not steering.off
+    return {
+        "text": "".join(event.text for event in events),
+        "finish_reason": last.finish,
+        "tokens": {
+            "prompt": last.prompt_tokens,
+            "evaluated": last.evaluated_tokens,
+            "generated": last.generated_tokens,
+        },
+        "timings_ms": {
+            "generator": round(last.generator_ms, 2),
+            "first_token": round(last.first_token_ms, 2),
+            "total": round(last.total_ms, 2),
+        },
+        "bundle": engine.generator.bundle_id if engine.generator and steered else None,
+        "strength": steering.strength,
+        "layers": list(steering.layers or (1, engine.target.n_rows)) if steered else None,
+        "positions": steering.positions if steered else None,
+    }
+
+
+def _query(arguments: list[str], file: Path | None) -> str:
+    """Arguments, then the file, then what is piped in, with an empty line between them."""
+    parts = [" ".join(arguments)]
+    if file is not None:
+        try:
+            with file.open(encoding="utf-8") as source:
+                parts.append(source.read(_MAX_QUERY + 1))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the query from {file}: {error}") from error
+    if not sys.stdin.isatty():
+        try:
+            parts.append(sys.stdin.read(_MAX_QUERY + 1))
+        except UnicodeDecodeError as error:
+            raise UsageError(f"what is piped in is not text: {error}") from error
+    text = "\n\n".join(part.strip() for part in parts if part.strip())
+    if not text:
+        raise UsageError("the query is empty; give it as an argument, with -f, or pipe it in")
+    if len(text) > _MAX_QUERY:
+        raise UsageError(f"the query is longer than {_MAX_QUERY} characters")
+    return text
+
+
+def _layers(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    if match is None:
+        raise UsageError(f"--layers {text!r} is not A-B, such as 8-20")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _steering(
+    engine: Engine, off: bool, strength: float | None, layers: tuple[int, int] | None, positions: str | None
+) -> Steering:
+    """The bundle's own steering, changed where an option says so."""
+    from dataclasses import replace
+
+    from atv_local.engine import OFF
+    from atv_local.steering import Positions
+
+    if off:
+        return OFF
+    changes: dict[str, Any] = {}
+    if strength is not None:
+        changes["strength"] = strength
+    if layers is not None:
+        changes["layers"] = layers
+    if positions is not None:
+        if positions not in list(Positions):
+            raise UsageError(f"--positions {positions!r} is none of {', '.join(Positions)}")
+        changes["positions"] = Positions(positions)
+    return replace(engine.steering, **changes)

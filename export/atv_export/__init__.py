@@ -1,0 +1,1 @@
+"""Checkpoint to bundle: ONNX graphs, verified before they are written. Needs torch and optimum."""

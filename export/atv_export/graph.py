@@ -1,0 +1,48 @@
+"""One ONNX graph from a PyTorch generator: backbone, pooling and expansion together, through optimum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from optimum.exporters.onnx import export
+from optimum.exporters.onnx.base import OnnxConfig
+from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
+from torch import Tensor, nn
+
+from atv_train.generator import Generator
+
+OPSET = 17
+
+
+class _GeneratorOnnxConfig(OnnxConfig):  # type: ignore[misc]  # optimum is not typed
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
+    DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator,)
+
+    @property
+    def inputs(self) -> dict[str, dict[int, str]]:
+        axes = {0: "batch", 1: "sequence"}
+        return {"input_ids": axes, "attention_mask": axes}
+
+    @property
+    def outputs(self) -> dict[str, dict[int, str]]:
+        return {"task_vector": {0: "batch"}}
+
+
+class _Exported(nn.Module):
+    """The generator as optimum wants a model: with a config, and outputs by name."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+        self.config = generator.backbone.config
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        return {"task_vector": self.generator(input_ids, attention_mask)}
+
+
+def write_graph(generator: Generator, path: Path) -> None:
+    """Export to `path`: input_ids, attention_mask int64 [batch, seq] -> task_vector float32 [batch, n_rows, n_embd]."""
+    with torch.no_grad():
+        model = _Exported(generator.eval())
+        export(model, _GeneratorOnnxConfig(model.config), path, opset=OPSET)

@@ -1,0 +1,69 @@
+"""A trained generator on disk: config.json, weights as safetensors, the backbone's config and tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from atv_local.errors import BundleError
+from atv_local.files import replacing_folder
+from atv_local.manifest import Spec
+from atv_train.backbone import backbone_from_config, load_tokenizer
+from atv_train.generator import Generator
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+CONFIG = "config.json"
+WEIGHTS = "generator.safetensors"
+BACKBONE = "backbone"
+METRICS = "metrics.jsonl"
+
+
+def save(
+    folder: Path,
+    spec: Spec,
+    generator: Generator,
+    tokenizer: PreTrainedTokenizerFast,
+    metrics: list[dict[str, float]],
+) -> None:
+    """Write the checkpoint whole or not at all; an earlier checkpoint at `folder` is replaced.
+
+    Raises:
+        UsageError: the folder cannot be written or holds something else.
+    """
+    with replacing_folder(folder, marker=CONFIG) as temporary:
+        (temporary / CONFIG).write_text(spec.model_dump_json(indent=2) + "\n")
+        (temporary / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics))
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+        save_file(state, temporary / WEIGHTS)
+        generator.backbone.config.save_pretrained(temporary / BACKBONE)
+        tokenizer.save_pretrained(temporary / BACKBONE)
+
+
+def load(folder: Path) -> tuple[Spec, Generator, PreTrainedTokenizerFast]:
+    """The generator as it was saved, on the CPU in float32, in evaluation mode.
+
+    Raises:
+        BundleError: a file is missing, damaged, or of another shape than config.json says.
+    """
+    try:
+        spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
+        generator = Generator(
+            backbone_from_config(folder / BACKBONE),
+            spec.target.n_layer - 1,
+            spec.target.n_embd,
+            spec.generator.pooling,
+            spec.injection.scale,
+        )
+        generator.load_state_dict(load_file(folder / WEIGHTS))
+        return spec, generator.eval(), load_tokenizer(folder / BACKBONE)
+    except OSError as error:
+        raise BundleError(f"{folder} is not a checkpoint of `atv-local train`: {error}") from error
+    except (ValidationError, SafetensorError, RuntimeError) as error:
+        raise BundleError(f"the checkpoint {folder} is damaged: {error}") from error

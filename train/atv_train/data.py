@@ -1,0 +1,63 @@
+"""Task rows from JSON Lines. Knows nothing of tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from atv_local.errors import DataError
+
+MAX_LINE_BYTES = 1 << 20
+
+
+class Row(BaseModel):
+    """One training row: what the user asks and what the target shall answer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    input: str = Field(min_length=1)
+    output: str = Field(min_length=1)
+    task: str = ""
+
+
+def read_rows(paths: Iterable[Path]) -> list[Row]:
+    """Rows of all files in order; a row without `task` belongs to the task named after its file.
+
+    Raises:
+        DataError: an unreadable file, a bad line (named by file and number), or no rows at all.
+    """
+    rows: list[Row] = []
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                number = 0
+                while line := file.readline(MAX_LINE_BYTES + 1):
+                    number += 1
+                    if line.strip():
+                        rows.append(_row(line, f"{path}:{number}", task=path.stem))
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    if not rows:
+        raise DataError("no rows of training data found")
+    return rows
+
+
+def _row(line: bytes, where: str, task: str) -> Row:
+    if len(line) > MAX_LINE_BYTES:
+        raise DataError(f"{where}: the line is longer than {MAX_LINE_BYTES} bytes")
+    try:
+        row = Row.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "line"
+        raise DataError(f'{where}: {field}: {first["msg"]}; a row is {{"input": "...", "output": "..."}}') from error
+    return row if row.task else row.model_copy(update={"task": task})
+
+
+def sha256(path: Path) -> str:
+    """Hash of a data file, for the checkpoint's provenance."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
