@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -58,10 +59,12 @@ class Generator:
 
 
 def _session(graph: bytes, providers: list[str], n_threads: int) -> Any:
+    """A session over checked bytes only: with no folder to look in, weights in other files are an error."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.log_severity_level = 4  # failures reach the user as exceptions, once
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # llama.cpp needs the cores
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     return ort.InferenceSession(graph, options, providers=providers)
 
 

@@ -35,8 +35,8 @@ def load(
         ModelError: no such model, or one that llama.cpp cannot load or steer.
         BundleError: a damaged bundle, or one made for another target.
     """
-    opened = Bundle(Path(bundle) if bundle else default_bundle()) if steered else None
     path = Path(model) if model else default_model()
+    opened = Bundle(Path(bundle) if bundle else default_bundle()) if steered else None
     target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     if opened is None:
         return Engine(target)

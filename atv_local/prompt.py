@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jinja2
@@ -45,6 +46,15 @@ class PromptFormat:
             shared += 1
         return Prompt(tuple(tokens), shared)
 
+    def answer(self, query: str, text: str) -> tuple[int, ...]:
+        """A given answer as the target would write it after that prompt, ended as the template ends it."""
+        prompt = self(query).tokens
+        whole = self._vocabulary.tokenize(self._render(query) + text, special=True)
+        if tuple(whole[: len(prompt)]) == prompt:
+            return (*whole[len(prompt) :], self.end_of_answer)
+        return (*self._vocabulary.tokenize(text, special=False), self.end_of_answer)  # a token spans the seam
+
+    @cached_property
     def end_of_answer(self) -> int:
         """The token that ends an answer in this template: what a trained answer must finish with."""
         text = self._render("", answer=_MARK).partition(_MARK)[2]

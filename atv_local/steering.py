@@ -6,13 +6,15 @@ Runtime (`target.py`) and training (`atv_train.injection`) read the same three b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from atv_local.errors import UsageError
-from atv_local.vectors import TaskVector
+
+if TYPE_CHECKING:
+    from atv_local.vectors import TaskVector
 
 
 class Positions(StrEnum):
@@ -45,7 +47,7 @@ class Steering:
     positions: Positions = Positions.DECODE
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.strength):
+        if not math.isfinite(self.strength):
             raise UsageError(f"strength {self.strength} is not a finite number; 1 is the trained strength, 0 is off")
         if self.layers is not None and not 1 <= self.layers[0] <= self.layers[1]:
             first, last = self.layers
@@ -62,11 +64,7 @@ class Steering:
         Raises:
             UsageError: a layer the vector does not have.
         """
-        rows = vector.array * np.float32(self.strength)
-        if self.layers is not None:
-            first, last = self.layers
-            if last > vector.n_rows:
-                raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{vector.n_rows}")
-            rows[: first - 1] = 0
-            rows[last:] = 0
-        return TaskVector(rows)
+        first, last = self.layers or (1, vector.n_rows)
+        if last > vector.n_rows:
+            raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{vector.n_rows}")
+        return (self.strength * vector).only(first, last)

@@ -49,6 +49,12 @@ class TaskVector:
         """Euclidean norm of each row, float32 [n_layer-1]."""
         return np.linalg.norm(self.array, axis=1)
 
+    def only(self, first: int, last: int) -> TaskVector:
+        """This vector with every layer outside `first` to `last` (1-based, inclusive) set to zero."""
+        rows = np.zeros_like(self.array)
+        rows[first - 1 : last] = self.array[first - 1 : last]
+        return TaskVector(rows)
+
     def __add__(self, other: TaskVector) -> TaskVector:
         if self.array.shape != other.array.shape:
             raise VectorError(f"cannot add task vectors of shapes {self.array.shape} and {other.array.shape}")

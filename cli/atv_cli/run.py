@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atv_local.errors import UsageError
+from atv_local.steering import Positions
 
 if TYPE_CHECKING:
     from atv_local.engine import Engine, Event
@@ -38,7 +39,7 @@ def run(
     strength: Annotated[float | None, typer.Option("--strength", help="Factor on the vector [default: 1].")] = None,
     layers: Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Steer only these layers.")] = None,
     positions: Annotated[
-        str | None, typer.Option("--positions", metavar="all|last|decode", help="[default: as trained].")
+        Positions | None, typer.Option("--positions", help="Which tokens to steer [default: as trained].")
     ] = None,
     off: Annotated[bool, typer.Option("--off", help="Answer with the base model; needs no bundle.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Answer without and with steering.")] = False,
@@ -64,7 +65,7 @@ def run(
     if compare:
         answers = {"without steering": atv_local.OFF, "with steering": steering}
         if as_json:
-            print(json.dumps({name.split()[0]: _record(engine, text, how, settings) for name, how in answers.items()}))
+            print(json.dumps(_records(engine, text, answers, settings), ensure_ascii=False))
         else:
             show.side_by_side(engine, text, answers, settings)
     elif as_json:
@@ -110,6 +111,15 @@ def _record(engine: Engine, text: str, steering: Steering, settings: dict[str, A
     }
 
 
+def _records(engine: Engine, text: str, answers: dict[str, Steering], settings: dict[str, Any]) -> dict[str, Any]:
+    """One record for each, by the first word of its name, each from an empty cache as in `show.side_by_side`."""
+    records = {}
+    for name, steering in answers.items():
+        engine.target.reset()
+        records[name.split()[0]] = _record(engine, text, steering, settings)
+    return records
+
+
 def _query(arguments: list[str], file: Path | None) -> str:
     """Arguments, then the file, then what is piped in, with an empty line between them."""
     parts = [" ".join(arguments)]
@@ -142,13 +152,12 @@ def _layers(text: str | None) -> tuple[int, int] | None:
 
 
 def _steering(
-    engine: Engine, off: bool, strength: float | None, layers: tuple[int, int] | None, positions: str | None
+    engine: Engine, off: bool, strength: float | None, layers: tuple[int, int] | None, positions: Positions | None
 ) -> Steering:
     """The bundle's own steering, changed where an option says so."""
     from dataclasses import replace
 
     from atv_local.engine import OFF
-    from atv_local.steering import Positions
 
     if off:
         return OFF
@@ -158,7 +167,5 @@ def _steering(
     if layers is not None:
         changes["layers"] = layers
     if positions is not None:
-        if positions not in list(Positions):
-            raise UsageError(f"--positions {positions!r} is none of {', '.join(Positions)}")
-        changes["positions"] = Positions(positions)
+        changes["positions"] = positions
     return replace(engine.steering, **changes)

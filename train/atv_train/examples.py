@@ -33,10 +33,9 @@ def encode(rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int) -> list
         DataError: a row longer than `max_tokens`.
     """
     prompt_format = PromptFormat(vocabulary)
-    end = prompt_format.end_of_answer()
     examples = []
     for index, row in enumerate(rows):
-        answer = (*vocabulary.tokenize(row.output, special=False), end)
+        answer = prompt_format.answer(row.input, row.output)
         example = Example(index, row.input, row.task, prompt_format(row.input).tokens, answer)
         if (length := len(example.prompt) + len(answer)) > max_tokens:
             raise DataError(f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, over the {max_tokens} allowed")

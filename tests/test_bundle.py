@@ -1,0 +1,173 @@
+"""Bundles from strangers: each way to be wrong is one clear sentence, said before native code reads a byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from atv_local.bundle import Bundle
+from atv_local.errors import BundleError
+from atv_local.generator import Generator
+
+Manifest = dict[str, Any]
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+
+def edit(bundle: Path, change: Callable[[Manifest], object]) -> None:
+    manifest = json.loads((bundle / "atv.json").read_text())
+    change(manifest)
+    (bundle / "atv.json").write_text(json.dumps(manifest))
+
+
+def replace_file(bundle: Path, name: str, data: bytes) -> None:
+    """Put other bytes in and make the manifest agree, as a hostile author would."""
+    (bundle / name).write_bytes(data)
+    entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    edit(bundle, lambda manifest: manifest["files"].update({name: entry}))
+
+
+def test_a_bundle_opens_as_a_folder_and_as_a_zip(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in tiny_bundle.rglob("*.*"):
+            archive.write(file, file.relative_to(tiny_bundle))
+    folder, zipped = Bundle(tiny_bundle), Bundle(path)
+    assert folder.id == zipped.id
+    assert np.array_equal(Generator(folder)("apple").array, Generator(zipped)("apple").array)
+
+
+def test_the_id_is_that_of_the_content(copy: Path) -> None:
+    before = Bundle(copy).id
+    edit(copy, lambda manifest: manifest["provenance"].update(seed=1))
+    assert Bundle(copy).id != before
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "onnx/model_int8.onnx", "onnx/model.onnx", "README.md"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow"])
+def test_a_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes({"flip": data, "cut": data[:-1], "grow": data + b"x"}[damage])
+    with pytest.raises(BundleError, match=f"damaged: {name}"):
+        Bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["atv.json", "tokenizer.json", "onnx/model.onnx"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        Bundle(copy)
+
+
+def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="absent"):
+        Bundle(tmp_path / "absent")
+
+
+def test_a_file_that_is_no_bundle(tiny_gguf: Path) -> None:
+    with pytest.raises(BundleError, match="neither a folder nor a zip"):
+        Bundle(tiny_gguf)
+
+
+def test_a_manifest_from_the_future(copy: Path) -> None:
+    edit(copy, lambda manifest: manifest.update(format_version=2))
+    with pytest.raises(BundleError, match="format version 2; this program reads 1"):
+        Bundle(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.pop("target"),
+        lambda m: m["target"].update(n_layer=1),
+        lambda m: m["target"].update(n_embd=1 << 40),
+        lambda m: m["target"].update(vocabulary_sha256="short"),
+        lambda m: m["generator"].update(query_template="no place for it"),
+        lambda m: m["injection"].update(positions="everywhere"),
+        lambda m: m["files"]["README.md"].update(size=1 << 60),
+        lambda m: m["files"].update({f"{n}.txt": m["files"]["README.md"] for n in range(200)}),
+        lambda m: m["files"].pop("tokenizer.json"),
+        lambda m: [m["files"].pop(name) for name in ("onnx/model.onnx", "onnx/model_int8.onnx")],
+    ],
+)
+def test_a_manifest_that_does_not_hold_together(copy: Path, change: Callable[[Manifest], object]) -> None:
+    edit(copy, change)
+    with pytest.raises(BundleError):
+        Bundle(copy)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff\xfe", b'{"format_version": 1}', b" " * (1 << 20) + b"{}"])
+def test_a_manifest_that_is_none(copy: Path, raw: bytes) -> None:
+    (copy / "atv.json").write_bytes(raw)
+    with pytest.raises(BundleError, match="manifest"):
+        Bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "onnx/../../secret", "..\\secret", "C:secret"])
+def test_no_path_leads_out_of_the_folder(copy: Path, name: str) -> None:
+    (copy.parent / "secret").write_text("x")
+    entry = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    edit(copy, lambda manifest: manifest["files"].update({name: entry}))
+    with pytest.raises(BundleError, match="outside its folder"):
+        Bundle(copy)
+
+
+def test_no_link_leads_out_of_the_folder(copy: Path) -> None:
+    outside = copy.parent / "tokenizer.json"
+    shutil.move(copy / "tokenizer.json", outside)
+    (copy / "tokenizer.json").symlink_to(outside)
+    with pytest.raises(BundleError, match="link out of its folder"):
+        Bundle(copy)
+
+
+def test_a_graph_of_another_shape_is_refused(copy: Path) -> None:
+    edit(copy, lambda manifest: manifest["target"].update(n_layer=5))
+    with pytest.raises(BundleError, match=r"not input_ids and attention_mask to \[batch, 4, 64\]"):
+        Generator(Bundle(copy))
+
+
+def test_a_graph_that_is_no_onnx_is_refused(copy: Path) -> None:
+    replace_file(copy, "onnx/model_int8.onnx", b"not a graph")
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        Generator(Bundle(copy))
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "secret.bin"])
+def test_a_graph_cannot_read_other_files(copy: Path, monkeypatch: pytest.MonkeyPatch, location: str) -> None:
+    monkeypatch.chdir(copy)
+    for file in (copy.parent / "secret.bin", copy / "secret.bin"):
+        file.write_bytes(b"\0" * (3 * 64 * 4))
+    tensor = TensorProto(name="weights", data_type=TensorProto.FLOAT, dims=[1, 3, 64], data_location=1)
+    tensor.external_data.add(key="location", value=location)
+    axes = ["batch", "sequence"]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["weights"], ["task_vector"])],
+        "hostile",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, axes) for name in ("input_ids", "attention_mask")],
+        [helper.make_tensor_value_info("task_vector", TensorProto.FLOAT, [1, 3, 64])],
+        [tensor],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    replace_file(copy, "onnx/model_int8.onnx", onnx.ModelProto.SerializeToString(model))
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        Generator(Bundle(copy))
+
+
+def test_a_tokenizer_that_is_none_is_refused(copy: Path) -> None:
+    replace_file(copy, "tokenizer.json", b"{}")
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        Generator(Bundle(copy))

@@ -1,0 +1,207 @@
+"""Answers: their text, their counts, and that none depends on another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+from conftest import write_gguf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import atv_local
+from atv_local import OFF, Engine, Event, Finish, Generator, Positions, Sampling, Steering, Target, TaskVector
+from atv_local.errors import BundleError, ModelError, PromptError, UsageError
+from atv_local.prompt import PromptFormat
+from atv_local.vocabulary import Vocabulary
+
+QUERIES = ("apple 1", "a dog", "what is this?", "üñï ☃ 12", "the same words " * 6)
+STEERINGS = (OFF, Steering(), Steering(strength=2.0), *(Steering(positions=how) for how in Positions))
+
+
+def answer(engine: Engine, query: str, **settings: object) -> list[Event]:
+    return list(engine.stream(query, max_tokens=12, **settings))
+
+
+def text(events: list[Event]) -> str:
+    return "".join(event.text for event in events)
+
+
+def bare_greedy(path: Path, query: str, max_tokens: int) -> str:
+    """llama-cpp-python alone, in the same batches as ours: a row of a matrix product may round by batch size."""
+    model = llama_cpp.Llama(str(path), n_ctx=512, flash_attn=True, logits_all=True, verbose=False)
+    prompt = PromptFormat(Vocabulary.from_gguf(path))(query)
+    for batch in (prompt.tokens[: prompt.shared], prompt.tokens[prompt.shared : -1], prompt.tokens[-1:]):
+        model.eval(batch)
+    pieces = b""
+    for _ in range(max_tokens):
+        token = int(model.scores[model.n_tokens - 1].argmax())
+        if token == model.token_eos():
+            break
+        pieces += model.detokenize([token], prev_tokens=[token])
+        model.eval([token])
+    return pieces.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_off_is_the_answer_of_llama_cpp_alone(engine: Engine, tiny_gguf: Path, query: str) -> None:
+    answer(engine, "something steered before")
+    assert text(answer(engine, query, steering=OFF)) == bare_greedy(tiny_gguf, query, 12)
+
+
+def test_off_is_the_answer_of_llama_cpp_alone_on_smollm2(smollm2: Path) -> None:
+    engine = atv_local.load(smollm2, steered=False)
+    events = list(engine.stream("Name three colours.", max_tokens=24))
+    assert text(events) == bare_greedy(smollm2, "Name three colours.", 24)
+    assert engine.target.n_vector_calls == 0
+
+
+def test_strength_zero_is_off(engine: Engine) -> None:
+    for positions in Positions:
+        steering = Steering(strength=0.0, positions=positions)
+        assert text(answer(engine, QUERIES[0], steering=steering)) == text(answer(engine, QUERIES[0], steering=OFF))
+    assert engine.target.n_vector_calls == 0
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(QUERIES), st.sampled_from(STEERINGS)), min_size=1, max_size=4))
+def test_an_answer_does_not_depend_on_those_before(engine: Engine, calls: list[tuple[str, Steering]]) -> None:
+    query, steering = calls[-1]
+    for before, how in calls[:-1]:
+        answer(engine, before, steering=how)
+    later = answer(engine, query, steering=steering)
+    engine.target.reset()
+    first = answer(engine, query, steering=steering)
+    assert text(later) == text(first)
+
+
+def test_an_abandoned_or_failed_answer_leaves_nothing_behind(engine: Engine) -> None:
+    expected = text(answer(engine, QUERIES[0], steering=OFF))
+    stream = engine.stream(QUERIES[1])
+    next(stream)
+    stream.close()
+    assert text(answer(engine, QUERIES[0], steering=OFF)) == expected
+    with pytest.raises(ModelError):
+        answer(engine, QUERIES[1], vector=TaskVector(np.full((3, 64), 3e38)))
+    assert text(answer(engine, QUERIES[0], steering=OFF)) == expected
+
+
+def test_steering_changes_answers_and_the_query_decides_how(engine: Engine) -> None:
+    assert text(answer(engine, "apple 1")) == "a"
+    assert text(answer(engine, "dog 1")) == "b"
+    assert text(answer(engine, "apple 1", steering=OFF)) not in {"a", "b"}
+
+
+def test_a_given_vector_replaces_the_generators(engine: Engine) -> None:
+    beast = engine.vector("dog 1")
+    assert beast.array.shape == (3, 64)
+    assert text(answer(engine, "apple 1", vector=beast)) == "b"
+
+
+def test_layers_limit_the_vector(engine: Engine) -> None:
+    vector = engine.vector("dog 1")
+    rows = vector.array.copy()
+    rows[0] = rows[2] = 0
+    by_hand = answer(engine, "dog 1", vector=TaskVector(rows))
+    assert text(answer(engine, "dog 1", steering=Steering(layers=(2, 2)))) == text(by_hand)
+    with pytest.raises(UsageError, match="steerable layers 1-3"):
+        answer(engine, "dog 1", steering=Steering(layers=(2, 4)))
+
+
+@pytest.mark.parametrize("positions", [Positions.LAST, Positions.DECODE])
+def test_a_shared_prefix_is_evaluated_once(engine: Engine, positions: Positions) -> None:
+    steering = Steering(positions=positions)
+    first = answer(engine, "apple 1", steering=steering, system="Be short and kind to everybody.")[-1]
+    second = answer(engine, "a cow", steering=steering, system="Be short and kind to everybody.")[-1]
+    assert first.evaluated_tokens == first.prompt_tokens
+    assert second.evaluated_tokens < second.prompt_tokens / 2
+
+
+def test_steered_prefixes_are_never_reused(engine: Engine) -> None:
+    steering = Steering(positions=Positions.ALL)
+    for _ in range(2):
+        last = answer(engine, "apple 1", steering=steering)[-1]
+        assert last.evaluated_tokens == last.prompt_tokens
+
+
+@pytest.mark.parametrize("positions", list(Positions))
+def test_a_vector_is_set_once_and_cleared_once_per_query(engine: Engine, positions: Positions) -> None:
+    answer(engine, "what is this?", steering=Steering(positions=positions))
+    assert engine.target.n_vector_calls == 2
+
+
+def test_events_count_and_finish(engine: Engine) -> None:
+    events = answer(engine, "apple 1")
+    assert [event.finish for event in events[:-1]] == [None] * (len(events) - 1)
+    assert events[-1].finish is Finish.STOP
+    assert events[-1].generated_tokens == 1
+    long = list(engine.stream("what is this?", steering=OFF, max_tokens=3))
+    assert (long[-1].finish, long[-1].generated_tokens) == (Finish.LENGTH, 3)
+    assert 0 < long[0].first_token_ms <= long[-1].total_ms
+    assert long[0].generator_ms == 0 < events[0].generator_ms
+
+
+def test_an_answer_ends_where_the_context_does(tmp_path: Path) -> None:
+    engine = Engine(Target(write_gguf(tmp_path / "t.gguf"), n_ctx=256, n_threads=1))
+    prompt = "x" * 200
+    last = list(engine.stream(prompt, max_tokens=1000, sampling=Sampling(temperature=5.0, top_k=0, top_p=1, seed=1)))[-1]
+    assert last.finish in {Finish.CONTEXT, Finish.STOP}
+    assert last.prompt_tokens + last.generated_tokens <= engine.target.n_ctx + 1
+
+
+def test_sampling_repeats_with_a_seed_and_varies_without(engine: Engine) -> None:
+    hot = [text(answer(engine, "what is this?", steering=OFF, sampling=Sampling(1.5, seed=seed))) for seed in (1, 1, 2)]
+    assert hot[0] == hot[1] != hot[2]
+    free = {text(answer(engine, "what is this?", steering=OFF, sampling=Sampling(1.5))) for _ in range(4)}
+    assert len(free) > 1
+
+
+@pytest.mark.parametrize("query", ["", " \n\t"])
+def test_an_empty_query_is_a_usage_error(engine: Engine, query: str) -> None:
+    with pytest.raises(UsageError, match="query is empty"):
+        answer(engine, query)
+
+
+def test_a_prompt_longer_than_the_context_is_one_clear_error(engine: Engine) -> None:
+    with pytest.raises(PromptError, match=f"context {engine.target.n_ctx}"):
+        answer(engine, "long " * 20_000)
+
+
+def test_without_a_generator_the_base_model_answers(target: Target) -> None:
+    engine = Engine(target)
+    assert text(answer(engine, "apple 1")) == text(answer(engine, "apple 1", steering=OFF))
+    with pytest.raises(UsageError, match="no generator is loaded"):
+        answer(engine, "apple 1", steering=Steering())
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda: Sampling(temperature=-1), "temperature"),
+        (lambda: Sampling(top_p=0), "top-p"),
+        (lambda: Sampling(top_k=-1), "top-k"),
+        (lambda: Sampling(seed=-1), "seed"),
+        (lambda: Steering(strength=float("nan")), "finite"),
+        (lambda: Steering(layers=(3, 2)), "A <= B"),
+        (lambda: Steering(layers=(0, 2)), "A <= B"),
+    ],
+)
+def test_settings_out_of_range_are_usage_errors(bad: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        bad()  # type: ignore[operator]
+
+
+def test_a_bundle_for_another_target_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    for name, change in {"n_layer": {"n_layer": 5}, "n_embd": {"n_embd": 32}, "vocab": {"vocabulary": "é"}}.items():
+        path = write_gguf(tmp_path / f"{name}.gguf", **change)
+        with pytest.raises(BundleError, match=f"{name}.* but {name} has"):
+            atv_local.load(path, tiny_bundle)
+
+
+def test_load_uses_the_injection_the_bundle_was_trained_with(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    engine = atv_local.load(tiny_gguf, tiny_bundle)
+    assert isinstance(engine.generator, Generator)
+    assert engine.steering == Steering(strength=1.0, layers=None, positions=Positions.DECODE)
+    assert text(answer(engine, "apple 1")) == "a"
