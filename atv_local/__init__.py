@@ -1,9 +1,9 @@
 """The runtime: a small language model reads each query and steers a frozen GGUF model (ATV, arXiv 2506.03426).
 
-    engine = atv_local.load("model.gguf", "bundle")
-    for event in engine.stream("your query"):
-        print(event.text, end="")
-    vector = engine.vector("your query").array  # float32 [n_layer-1, n_embd]
+engine = atv_local.load("model.gguf", "bundle")
+for event in engine.stream("your query"):
+    print(event.text, end="")
+vector = engine.vector("your query").array  # float32 [n_layer-1, n_embd]
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ class Engine:
         self.target, self.generator = target, generator
         self.steering = steering or (Steering() if generator else OFF)
         """What `stream` uses unless told otherwise."""
+        self._turn = object()
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._format = lru_cache(maxsize=8)(lambda system: PromptFormat(target.vocabulary, system))
 
@@ -93,7 +94,8 @@ class Engine:
             system: a system message.
 
         Raises:
-            UsageError: an empty query, `max_tokens` below 1, or steering that this target does not have.
+            UsageError: an empty query, `max_tokens` below 1, steering that this target does not have, or another
+                answer begun on this engine before this one has ended.
             PromptError: a prompt that leaves no room for an answer in the context.
         """
         started = perf_counter()
@@ -108,6 +110,7 @@ class Engine:
                 f"the prompt has {len(prompt.tokens)} tokens and the context {self.target.n_ctx}; "
                 "shorten it or make the context larger"
             )
+        self._turn = turn = object()
         sampler = Sampler(sampling or Sampling())
         evaluated_before = self.target.n_evaluated
         try:
@@ -117,26 +120,30 @@ class Engine:
             first_ms = 0.0
             for count in range(1, max_tokens + 1):
                 token = sampler(self.target)
-                finish, text = None, ""
-                if self.target.vocabulary.ends(token):
-                    finish, count = Finish.STOP, count - 1
-                else:
-                    text = decoder.decode(self.target.vocabulary.piece(token))
-                    if count == max_tokens:
-                        finish = Finish.LENGTH
-                    elif self.target.n_past == self.target.n_ctx:
-                        finish = Finish.CONTEXT
+                ended = self.target.vocabulary.ends(token)
+                text = "" if ended else decoder.decode(self.target.vocabulary.piece(token))
+                finish = self._finish(ended, count == max_tokens)
                 if finish:
                     text += decoder.decode(b"", final=True)
                 total_ms = 1000 * (perf_counter() - started)
                 first_ms = first_ms or total_ms
-                sizes = len(prompt.tokens), evaluated, count
+                sizes = len(prompt.tokens), evaluated, count - ended
                 yield Event(text, *sizes, generator_ms, first_ms, total_ms, finish)
                 if finish:
                     return
+                if turn is not self._turn:
+                    raise UsageError("another answer was begun on this engine before this one had ended")
                 self.target.evaluate([token])
         finally:
-            self.target.clear()
+            if turn is self._turn:  # else the vector is another answer's
+                self.target.clear()
+
+    def _finish(self, ended: bool, longest: bool) -> Finish | None:
+        if ended:
+            return Finish.STOP
+        if longest:
+            return Finish.LENGTH
+        return Finish.CONTEXT if self.target.n_past == self.target.n_ctx else None
 
     def _prompt(self, prompt: Prompt, query: str, vector: TaskVector | None, steering: Steering) -> float:
         """Evaluate the prompt under its vector; the generator works while the unsteered prefix is evaluated."""

@@ -16,7 +16,7 @@ _GGUF_MAGIC = b"GGUF"
 _log: deque[str] = deque(maxlen=8)
 
 
-@lib.llama_log_callback
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
 def _keep_errors(level: int, text: bytes, _user_data: Any) -> None:
     if level >= 3:  # GGML_LOG_LEVEL_ERROR; the rest is load-time chatter
         _log.append(text.decode("utf-8", "replace").strip())

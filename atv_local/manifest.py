@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from atv_local.steering import Positions
 
 FORMAT_VERSION = 1
+"""The one version this program reads and writes; `Spec.format_version` holds it."""
 
 Text = Annotated[str, Field(max_length=4096)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -70,7 +71,7 @@ class Provenance(_Section):
 class Spec(_Section):
     """All of it, as in a checkpoint's config.json."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     target: TargetSpec
     generator: GeneratorSpec
     injection: InjectionSpec

@@ -55,7 +55,8 @@ class Target:
         params = lib.llama_context_default_params()
         params.n_ctx = n_ctx or min(DEFAULT_CTX, lib.llama_model_n_ctx_train(self.model.handle) or DEFAULT_CTX)
         params.n_batch = params.n_ubatch = _BATCH
-        params.n_threads = params.n_threads_batch = n_threads or len(os.sched_getaffinity(0))
+        self.n_threads = n_threads or _cores()
+        params.n_threads = params.n_threads_batch = self.n_threads
         self.handle = lib.llama_init_from_model(self.model.handle, params)
         if not self.handle:
             raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
@@ -195,3 +196,8 @@ class Target:
         if np.array_equal(base, steered):
             architecture = self.model.architecture
             raise ModelError(f"llama.cpp does not steer architecture {architecture!r} of {self.model.path}")
+
+
+def _cores() -> int:
+    """Cores this process may use; some systems only say how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

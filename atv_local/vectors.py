@@ -47,7 +47,8 @@ class TaskVector:
 
     def norms(self) -> NDArray[np.float32]:
         """Euclidean norm of each row, float32 [n_layer-1]."""
-        return np.linalg.norm(self.array, axis=1)
+        squares: NDArray[np.float32] = np.square(self.array).sum(axis=1)
+        return np.sqrt(squares)
 
     def only(self, first: int, last: int) -> TaskVector:
         """This vector with every layer outside `first` to `last` (1-based, inclusive) set to zero."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
@@ -131,7 +130,12 @@ def tiny_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty rows that a tiny model can learn: a fruit is `a`, a beast is `b`."""
     file = tmp_path_factory.mktemp("rows") / "kinds.jsonl"
     fruits, beasts = ["apple", "pear", "plum", "fig", "lime"], ["cat", "dog", "cow", "hen", "pig"]
-    rows = [(f"{word} {n}", answer) for n in range(4) for a, b in zip(fruits, beasts) for word, answer in ((a, "a"), (b, "b"))]
+    rows = [
+        (f"{word} {n}", answer)
+        for n in range(4)
+        for a, b in zip(fruits, beasts, strict=True)
+        for word, answer in ((a, "a"), (b, "b"))
+    ]
     file.write_text("".join(f'{{"input": "{text}", "output": "{answer}"}}\n' for text, answer in rows))
     return file
 
@@ -167,9 +171,9 @@ def tiny_generator(tiny_bundle: Path) -> Generator:
 
 
 @pytest.fixture
-def target(tiny_gguf: Path) -> Iterator[Target]:
+def target(tiny_gguf: Path) -> Target:
     """A fresh tiny target in llama.cpp."""
-    yield Target(tiny_gguf, n_threads=1)
+    return Target(tiny_gguf, n_threads=1)
 
 
 @pytest.fixture

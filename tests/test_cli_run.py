@@ -185,7 +185,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_ctrl_c_stops_cleanly(smollm2: Path) -> None:
     command = [*COMMAND, "-m", str(smollm2), "--off", "-n", "1500", "Tell me a very long story about the sea."]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0
+    )
     assert process.stdout
     assert process.stdout.read(1)  # it has begun to answer
     process.send_signal(signal.SIGINT)
@@ -196,7 +198,9 @@ def test_ctrl_c_stops_cleanly(smollm2: Path) -> None:
 
 def test_a_closed_pipe_is_no_error_message(smollm2: Path) -> None:
     command = [*COMMAND, "-m", str(smollm2), "--off", "-n", "200", "Tell me a very long story about the sea."]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0
+    )
     assert process.stdout
     assert process.stderr
     process.stdout.read(1)
@@ -210,7 +214,9 @@ def test_compare_draws_columns_on_a_terminal(pair: list[str]) -> None:
 
     parent, child = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    process = subprocess.Popen([*COMMAND, *pair, "--compare", "-n", "4", "apple 1"], stdin=child, stdout=child, env=environment)
+    process = subprocess.Popen(
+        [*COMMAND, *pair, "--compare", "-n", "4", "apple 1"], stdin=child, stdout=child, env=environment
+    )
     os.close(child)
     output = b""
     deadline = time.monotonic() + 60

@@ -88,6 +88,18 @@ def test_an_abandoned_or_failed_answer_leaves_nothing_behind(engine: Engine) -> 
     assert text(answer(engine, QUERIES[0], steering=OFF)) == expected
 
 
+def test_a_second_answer_ends_the_first_and_is_not_disturbed_by_it(engine: Engine) -> None:
+    expected = text(answer(engine, "dog 1"))
+    first = engine.stream("what is this?", steering=Steering(strength=0.5), max_tokens=9)
+    next(first)
+    second = engine.stream("dog 1")
+    opening = next(second).text
+    with pytest.raises(UsageError, match="another answer was begun"):
+        next(first)
+    first.close()
+    assert opening + text(list(second)) == expected
+
+
 def test_steering_changes_answers_and_the_query_decides_how(engine: Engine) -> None:
     assert text(answer(engine, "apple 1")) == "a"
     assert text(answer(engine, "dog 1")) == "b"
@@ -146,7 +158,9 @@ def test_events_count_and_finish(engine: Engine) -> None:
 def test_an_answer_ends_where_the_context_does(tmp_path: Path) -> None:
     engine = Engine(Target(write_gguf(tmp_path / "t.gguf"), n_ctx=256, n_threads=1))
     prompt = "x" * 200
-    last = list(engine.stream(prompt, max_tokens=1000, sampling=Sampling(temperature=5.0, top_k=0, top_p=1, seed=1)))[-1]
+    last = list(engine.stream(prompt, max_tokens=1000, sampling=Sampling(temperature=5.0, top_k=0, top_p=1, seed=1)))[
+        -1
+    ]
     assert last.finish in {Finish.CONTEXT, Finish.STOP}
     assert last.prompt_tokens + last.generated_tokens <= engine.target.n_ctx + 1
 

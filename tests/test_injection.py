@@ -23,7 +23,9 @@ CPU = torch.device("cpu")
 QUERY = "which of these two is the better one"
 
 
-def llama_cpp_logits(target: Target, prompt: list[int], answer: list[int], vector: TaskVector, how: Positions) -> NDArray:
+def llama_cpp_logits(
+    target: Target, prompt: list[int], answer: list[int], vector: TaskVector, how: Positions
+) -> NDArray:
     """Logits [len(answer)+1, n_vocab] at the last prompt token and at each token of a given answer."""
     target.reset()
     if how.prefix:
@@ -38,7 +40,9 @@ def llama_cpp_logits(target: Target, prompt: list[int], answer: list[int], vecto
     return np.stack(rows)
 
 
-def pytorch_logits(model: PreTrainedModel, prompt: list[int], answer: list[int], vector: TaskVector, how: Positions) -> NDArray:
+def pytorch_logits(
+    model: PreTrainedModel, prompt: list[int], answer: list[int], vector: TaskVector, how: Positions
+) -> NDArray:
     """The same from one forward pass with hooks."""
     mask = position_mask([len(prompt)], [len(prompt) + len(answer)], how, CPU)
     with torch.no_grad(), injected(decoder_blocks(model), torch.tensor(vector.array[None]), mask):
@@ -57,7 +61,9 @@ def test_tiny_target(tiny_gguf: Path, target: Target, how: Positions) -> None:
     ours = llama_cpp_logits(target, prompt, answer, vector, how)
     model = load_target(tiny_gguf, torch.float32, CPU)
     theirs = pytorch_logits(model, prompt, answer, vector, how)
-    assert np.abs(ours - theirs).max() < 0.02 * np.abs(theirs).max()  # llama.cpp keeps keys and values in half precision
+    assert (
+        np.abs(ours - theirs).max() < 0.02 * np.abs(theirs).max()
+    )  # llama.cpp keeps keys and values in half precision
     others = [pytorch_logits(model, prompt, answer, vector, other) for other in Positions if other != how]
     for other in others:  # the test can tell the three modes apart
         assert np.abs(ours - other).max() > 0.1 * np.abs(theirs).max()
@@ -94,7 +100,9 @@ def test_the_engine_injects_as_the_word_says(engine: Engine, how: Positions) -> 
 
 @pytest.mark.parametrize("how", [Positions.LAST, Positions.DECODE])
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
-def test_training_through_kept_prefixes_equals_one_whole_pass(tiny_gguf: Path, how: Positions, cache_bytes: int) -> None:
+def test_training_through_kept_prefixes_equals_one_whole_pass(
+    tiny_gguf: Path, how: Positions, cache_bytes: int
+) -> None:
     model = load_target(tiny_gguf, torch.float32, CPU)
     examples = [
         Example(0, "", "", tuple(range(60, 70)), (70, 80, 4)),

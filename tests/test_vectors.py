@@ -22,13 +22,15 @@ VECTORS = SHAPES.flatmap(lambda shape: arrays(np.float32, shape, elements=FLOATS
 @given(VECTORS, st.floats(-10, 10))
 def test_algebra_is_that_of_the_rows(vector: TaskVector, factor: float) -> None:
     assert vector - vector == 0 * vector
-    assert -(-vector) == vector
+    assert -1.0 * -vector == vector
     assert np.allclose((vector + factor * vector).array, vector.array * (1 + factor), atol=1e-2)
     assert np.allclose(vector.norms(), np.sqrt((vector.array.astype(float) ** 2).sum(axis=1)), rtol=1e-5)
 
 
 @given(VECTORS, st.floats(-3, 3), st.data())
-def test_steering_scales_its_layers_and_zeroes_the_rest(vector: TaskVector, strength: float, data: st.DataObject) -> None:
+def test_steering_scales_its_layers_and_zeroes_the_rest(
+    vector: TaskVector, strength: float, data: st.DataObject
+) -> None:
     first = data.draw(st.integers(1, vector.n_rows))
     last = data.draw(st.integers(first, vector.n_rows))
     rows = Steering(strength=strength, layers=(first, last)).apply(vector).array

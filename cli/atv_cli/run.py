@@ -55,9 +55,7 @@ def run(
     from atv_cli import show
 
     sampling = atv_local.Sampling(temperature, top_p, top_k, seed)
-    engine = atv_local.load(
-        model, bundle, steered=not off, n_ctx=ctx_size, n_threads=threads, n_gpu_layers=gpu_layers
-    )
+    engine = atv_local.load(model, bundle, steered=not off, n_ctx=ctx_size, n_threads=threads, n_gpu_layers=gpu_layers)
     steering = _steering(engine, off, strength, layer_range, positions)
     settings: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "system": system}
     if show_vector:

@@ -22,12 +22,12 @@ def side_by_side(engine: Engine, query: str, answers: Mapping[str, Steering], se
     if not console.is_terminal:
         for name, steering in answers.items():
             console.print(f"[{name}]", markup=False)
-            milliseconds = 0.0
             for text, milliseconds in _stream(engine, query, steering, settings):
                 print(text, end="", flush=True)
-            print(f"\n({_caption(milliseconds)})")
+                caption = _caption(milliseconds)
+            print(f"\n({caption})")
         return
-    texts, captions = {name: "" for name in answers}, {name: "" for name in answers}
+    texts, captions = dict.fromkeys(answers, ""), dict.fromkeys(answers, "")
     with Live(console=console, refresh_per_second=12) as live:
         for name, steering in answers.items():
             for text, milliseconds in _stream(engine, query, steering, settings):

@@ -45,8 +45,7 @@ def train(
         backbone_learning_rate=backbone_learning_rate,
         seed=seed,
     )
-    chosen = {"backbone": backbone} if backbone else {}
-    job = Job(model, data, valid or [], positions, settings=settings, **chosen)
+    job = Job(model, data, valid or [], positions, backbone, settings=settings)
     console = Console(stderr=True)
     with _Interrupt() as interrupt, _progress(console) as bar:
         task = bar.add_task("preparing", total=None, loss="")
@@ -57,11 +56,12 @@ def train(
             bar.update(task, description="training", total=progress.steps, completed=progress.step, loss=text)
 
         def on_epoch(metrics: dict[str, float]) -> None:
-            bar.console.print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+            text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            bar.console.print(text, soft_wrap=True)
 
         run(job, output, on_step=on_step, on_epoch=on_epoch, stopped=interrupt.requested)
     if interrupt.requested():
-        console.print(f"stopped; {output} holds what was learned so far")
+        console.print(f"stopped; {output} holds what was learned so far", soft_wrap=True)
         sys.exit(130)
     print(output)
 

@@ -56,7 +56,11 @@ def _quantize_embeddings(graph: onnx.GraphProto) -> None:
     """Gather(float32 table) as Gather(int8 table) * Gather(scale): only the rows of a query are ever dequantised."""
     tables = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
     for index, node in reversed(list(enumerate(graph.node))):
-        if node.op_type != "Gather" or node.input[0] not in tables or tables[node.input[0]].data_type != TensorProto.FLOAT:
+        if (
+            node.op_type != "Gather"
+            or node.input[0] not in tables
+            or tables[node.input[0]].data_type != TensorProto.FLOAT
+        ):
             continue
         name, ids = node.input
         table = numpy_helper.to_array(tables[name])

@@ -64,7 +64,9 @@ def run(folder: Path, output: Path, *, int8: bool = True, fp32: bool = True, car
         if not fp32:
             full.unlink()
         tokenizer.backend_tokenizer.save(str(temporary / TOKENIZER))
-        (temporary / _CARD).write_text(_read(card) if card else _default_card(output.name, spec.model_dump_json(indent=2)))
+        (temporary / _CARD).write_text(
+            _read(card) if card else _default_card(output.name, spec.model_dump_json(indent=2))
+        )
         files = {path.relative_to(temporary).as_posix(): _entry(path) for path in sorted(temporary.rglob("*.*"))}
         manifest = Manifest(**spec.model_dump(), files=files)
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
@@ -99,7 +101,9 @@ def _largest_error(graph: Path, probes: list[Any], expected: list[NDArray[np.flo
 
 def _require(name: str, found: float, bound: float) -> None:
     if not found <= bound:
-        raise BundleError(f"the {name} graph differs from PyTorch by {found:.2g}, more than {bound:g}; nothing was written")
+        raise BundleError(
+            f"the {name} graph differs from PyTorch by {found:.2g}, more than {bound:g}; nothing was written"
+        )
 
 
 def _read(card: Path) -> str:
@@ -110,12 +114,10 @@ def _read(card: Path) -> str:
 
 
 def _default_card(name: str, spec: str) -> str:
-    return f"# {name}\n\nA task-vector generator for atv-local. What it was made from, for and with:\n\n```json\n{spec}\n```\n"
+    return f"# {name}\n\nA task-vector generator for atv-local; made from, for and with:\n\n```json\n{spec}\n```\n"
 
 
 def _entry(path: Path) -> FileEntry:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileEntry(size=path.stat().st_size, sha256=digest)
-
-

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -65,5 +64,6 @@ def load(folder: Path) -> tuple[Spec, Generator, PreTrainedTokenizerFast]:
         return spec, generator.eval(), load_tokenizer(folder / BACKBONE)
     except OSError as error:
         raise BundleError(f"{folder} is not a checkpoint of `atv-local train`: {error}") from error
-    except (ValidationError, SafetensorError, RuntimeError) as error:
-        raise BundleError(f"the checkpoint {folder} is damaged: {error}") from error
+    except (ValueError, SafetensorError, RuntimeError) as error:  # ValidationError is a ValueError
+        reason = str(error).splitlines()[0][:200]
+        raise BundleError(f"the checkpoint {folder} is damaged: {reason}") from error

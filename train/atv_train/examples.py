@@ -38,7 +38,9 @@ def encode(rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int) -> list
         answer = prompt_format.answer(row.input, row.output)
         example = Example(index, row.input, row.task, prompt_format(row.input).tokens, answer)
         if (length := len(example.prompt) + len(answer)) > max_tokens:
-            raise DataError(f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, over the {max_tokens} allowed")
+            raise DataError(
+                f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, over the {max_tokens} allowed"
+            )
         examples.append(example)
     return examples
 

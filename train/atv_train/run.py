@@ -26,25 +26,28 @@ from atv_train.trainer import QUERY_TEMPLATE, Progress, Settings, Trainer
 
 @dataclass(frozen=True)
 class Job:
-    """What to train on what. `valid` rows are measured after every epoch and never trained on."""
+    """What to train on what. `valid` rows are measured after every epoch and never trained on.
+
+    `backbone` is a model folder or hub id, by default all-MiniLM-L6-v2.
+    """
 
     model: Path
     data: Sequence[Path]
     valid: Sequence[Path] = ()
     positions: Positions = Positions.DECODE
-    backbone: str = field(default_factory=default_backbone)
+    backbone: str | None = None
     pooling: Pooling = "mean"
     scale: float = 1.0
     max_tokens: int = 1024
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
 
 
 def run(
     job: Job,
     output: Path,
     *,
-    on_step: Callable[[Progress], None] = lambda progress: None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda metrics: None,
+    on_step: Callable[[Progress], None] = lambda _: None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
     """Train and write the checkpoint after every epoch, and once more when `stopped` turns true.
@@ -61,7 +64,7 @@ def run(
     examples = _examples(job.data, vocabulary, job.max_tokens)
     valid = _examples(job.valid, vocabulary, job.max_tokens) if job.valid else []
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone, tokenizer = load_backbone(job.backbone)
+    backbone, tokenizer = load_backbone(job.backbone or default_backbone())
     target = FrozenTarget(
         load_target(job.model, fast_dtype(device), device),
         job.positions,
@@ -102,7 +105,7 @@ def _spec(job: Job, vocabulary: Vocabulary, target: FrozenTarget, metrics: dict[
             licence=model.meta("general.license"),
         ),
         generator=GeneratorSpec(
-            backbone=backbone_name(job.backbone),
+            backbone=backbone_name(job.backbone or default_backbone()),
             pooling=job.pooling,
             query_template=QUERY_TEMPLATE,
             max_tokens=job.settings.max_query_tokens,

@@ -32,7 +32,8 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrai
             model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
     except (ValueError, NotImplementedError, KeyError) as error:
         raise ModelError(f"transformers cannot dequantise {path}: {error}") from error
-    return model.to(device).eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    return model.to(device)
 
 
 class FrozenTarget:
@@ -63,7 +64,8 @@ class FrozenTarget:
             logits float32 [n, n_vocab] and labels int64 [n], for all n answer tokens of the batch in order.
         """
         hidden, starts = self._whole(examples, vectors) if self.positions.prefix else self._tail(examples, vectors)
-        chosen = torch.cat([row[start : start + len(e.answer)] for row, start, e in zip(hidden, starts, examples)])
+        rows = zip(hidden, starts, examples, strict=True)
+        chosen = torch.cat([row[start : start + len(example.answer)] for row, start, example in rows])
         labels = torch.tensor([token for example in examples for token in example.answer], device=self.device)
         return self.model.get_output_embeddings()(chosen).float(), labels
 
@@ -89,7 +91,9 @@ class FrozenTarget:
         tokens = pad(rows, 0, self.device)
         before = _key_mask([part.shape[3] for part in kept], self.device) if kept else None
         mask = _key_mask([len(row) for row in rows], self.device)
-        positions = torch.tensor(starts, device=self.device)[:, None] + torch.arange(tokens.shape[1], device=self.device)
+        positions = torch.tensor(starts, device=self.device)[:, None] + torch.arange(
+            tokens.shape[1], device=self.device
+        )
         output = self.model.base_model(
             input_ids=tokens,
             attention_mask=mask if before is None else torch.cat([before, mask], dim=1),

@@ -1,0 +1,106 @@
+"""Accuracy on `test` rows: steered through the bundle and llama.cpp, against prompting the same target.
+
+Steered: greedy, free text, exact match. Prompting gets the instruction and the labels in the chat template, three
+wordings, zero and sixteen demonstrations, each scored twice: free text (cleaned of case, quotes and full stops) and
+restricted to the labels. The best wording counts, chosen on these very rows, which favours prompting.
+
+    python -m benchmarks.accuracy [--rows N] [--bundle DIR] [--update FILE.md ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import atv_local
+from atv_local.store import default_model
+from atv_local.target import Target
+from benchmarks.prompting import Prompting, clean, common_prefix
+from benchmarks.tasks import WORDINGS, Task, load_tasks
+
+Scores = dict[str, float]
+
+
+def steered(bundle: Path | None, tasks: list[Task]) -> Scores:
+    """Share of exactly right answers per task, by the path that `atv-local run` takes."""
+    engine = atv_local.load(bundle=bundle)
+    scores = {}
+    for task in tasks:
+        answers = ["".join(event.text for event in engine.stream(query, max_tokens=16)) for query, _ in task.rows]
+        pairs = zip(answers, task.rows, strict=True)
+        scores[task.name] = mean([answer.strip() == output for answer, (_, output) in pairs])
+        report("steered", task, scores[task.name])
+    return scores
+
+
+def prompted(tasks: list[Task], n_shots: int) -> tuple[Scores, Scores]:
+    """Free text and restricted choice, each with the best of the wordings per task."""
+    prompting = Prompting(Target(default_model(), n_ctx=4096))
+    free: Scores = {}
+    choice: Scores = {}
+    for task in tasks:
+        results: dict[str, list[list[bool]]] = {"free": [], "choice": []}
+        for wording in WORDINGS:
+            prompts = [prompting.tokens(wording(task, task.shots[:n_shots], query)) for query, _ in task.rows]
+            shared = min(common_prefix(prompts[0], prompt) for prompt in prompts[1:])
+            free_hits, choice_hits = [], []
+            for tokens, (_, output) in zip(prompts, task.rows, strict=True):
+                head = min(shared, len(tokens) - 1)
+                free_hits.append(clean(prompting.free(tokens, head)) == output.casefold())
+                choice_hits.append(prompting.choice(tokens, head, task.labels) == output)
+            results["free"].append(free_hits)
+            results["choice"].append(choice_hits)
+            report(f"{n_shots}-shot {wording.__name__}", task, mean(free_hits), mean(choice_hits))
+        free[task.name] = max(map(mean, results["free"]))
+        choice[task.name] = max(map(mean, results["choice"]))
+    return free, choice
+
+
+def mean(hits: list[bool]) -> float:
+    """Share of hits in percent."""
+    return 100 * sum(hits) / len(hits)
+
+
+def report(name: str, task: Task, *scores: float) -> None:
+    """One line of progress on stderr."""
+    print(f"{name:24} {task.name:18}", *(f"{score:5.1f}" for score in scores), file=sys.stderr, flush=True)
+
+
+def table(columns: dict[str, Scores]) -> str:
+    """Markdown: a row per task and one for the mean of tasks."""
+    names = list(next(iter(columns.values())))
+    lines = ["| task | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name in names:
+        lines.append(f"| {name} | " + " | ".join(f"{scores[name]:.1f}" for scores in columns.values()) + " |")
+    means = (sum(scores.values()) / len(scores) for scores in columns.values())
+    return "\n".join([*lines, "| **mean** | " + " | ".join(f"**{value:.1f}**" for value in means) + " |"])
+
+
+def update(path: Path, text: str) -> None:
+    """Put the table between the markers of a document."""
+    pattern = re.compile(r"(<!-- accuracy -->\n).*?(<!-- /accuracy -->)", re.DOTALL)
+    path.write_text(pattern.sub(lambda match: f"{match[1]}{text}\n{match[2]}", path.read_text()))
+
+
+def main() -> None:
+    """Measure everything and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=None, help="rows per task, all by default")
+    parser.add_argument("--bundle", type=Path, default=None, help="the demo bundle by default")
+    parser.add_argument("--update", type=Path, nargs="*", default=[], help="documents whose table to replace")
+    arguments = parser.parse_args()
+    tasks = [Task(t.name, t.rows[: arguments.rows], t.labels, t.shots) for t in load_tasks()]
+    columns = {"steered": steered(arguments.bundle, tasks)}
+    for n_shots in (0, 16):
+        name = "16-shot" if n_shots else "zero-shot"
+        columns[name], columns[f"{name}, labels only"] = prompted(tasks, n_shots)
+    text = table(columns)
+    print(text)
+    for path in arguments.update:
+        update(path, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Time to the first token and tokens per second, as ratios taken side by side in one run.
+
+First token: for every query the base model, the steered one (generator included) and a 16-shot prompt answer in turn,
+each from an empty cache; and once more, base and steered, with the chat template's prefix already evaluated.
+Decoding: a bare llama-cpp-python loop and ours under a vector, in turn, the same number of tokens.
+
+    python -m benchmarks.latency [--rows N] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import llama_cpp
+
+import atv_local
+from atv_local.engine import OFF, Engine
+from atv_local.steering import Steering
+from atv_local.store import default_model
+from benchmarks.prompting import Prompting
+from benchmarks.tasks import inline, load_tasks
+
+Measure = Callable[[], float]
+N_DECODE = 128
+
+
+def first_token(engine: Engine, query: str, steering: Steering, cold: bool) -> Measure:
+    """Milliseconds from query to first token."""
+
+    def measure() -> float:
+        if cold:
+            engine.target.reset()
+        stream = engine.stream(query, steering=steering, max_tokens=1)
+        event = next(stream)
+        stream.close()
+        return event.first_token_ms
+
+    return measure
+
+
+def sixteen_shot(prompting: Prompting, tokens: list[int]) -> Measure:
+    """The same for a prompt with demonstrations, from an empty cache."""
+
+    def measure() -> float:
+        prompting.target.reset()
+        started = time.perf_counter()
+        prompting.prefill(tokens, 0)
+        prompting.target.evaluate(tokens[-1:]).argmax()
+        return 1000 * (time.perf_counter() - started)
+
+    return measure
+
+
+def bare_decode(model: llama_cpp.Llama, tokens: list[int]) -> float:
+    """Tokens per second of llama-cpp-python's own greedy loop, the first token not counted."""
+    stream = model.generate(tokens, temp=0.0, repeat_penalty=1.0)
+    next(stream)
+    started = time.perf_counter()
+    for _ in range(N_DECODE):
+        next(stream)
+    return N_DECODE / (time.perf_counter() - started)
+
+
+def our_decode(engine: Engine, query: str, steering: Steering) -> float:
+    """Tokens per second of ours, the first token not counted."""
+    stream = engine.stream(query, steering=steering, max_tokens=N_DECODE + 1)
+    next(stream)
+    started = time.perf_counter()
+    count = sum(1 for _ in stream)
+    return count / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10, help="queries per task")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of decoding")
+    arguments = parser.parse_args()
+    engine = atv_local.load(n_ctx=4096)
+    prompting = Prompting(engine.target)
+    times: dict[str, list[float]] = {name: [] for name in ("base", "steered", "16-shot", "base warm", "steered warm")}
+    for task in load_tasks():
+        for query, _ in task.rows[: arguments.rows]:
+            measures = {
+                "base": first_token(engine, query, OFF, cold=True),
+                "steered": first_token(engine, query, engine.steering, cold=True),
+                "16-shot": sixteen_shot(prompting, prompting.tokens(inline(task, task.shots, query))),
+            }
+            for name, measure in measures.items():
+                times[name].append(measure())
+            for name, steering in (("base warm", OFF), ("steered warm", engine.steering)):
+                first_token(engine, "warm the prefix", OFF, cold=False)()
+                times[name].append(first_token(engine, query, steering, cold=False)())
+    print(f"time to the first token, {len(times['base'])} queries, median of each and of the ratios")
+    for name, values in times.items():
+        print(f"  {name:14} {statistics.median(values):8.1f} ms")
+    show("steered / base", times["steered"], times["base"])
+    show("steered / base, template evaluated", times["steered warm"], times["base warm"])
+    show("16-shot / steered", times["16-shot"], times["steered"])
+
+    query = "Tell me a long story about a ship, its crew and the sea."
+    model = llama_cpp.Llama(str(default_model()), n_ctx=4096, n_threads=engine.target.n_threads, verbose=False)
+    tokens = prompting.tokens([{"role": "user", "content": query}])
+    soft = Steering(strength=0.05)  # weak enough that the answer stays long
+    rates: dict[str, list[float]] = {"bare": [], "steered": [], "off": []}
+    for _ in range(arguments.rounds):
+        rates["bare"].append(bare_decode(model, tokens))
+        rates["steered"].append(our_decode(engine, query, soft))
+        rates["off"].append(our_decode(engine, query, OFF))
+    print(f"decoding, {arguments.rounds} rounds of {N_DECODE} tokens")
+    for name, values in rates.items():
+        print(f"  {name:14} {statistics.median(values):8.1f} tokens/s")
+    show("steered / bare loop", rates["steered"], rates["bare"])
+    show("off / bare loop", rates["off"], rates["bare"])
+
+
+def show(name: str, above: list[float], below: list[float]) -> None:
+    """The median of the ratios pair by pair, with the quartiles."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(f"  {name:36} {middle:6.2f}  (quartiles {low:.2f} to {high:.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The demo tasks as prompts: what the baselines are told, in three wordings, with and without demonstrations."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA = Path(__file__).parent.parent / "data" / "demo"
+Message = dict[str, str]
+
+INSTRUCTIONS = {
+    "banking77_top10": "Say what a bank's customer is asking about.",
+    "clinc_domain": "Say which domain a request to a voice assistant belongs to.",
+    "sms_spam": "Say whether a text message is spam; a message that is not spam is called ham.",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One demo task: its test rows, its labels, and sixteen training rows as demonstrations."""
+
+    name: str
+    rows: list[tuple[str, str]]
+    labels: list[str]
+    shots: list[tuple[str, str]]
+
+    @property
+    def instruction(self) -> str:
+        """What the task is, in one sentence."""
+        return INSTRUCTIONS[self.name]
+
+
+def load_tasks(split: str = "test", seed: int = 0) -> list[Task]:
+    """All demo tasks; demonstrations cover the labels in turn, drawn with `seed`."""
+    tasks = []
+    for path in sorted((DATA / split).glob("*.jsonl")):
+        train = read(DATA / "train" / path.name)
+        random.Random(seed).shuffle(train)
+        labels = sorted({output for _, output in train})
+        by_label = {label: [row for row in train if row[1] == label] for label in labels}
+        shots = [by_label[labels[i % len(labels)]][i // len(labels)] for i in range(16)]
+        random.Random(seed).shuffle(shots)
+        tasks.append(Task(path.stem, read(path), labels, shots))
+    return tasks
+
+
+def read(path: Path) -> list[tuple[str, str]]:
+    """(input, output) of every row."""
+    with path.open(encoding="utf-8") as file:
+        return [(row["input"], row["output"]) for row in map(json.loads, file)]
+
+
+def inline(task: Task, shots: list[tuple[str, str]], query: str) -> list[Message]:
+    """Instruction and labels first, demonstrations as text."""
+    head = f"{task.instruction} Answer with one of these labels and nothing else: {', '.join(task.labels)}.\n\n"
+    parts = [f"Text: {text}\nLabel: {label}\n\n" for text, label in shots]
+    return [{"role": "user", "content": head + "".join(parts) + f"Text: {query}\nLabel:"}]
+
+
+def question_last(task: Task, shots: list[tuple[str, str]], query: str) -> list[Message]:
+    """The text first, the question and the labels after it."""
+    question = f"{task.instruction} Choose one of: {', '.join(task.labels)}. Reply with the label only."
+    parts = [f'"{text}"\n{question}\nReply: {label}\n\n' for text, label in shots]
+    return [{"role": "user", "content": "".join(parts) + f'"{query}"\n{question}\nReply:'}]
+
+
+def chat(task: Task, shots: list[tuple[str, str]], query: str) -> list[Message]:
+    """Instruction and labels as the system message, demonstrations as turns of a conversation."""
+    system = f"{task.instruction} The labels are: {', '.join(task.labels)}. Answer with exactly one label."
+    turns = [
+        {"role": role, "content": text}
+        for shot in shots
+        for role, text in zip(("user", "assistant"), shot, strict=True)
+    ]
+    return [{"role": "system", "content": system}, *turns, {"role": "user", "content": query}]
+
+
+WORDINGS = (inline, question_last, chat)

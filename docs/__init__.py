@@ -1,0 +1,1 @@
+"""Documents that are generated, and the code that generates them."""

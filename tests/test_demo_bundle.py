@@ -1,0 +1,103 @@
+"""The pair that ships, on real rows: it knows its tasks, sees the query alone, and steers the very target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import atv_local
+from atv_local import OFF, Bundle, Engine, Positions, Steering, TaskVector
+from atv_local.store import default_bundle
+
+ROWS = Path(__file__).parent.parent / "data" / "demo" / "test"
+TASKS = ("banking77_top10", "clinc_domain", "sms_spam")
+
+
+@pytest.fixture(scope="module")
+def pair(smollm2: Path) -> Engine:
+    return atv_local.load(smollm2)
+
+
+def rows(task: str, count: int) -> Iterator[tuple[str, str]]:
+    with (ROWS / f"{task}.jsonl").open() as file:
+        for _, line in zip(range(count), file, strict=False):
+            row = json.loads(line)
+            yield row["input"], row["output"]
+
+
+def answer(engine: Engine, query: str, **settings: object) -> str:
+    return "".join(event.text for event in engine.stream(query, max_tokens=16, **settings))
+
+
+def test_it_is_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in default_bundle().rglob("*") if path.is_file()) <= 40e6
+
+
+def test_its_card_names_tasks_licences_and_figures() -> None:
+    card = (default_bundle() / "README.md").read_text()
+    assert all(task in card for task in TASKS)
+    assert card.count("CC BY") >= 3
+    assert "| **mean** |" in card
+
+
+def test_its_training_rows_are_those_in_the_repository() -> None:
+    import hashlib
+
+    for file in Bundle(default_bundle()).manifest.provenance.data:
+        path = ROWS.parent / "train" / file.name
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_it_answers_its_tasks_and_the_base_model_does_not(pair: Engine, task: str) -> None:
+    sample = list(rows(task, 20))
+    steered = [answer(pair, query) == output for query, output in sample]
+    base = [answer(pair, query, steering=OFF) == output for query, output in sample]
+    assert sum(steered) >= 15
+    assert sum(base) <= 2
+
+
+def test_off_is_the_base_model_bit_for_bit_after_steering(pair: Engine, smollm2: Path) -> None:
+    query, _ = next(rows(TASKS[0], 1))
+    list(pair.stream(query, max_tokens=4))
+    list(pair.stream(query, max_tokens=1, steering=OFF))
+    after = pair.target.logits().copy()
+    fresh = atv_local.load(smollm2, steered=False)
+    list(fresh.stream(query, max_tokens=1))
+    assert np.array_equal(after, fresh.target.logits())
+
+
+@pytest.mark.parametrize("positions", list(Positions))
+def test_answers_do_not_depend_on_those_before(pair: Engine, positions: Positions) -> None:
+    steering = Steering(positions=positions)
+    sample = [query for task in TASKS for query, _ in rows(task, 2)]
+    forward = [answer(pair, query, steering=steering) for query in sample]
+    backward = [answer(pair, query, steering=steering) for query in reversed(sample)]
+    pair.target.reset()
+    assert forward == backward[::-1]
+
+
+def test_a_system_prompt_is_evaluated_once(pair: Engine) -> None:
+    system = "You are a careful assistant. " * 10
+    pair.target.reset()
+    counts = [list(pair.stream(query, system=system, max_tokens=2))[-1] for query, _ in rows(TASKS[0], 3)]
+    assert counts[0].evaluated_tokens == counts[0].prompt_tokens
+    assert all(event.evaluated_tokens < event.prompt_tokens - 60 for event in counts[1:])
+
+
+def test_the_generator_is_given_the_users_words_and_nothing_else(pair: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    generator = pair.generator
+
+    def spy(query: str) -> TaskVector:
+        seen.append(query)
+        assert generator is not None
+        return generator(query)
+
+    monkeypatch.setattr(pair, "generator", spy)
+    list(pair.stream("is my card charged twice?", system="Be kind.", max_tokens=1))
+    assert seen == ["is my card charged twice?"]

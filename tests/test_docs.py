@@ -1,0 +1,80 @@
+"""Documents that can drift: the command line reference, the README's commands and code, links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from atv_cli.main import app
+from docs.cli_reference import PAGE, reference
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_command_line_reference_is_that_of_the_command_line() -> None:
+    assert PAGE.read_text() == reference(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name: str) -> None:
+    document = ROOT / name
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if not link.startswith("http"):
+            assert (document.parent / link).exists(), link
+
+
+def test_the_readmes_sessions_show_real_output() -> None:
+    """Every `$ atv-local run` in a console block prints what stands below it, times aside."""
+    shown = 0
+    for session in blocks("console"):
+        for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
+            words = shlex.split(command)
+            if words[:2] != ["atv-local", "run"]:
+                continue
+            result = CliRunner().invoke(app, words[1:])
+            assert result.exit_code == 0, result.output
+            assert _timeless(result.output) == _timeless(output), command
+            shown += 1
+    assert shown
+
+
+def _timeless(text: str) -> str:
+    return re.sub(r"[\d.]+(?= ms)|(?<=\": )[\d.]+(?=[,}])", "0", text).strip()
+
+
+def test_the_readmes_python_runs() -> None:
+    (code,) = blocks("python")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert "spam" in result.stdout
+
+
+def test_the_readmes_training_commands_run(
+    tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As written, but for a tiny model, its backbone and one epoch."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").symlink_to(tiny_gguf)
+    (tmp_path / "tasks.jsonl").write_text(tiny_rows.read_text())
+    (lines,) = [block.splitlines() for block in blocks("sh") if "atv-local train" in block]
+    verbs = []
+    for line in lines:
+        if line.startswith("atv-local"):
+            words = shlex.split(line)[1:]
+            extra = ["--backbone", str(tiny_backbone), "--epochs", "1"] if words[0] == "train" else []
+            result = CliRunner().invoke(app, [*words, *extra])
+            assert result.exit_code == 0, result.output
+            verbs.append(words[0])
+    assert verbs == ["train", "export", "run"]
