@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
 import llama_cpp
 import numpy as np
 import pytest
@@ -130,11 +131,52 @@ def test_too_strong_a_vector_is_an_error_and_leaves_nothing_behind(target: Targe
     assert np.array_equal(target.evaluate(TOKENS[-1:]), base)
 
 
-def test_a_target_that_ignores_vectors_is_refused(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Several architectures of llama.cpp do just this: they return 0 and add nothing.
-    monkeypatch.setattr(llama_cpp, "llama_set_adapter_cvec", lambda *_: 0)
-    with pytest.raises(ModelError, match="does not steer architecture 'llama'"):
-        Target(tiny_gguf)
+def write_bert(path: Path) -> Path:
+    """A random BERT: one of the architectures that accept a control vector, return 0 and add nothing."""
+    rng, width, inner, n_layer = np.random.default_rng(0), 32, 64, 2
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"▁{letter}" for letter in "abcdefgh")]
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_block_count(n_layer)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(2)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types([gguf.TokenType.CONTROL] * 5 + [gguf.TokenType.NORMAL] * 8)
+    writer.add_token_type_count(2)
+    for name, token in (("pad", 0), ("unk", 1), ("bos", 2), ("sep", 3), ("eos", 3)):
+        getattr(writer, f"add_{name}_token_id")(token)
+    linear = {"attn_q": (width, width), "attn_k": (width, width), "attn_v": (width, width)}
+    linear |= {"attn_output": (width, width), "ffn_up": (inner, width), "ffn_down": (width, inner)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (len(tokens), width),
+        "position_embd.weight": (64, width),
+        "token_types.weight": (2, width),
+        "token_embd_norm.weight": (width,),
+        "token_embd_norm.bias": (width,),
+    }
+    for block in range(n_layer):
+        for name, shape in linear.items():
+            shapes |= {f"blk.{block}.{name}.weight": shape, f"blk.{block}.{name}.bias": shape[:1]}
+        for name in ("attn_output_norm", "layer_output_norm"):
+            shapes |= {f"blk.{block}.{name}.{part}": (width,) for part in ("weight", "bias")}
+    for name, shape in shapes.items():
+        writer.add_tensor(name, rng.normal(0, 0.2, shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_target_that_ignores_vectors_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not steer architecture 'bert'"):
+        Target(write_bert(tmp_path / "bert.gguf"), n_threads=1)
 
 
 def test_more_tokens_than_the_context_is_an_error(tiny_gguf: Path) -> None:
