@@ -7,10 +7,13 @@ been checked against the manifest, so nothing native sees an unchecked file.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import stat
 import zipfile
+import zlib
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from pydantic import ValidationError
 
@@ -22,7 +25,11 @@ TOKENIZER = "tokenizer.json"
 GRAPHS = ("onnx/model_int8.onnx", "onnx/model.onnx")
 """Graph files in the order the runtime prefers them."""
 
-_MAX_MANIFEST = 1 << 20
+_PIECE = 1 << 20
+_MAX_MANIFEST = _PIECE
+_MAX_GRAPH = 2 << 30
+_LARGEST = {TOKENIZER: 64 << 20}
+_ZIP_DAMAGE = (zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
 
 class Bundle:
@@ -34,7 +41,7 @@ class Bundle:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        raw = self._bytes(MANIFEST, _MAX_MANIFEST)
+        raw = b"".join(islice(self._pieces(MANIFEST), 2))
         self.manifest = _parse(raw, path)
         self.id = hashlib.sha256(raw).hexdigest()[:12]
         """Names this very bundle: the first 12 hexadecimal digits of its manifest's SHA-256."""
@@ -42,12 +49,13 @@ class Bundle:
         graph = next((name for name in GRAPHS if name in files), None)
         if graph is None or TOKENIZER not in files:
             raise BundleError(f"the bundle {path} lists no {TOKENIZER if graph else GRAPHS[-1]}; export it again")
-        self._kept = {name: data for name in files if (data := self._check(name)) and name in (graph, TOKENIZER)}
         self.graph = graph
+        for name in files:
+            self._checked(name, keep=False)
 
-    def take(self, name: str) -> bytes:
-        """The checked bytes of the graph or the tokenizer, once: they are not kept, as a session has its own copy."""
-        return self._kept.pop(name)
+    def read(self, name: str) -> bytes:
+        """The bytes of one listed file, checked as they are read."""
+        return self._checked(name, keep=True)
 
     def check_target(self, found: TargetSpec) -> None:
         """Raise BundleError, with both values in it, unless the bundle was made for a target like this one."""
@@ -56,34 +64,46 @@ class Bundle:
             wanted, has = getattr(made, what), getattr(found, what)
             if wanted != has:
                 raise BundleError(
-                    f"the bundle {self.path} was made for {made.name or 'another target'} with {what} {wanted}, "
-                    f"but {found.name} has {has}; train one for this model with `atv-local train`, or use --off"
+                    f"the bundle {self.path} was made for {made.name!r} with {what} {wanted!r}, "
+                    f"but {found.name!r} has {has!r}; train one for this model with `atv-local train`, or use --off"
                 )
 
-    def _check(self, name: str) -> bytes:
+    def _checked(self, name: str, *, keep: bool) -> bytes:
+        """Read a file in pieces and check it; without `keep` memory stays at one piece."""
         entry = self.manifest.files[name]
-        data = self._bytes(name, entry.size)
-        if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
+        if keep and entry.size > _LARGEST.get(name, _MAX_GRAPH):
+            raise BundleError(f"the bundle {self.path} has a {name} of {entry.size} bytes, more than can be loaded")
+        digest, size, pieces = hashlib.sha256(), 0, []
+        for piece in self._pieces(name):
+            size += len(piece)
+            if size > entry.size:
+                break
+            digest.update(piece)
+            if keep:
+                pieces.append(piece)
+        if size != entry.size or digest.hexdigest() != entry.sha256:
             raise BundleError(f"the bundle {self.path} is damaged: {name} is not the file its manifest describes")
-        return data
+        return b"".join(pieces)
 
-    def _bytes(self, name: str, limit: int) -> bytes:
-        """At most `limit`+1 bytes of one file."""
+    def _pieces(self, name: str) -> Iterator[bytes]:
         parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name:
+        if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name or "\0" in name:
             raise BundleError(f"the bundle {self.path} names a file outside its folder: {name!r}")
         try:
             if self.path.is_dir():
                 with self._inside(name).open("rb") as file:
-                    return _read(file, limit)
-            with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
-                return _read(file, limit)
+                    yield from iter(lambda: file.read(_PIECE), b"")
+            else:
+                with zipfile.ZipFile(self.path) as archive, archive.open(name) as member:
+                    yield from iter(lambda: member.read(_PIECE), b"")
         except KeyError as error:
             raise BundleError(f"the bundle {self.path} has no {name}") from error
         except zipfile.BadZipFile as error:
             raise BundleError(f"{self.path} is not a bundle: neither a folder nor a zip with {MANIFEST}") from error
         except OSError as error:
             raise BundleError(f"cannot read {name} of the bundle {self.path}: {error.strerror or error}") from error
+        except _ZIP_DAMAGE as error:
+            raise BundleError(f"the bundle {self.path} is damaged: {name}: {error}") from error
 
     def _inside(self, name: str) -> Path:
         file = (self.path / name).resolve()
@@ -92,10 +112,6 @@ class Bundle:
         if file.exists() and not stat.S_ISREG(file.stat().st_mode):
             raise BundleError(f"the bundle {self.path} has a {name} that is not a regular file")
         return file
-
-
-def _read(file: IO[bytes], limit: int) -> bytes:
-    return file.read(limit + 1)
 
 
 def _parse(raw: bytes, path: Path) -> Manifest:

@@ -52,12 +52,19 @@ class Engine:
     """A target and, if it shall be steered, a generator made for it.
 
     Answers do not depend on each other. One answer at a time: an engine is not for several threads.
+
+    Raises:
+        BundleError: a generator made for another target.
     """
 
-    def __init__(self, target: Target, generator: Generator | None = None, steering: Steering | None = None) -> None:
+    def __init__(self, target: Target, generator: Generator | None = None) -> None:
         self.target, self.generator = target, generator
-        self.steering = steering or (Steering() if generator else OFF)
-        """What `stream` uses unless told otherwise."""
+        self.steering = OFF
+        """What `stream` uses unless told otherwise: the injection the generator was trained with."""
+        if generator is not None:
+            generator.bundle.check_target(target.spec)
+            injection = generator.bundle.manifest.injection
+            self.steering = Steering(layers=injection.layers, positions=injection.positions)
         self._turn = object()
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._format = lru_cache(maxsize=8)(lambda system: PromptFormat(target.vocabulary, system))
@@ -66,12 +73,11 @@ class Engine:
         """The task vector of a query, float32 [n_layer-1, n_embd].
 
         Raises:
-            UsageError: an empty query, or an engine without a generator.
+            UsageError: an empty query, one that is no Unicode text, or an engine without a generator.
         """
         if self.generator is None:
             raise UsageError("no generator is loaded, so the target cannot be steered; name a bundle or steer off")
-        if not query.strip():
-            raise UsageError("the query is empty; say something to answer")
+        _check_query(query)
         return self.generator(query)
 
     def stream(
@@ -89,7 +95,7 @@ class Engine:
         Args:
             query: the user's words; the chat template of the GGUF is put around them for the target alone.
             vector: steer with this vector instead of the generator's.
-            steering: by default `self.steering`.
+            steering: by default `self.steering`; all layers at strength 1 for a given vector without a generator.
             max_tokens: of the answer, at least 1.
             system: a system message.
 
@@ -99,9 +105,9 @@ class Engine:
             PromptError: a prompt that leaves no room for an answer in the context.
         """
         started = perf_counter()
-        steering = steering or self.steering
-        if not query.strip():
-            raise UsageError("the query is empty; say something to answer")
+        if steering is None:
+            steering = Steering() if vector is not None and self.steering.off else self.steering
+        _check_query(query)
         if max_tokens < 1:
             raise UsageError(f"max-tokens {max_tokens} is below 1")
         prompt = self._format(system)(query)
@@ -165,3 +171,12 @@ class Engine:
     def _timed_vector(self, query: str, given: TaskVector | None) -> tuple[TaskVector, float]:
         started = perf_counter()
         return given or self.vector(query), 1000 * (perf_counter() - started)
+
+
+def _check_query(query: str) -> None:
+    if not query.strip():
+        raise UsageError("the query is empty; say something to answer")
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair, as undecodable bytes become in Python
+        raise UsageError(f"the query is not UTF-8 text: {error.reason} at character {error.start}") from error

@@ -31,3 +31,7 @@ class PromptError(AtvError):
 
 class DataError(AtvError):
     """A row of training data that cannot be used, named by file and line."""
+
+
+class TrainingError(AtvError):
+    """Training that cannot go on, such as a loss that is no longer a number."""

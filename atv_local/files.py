@@ -16,10 +16,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
     Raises:
-        UsageError: the folder cannot be written.
+        UsageError: the file cannot be written, or the disk is full.
     """
     with _beside(path) as folder:
-        temporary = folder / path.name
+        temporary = folder / "new"
         yield temporary
         temporary.replace(path)
 
@@ -33,30 +33,44 @@ def replacing_folder(path: Path, marker: str) -> Iterator[Path]:
     """
     check_replaceable(path, marker)
     with _beside(path) as folder:
-        temporary = folder / path.name
+        temporary, replaced = folder / "new", folder / "replaced"
         temporary.mkdir()
         yield temporary
-        if path.exists():
-            path.rename(folder / "replaced")
-        temporary.rename(path)
+        try:
+            if path.exists():
+                path.rename(replaced)
+            temporary.rename(path)
+        finally:
+            if replaced.exists() and not path.exists():  # interrupted between the two
+                replaced.rename(path)
 
 
 def check_replaceable(path: Path, marker: str) -> None:
     """Raise UsageError now if `replacing_folder` could not write `path` later, after much work."""
-    if path.exists() and not (path.is_dir() and ((path / marker).is_file() or not any(path.iterdir()))):
-        raise UsageError(f"{path} exists and is not a folder that holds {marker}; choose another output")
+    with _said(path):
+        if path.is_symlink() or path.resolve() == Path.cwd():
+            raise UsageError(f"{path} is a link or the current folder and cannot be replaced; choose another output")
+        if path.exists() and not (path.is_dir() and ((path / marker).is_file() or not any(path.iterdir()))):
+            raise UsageError(f"{path} exists and is not a folder that holds {marker}; choose another output")
     with _beside(path):
         pass
 
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    try:
+    """A temporary folder on the same file system as `path`."""
+    with _said(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -30,32 +30,44 @@ class Generator:
 
     def __init__(self, bundle: Bundle, *, providers: list[str] | None = None, n_threads: int = 1) -> None:
         spec = bundle.manifest
+        self.bundle = bundle
         self.shape = (spec.target.n_layer - 1, spec.target.n_embd)
-        self.bundle_id = bundle.id
         self._template = spec.generator.query_template
         try:
-            self._tokenizer = Tokenizer.from_buffer(bundle.take(TOKENIZER))
+            self._tokenizer = Tokenizer.from_buffer(bundle.read(TOKENIZER))
             self._tokenizer.no_padding()
             self._tokenizer.enable_truncation(spec.generator.max_tokens)
-            self._session = _session(bundle.take(bundle.graph), _providers(providers), n_threads)
+            self._session = _session(bundle.read(bundle.graph), _providers(providers), n_threads)
+        except BundleError:
+            raise
         except Exception as error:  # both libraries raise bare exceptions of their own
             raise BundleError(f"the bundle {bundle.path} cannot be loaded: {error}") from error
         inputs = sorted(node.name for node in self._session.get_inputs())
-        output = self._session.get_outputs()[0]
-        if inputs != ["attention_mask", "input_ids"] or tuple(output.shape[1:]) != self.shape:
-            raise BundleError(
-                f"the graph of {bundle.path} maps {inputs} to {output.shape}, "
-                f"not input_ids and attention_mask to [batch, {self.shape[0]}, {self.shape[1]}]"
-            )
+        if inputs != ["attention_mask", "input_ids"]:
+            raise BundleError(f"the graph of {bundle.path} takes {inputs}, not attention_mask and input_ids")
+        self("a query")
 
     def __call__(self, query: str) -> TaskVector:
-        """The task vector of one query, float32 [n_layer-1, n_embd]; words past the generator's limit are not read."""
-        encoding = self._tokenizer.encode(self._template.replace("{query}", query))
-        inputs = {
-            "input_ids": np.array([encoding.ids], dtype=np.int64),
-            "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
-        }
-        return TaskVector(self._session.run(None, inputs)[0][0])
+        """The task vector of one query, float32 [n_layer-1, n_embd]; words past the generator's limit are not read.
+
+        Raises:
+            BundleError: the graph fails, or its output has another shape than the manifest says.
+        """
+        try:
+            encoding = self._tokenizer.encode(self._template.replace("{query}", query))
+            inputs = {
+                "input_ids": np.array([encoding.ids], dtype=np.int64),
+                "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
+            }
+            output = self._session.run(["task_vector"], inputs)[0]
+        except Exception as error:
+            raise BundleError(f"the bundle {self.bundle.path} cannot read {query[:40]!r}: {error}") from error
+        if output.shape != (1, *self.shape) or output.dtype != np.float32:
+            raise BundleError(
+                f"the graph of {self.bundle.path} gives {output.dtype} {list(output.shape)}, "
+                f"not float32 {[1, *self.shape]}"
+            )
+        return TaskVector(output[0])
 
 
 def _session(graph: bytes, providers: list[str], n_threads: int) -> Any:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
+import threading
 import weakref
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +50,15 @@ class Model:
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
         _log.clear()
-        handle = lib.llama_model_load_from_file(str(path).encode(), params)
+        with _interrupts_deferred():
+            handle = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not handle:
             raise ModelError(f"llama.cpp cannot load {path}: {last_error() or 'no reason given'}")
         self.path = path
         self.handle = handle
         self.close = weakref.finalize(self, lib.llama_model_free, handle)
+        if lib.llama_vocab_type(lib.llama_model_get_vocab(handle)) == lib.LLAMA_VOCAB_TYPE_NONE:
+            raise ModelError(f"{path} has no vocabulary, so it cannot answer in text")
 
     def meta(self, key: str) -> str:
         """The GGUF's metadata value for `key` as a string, empty if it has none (llama_model_meta_val_str)."""
@@ -72,6 +80,22 @@ class Model:
     def n_embd(self) -> int:
         """Width of the hidden state."""
         return int(lib.llama_model_n_embd(self.handle))
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Hold a Ctrl-C until llama.cpp has returned: raised in a callback from C, it would be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[bool] = []
+    before = signal.signal(signal.SIGINT, lambda *_: held.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def check_gguf(path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from atv_local.bundle import Bundle
 from atv_local.engine import Engine
 from atv_local.generator import Generator
-from atv_local.steering import Steering
 from atv_local.store import default_bundle, default_model
 from atv_local.target import Target
 
@@ -40,7 +39,5 @@ def load(
     target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     if opened is None:
         return Engine(target)
-    opened.check_target(target.spec)
-    injection = opened.manifest.injection
-    steering = Steering(layers=injection.layers, positions=injection.positions)
-    return Engine(target, Generator(opened), steering)
+    opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
+    return Engine(target, Generator(opened))

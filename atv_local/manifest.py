@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atv_local.steering import Positions
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 """The one version this program reads and writes; `Spec.format_version` holds it."""
+
+MAX_METRICS = 1000
 
 Text = Annotated[str, Field(max_length=4096)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -65,23 +67,30 @@ class Provenance(_Section):
     seed: int = 0
     epochs: float = 0
     versions: dict[Text, Text] = Field(default={}, max_length=100)
-    metrics: dict[Text, float] = Field(default={}, max_length=1000)
+    metrics: dict[Text, float] = Field(default={}, max_length=MAX_METRICS)
 
 
 class Spec(_Section):
     """All of it, as in a checkpoint's config.json."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1]
     target: TargetSpec
     generator: GeneratorSpec
     injection: InjectionSpec
     provenance: Provenance = Provenance()
 
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Spec:
+        first, last = self.injection.layers or (1, 1)
+        if not 1 <= first <= last < self.target.n_layer:
+            raise ValueError(f"injection.layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
+        return self
+
 
 class FileEntry(_Section):
     """Size in bytes and SHA-256 of one file of a bundle."""
 
-    size: int = Field(ge=0, le=4 << 30)
+    size: int = Field(ge=0, le=2 << 30)
     sha256: Sha256
 
 

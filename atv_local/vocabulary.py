@@ -30,20 +30,25 @@ class Vocabulary:
         """
         return cls(Model(path, vocab_only=True))
 
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
+    def tokenize(self, text: str, *, special: bool, bos: bool = True) -> list[int]:
         """Token ids of `text`.
 
-        `special=True` is for whole prompts: control tokens spelt in the text become themselves, and the
+        `special=True` is for prompts: control tokens spelt in the text become themselves, and, with `bos`, the
         beginning-of-sequence token is added where the GGUF asks for it and the text does not have it.
         """
         data = text.encode("utf-8", "replace")
-        add_bos = special and not (self.bos_text and text.startswith(self.bos_text))
+        add_bos = special and bos and not (self.bos_text and text.startswith(self.bos_text))
         tokens = (lib.llama_token * (len(data) + 2))()
         count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), add_bos, special)
         if count < 0:  # a vocabulary that needs more tokens than bytes; llama.cpp says how many
             tokens = (lib.llama_token * -count)()
             count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), add_bos, special)
         return list(tokens[:count])
+
+    def spells_control(self, text: str) -> bool:
+        """Whether some control token, such as one that ends a turn, stands in `text` letter by letter."""
+        tokens = self.tokenize(text, special=True, bos=False)
+        return any(lib.llama_vocab_is_control(self._vocab, token) for token in tokens)
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token, which may be part of a character. Control tokens are empty unless `special`."""

@@ -1,8 +1,8 @@
 """Time to the first token and tokens per second, as ratios taken side by side in one run.
 
-First token: for every query the base model, the steered one (generator included) and a 16-shot prompt answer in turn,
-each from an empty cache; and once more, base and steered, with the chat template's prefix already evaluated.
-Decoding: a bare llama-cpp-python loop and ours under a vector, in turn, the same number of tokens.
+First token: for every query llama-cpp-python alone, our base model, the steered one (generator included) and a 16-shot
+prompt answer in turn, each from an empty cache; and once more, base and steered, with the chat template's prefix
+already evaluated. Decoding: a bare llama-cpp-python loop and ours under a vector, in turn, the same number of tokens.
 
     python -m benchmarks.latency [--rows N] [--rounds N]
 """
@@ -54,6 +54,18 @@ def sixteen_shot(prompting: Prompting, tokens: list[int]) -> Measure:
     return measure
 
 
+def bare_first_token(model: llama_cpp.Llama, tokens: list[int]) -> Measure:
+    """The same for llama-cpp-python alone, the whole prompt in one batch."""
+
+    def measure() -> float:
+        model.reset()
+        started = time.perf_counter()
+        next(model.generate(tokens, temp=0.0, repeat_penalty=1.0))
+        return 1000 * (time.perf_counter() - started)
+
+    return measure
+
+
 def bare_decode(model: llama_cpp.Llama, tokens: list[int]) -> float:
     """Tokens per second of llama-cpp-python's own greedy loop, the first token not counted."""
     stream = model.generate(tokens, temp=0.0, repeat_penalty=1.0)
@@ -81,10 +93,14 @@ def main() -> None:
     arguments = parser.parse_args()
     engine = atv_local.load(n_ctx=4096)
     prompting = Prompting(engine.target)
-    times: dict[str, list[float]] = {name: [] for name in ("base", "steered", "16-shot", "base warm", "steered warm")}
+    threads = engine.target.n_threads
+    model = llama_cpp.Llama(str(default_model()), n_ctx=4096, n_threads=threads, flash_attn=True, verbose=False)
+    names = ("bare", "base", "steered", "16-shot", "base warm", "steered warm")
+    times: dict[str, list[float]] = {name: [] for name in names}
     for task in load_tasks():
         for query, _ in task.rows[: arguments.rows]:
             measures = {
+                "bare": bare_first_token(model, prompting.tokens([{"role": "user", "content": query}])),
                 "base": first_token(engine, query, OFF, cold=True),
                 "steered": first_token(engine, query, engine.steering, cold=True),
                 "16-shot": sixteen_shot(prompting, prompting.tokens(inline(task, task.shots, query))),
@@ -98,11 +114,11 @@ def main() -> None:
     for name, values in times.items():
         print(f"  {name:14} {statistics.median(values):8.1f} ms")
     show("steered / base", times["steered"], times["base"])
+    show("steered / bare llama-cpp-python", times["steered"], times["bare"])
     show("steered / base, template evaluated", times["steered warm"], times["base warm"])
     show("16-shot / steered", times["16-shot"], times["steered"])
 
     query = "Tell me a long story about a ship, its crew and the sea."
-    model = llama_cpp.Llama(str(default_model()), n_ctx=4096, n_threads=engine.target.n_threads, verbose=False)
     tokens = prompting.tokens([{"role": "user", "content": query}])
     soft = Steering(strength=0.05)  # weak enough that the answer stays long
     rates: dict[str, list[float]] = {"bare": [], "steered": [], "off": []}

@@ -1,4 +1,4 @@
-"""Resident memory of one answer: `atv-local run` against a bare llama-cpp-python process, each in its own process.
+"""Highest resident memory of one answer, in a process of its own: `atv-local run` against bare llama-cpp-python.
 
 python -m benchmarks.memory
 """
@@ -27,19 +27,19 @@ except SystemExit as end: assert not end.code
 """
 
 
-def megabytes(code: str) -> dict[str, float]:
-    """Resident memory at the end (`VmRSS`) and at its highest (`VmHWM`), from the kernel (Linux)."""
+def megabytes(code: str) -> float:
+    """The kernel's `VmHWM` of a process that runs `code` (Linux)."""
     command = [sys.executable, "-c", code + STATUS]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
-    return {name: int(size) / 1024 for name, size in re.findall(r"(VmRSS|VmHWM):\s+(\d+) kB", result.stderr)}
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", result.stderr)
+    return int(kilobytes) / 1024
 
 
 def main() -> None:
     """Three processes of each, in turn; medians."""
     rounds = [(megabytes(BARE), megabytes(STEERED)) for _ in range(3)]
-    for name, what in (("VmRSS", "at the end"), ("VmHWM", "at the highest")):
-        bare, steered = (statistics.median(pair[side][name] for pair in rounds) for side in (0, 1))
-        print(f"{what:15} bare {bare:6.1f} MB   atv-local run {steered:6.1f} MB   difference {steered - bare:6.1f} MB")
+    bare, steered = (statistics.median(side) for side in zip(*rounds, strict=True))
+    print(f"bare {bare:.1f} MB, atv-local run {steered:.1f} MB, difference {steered - bare:.1f} MB")
 
 
 if __name__ == "__main__":

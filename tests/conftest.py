@@ -17,6 +17,7 @@ from atv_local.target import Target
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads only wait for each other
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -24,9 +25,11 @@ TEMPLATE = (
 )
 
 
-def write_gguf(path: Path, *, n_layer: int = 4, n_embd: int = 64, vocabulary: str = "", seed: int = 0) -> Path:
+def write_gguf(
+    path: Path, *, n_layer: int = 4, n_embd: int = 64, vocabulary: str = "", eos: int = 4, n_ctx: int = 512
+) -> Path:
     """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     n_head, n_head_kv, n_ff = 4, 2, 128
     special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
     tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz", *vocabulary]
@@ -35,7 +38,7 @@ def write_gguf(path: Path, *, n_layer: int = 4, n_embd: int = 64, vocabulary: st
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_license("apache-2.0")
-    writer.add_context_length(512)
+    writer.add_context_length(n_ctx)
     writer.add_embedding_length(n_embd)
     writer.add_block_count(n_layer)
     writer.add_feed_forward_length(n_ff)
@@ -50,7 +53,7 @@ def write_gguf(path: Path, *, n_layer: int = 4, n_embd: int = 64, vocabulary: st
     writer.add_token_scores([0.0] * len(tokens))
     writer.add_token_types(kinds)
     writer.add_bos_token_id(1)
-    writer.add_eos_token_id(4)
+    writer.add_eos_token_id(eos)
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)

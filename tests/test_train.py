@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer, GPT2Config, GPT2Model
 from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
 from atv_export.run import run as export
 from atv_local import Positions
-from atv_local.errors import BundleError, DataError, UsageError
+from atv_local.errors import BundleError, DataError, ModelError, TrainingError, UsageError
 from atv_local.manifest import Spec
+from atv_local.vocabulary import Vocabulary
 from atv_train import checkpoint
+from atv_train.backbone import load_backbone
 from atv_train.data import read_rows
-from atv_train.examples import Example
+from atv_train.examples import Example, encode
+from atv_train.generator import Generator, Pooling
 from atv_train.run import Job, run
+from atv_train.target import FrozenTarget, load_target
 from atv_train.trainer import Settings, Trainer
 
 BRIEF = Settings(epochs=1, batch_size=8, max_query_tokens=64)
@@ -111,7 +119,7 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str, words
     file = tmp_path / "rows.jsonl"
     file.write_text('{"input": "fine", "output": "yes"}\n' + line + "\n")
     with pytest.raises(DataError, match=f"rows.jsonl:{words}"):
-        read_rows([file])
+        read_rows(file)
 
 
 def test_blank_lines_and_other_fields_are_fine(tmp_path: Path) -> None:
@@ -119,15 +127,15 @@ def test_blank_lines_and_other_fields_are_fine(tmp_path: Path) -> None:
     file.write_text(
         '\n{"input": "x", "output": "y", "choices": ["y"], "id": 7}\n\n{"input": "x", "output": "y", "task": "t"}'
     )
-    assert [row.task for row in read_rows([file])] == ["fruit", "t"]
+    assert [row.task for row in read_rows(file).rows] == ["fruit", "t"]
 
 
 def test_no_rows_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(DataError, match="no rows"):
-        read_rows([tmp_path / "empty.jsonl"])
+    with pytest.raises(DataError, match=r"empty\.jsonl has no rows"):
+        read_rows(tmp_path / "empty.jsonl")
     with pytest.raises(DataError, match="absent"):
-        read_rows([tmp_path / "absent.jsonl"])
+        read_rows(tmp_path / "absent.jsonl")
 
 
 def test_a_row_over_the_limit_is_named(job: Job, tmp_path: Path) -> None:
@@ -181,7 +189,105 @@ def test_ctrl_c_keeps_a_checkpoint(job: Job, tmp_path: Path) -> None:
     checkpoint.load(output)
 
 
-@pytest.mark.parametrize("name", ["config.json", "generator.safetensors", "backbone/config.json"])
+def test_stopping_before_the_first_step_writes_nothing(job: Job, tmp_path: Path) -> None:
+    assert run(job, tmp_path / "out", stopped=lambda: True) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_may_come_through_a_pipe(job: Job, tmp_path: Path) -> None:
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(job.data[0].read_bytes()))
+    writer.start()
+    run(replace(job, data=[pipe]), tmp_path / "out")
+    writer.join()
+    spec, _, _ = checkpoint.load(tmp_path / "out")
+    assert spec.provenance.data[0].sha256 == hashlib.sha256(job.data[0].read_bytes()).hexdigest()
+
+
+def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(job: Job, tmp_path: Path) -> None:
+    run(job, tmp_path / "out")
+    before = (tmp_path / "out" / checkpoint.WEIGHTS).read_bytes()
+    with pytest.raises(TrainingError, match="smaller learning rate"):
+        run(replace(job, settings=replace(BRIEF, learning_rate=1e30)), tmp_path / "out")
+    assert (tmp_path / "out" / checkpoint.WEIGHTS).read_bytes() == before
+
+
+def test_queries_longer_than_the_backbone_reads_are_cut(job: Job, tmp_path: Path) -> None:
+    rows = tmp_path / "long.jsonl"
+    rows.write_text(json.dumps({"input": "a b c " * 60, "output": "a"}) + "\n")
+    long = replace(job, data=[rows], settings=replace(BRIEF, max_query_tokens=512))
+    run(long, tmp_path / "out")
+    export(tmp_path / "out", tmp_path / "bundle", int8=False)
+    engine = atv_local.load(job.model, tmp_path / "bundle")
+    assert engine.vector("a b c " * 60).array.any()
+
+
+def test_data_is_text_and_not_markup(job: Job, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"input": "x", "output": "y", "task": "[/bold] 20%"}\n' * 8)
+    result = cli(
+        "-m", job.model, rows, "-o", tmp_path / "out", "--backbone", job.backbone, "--epochs", 1, "--valid", rows
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "[/bold] 20%" in result.stderr
+
+
+def write_gpt2(folder: Path, tiny_backbone: Path) -> Path:
+    """A random GPT-2, the paper's backbone, with a tokenizer that pads on the left."""
+    config = GPT2Config(vocab_size=100, n_positions=128, n_embd=32, n_layer=2, n_head=2)
+    GPT2Model(config).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_backbone, padding_side="left")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_a_querys_vector_does_not_depend_on_its_batch(
+    tiny_backbone: Path, tmp_path: Path, architecture: str, pooling: Pooling
+) -> None:
+    """Training reads batches and the runtime one query at a time; padding must not tell them apart."""
+    folder = tiny_backbone if architecture == "bert" else write_gpt2(tmp_path / "gpt2", tiny_backbone)
+    backbone, tokenizer = load_backbone(str(folder))
+    generator = Generator(backbone, 3, 64, pooling, scale=1.0).eval()
+    torch.nn.init.normal_(generator.expansion.weight)
+    trainer = Trainer(generator, tokenizer, target=_Device(), settings=BRIEF)  # type: ignore[arg-type]
+    rows = [Example(n, text, "", (1, 2), (3,)) for n, text in enumerate(["a", "many more words " * 3, "two words"])]
+    together = trainer.vectors(rows)
+    for row, vector in zip(rows, together, strict=True):
+        assert torch.allclose(trainer.vectors([row])[0], vector, atol=1e-4)
+
+
+def test_the_papers_backbone_trains_and_exports(job: Job, tiny_backbone: Path, tmp_path: Path) -> None:
+    backbone = write_gpt2(tmp_path / "gpt2", tiny_backbone)
+    run(replace(job, backbone=str(backbone), pooling="last"), tmp_path / "out")
+    export(tmp_path / "out", tmp_path / "bundle")
+    assert atv_local.load(job.model, tmp_path / "bundle").vector("apple").array.any()
+
+
+def test_a_target_whose_batches_differ_is_refused(tiny_gguf: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some attention kernels and caches give other logits in padded batches; the check at the start finds them."""
+    target = FrozenTarget(load_target(tiny_gguf, torch.float32, torch.device("cpu")), Positions.DECODE)
+    rows = [row for path in job.data for row in read_rows(path).rows]
+    examples = encode(rows, Vocabulary.from_gguf(tiny_gguf), 512)
+    target.check(examples)
+    monkeypatch.setattr("atv_train.target._key_mask", lambda lengths, _: torch.ones(len(lengths), max(lengths)).long())
+    with pytest.raises(ModelError, match="other logits in batches"):
+        target.check(examples)
+
+
+def test_rows_longer_than_an_attention_window_are_refused(tiny_gguf: Path, job: Job) -> None:
+    model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
+    model.config.sliding_window = 8
+    examples = encode(read_rows(job.data[0]).rows, Vocabulary.from_gguf(tiny_gguf), 512)
+    with pytest.raises(DataError, match="window of 8"):
+        FrozenTarget(model, Positions.DECODE).check(examples)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "generator.safetensors", "backbone/config.json", "backbone/tokenizer.json"]
+)
 def test_a_damaged_checkpoint_is_refused(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
     import shutil
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -38,10 +39,19 @@ def _reported(command: Callable[..., None]) -> Callable[..., None]:
             print(file=sys.stderr)
             sys.exit(130)
         except BrokenPipeError:  # the reader of our output has gone, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             sys.exit(141)
+        except OSError as error:
+            _discard_output()
+            print(f"atv-local: {error.strerror or error}", file=sys.stderr)
+            sys.exit(1)
 
     return run_command
+
+
+def _discard_output() -> None:
+    """Let nothing that is still buffered fail again when Python flushes it on exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 for verb in (run.run, train.train, export.export):
@@ -50,4 +60,8 @@ for verb in (run.run, train.train, export.export):
 
 def main() -> None:
     """Entry point of the `atv-local` script."""
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123  # closed by the caller
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal's encoding does not
     app()

@@ -102,7 +102,7 @@ def _record(engine: Engine, text: str, steering: Steering, settings: dict[str, A
             "first_token": round(last.first_token_ms, 2),
             "total": round(last.total_ms, 2),
         },
-        "bundle": engine.generator.bundle_id if engine.generator and steered else None,
+        "bundle": engine.generator.bundle.id if engine.generator and steered else None,
         "strength": steering.strength,
         "layers": list(steering.layers or (1, engine.target.n_rows)) if steered else None,
         "positions": steering.positions if steered else None,

@@ -21,7 +21,7 @@ def side_by_side(engine: Engine, query: str, answers: Mapping[str, Steering], se
     console = Console(highlight=False)
     if not console.is_terminal:
         for name, steering in answers.items():
-            console.print(f"[{name}]", markup=False)
+            print(f"[{name}]")
             for text, milliseconds in _stream(engine, query, steering, settings):
                 print(text, end="", flush=True)
                 caption = _caption(milliseconds)

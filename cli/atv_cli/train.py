@@ -28,7 +28,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per step.")] = 32,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of the expansion.")] = 5e-4,
     backbone_learning_rate: Annotated[float, typer.Option(min=0, help="Of the backbone.")] = 1e-4,
-    seed: Annotated[int, typer.Option(min=0, help="Order of the rows and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Order of the rows and dropout.")] = 0,
 ) -> None:
     """Train a generator for a GGUF on your rows. Ctrl-C keeps what was learned so far."""
     from rich.console import Console
@@ -57,11 +57,12 @@ def train(
 
         def on_epoch(metrics: dict[str, float]) -> None:
             text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            bar.console.print(text, soft_wrap=True)
+            bar.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
-        run(job, output, on_step=on_step, on_epoch=on_epoch, stopped=interrupt.requested)
+        learned = run(job, output, on_step=on_step, on_epoch=on_epoch, stopped=interrupt.requested)
     if interrupt.requested():
-        console.print(f"stopped; {output} holds what was learned so far", soft_wrap=True)
+        what = f"{output} holds what was learned so far" if learned else "nothing was learned yet"
+        console.print(f"stopped; {what}", soft_wrap=True, markup=False, highlight=False)
         sys.exit(130)
     print(output)
 

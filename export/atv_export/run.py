@@ -50,6 +50,7 @@ def run(folder: Path, output: Path, *, int8: bool = True, fp32: bool = True, car
     if not int8 and not fp32:
         raise UsageError("nothing to export: leave --int8 or --fp32 on")
     spec, generator, tokenizer = checkpoint.load(folder)
+    text = _read(card) if card else _default_card(output.name, spec.model_dump_json(indent=2))
     with replacing_folder(output, marker=MANIFEST) as temporary:
         graphs = temporary / "onnx"
         graphs.mkdir()
@@ -64,12 +65,10 @@ def run(folder: Path, output: Path, *, int8: bool = True, fp32: bool = True, car
         if not fp32:
             full.unlink()
         tokenizer.backend_tokenizer.save(str(temporary / TOKENIZER))
-        (temporary / _CARD).write_text(
-            _read(card) if card else _default_card(output.name, spec.model_dump_json(indent=2))
-        )
+        (temporary / _CARD).write_text(text, encoding="utf-8")
         files = {path.relative_to(temporary).as_posix(): _entry(path) for path in sorted(temporary.rglob("*.*"))}
         manifest = Manifest(**spec.model_dump(), files=files)
-        (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+        (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
@@ -109,8 +108,8 @@ def _require(name: str, found: float, bound: float) -> None:
 def _read(card: Path) -> str:
     try:
         return card.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read the model card {card}: {error.strerror or error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the model card {card}: {error}") from error
 
 
 def _default_card(name: str, spec: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from atv_local.errors import ModelError
 
@@ -35,9 +35,8 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     Raises:
         ModelError: neither a folder with a model nor a hub id that can be reached.
     """
-    transformers_logging.set_verbosity_error()  # it warns of the pooler we leave out on purpose
     try:
-        return AutoModel.from_pretrained(name, add_pooling_layer=False), load_tokenizer(Path(name))
+        return _without_pooler(AutoModel.from_pretrained(name, dtype=torch.float32)), load_tokenizer(name)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"cannot load the backbone {name}: {reason} Name a model folder or install it.") from error
@@ -45,12 +44,27 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 
 def backbone_from_config(folder: Path) -> PreTrainedModel:
     """The architecture of a saved backbone, its weights not loaded."""
-    return AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True), add_pooling_layer=False)
+    return _without_pooler(AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)))
 
 
-def load_tokenizer(name: Path) -> PreTrainedTokenizerFast:
-    """The backbone's fast tokenizer: the only kind whose tokenizer.json the runtime can read."""
-    tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True)
+def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+    """BERT and its kin carry a layer on top that we do not use; it would be trained, saved and exported for nothing."""
+    if getattr(model, "pooler", None) is not None:
+        setattr(model, "pooler", None)  # noqa: B010  # its type does not admit what its code does
+    return model
+
+
+def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
+    """The backbone's fast tokenizer: the only kind whose tokenizer.json the runtime can read.
+
+    It pads on the right, which pooling relies on.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, padding_side="right")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def query_limit(backbone: PreTrainedModel, wanted: int) -> int:
+    """How many query tokens the backbone can read, at most `wanted`."""
+    return min(wanted, getattr(backbone.config, "max_position_embeddings", None) or wanted)

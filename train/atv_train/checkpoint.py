@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from atv_local.errors import BundleError
+from atv_local.errors import BundleError, UsageError
 from atv_local.files import replacing_folder
 from atv_local.manifest import Spec
 from atv_train.backbone import backbone_from_config, load_tokenizer
@@ -37,10 +37,13 @@ def save(
         UsageError: the folder cannot be written or holds something else.
     """
     with replacing_folder(folder, marker=CONFIG) as temporary:
-        (temporary / CONFIG).write_text(spec.model_dump_json(indent=2) + "\n")
-        (temporary / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics))
+        (temporary / CONFIG).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (temporary / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-        save_file(state, temporary / WEIGHTS)
+        try:
+            save_file(state, temporary / WEIGHTS)
+        except SafetensorError as error:  # its word for a full disk
+            raise UsageError(f"cannot write {folder}: {error}") from error
         generator.backbone.config.save_pretrained(temporary / BACKBONE)
         tokenizer.save_pretrained(temporary / BACKBONE)
 
@@ -64,6 +67,6 @@ def load(folder: Path) -> tuple[Spec, Generator, PreTrainedTokenizerFast]:
         return spec, generator.eval(), load_tokenizer(folder / BACKBONE)
     except OSError as error:
         raise BundleError(f"{folder} is not a checkpoint of `atv-local train`: {error}") from error
-    except (ValueError, SafetensorError, RuntimeError) as error:  # ValidationError is a ValueError
-        reason = str(error).splitlines()[0][:200]
+    except Exception as error:  # what the libraries raise depends on where the damage is
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise BundleError(f"the checkpoint {folder} is damaged: {reason}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,29 +20,40 @@ class Row(BaseModel):
 
     input: str = Field(min_length=1)
     output: str = Field(min_length=1)
-    task: str = ""
+    task: str = Field(default="", max_length=200)
 
 
-def read_rows(paths: Iterable[Path]) -> list[Row]:
-    """Rows of all files in order; a row without `task` belongs to the task named after its file.
+@dataclass(frozen=True)
+class RowFile:
+    """The rows of one file and the hash of the bytes they were read from."""
+
+    name: str
+    rows: list[Row]
+    sha256: str
+
+
+def read_rows(path: Path) -> RowFile:
+    """Rows of a file in order; a row without `task` belongs to the task named after its file.
+
+    The file is read once, so it may be a pipe, and the hash is that of the rows trained on.
 
     Raises:
         DataError: an unreadable file, a bad line (named by file and number), or no rows at all.
     """
     rows: list[Row] = []
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                number = 0
-                while line := file.readline(MAX_LINE_BYTES + 1):
-                    number += 1
-                    if line.strip():
-                        rows.append(_row(line, f"{path}:{number}", task=path.stem))
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    digest, number = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                digest.update(line)
+                if line.strip():
+                    rows.append(_row(line, f"{path}:{number}", task=path.stem[:200]))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     if not rows:
-        raise DataError("no rows of training data found")
-    return rows
+        raise DataError(f"{path} has no rows")
+    return RowFile(path.name, rows, digest.hexdigest())
 
 
 def _row(line: bytes, where: str, task: str) -> Row:
@@ -55,9 +66,3 @@ def _row(line: bytes, where: str, task: str) -> Row:
         field = ".".join(map(str, first["loc"])) or "line"
         raise DataError(f'{where}: {field}: {first["msg"]}; a row is {{"input": "...", "output": "..."}}') from error
     return row if row.task else row.model_copy(update={"task": task})
-
-
-def sha256(path: Path) -> str:
-    """Hash of a data file, for the checkpoint's provenance."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -37,6 +37,10 @@ def encode(rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int) -> list
     for index, row in enumerate(rows):
         answer = prompt_format.answer(row.input, row.output)
         example = Example(index, row.input, row.task, prompt_format(row.input).tokens, answer)
+        if len(example.prompt) < 2:
+            raise DataError(
+                f"row {index + 1} ({row.input[:40]!r}) is a prompt of one token; nothing would be before it"
+            )
         if (length := len(example.prompt) + len(answer)) > max_tokens:
             raise DataError(
                 f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, over the {max_tokens} allowed"

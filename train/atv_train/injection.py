@@ -15,12 +15,12 @@ from atv_local.steering import Positions
 
 
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The model's blocks in order: the longest ModuleList whose length the config states.
+    """The model's blocks in order: the first list of modules that is as long as the config says.
 
     Raises:
         ModelError: no such list.
     """
-    n_layer = model.config.num_hidden_layers
+    n_layer = model.config.get_text_config().num_hidden_layers
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layer:
             return module

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from atv_local.errors import ModelError
+from atv_local.errors import DataError, ModelError
 from atv_local.steering import Positions
 from atv_train.examples import Example, pad
 from atv_train.injection import decoder_blocks, injected, position_mask
@@ -48,10 +49,10 @@ class FrozenTarget:
     def __init__(self, model: PreTrainedModel, positions: Positions, cache_bytes: int = 0) -> None:
         self.model = model
         self.blocks = decoder_blocks(model)
-        self.n_rows, self.n_embd = len(self.blocks) - 1, int(model.config.hidden_size)
+        self.n_rows, self.n_embd = len(self.blocks) - 1, int(model.config.get_text_config().hidden_size)
         self.positions = positions
         self.device = model.device
-        self._budget = cache_bytes
+        self._budget, self._used = cache_bytes, 0
         self._kept: dict[tuple[int, ...], Tensor] = {}
 
     def answer_logits(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,19 +64,55 @@ class FrozenTarget:
         Returns:
             logits float32 [n, n_vocab] and labels int64 [n], for all n answer tokens of the batch in order.
         """
-        hidden, starts = self._whole(examples, vectors) if self.positions.prefix else self._tail(examples, vectors)
-        rows = zip(hidden, starts, examples, strict=True)
+        logits, starts = self._whole(examples, vectors) if self.positions.prefix else self._tail(examples, vectors)
+        rows = zip(logits, starts, examples, strict=True)
         chosen = torch.cat([row[start : start + len(example.answer)] for row, start, example in rows])
         labels = torch.tensor([token for example in examples for token in example.answer], device=self.device)
-        return self.model.get_output_embeddings()(chosen).float(), labels
+        return chosen.float(), labels
+
+    @torch.no_grad()
+    def check(self, examples: Sequence[Example]) -> None:
+        """Require that batches through kept prefixes give what the model gives for each row alone.
+
+        Raises:
+            ModelError: an architecture whose cache or attention does not allow it.
+            DataError: rows longer than a sliding window of the target's attention.
+        """
+        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        longest = max(len(e.prompt) for e in examples) + max(len(e.answer) for e in examples)
+        if window and longest > window and not self.positions.prefix:
+            raise DataError(
+                f"rows of up to {longest} tokens do not fit the target's attention window of {window}; "
+                "leave out the long ones or train with --positions all"
+            )
+        pair = [min(examples, key=lambda e: len(e.prompt)), max(examples[:64], key=lambda e: len(e.prompt))]
+        zero = torch.zeros(len(pair), self.n_rows, self.n_embd, device=self.device)
+        alone = []
+        for e in pair:
+            row = torch.tensor([e.prompt + e.answer[:-1]], device=self.device)
+            alone.append(self.model(input_ids=row).logits[0, len(e.prompt) - 1 :].float())
+        try:
+            together, _ = self.answer_logits(pair, zero)
+            alike = torch.cosine_similarity(together, torch.cat(alone), dim=-1).min().item()
+        except (AttributeError, TypeError, RuntimeError) as error:
+            raise ModelError(f"{type(self.model).__name__} cannot be trained through: {error}") from error
+        finally:
+            self._kept.clear()
+            self._used = 0
+        if not alike > 0.98:
+            raise ModelError(
+                f"{type(self.model).__name__} gives other logits in batches than alone (cosine {alike:.3f}), "
+                f"so it cannot be trained through with positions {self.positions}"
+            )
 
     def _whole(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, list[int]]:
         rows = [example.prompt + example.answer[:-1] for example in examples]
         prompts = [len(example.prompt) for example in examples]
         mask = position_mask(prompts, [len(row) for row in rows], self.positions, self.device)
+        first = min(prompts) - 1  # no row's answer begins before it
         with injected(self.blocks, vectors, mask):
-            hidden = self._hidden(rows, [0] * len(rows), None)
-        return hidden, [prompt - 1 for prompt in prompts]
+            logits = self._logits(rows, [0] * len(rows), None, keep=mask.shape[1] - first)
+        return logits, [prompt - 1 - first for prompt in prompts]
 
     def _tail(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, list[int]]:
         rows = [example.prompt[-1:] + example.answer[:-1] for example in examples]
@@ -83,25 +120,27 @@ class FrozenTarget:
         prefixes = [example.prompt[:-1] for example in examples]
         kept = self._prefixes(prefixes)
         with injected(self.blocks, vectors, mask):
-            hidden = self._hidden(rows, [len(prefix) for prefix in prefixes], kept)
-        return hidden, [0] * len(rows)
+            logits = self._logits(rows, [len(prefix) for prefix in prefixes], kept, keep=0)
+        return logits, [0] * len(rows)
 
-    def _hidden(self, rows: Sequence[Sequence[int]], starts: Sequence[int], kept: list[Tensor] | None) -> Tensor:
-        """Last hidden states [batch, seq, n_embd] of `rows`, which begin at positions `starts` after `kept`."""
+    def _logits(
+        self, rows: Sequence[Sequence[int]], starts: Sequence[int], kept: list[Tensor] | None, keep: int
+    ) -> Tensor:
+        """Logits [batch, keep or all, n_vocab] of `rows`, which begin at positions `starts` after `kept`."""
         tokens = pad(rows, 0, self.device)
-        before = _key_mask([part.shape[3] for part in kept], self.device) if kept else None
         mask = _key_mask([len(row) for row in rows], self.device)
-        positions = torch.tensor(starts, device=self.device)[:, None] + torch.arange(
-            tokens.shape[1], device=self.device
-        )
-        output = self.model.base_model(
+        if kept:
+            mask = torch.cat([_key_mask([part.shape[3] for part in kept], self.device), mask], dim=1)
+        steps = torch.arange(tokens.shape[1], device=self.device)
+        output = self.model(
             input_ids=tokens,
-            attention_mask=mask if before is None else torch.cat([before, mask], dim=1),
-            position_ids=positions,
+            attention_mask=mask,
+            position_ids=torch.tensor(starts, device=self.device)[:, None] + steps,
             past_key_values=_stack(kept) if kept else None,
             use_cache=kept is not None,
+            logits_to_keep=keep,
         )
-        return output.last_hidden_state
+        return output.logits
 
     @torch.no_grad()
     def _prefixes(self, prefixes: Sequence[tuple[int, ...]]) -> list[Tensor]:
@@ -109,19 +148,22 @@ class FrozenTarget:
         missing = sorted({prefix for prefix in prefixes if prefix not in self._kept}, key=len)
         fresh: dict[tuple[int, ...], Tensor] = {}
         if missing:
-            output = self.model.base_model(
+            cache = DynamicCache()  # our own, so that no layer forgets what is outside an attention window
+            self.model(
                 input_ids=pad(missing, 0, self.device),
                 attention_mask=_key_mask([len(prefix) for prefix in missing], self.device),
+                past_key_values=cache,
                 use_cache=True,
+                logits_to_keep=1,
             )
-            layers = output.past_key_values.layers
+            kept: list[Any] = [(layer.keys, layer.values) for layer in cache.layers]
             for index, prefix in enumerate(missing):
-                parts = [torch.stack([layer.keys[index], layer.values[index]]) for layer in layers]
+                parts = [torch.stack([keys[index], values[index]]) for keys, values in kept]
                 fresh[prefix] = torch.stack(parts)[:, :, :, : len(prefix)].contiguous()
         for prefix, part in fresh.items():
             size = part.numel() * part.element_size()
-            if size <= self._budget:
-                self._budget -= size
+            if size <= self._budget - self._used:
+                self._used += size
                 self._kept[prefix] = part
         return [fresh[prefix] if prefix in fresh else self._kept[prefix] for prefix in prefixes]
 

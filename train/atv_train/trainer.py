@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
+from atv_local.errors import TrainingError
 from atv_train.examples import Example, batches
 from atv_train.generator import Generator
 from atv_train.target import FrozenTarget
@@ -22,7 +23,7 @@ QUERY_TEMPLATE = "{query}"
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters. Defaults were chosen on validation rows of the demo tasks (docs/training.md)."""
+    """Hyperparameters. Defaults were chosen on validation rows of the demo tasks (docs/how-it-works.md)."""
 
     epochs: int = 4
     batch_size: int = 32
@@ -65,7 +66,11 @@ class Trainer:
     ) -> Iterator[dict[str, float]]:
         """Yield the metrics of each epoch as it ends: `epoch`, `loss`, and `valid_*` where there are valid rows.
 
-        Once `stopped` turns true, the epoch ends after the current step, with a fraction as its number.
+        Once `stopped` turns true, the epoch ends after the current step, with a fraction as its number; before the
+        first step nothing is yielded.
+
+        Raises:
+            TrainingError: the loss is not finite.
         """
         settings = self.settings
         rng = random.Random(settings.seed)
@@ -81,6 +86,8 @@ class Trainer:
         for _ in range(settings.epochs):
             losses = []
             for batch in batches(examples, settings.batch_size, rng):
+                if stopped():
+                    break
                 self.generator.train()
                 optimizer.zero_grad(set_to_none=True)
                 logits, labels = self.target.answer_logits(batch, self.vectors(batch))
@@ -92,9 +99,11 @@ class Trainer:
                 step += 1
                 losses.append(loss.item())
                 pace = (time.monotonic() - started) / step
+                if not math.isfinite(losses[-1]):
+                    raise TrainingError(f"the loss is {losses[-1]} at step {step}; try a smaller learning rate")
                 on_step(Progress(step, steps, losses[-1], pace * (steps - step)))
-                if stopped():
-                    break
+            if not losses:
+                return
             seconds = time.monotonic() - started
             metrics = {"epoch": round(step / per_epoch, 2), "loss": sum(losses) / len(losses), "seconds": seconds}
             if stopped():
