@@ -2,7 +2,7 @@
 
 Steered: greedy, free text, exact match. Prompting gets the instruction and the labels in the chat template, three
 wordings, zero and sixteen demonstrations, each scored twice: free text (cleaned of case, quotes and full stops) and
-restricted to the labels. The best wording counts, chosen on these very rows, which favours prompting.
+greedy among the labels. The best wording counts, chosen on these very rows, which favours prompting.
 
     python -m benchmarks.accuracy [--rows N] [--bundle DIR] [--update FILE.md ...]
 """
