@@ -7,10 +7,8 @@ been checked against the manifest, so nothing native sees an unchecked file.
 from __future__ import annotations
 
 import hashlib
-import lzma
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -29,7 +27,6 @@ _PIECE = 1 << 20
 _MAX_MANIFEST = _PIECE
 _MAX_GRAPH = 2 << 30
 _LARGEST = {TOKENIZER: 64 << 20}
-_ZIP_DAMAGE = (zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
 
 class Bundle:
@@ -102,7 +99,9 @@ class Bundle:
             raise BundleError(f"{self.path} is not a bundle: neither a folder nor a zip with {MANIFEST}") from error
         except OSError as error:
             raise BundleError(f"cannot read {name} of the bundle {self.path}: {error.strerror or error}") from error
-        except _ZIP_DAMAGE as error:
+        except BundleError:
+            raise
+        except Exception as error:  # what a damaged member raises depends on its compression
             raise BundleError(f"the bundle {self.path} is damaged: {name}: {error}") from error
 
     def _inside(self, name: str) -> Path:

@@ -48,8 +48,9 @@ def replacing_folder(path: Path, marker: str) -> Iterator[Path]:
 def check_replaceable(path: Path, marker: str) -> None:
     """Raise UsageError now if `replacing_folder` could not write `path` later, after much work."""
     with _said(path):
-        if path.is_symlink() or path.resolve() == Path.cwd():
-            raise UsageError(f"{path} is a link or the current folder and cannot be replaced; choose another output")
+        here = Path.cwd()
+        if path.is_symlink() or path.is_mount() or path.resolve() in (here, *here.parents):
+            raise UsageError(f"{path} is a link, a mount or around the current folder; choose another output")
         if path.exists() and not (path.is_dir() and ((path / marker).is_file() or not any(path.iterdir()))):
             raise UsageError(f"{path} exists and is not a folder that holds {marker}; choose another output")
     with _beside(path):

@@ -50,13 +50,13 @@ class Model:
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
         _log.clear()
-        with _interrupts_deferred():
+        with interrupts_deferred():
             handle = lib.llama_model_load_from_file(os.fsencode(path), params)
-        if not handle:
-            raise ModelError(f"llama.cpp cannot load {path}: {last_error() or 'no reason given'}")
-        self.path = path
-        self.handle = handle
-        self.close = weakref.finalize(self, lib.llama_model_free, handle)
+            if not handle:
+                raise ModelError(f"llama.cpp cannot load {path}: {last_error() or 'no reason given'}")
+            self.path = path
+            self.handle = handle
+            self.close = weakref.finalize(self, lib.llama_model_free, handle)
         if lib.llama_vocab_type(lib.llama_model_get_vocab(handle)) == lib.LLAMA_VOCAB_TYPE_NONE:
             raise ModelError(f"{path} has no vocabulary, so it cannot answer in text")
 
@@ -83,9 +83,9 @@ class Model:
 
 
 @contextmanager
-def _interrupts_deferred() -> Iterator[None]:
-    """Hold a Ctrl-C until llama.cpp has returned: raised in a callback from C, it would be lost."""
-    if threading.current_thread() is not threading.main_thread():
+def interrupts_deferred() -> Iterator[None]:
+    """Hold a Ctrl-C until llama.cpp has returned: raised in its log callback, it would be lost."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
         yield
         return
     held: list[bool] = []

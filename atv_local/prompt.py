@@ -51,20 +51,19 @@ class PromptFormat:
         if not self._vocabulary.spells_control(query):
             return self._vocabulary.tokenize(self._render(query), special=True)
         head, _, tail = self._render(_MARK).partition(_MARK)
-        parts = (head, True), (query, False), (tail, True)
-        return [
-            token
-            for text, special in parts
-            for token in self._vocabulary.tokenize(text, special=special, bos=text is head)
-        ]
+        tokens: list[int] = []
+        for text, special in ((head, True), (query, False), (tail, True)):
+            if text:
+                tokens += self._vocabulary.tokenize(text, special=special, bos=not tokens)
+        return tokens
 
     def answer(self, query: str, text: str) -> tuple[int, ...]:
         """A given answer as the target would write it after that prompt, ended as the template ends it."""
         prompt = self(query).tokens
         whole = self._vocabulary.tokenize(self._render(query) + text, special=True)
-        if tuple(whole[: len(prompt)]) == prompt:
+        if tuple(whole[: len(prompt)]) == prompt and not self._vocabulary.spells_control(text):
             return (*whole[len(prompt) :], self.end_of_answer)
-        return (*self._vocabulary.tokenize(text, special=False), self.end_of_answer)  # a token spans the seam
+        return (*self._vocabulary.tokenize(text, special=False), self.end_of_answer)
 
     @cached_property
     def end_of_answer(self) -> int:

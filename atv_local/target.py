@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.errors import ModelError, PromptError, UsageError, VectorError
-from atv_local.llama import Model, last_error
+from atv_local.llama import Model, interrupts_deferred, last_error
 from atv_local.manifest import TargetSpec
 from atv_local.vectors import TaskVector
 from atv_local.vocabulary import Vocabulary
@@ -63,10 +63,11 @@ class Target:
         params.n_batch = params.n_ubatch = _BATCH
         self.n_threads = n_threads or _cores()
         params.n_threads = params.n_threads_batch = self.n_threads
-        self.handle = lib.llama_init_from_model(self.model.handle, params)
-        if not self.handle:
-            raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
-        self.close = weakref.finalize(self, lib.llama_free, self.handle)
+        with interrupts_deferred():
+            self.handle = lib.llama_init_from_model(self.model.handle, params)
+            if not self.handle:
+                raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
+            self.close = weakref.finalize(self, lib.llama_free, self.handle)
         self.n_ctx = int(lib.llama_n_ctx(self.handle))
         self.n_evaluated = 0
         """Tokens evaluated so far, reused ones not counted."""

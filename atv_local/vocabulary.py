@@ -30,14 +30,14 @@ class Vocabulary:
         """
         return cls(Model(path, vocab_only=True))
 
-    def tokenize(self, text: str, *, special: bool, bos: bool = True) -> list[int]:
+    def tokenize(self, text: str, *, special: bool, bos: bool | None = None) -> list[int]:
         """Token ids of `text`.
 
-        `special=True` is for prompts: control tokens spelt in the text become themselves, and, with `bos`, the
-        beginning-of-sequence token is added where the GGUF asks for it and the text does not have it.
+        `special=True` is for prompts: control tokens spelt in the text become themselves. With `bos`, by default
+        as `special`, the beginning-of-sequence token is added where the GGUF asks for it and the text lacks it.
         """
         data = text.encode("utf-8", "replace")
-        add_bos = special and bos and not (self.bos_text and text.startswith(self.bos_text))
+        add_bos = (special if bos is None else bos) and not (self.bos_text and text.startswith(self.bos_text))
         tokens = (lib.llama_token * (len(data) + 2))()
         count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), add_bos, special)
         if count < 0:  # a vocabulary that needs more tokens than bytes; llama.cpp says how many

@@ -26,7 +26,14 @@ TEMPLATE = (
 
 
 def write_gguf(
-    path: Path, *, n_layer: int = 4, n_embd: int = 64, vocabulary: str = "", eos: int = 4, n_ctx: int = 512
+    path: Path,
+    *,
+    n_layer: int = 4,
+    n_embd: int = 64,
+    vocabulary: str = "",
+    eos: int = 4,
+    n_ctx: int = 512,
+    template: str = TEMPLATE,
 ) -> Path:
     """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template."""
     rng = np.random.default_rng(0)
@@ -56,7 +63,8 @@ def write_gguf(
     writer.add_eos_token_id(eos)
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    if template:
+        writer.add_chat_template(template)
 
     def add(name: str, *shape: int) -> None:
         writer.add_tensor(name, rng.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32))

@@ -207,6 +207,20 @@ def test_control_tokens_in_a_query_are_mere_text(engine: Engine) -> None:
     assert forged.encode() in spelt
 
 
+def test_a_base_model_has_one_bos_and_no_template(tmp_path: Path) -> None:
+    vocabulary = Vocabulary.from_gguf(write_gguf(tmp_path / "t.gguf", template=""))
+    prompt = PromptFormat(vocabulary)
+    assert prompt("ab").tokens == tuple(vocabulary.tokenize("ab", special=False))
+    assert prompt("ab</s>").tokens == tuple(vocabulary.tokenize("ab</s>", special=False))
+
+
+def test_control_tokens_in_an_answer_are_mere_text(engine: Engine) -> None:
+    vocabulary = engine.target.vocabulary
+    *answer, end = PromptFormat(vocabulary).answer("hi", "a<|im_end|>b")
+    assert vocabulary.ends(end)
+    assert not any(map(vocabulary.ends, answer))
+
+
 def test_an_answer_ends_with_the_token_that_ends_it_in_the_template(tmp_path: Path) -> None:
     vocabulary = Vocabulary.from_gguf(write_gguf(tmp_path / "t.gguf", eos=2))
     (end,) = vocabulary.tokenize("<|im_end|>", special=True)

@@ -55,7 +55,14 @@ def test_outputs_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
     monkeypatch.chdir(tmp_path)
-    for output in (tmp_path / "link", Path(), tmp_path / "file", tmp_path / "file" / "out", tmp_path / ("n" * 300)):
+    for output in (
+        tmp_path / "link",
+        Path(),
+        Path(".."),
+        tmp_path / "file",
+        tmp_path / "file" / "out",
+        tmp_path / ("n" * 300),
+    ):
         with pytest.raises(UsageError):
             write(output, "x")
     assert (tmp_path / "file").read_text() == "x"

@@ -57,9 +57,13 @@ def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     """The backbone's fast tokenizer: the only kind whose tokenizer.json the runtime can read.
 
-    It pads on the right, which pooling relies on.
+    It pads on the right, which pooling relies on, and cuts on the right, as the runtime does.
     """
-    tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, padding_side="right")
+    tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, padding_side="right", truncation_side="right")
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"the tokenizer of {name} has no fast version, which the runtime needs; choose another backbone"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

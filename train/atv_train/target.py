@@ -109,10 +109,12 @@ class FrozenTarget:
         rows = [example.prompt + example.answer[:-1] for example in examples]
         prompts = [len(example.prompt) for example in examples]
         mask = position_mask(prompts, [len(row) for row in rows], self.positions, self.device)
-        first = min(prompts) - 1  # no row's answer begins before it
+        wanted = sorted(
+            {start - 1 + n for start, e in zip(prompts, examples, strict=True) for n in range(len(e.answer))}
+        )
         with injected(self.blocks, vectors, mask):
-            logits = self._logits(rows, [0] * len(rows), None, keep=mask.shape[1] - first)
-        return logits, [prompt - 1 - first for prompt in prompts]
+            logits = self._logits(rows, [0] * len(rows), None, keep=torch.tensor(wanted, device=self.device))
+        return logits, [wanted.index(prompt - 1) for prompt in prompts]
 
     def _tail(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, list[int]]:
         rows = [example.prompt[-1:] + example.answer[:-1] for example in examples]
@@ -124,9 +126,12 @@ class FrozenTarget:
         return logits, [0] * len(rows)
 
     def _logits(
-        self, rows: Sequence[Sequence[int]], starts: Sequence[int], kept: list[Tensor] | None, keep: int
+        self, rows: Sequence[Sequence[int]], starts: Sequence[int], kept: list[Tensor] | None, keep: int | Tensor
     ) -> Tensor:
-        """Logits [batch, keep or all, n_vocab] of `rows`, which begin at positions `starts` after `kept`."""
+        """Logits [batch, seq, n_vocab] of `rows`, which begin at positions `starts` after `kept`.
+
+        `keep` has the positions whose logits are computed, 0 for all: over a vocabulary they are what is large.
+        """
         tokens = pad(rows, 0, self.device)
         mask = _key_mask([len(row) for row in rows], self.device)
         if kept:
