@@ -44,7 +44,7 @@ def prompted(tasks: list[Task], n_shots: int) -> tuple[Scores, Scores]:
         results: dict[str, list[list[bool]]] = {"free": [], "choice": []}
         for wording in WORDINGS:
             prompts = [prompting.tokens(wording(task, task.shots[:n_shots], query)) for query, _ in task.rows]
-            shared = min(common_prefix(prompts[0], prompt) for prompt in prompts[1:])
+            shared = min((common_prefix(prompts[0], prompt) for prompt in prompts[1:]), default=0)
             free_hits, choice_hits = [], []
             for tokens, (_, output) in zip(prompts, task.rows, strict=True):
                 head = min(shared, len(tokens) - 1)

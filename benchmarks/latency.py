@@ -122,7 +122,7 @@ def main() -> None:
     tokens = prompting.tokens([{"role": "user", "content": query}])
     soft = Steering(strength=0.05)  # weak enough that the answer stays long
     rates: dict[str, list[float]] = {"bare": [], "steered": [], "off": []}
-    for _ in range(arguments.rounds):
+    for _ in range(max(2, arguments.rounds)):
         rates["bare"].append(bare_decode(model, tokens))
         rates["steered"].append(our_decode(engine, query, soft))
         rates["off"].append(our_decode(engine, query, OFF))
