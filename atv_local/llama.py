@@ -21,7 +21,7 @@ _GGUF_MAGIC = b"GGUF"
 _log: deque[str] = deque(maxlen=8)
 
 
-@lib.llama_log_callback  # type: ignore[untyped-decorator]
+@lib.llama_log_callback  # type: ignore[untyped-decorator]  # ctypes made it
 def _keep_errors(level: int, text: bytes, _user_data: Any) -> None:
     if level >= 3:  # GGML_LOG_LEVEL_ERROR; the rest is load-time chatter
         _log.append(text.decode("utf-8", "replace").strip())

@@ -220,6 +220,12 @@ def test_a_tokenizer_for_another_graph_is_refused(copy: Path) -> None:
         Generator(Bundle(copy))
 
 
+def test_a_tokenizer_too_large_to_load_is_refused(copy: Path) -> None:
+    edit(copy, lambda manifest: manifest["files"]["tokenizer.json"].update(size=(64 << 20) + 1))
+    with pytest.raises(BundleError, match="more than can be loaded"):
+        Bundle(copy)
+
+
 def test_a_tokenizer_that_is_none_is_refused(copy: Path) -> None:
     replace_file(copy, "tokenizer.json", b"{}")
     with pytest.raises(BundleError, match="cannot be loaded"):
