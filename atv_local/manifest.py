@@ -36,10 +36,14 @@ class TargetSpec(_Section):
 
 
 class GeneratorSpec(_Section):
-    """The small model: `query_template` has `{query}` where the user's words go; longer inputs are cut at the end."""
+    """The small model: `query_template` has `{query}` where the user's words go; longer inputs are cut at the end.
+
+    `rank` is the width of the expansion's bottleneck, if it has one.
+    """
 
     backbone: Text
-    pooling: Literal["mean", "last", "cls"]
+    pooling: Literal["mean", "last", "cls", "mix"]
+    rank: int | None = Field(default=None, ge=1, le=1 << 20)
     query_template: Text = Field(default="{query}", pattern=r"\{query\}")
     max_tokens: int = Field(ge=2, le=1 << 20)
 

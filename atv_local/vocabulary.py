@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +50,10 @@ class Vocabulary:
         """Whether some control token, such as one that ends a turn, stands in `text` letter by letter."""
         tokens = self.tokenize(text, special=True, bos=False)
         return any(lib.llama_vocab_is_control(self._vocab, token) for token in tokens)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Tokens as text, control tokens spelt out; bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(self.piece(token, special=True) for token in tokens).decode("utf-8", "replace")
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token, which may be part of a character. Control tokens are empty unless `special`."""

@@ -156,12 +156,16 @@ def tiny_checkpoint(
     tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path
 ) -> Path:
     """A checkpoint trained until it knows its rows, by the code users run."""
-    from atv_train.run import Job, run
+    from atv_train.job import Job
+    from atv_train.run import run
     from atv_train.trainer import Settings
 
     output = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    settings = Settings(epochs=20, batch_size=8, learning_rate=2e-2, backbone_learning_rate=2e-3, max_query_tokens=64)
-    run(Job(tiny_gguf, [tiny_rows], backbone=str(tiny_backbone), settings=settings), output)
+    settings = Settings(epochs=20, batch_size=8, learning_rate=2e-2, backbone_learning_rate=2e-3)
+    job = Job(
+        tiny_gguf, [tiny_rows], hold_out=False, backbone=str(tiny_backbone), max_query_tokens=64, settings=settings
+    )
+    run(job, output)
     return output
 
 

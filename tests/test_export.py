@@ -102,7 +102,7 @@ def test_the_command_exports_with_a_card(tiny_checkpoint: Path, tmp_path: Path) 
 
 
 def test_the_command_says_what_is_wrong(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    shutil.copytree(tiny_checkpoint / "checkpoint", tmp_path / "copy")
     (tmp_path / "copy" / checkpoint.WEIGHTS).write_bytes(b"\x80\x04 a pickle, for all we know")
     cases = {
         "absent": (1, [tmp_path / "absent", tmp_path / "out"]),

@@ -17,6 +17,7 @@ from atv_local.target import Target
 from atv_local.vectors import TaskVector
 from atv_train.examples import Example
 from atv_train.injection import decoder_blocks, injected, position_mask
+from atv_train.prefixes import PrefixStore
 from atv_train.target import FrozenTarget, load_target
 
 CPU = torch.device("cpu")
@@ -99,10 +100,12 @@ def test_the_engine_injects_as_the_word_says(engine: Engine, how: Positions) -> 
 
 
 @pytest.mark.parametrize("how", [Positions.LAST, Positions.DECODE])
-@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
+@pytest.mark.parametrize("room", [(0, 0), (1 << 30, 0), (20_000, 1 << 30)])
+@pytest.mark.parametrize("apart", [True, False])
 def test_training_through_kept_prefixes_equals_one_whole_pass(
-    tiny_gguf: Path, how: Positions, cache_bytes: int
+    tiny_gguf: Path, how: Positions, room: tuple[int, int], apart: bool
 ) -> None:
+    """Whether prefixes are computed again, in memory, or partly on disk, and in our attention or the model's own."""
     model = load_target(tiny_gguf, torch.float32, CPU)
     examples = [
         Example(0, "", "", tuple(range(60, 70)), (70, 80, 4)),
@@ -110,9 +113,11 @@ def test_training_through_kept_prefixes_equals_one_whole_pass(
         Example(2, "", "", tuple(range(60, 64)), (70, 71, 72, 73, 4)),
     ]
     vectors = torch.randn(3, 3, 64, generator=torch.Generator().manual_seed(0))
-    frozen = FrozenTarget(model, how, cache_bytes)
-    for _ in range(2):  # the second time from what was kept
-        logits, labels = frozen.answer_logits(examples, vectors)
+    frozen = FrozenTarget(model, how, PrefixStore(*room))
+    frozen.apart = apart
+    frozen.prepare(examples)
+    assert len(frozen.store) == (3 if any(room) else 0)
+    logits, labels = frozen.answer_logits(examples, vectors)
     start = 0
     for example, vector in zip(examples, vectors, strict=True):
         size = len(example.answer)

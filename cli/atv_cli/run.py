@@ -49,7 +49,7 @@ def run(
     if off and (compare or show_vector):
         raise UsageError("--off leaves nothing to compare or show; drop it or the other option")
     text = _query(query or [], file)
-    layer_range = _layers(layers)
+    layer_range = parse_layers(layers) if layers is not None else None
 
     import atv_local
     from atv_cli import show
@@ -140,9 +140,8 @@ def _query(arguments: list[str], file: Path | None) -> str:
     return text
 
 
-def _layers(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def parse_layers(text: str) -> tuple[int, int]:
+    """`8-20` or `8` as a range; UsageError for anything else."""
     match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
     if match is None:
         raise UsageError(f"--layers {text!r} is not A-B, such as 8-20")

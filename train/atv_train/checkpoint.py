@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,11 @@ from atv_train.generator import Generator
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+FOLDER = "checkpoint"
+"""Where the checkpoint is in the folder of a run."""
 CONFIG = "config.json"
 WEIGHTS = "generator.safetensors"
 BACKBONE = "backbone"
-METRICS = "metrics.jsonl"
 
 
 def save(
@@ -29,7 +29,6 @@ def save(
     spec: Spec,
     generator: Generator,
     tokenizer: PreTrainedTokenizerFast,
-    metrics: list[dict[str, float]],
 ) -> None:
     """Write the checkpoint whole or not at all; an earlier checkpoint at `folder` is replaced.
 
@@ -38,7 +37,6 @@ def save(
     """
     with replacing_folder(folder, marker=CONFIG) as temporary:
         (temporary / CONFIG).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (temporary / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
         try:
             save_file(state, temporary / WEIGHTS)
@@ -51,9 +49,14 @@ def save(
 def load(folder: Path) -> tuple[Spec, Generator, PreTrainedTokenizerFast]:
     """The generator as it was saved, on the CPU in float32, in evaluation mode.
 
+    Args:
+        folder: a checkpoint, or the run that it belongs to.
+
     Raises:
         BundleError: a file is missing, damaged, or of another shape than config.json says.
     """
+    if (folder / FOLDER).is_dir():
+        folder = folder / FOLDER
     try:
         spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
         generator = Generator(
@@ -62,6 +65,8 @@ def load(folder: Path) -> tuple[Spec, Generator, PreTrainedTokenizerFast]:
             spec.target.n_embd,
             spec.generator.pooling,
             spec.injection.scale,
+            spec.generator.rank,
+            spec.injection.layers,
         )
         generator.load_state_dict(load_file(folder / WEIGHTS))
         return spec, generator.eval(), load_tokenizer(folder / BACKBONE)

@@ -1,9 +1,9 @@
-"""Rows as tokens of the target and of the generator, in batches of similar length."""
+"""Rows as tokens of the target and words for the generator, in batches of similar length."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +14,14 @@ from atv_local.prompt import PromptFormat
 from atv_local.vocabulary import Vocabulary
 from atv_train.data import Row
 
+PLAIN = "{input}"
+Templates = Mapping[str, Sequence[str]]
+"""For each task the wordings its inputs are put in, each with `{input}`; `*` is for tasks that are not named."""
+
 
 @dataclass(frozen=True)
 class Example:
-    """One row, tokenised with the target's own vocabulary. `answer` ends with the end-of-turn token."""
+    """One row in one wording, tokenised with the target's own vocabulary. `answer` ends with the end-of-turn token."""
 
     index: int
     query: str
@@ -25,41 +29,80 @@ class Example:
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
 
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and answer."""
+        return len(self.prompt) + len(self.answer)
 
-def encode(rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int) -> list[Example]:
-    """Examples of all rows.
+
+@dataclass(frozen=True)
+class Encoded:
+    """The examples of a list of rows: one list for each row, one example for each wording. Long rows are left out."""
+
+    rows: list[list[Example]]
+    too_long: list[str]
+
+    @property
+    def first(self) -> list[Example]:
+        """Every row in its first wording."""
+        return [wordings[0] for wordings in self.rows]
+
+    @property
+    def all(self) -> list[Example]:
+        """Every row in every wording."""
+        return [example for wordings in self.rows for example in wordings]
+
+
+def encode(rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int, templates: Templates | None = None) -> Encoded:
+    """Examples of all rows that have at most `max_tokens` tokens in every wording.
 
     Raises:
-        DataError: a row longer than `max_tokens`.
+        DataError: no row is short enough, or a prompt has one token, so that nothing would be before it.
     """
     prompt_format = PromptFormat(vocabulary)
-    examples = []
+    encoded, too_long = [], []
     for index, row in enumerate(rows):
-        answer = prompt_format.answer(row.input, row.output)
-        example = Example(index, row.input, row.task, prompt_format(row.input).tokens, answer)
-        if len(example.prompt) < 2:
+        wordings = []
+        for template in wordings_of(row.task, templates or {}):
+            query = template.replace(PLAIN, row.input)
+            prompt, answer = prompt_format(query).tokens, prompt_format.answer(query, row.output)
+            wordings.append(Example(index, query, row.task, prompt, answer))
+        if any(len(example.prompt) < 2 for example in wordings):
             raise DataError(
                 f"row {index + 1} ({row.input[:40]!r}) is a prompt of one token; nothing would be before it"
             )
-        if (length := len(example.prompt) + len(answer)) > max_tokens:
-            raise DataError(
+        if (length := max(example.length for example in wordings)) > max_tokens:
+            too_long.append(
                 f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, over the {max_tokens} allowed"
             )
-        examples.append(example)
-    return examples
+        else:
+            encoded.append(wordings)
+    if rows and not encoded:
+        raise DataError(f"no row is short enough: {too_long[0]}")
+    return Encoded(encoded, too_long)
 
 
-def batches(examples: Sequence[Example], size: int, generator: random.Random) -> Iterator[list[Example]]:
-    """Shuffled batches; rows of similar answer length share a batch, which keeps padding small."""
-    order = list(examples)
-    generator.shuffle(order)
-    pools = [order[start : start + 16 * size] for start in range(0, len(order), 16 * size)]
-    result = []
-    for pool in pools:
-        pool.sort(key=lambda example: len(example.answer))
-        result += [pool[start : start + size] for start in range(0, len(pool), size)]
-    generator.shuffle(result)
-    yield from result
+def wordings_of(task: str, templates: Templates) -> Sequence[str]:
+    """The templates of a task: its own, or those of `*`, or the bare input."""
+    return templates.get(task) or templates.get("*") or (PLAIN,)
+
+
+def epoch_batches(
+    rows: Sequence[Sequence[Example]], size: int, seed: int, epoch: int, pool: int = 16
+) -> list[list[Example]]:
+    """Shuffled batches of one epoch, each row in a wording drawn anew; the same for the same arguments.
+
+    Rows are sorted by length within every `pool` batches, so that a batch needs little padding.
+    """
+    rng = random.Random(f"{seed}/{epoch}")
+    order = [rng.choice(wordings) for wordings in rows]
+    rng.shuffle(order)
+    batches: list[list[Example]] = []
+    for start in range(0, len(order), pool * size):
+        part = sorted(order[start : start + pool * size], key=lambda e: (len(e.answer) // 4, len(e.prompt)))
+        batches += [part[first : first + size] for first in range(0, len(part), size)]
+    rng.shuffle(batches)
+    return batches
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> Tensor:

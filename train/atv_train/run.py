@@ -1,142 +1,104 @@
-"""One training run from files to checkpoint: what `atv-local train` does, without the terminal."""
+"""One training run from files to a folder: what `atv-local train` does, without the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from itertools import islice
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
-from pydantic import ValidationError
+from accelerate import Accelerator
 
-from atv_local.errors import UsageError
 from atv_local.files import check_replaceable
-from atv_local.llama import Model
-from atv_local.manifest import (
-    FORMAT_VERSION,
-    MAX_METRICS,
-    DataFile,
-    GeneratorSpec,
-    InjectionSpec,
-    Provenance,
-    Spec,
-    TargetSpec,
-)
-from atv_local.steering import Positions
-from atv_local.vocabulary import Vocabulary
-from atv_train import checkpoint
-from atv_train.backbone import backbone_name, default_backbone, load_backbone, query_limit
-from atv_train.data import RowFile, read_rows
-from atv_train.examples import Example, encode
-from atv_train.generator import Generator, Pooling
-from atv_train.target import FrozenTarget, load_target
-from atv_train.trainer import QUERY_TEMPLATE, Progress, Settings, Trainer
+from atv_train import baselines, checkpoint, state
+from atv_train.folder import BASELINES, RUN, STATE, Folder, read_record
+from atv_train.job import Job, Record
+from atv_train.plan import Plan
+from atv_train.prepare import Prepared, prepare
+from atv_train.sources import Adaptive
+from atv_train.trainer import Metrics, Progress
+
+SAVE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """What to train on what. `valid` rows are measured after every epoch and never trained on.
+class Hooks:
+    """What a run tells while it works; every one may be left out."""
 
-    `backbone` is a model folder or hub id, by default all-MiniLM-L6-v2.
+    on_plan: Callable[[Plan], None] = lambda _: None
+    on_prepared: Callable[[int, int], None] = lambda *_: None
+    on_step: Callable[[Progress], None] = lambda _: None
+    on_epoch: Callable[[Metrics], None] = lambda _: None
+    on_baseline: Callable[[str, Metrics], None] = lambda *_: None
+    stopped: Callable[[], bool] = lambda: False
+
+
+def resume(output: Path, hooks: Hooks | None = None) -> Metrics:
+    """Continue the run in `output` from its last saved state, bit for bit; a finished run only reports.
+
+    Raises:
+        BundleError: no run there, or a damaged one.
+        DataError: its data files have changed.
+        AtvError: as `run`.
     """
-
-    model: Path
-    data: Sequence[Path]
-    valid: Sequence[Path] = ()
-    positions: Positions = Positions.DECODE
-    backbone: str | None = None
-    pooling: Pooling = "mean"
-    scale: float = 1.0
-    max_tokens: int = 1024
-    settings: Settings = field(default_factory=Settings)
+    record = read_record(output)
+    return run(record.job, output, hooks, record=record)
 
 
 def run(
     job: Job,
     output: Path,
+    hooks: Hooks | None = None,
     *,
-    on_step: Callable[[Progress], None] = lambda _: None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
-    stopped: Callable[[], bool] = lambda: False,
-) -> dict[str, float]:
-    """Train and write the checkpoint after every epoch, and once more when `stopped` turns true.
+    record: Record | None = None,
+    save_seconds: float = SAVE_SECONDS,
+) -> Metrics:
+    """Train; write the best checkpoint and the state after every epoch, the state also every `save_seconds` and when
+    `hooks.stopped` turns true.
 
     Returns:
-        The metrics of the last epoch, empty if stopped before the first step.
+        The metrics of the best epoch, empty if there is none yet.
 
     Raises:
         AtvError: bad data, an unreadable model or backbone, an output that cannot be written.
     """
-    torch.manual_seed(job.settings.seed)
-    check_replaceable(output, marker=checkpoint.CONFIG)
-    vocabulary = Vocabulary.from_gguf(job.model)
-    data = [read_rows(path) for path in job.data]
-    examples = _examples(data, vocabulary, job.max_tokens)
-    valid = _examples([read_rows(path) for path in job.valid], vocabulary, job.max_tokens)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone, tokenizer = load_backbone(job.backbone or default_backbone())
-    settings = replace(job.settings, max_query_tokens=query_limit(backbone, job.settings.max_query_tokens))
-    model = load_target(job.model, fast_dtype(device), device)
-    target = FrozenTarget(model, job.positions, cache_bytes=_free_memory(device) // 2)
-    target.check([*examples, *valid])
-    spec = _spec(job, vocabulary, target, data, settings)
-    generator = Generator(backbone, target.n_rows, target.n_embd, job.pooling, job.scale).to(device)
-    trainer = Trainer(generator, tokenizer, target, settings)
-    history: list[dict[str, float]] = []
-    for metrics in trainer.epochs(examples, valid, on_step, stopped):
-        history.append(metrics)
-        measured = {"epochs": metrics["epoch"], "metrics": dict(islice(metrics.items(), MAX_METRICS))}
-        now = spec.model_copy(update={"provenance": spec.provenance.model_copy(update=measured)})
-        checkpoint.save(output, now, generator, tokenizer, history)
-        on_epoch(metrics)
-    return history[-1] if history else {}
+    check_replaceable(output, marker=RUN)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    hooks = (hooks or Hooks()) if accelerator.is_main_process else Hooks(stopped=(hooks or Hooks()).stopped)
+    parts = prepare(job, accelerator, record)
+    trainer = parts.trainer
+    folder = Folder(output, parts.record, parts.spec, begun=record is not None)
+    if record is not None and (output / STATE).is_dir():
+        state.restore(output / STATE, trainer)
+    hooks.on_plan(parts.plan)
+    parts.target.prepare(parts.examples, hooks.on_prepared)
+    parts.source.prepare(parts.examples)
+    saved = time.monotonic()
+
+    def on_step(progress: Progress) -> None:
+        nonlocal saved
+        hooks.on_step(progress)
+        if time.monotonic() - saved >= save_seconds and accelerator.is_main_process:
+            folder.save_state(trainer)
+            saved = time.monotonic()
+
+    data = parts.data
+    for metrics in trainer.epochs(data.train.rows, data.valid.first, on_step, hooks.stopped, parts.general_valid):
+        if accelerator.is_main_process:
+            folder.save_epoch(trainer)
+        hooks.on_epoch(metrics)
+    if hooks.stopped():
+        if accelerator.is_main_process and (trainer.state.history or trainer.state.step):
+            folder.save_state(trainer)
+    elif job.baselines and accelerator.is_main_process:
+        _compare(parts, output, hooks)
+    return trainer.state.best or {}
 
 
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the machine multiplies it in hardware, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    found = torch.cpu.get_capabilities()
-    return torch.bfloat16 if found.get("avx512_bf16") or found.get("amx_bf16") else torch.float32
-
-
-def _free_memory(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-
-
-def _examples(files: Sequence[RowFile], vocabulary: Vocabulary, max_tokens: int) -> list[Example]:
-    return encode([row for file in files for row in file.rows], vocabulary, max_tokens)
-
-
-def _spec(job: Job, vocabulary: Vocabulary, target: FrozenTarget, data: Sequence[RowFile], settings: Settings) -> Spec:
-    model = Model(job.model, vocab_only=True)
-    try:
-        return Spec(
-            format_version=FORMAT_VERSION,
-            target=TargetSpec(
-                architecture=model.architecture,
-                n_layer=target.n_rows + 1,
-                n_embd=target.n_embd,
-                vocabulary_sha256=vocabulary.sha256,
-                name=job.model.stem,
-                licence=model.meta("general.license"),
-            ),
-            generator=GeneratorSpec(
-                backbone=backbone_name(job.backbone or default_backbone()),
-                pooling=job.pooling,
-                query_template=QUERY_TEMPLATE,
-                max_tokens=settings.max_query_tokens,
-            ),
-            injection=InjectionSpec(positions=job.positions, scale=job.scale),
-            provenance=Provenance(
-                data=[DataFile(name=file.name, rows=len(file.rows), sha256=file.sha256) for file in data],
-                seed=settings.seed,
-                versions={name: version(name) for name in ("torch", "transformers", "llama_cpp_python")},
-            ),
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UsageError(f"this run cannot be described in a manifest: {first['loc'][-1]}: {first['msg']}") from error
+def _compare(parts: Prepared, output: Path, hooks: Hooks) -> None:
+    _, generator, tokenizer = checkpoint.load(output)
+    best = Adaptive(generator.to(parts.target.device), tokenizer, parts.source.max_tokens, "frozen")
+    data = parts.data
+    for name, metrics in baselines.compare(best, parts.trainer, data.train.rows, data.valid.first, output / BASELINES):
+        hooks.on_baseline(name, metrics)

@@ -1,12 +1,12 @@
 """The frozen target in PyTorch: the very GGUF, dequantised. Answers' logits under given task vectors.
 
 With `last` and `decode` no prompt token before the last depends on the vector, so those prefixes are
-evaluated once without gradient and their keys and values are kept across epochs, within a memory budget.
+evaluated once without gradient, and their keys and values are kept across epochs (`prefixes.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -18,23 +18,54 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from atv_local.errors import DataError, ModelError
 from atv_local.steering import Positions
+from atv_local.target import Target
+from atv_train.attention import Kept, attending
 from atv_train.examples import Example, pad
 from atv_train.injection import decoder_blocks, injected, position_mask
+from atv_train.prefixes import PrefixStore
+
+_PREFIX_TOKENS = 2048  # of one batch of prefixes, padding included
 
 
-def load_target(path: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """The dequantised GGUF as a frozen transformers model.
+def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: str | None = None) -> PreTrainedModel:
+    """The target as a frozen transformers model: the dequantised GGUF, or `weights`, a folder or hub id.
 
     Raises:
-        ModelError: an architecture that transformers cannot read from GGUF.
+        ModelError: an architecture that transformers cannot read from GGUF, or weights that cannot be loaded.
     """
     try:
         with redirect_stderr(StringIO()):  # its progress bar has no switch
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-    except (ValueError, NotImplementedError, KeyError) as error:
-        raise ModelError(f"transformers cannot dequantise {path}: {error}") from error
+            if weights is not None:
+                model = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+    except (ValueError, NotImplementedError, KeyError, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if weights is not None:
+            raise ModelError(f"cannot load the weights {weights}: {reason} Name a model folder or a hub id.") from error
+        raise ModelError(
+            f"transformers cannot dequantise {path}: {reason} Name its unquantised weights with --weights."
+        ) from error
     model = model.eval().requires_grad_(False)
     return model.to(device)
+
+
+@torch.no_grad()
+def check_weights(model: PreTrainedModel, path: Path, example: Example) -> None:
+    """Require that `model` is the GGUF at `path` before quantisation: the same logits after a prompt, nearly.
+
+    Raises:
+        ModelError: it is another model.
+    """
+    target = Target(path, n_ctx=max(64, len(example.prompt) + 1))
+    found = torch.from_numpy(target.evaluate(example.prompt).copy())
+    target.close()
+    expected = model(input_ids=torch.tensor([example.prompt], device=model.device)).logits[0, -1].float().cpu()
+    alike = 0.0
+    if len(expected) >= len(found):  # some pad their vocabulary
+        alike = torch.cosine_similarity(expected[: len(found)], found, dim=0).item()
+    if not alike > 0.9:
+        raise ModelError(f"the weights are not those of {path}: logits agree with cosine {alike:.3f} only")
 
 
 class FrozenTarget:
@@ -43,17 +74,18 @@ class FrozenTarget:
     Args:
         model: from `load_target`.
         positions: where vectors are injected.
-        cache_bytes: how much memory the kept prefixes may take; what does not fit is recomputed.
+        store: where prefixes are kept; what does not fit is computed again at every step.
     """
 
-    def __init__(self, model: PreTrainedModel, positions: Positions, cache_bytes: int = 0) -> None:
+    def __init__(self, model: PreTrainedModel, positions: Positions, store: PrefixStore | None = None) -> None:
         self.model = model
         self.blocks = decoder_blocks(model)
         self.n_rows, self.n_embd = len(self.blocks) - 1, int(model.config.get_text_config().hidden_size)
         self.positions = positions
         self.device = model.device
-        self._budget, self._used = cache_bytes, 0
-        self._kept: dict[tuple[int, ...], Tensor] = {}
+        self.store = store or PrefixStore(0)
+        self.apart = True
+        """Whether kept prefixes go through `attention.py`; `check` turns it off where a model cannot."""
 
     def answer_logits(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Teacher-forced logits of every answer token.
@@ -86,24 +118,57 @@ class FrozenTarget:
                 "leave out the long ones or train with --positions all"
             )
         pair = [min(examples, key=lambda e: len(e.prompt)), max(examples[:64], key=lambda e: len(e.prompt))]
-        zero = torch.zeros(len(pair), self.n_rows, self.n_embd, device=self.device)
         alone = []
         for e in pair:
             row = torch.tensor([e.prompt + e.answer[:-1]], device=self.device)
             alone.append(self.model(input_ids=row).logits[0, len(e.prompt) - 1 :].float())
-        try:
-            together, _ = self.answer_logits(pair, zero)
+        found = "no logits"
+        for apart in (True, False):
+            self.apart = apart
+            try:
+                together, _ = self.answer_logits(pair, self.zeros(len(pair)))
+            except (AttributeError, TypeError, RuntimeError, KeyError, IndexError) as error:
+                found = str(error)
+                continue
             alike = torch.cosine_similarity(together, torch.cat(alone), dim=-1).min().item()
-        except (AttributeError, TypeError, RuntimeError) as error:
-            raise ModelError(f"{type(self.model).__name__} cannot be trained through: {error}") from error
-        finally:
-            self._kept.clear()
-            self._used = 0
-        if not alike > 0.98:
-            raise ModelError(
-                f"{type(self.model).__name__} gives other logits in batches than alone (cosine {alike:.3f}), "
-                f"so it cannot be trained through with positions {self.positions}"
-            )
+            if alike > 0.98:
+                return
+            found = f"other logits in batches than alone (cosine {alike:.3f})"
+        raise ModelError(
+            f"{type(self.model).__name__} cannot be trained through with positions {self.positions}: {found}"
+        )
+
+    def zeros(self, n: int) -> Tensor:
+        """Task vectors of `n` rows that leave the target as it is, float32 [n, n_layer-1, n_embd]."""
+        return torch.zeros(n, self.n_rows, self.n_embd, device=self.device)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What one kept token of a prefix takes."""
+        part = self._evaluated([(0,)])[0]
+        return part.numel() * part.element_size()
+
+    def prepare(self, examples: Sequence[Example], on_batch: Callable[[int, int], None] = lambda *_: None) -> None:
+        """Evaluate and keep the prefixes of all examples, shortest first, as far as the store has room.
+
+        They go through batches of their own, so what is kept does not depend on the order of training.
+        `on_batch` is told how many tokens are done, and of how many.
+        """
+        if self.positions.prefix:
+            return
+        prefixes = sorted({e.prompt[:-1] for e in examples}, key=lambda p: (len(p), p))
+        total, done, start = sum(map(len, prefixes)), 0, 0
+        while start < len(prefixes):
+            batch = prefixes[start : start + 1]
+            while (end := start + len(batch)) < len(prefixes) and len(prefixes[end]) * (
+                len(batch) + 1
+            ) <= _PREFIX_TOKENS:
+                batch.append(prefixes[end])
+            for prefix, part in zip(batch, self._evaluated(batch), strict=True):
+                if not self.store.add(prefix, part):
+                    return
+            start, done = end, done + sum(map(len, batch))
+            on_batch(done, total)
 
     def _whole(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, list[int]]:
         rows = [example.prompt + example.answer[:-1] for example in examples]
@@ -113,75 +178,70 @@ class FrozenTarget:
             {start - 1 + n for start, e in zip(prompts, examples, strict=True) for n in range(len(e.answer))}
         )
         with injected(self.blocks, vectors, mask):
-            logits = self._logits(rows, [0] * len(rows), None, keep=torch.tensor(wanted, device=self.device))
+            start = torch.zeros(len(rows), dtype=torch.long, device=self.device)
+            logits = self._logits(rows, start, None, keep=torch.tensor(wanted, device=self.device))
         return logits, [wanted.index(prompt - 1) for prompt in prompts]
 
     def _tail(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, list[int]]:
         rows = [example.prompt[-1:] + example.answer[:-1] for example in examples]
         mask = position_mask([1] * len(rows), [len(row) for row in rows], self.positions, self.device)
-        prefixes = [example.prompt[:-1] for example in examples]
-        kept = self._prefixes(prefixes)
+        kept = Kept.stack(self._prefixes([example.prompt[:-1] for example in examples]))
         with injected(self.blocks, vectors, mask):
-            logits = self._logits(rows, [len(prefix) for prefix in prefixes], kept, keep=0)
+            logits = self._logits(rows, kept.lengths, kept, keep=0)
         return logits, [0] * len(rows)
 
-    def _logits(
-        self, rows: Sequence[Sequence[int]], starts: Sequence[int], kept: list[Tensor] | None, keep: int | Tensor
-    ) -> Tensor:
+    def _logits(self, rows: Sequence[Sequence[int]], starts: Tensor, kept: Kept | None, keep: int | Tensor) -> Tensor:
         """Logits [batch, seq, n_vocab] of `rows`, which begin at positions `starts` after `kept`.
 
         `keep` has the positions whose logits are computed, 0 for all: over a vocabulary they are what is large.
         """
         tokens = pad(rows, 0, self.device)
         mask = _key_mask([len(row) for row in rows], self.device)
-        if kept:
-            mask = torch.cat([_key_mask([part.shape[3] for part in kept], self.device), mask], dim=1)
         steps = torch.arange(tokens.shape[1], device=self.device)
-        output = self.model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=torch.tensor(starts, device=self.device)[:, None] + steps,
-            past_key_values=_stack(kept) if kept else None,
-            use_cache=kept is not None,
-            logits_to_keep=keep,
-        )
-        return output.logits
+        inputs: dict[str, Any] = {
+            "input_ids": tokens,
+            "position_ids": starts[:, None] + steps,
+            "logits_to_keep": keep,
+            "use_cache": False,
+        }
+        if kept is not None and self.apart:
+            with attending(self.model):
+                return self.model(**inputs, kept=kept).logits
+        if kept is not None:
+            mask = torch.cat([kept.mask.long(), mask], dim=1)
+            cache = DynamicCache()
+            for index, (keys, values) in enumerate(kept.states.unbind(0)):
+                cache.update(keys, values, index)
+            inputs |= {"past_key_values": cache, "use_cache": True}
+        return self.model(**inputs, attention_mask=mask).logits
+
+    def _prefixes(self, prefixes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """Each prefix's keys and values, from the store or computed now."""
+        kept = {prefix: self.store.get(prefix) for prefix in set(prefixes)}
+        missing = sorted((prefix for prefix, part in kept.items() if part is None), key=lambda p: (len(p), p))
+        if missing:
+            kept |= dict(zip(missing, self._evaluated(missing), strict=True))
+        return [part for prefix in prefixes if (part := kept[prefix]) is not None]
 
     @torch.no_grad()
-    def _prefixes(self, prefixes: Sequence[tuple[int, ...]]) -> list[Tensor]:
-        """Keys and values [n_layer, 2, n_head, len(prefix), d_head] of each prefix, kept where the budget allows."""
-        missing = sorted({prefix for prefix in prefixes if prefix not in self._kept}, key=len)
-        fresh: dict[tuple[int, ...], Tensor] = {}
-        if missing:
-            cache = DynamicCache()  # our own, so that no layer forgets what is outside an attention window
-            self.model(
-                input_ids=pad(missing, 0, self.device),
-                attention_mask=_key_mask([len(prefix) for prefix in missing], self.device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            kept: list[Any] = [(layer.keys, layer.values) for layer in cache.layers]
-            for index, prefix in enumerate(missing):
-                parts = [torch.stack([keys[index], values[index]]) for keys, values in kept]
-                fresh[prefix] = torch.stack(parts)[:, :, :, : len(prefix)].contiguous()
-        for prefix, part in fresh.items():
-            size = part.numel() * part.element_size()
-            if size <= self._budget - self._used:
-                self._used += size
-                self._kept[prefix] = part
-        return [fresh[prefix] if prefix in fresh else self._kept[prefix] for prefix in prefixes]
+    def _evaluated(self, prefixes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """Keys and values [n_layer, 2, n_head_kv, len(prefix), d_head] of each prefix, as the base model has them."""
+        cache = DynamicCache()  # our own, so that no layer forgets what is outside an attention window
+        self.model(
+            input_ids=pad(prefixes, 0, self.device),
+            attention_mask=_key_mask([len(prefix) for prefix in prefixes], self.device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        layers: list[Any] = list(cache.layers)
+        parts = []
+        for index, prefix in enumerate(prefixes):
+            states = [torch.stack([layer.keys[index], layer.values[index]]) for layer in layers]
+            parts.append(torch.stack(states)[:, :, :, : len(prefix)].contiguous())
+        return parts
 
 
 def _key_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
     """int64 [batch, longest]: 1 on tokens, 0 on the padding at the right."""
     return (torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]).long()
-
-
-def _stack(parts: list[Tensor]) -> DynamicCache:
-    width = max(part.shape[3] for part in parts)
-    padded = torch.stack([torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[3])) for part in parts], dim=2)
-    cache = DynamicCache()
-    for index, (keys, values) in enumerate(padded.unbind(0)):
-        cache.update(keys, values, index)
-    return cache

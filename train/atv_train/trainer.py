@@ -1,4 +1,9 @@
-"""The training loop: cross-entropy on the answer tokens, through the frozen target, into the generator."""
+"""The training loop: from batches of examples to a source of task vectors, through the frozen target.
+
+Knows nothing of files or terminals. Everything random is drawn from (seed, step), so that a run continued from a
+saved state takes the same steps as one that was never interrupted. Runs on Hugging Face accelerate: with several
+processes each takes its share of every batch, and the gradient is that of the whole batch.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +11,30 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerFast
 
 from atv_local.errors import TrainingError
-from atv_train.examples import Example, batches
-from atv_train.generator import Generator
+from atv_train.examples import Example, epoch_batches
+from atv_train.generator import noise_seed
+from atv_train.objective import answer_loss, contrast, divergence
+from atv_train.sources import Source
 from atv_train.target import FrozenTarget
 
-QUERY_TEMPLATE = "{query}"
+Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters. Defaults were chosen on validation rows of the demo tasks (docs/how-it-works.md)."""
+    """Hyperparameters. Defaults were chosen on validation rows (docs/results.md).
+
+    `strengths` is the range that each row's strength is drawn from; `contrastive` and `harmless` weigh those terms.
+    """
 
     epochs: int = 4
     batch_size: int = 32
@@ -31,118 +42,234 @@ class Settings:
     backbone_learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     warmup: float = 0.05
-    max_query_tokens: int = 256
+    patience: int = 4
+    strengths: tuple[float, float] = (1.0, 1.0)
+    contrastive: float = 0.0
+    harmless: float = 0.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """After every step: where training is and how long the rest will take at the pace so far."""
+    """After every step: where training is, how fast, and how long the rest will take at the pace so far."""
 
     step: int
     steps: int
     loss: float
+    accuracy: float | None
+    tokens_per_second: float
     seconds_left: float
 
 
+@dataclass
+class State:
+    """Where a run is: `step` steps of `epoch` are done. With weights and moments it is all that resuming needs."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    history: list[Metrics] = field(default_factory=list)
+
+    @property
+    def best(self) -> Metrics | None:
+        """The epoch with the best validation accuracy, then loss; the latest where nothing is measured."""
+        return max(self.history, key=_quality) if self.history else None
+
+    def stale(self) -> int:
+        """Epochs since the best one."""
+        return len(self.history) - 1 - self.history.index(self.best) if self.best else 0
+
+
+def _quality(metrics: Metrics) -> tuple[float, ...]:
+    if "valid_accuracy" not in metrics:
+        return (metrics["epoch"],)
+    return (metrics["valid_accuracy"], -metrics["valid_loss"])
+
+
 class Trainer:
-    """Trains `generator` in place. Knows nothing of files or terminals."""
+    """Trains `source` in place.
+
+    Args:
+        source: what gives task vectors.
+        target: the frozen target they steer.
+        general: examples outside the tasks, for the do-no-harm term; needed if `settings.harmless` is above 0.
+        state: of a run to continue; its weights and moments must have been restored (`state.py`).
+    """
 
     def __init__(
         self,
-        generator: Generator,
-        tokenizer: PreTrainedTokenizerFast,
+        source: Source,
         target: FrozenTarget,
         settings: Settings,
+        general: Sequence[Example] = (),
+        state: State | None = None,
+        accelerator: Accelerator | None = None,
     ) -> None:
-        self.generator, self.tokenizer, self.target, self.settings = generator, tokenizer, target, settings
+        self.source, self.target, self.settings, self.general = source, target, settings, general
+        self.state = state or State()
+        self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu")
+        groups = source.groups(settings.learning_rate, settings.backbone_learning_rate)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        self._rates = [group["lr"] for group in groups]
+        self._per_epoch = 1
+        self._model: Any = self.accelerator.prepare_model(source)
 
     def epochs(
         self,
-        examples: Sequence[Example],
+        rows: Sequence[Sequence[Example]],
         valid: Sequence[Example],
-        on_step: Callable[[Progress], None],
+        on_step: Callable[[Progress], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
-    ) -> Iterator[dict[str, float]]:
-        """Yield the metrics of each epoch as it ends: `epoch`, `loss`, and `valid_*` where there are valid rows.
+        general_valid: Sequence[Example] = (),
+    ) -> Iterator[Metrics]:
+        """Yield the metrics of each epoch as it ends, until the last one or `patience` epochs without progress.
 
-        Once `stopped` turns true, the epoch ends after the current step, with a fraction as its number; before the
-        first step nothing is yielded.
+        Metrics are `epoch`, `loss`, `seconds`, and `valid_*` and `general_*` where there are such examples. Once
+        `stopped` turns true the generator returns after the current step; `state` then has what to continue from.
 
         Raises:
             TrainingError: the loss is not finite.
         """
-        settings = self.settings
-        rng = random.Random(settings.seed)
-        groups = [
-            {"params": self.generator.expansion.parameters(), "lr": settings.learning_rate},
-            {"params": self.generator.backbone.parameters(), "lr": settings.backbone_learning_rate},
-        ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-        per_epoch = math.ceil(len(examples) / settings.batch_size)
-        steps = per_epoch * settings.epochs
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
-        started, step = time.monotonic(), 0
-        for _ in range(settings.epochs):
-            losses = []
-            for batch in batches(examples, settings.batch_size, rng):
+        settings, state = self.settings, self.state
+        size = settings.batch_size * self.accelerator.num_processes
+        per_epoch = self._per_epoch = math.ceil(len(rows) / size)
+        total, started, done, tokens = per_epoch * settings.epochs, time.monotonic(), 0, 0
+        while state.epoch < settings.epochs and (state.stale() < settings.patience or not valid):
+            began = time.monotonic()
+            batches = epoch_batches(rows, size, settings.seed, state.epoch)
+            while state.step < per_epoch:
                 if stopped():
-                    break
-                self.generator.train()
-                optimizer.zero_grad(set_to_none=True)
-                logits, labels = self.target.answer_logits(batch, self.vectors(batch))
-                loss = cross_entropy(logits, labels)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                step += 1
-                losses.append(loss.item())
-                pace = (time.monotonic() - started) / step
-                if not math.isfinite(losses[-1]):
-                    raise TrainingError(f"the loss is {losses[-1]} at step {step}; try a smaller learning rate")
-                on_step(Progress(step, steps, losses[-1], pace * (steps - step)))
-            if not losses:
-                return
-            seconds = time.monotonic() - started
-            metrics = {"epoch": round(step / per_epoch, 2), "loss": sum(losses) / len(losses), "seconds": seconds}
-            if stopped():
-                yield metrics
-                return
-            yield metrics | self.evaluate(valid, prefix="valid_")
+                    return
+                batch, number = batches[state.step], state.epoch * per_epoch + state.step
+                loss = self.step(batch, number, total)
+                if not math.isfinite(loss):
+                    raise TrainingError(f"the loss is {loss} at step {number + 1}; try a smaller learning rate")
+                state.step, state.loss = state.step + 1, state.loss + loss
+                done, tokens = done + 1, tokens + sum(example.length for example in batch)
+                elapsed = time.monotonic() - started
+                accuracy = state.history[-1].get("valid_accuracy") if state.history else None
+                left = elapsed / done * (total - number - 1)
+                on_step(Progress(number + 1, total, loss, accuracy, tokens / elapsed, left))
+            metrics = {"epoch": state.epoch + 1.0, "loss": state.loss / per_epoch, "seconds": time.monotonic() - began}
+            metrics |= self.evaluate(valid, "valid_") | self.harm(general_valid)
+            state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
+            state.history.append(metrics)
+            yield metrics
 
-    def vectors(self, batch: Sequence[Example]) -> Tensor:
-        """Task vectors float32 [batch, n_layer-1, n_embd] of the batch's queries: the query only, never the answer."""
-        encoded = self.tokenizer(
-            [QUERY_TEMPLATE.replace("{query}", example.query) for example in batch],
-            padding=True,
-            truncation=True,
-            max_length=self.settings.max_query_tokens,
-            return_tensors="pt",
-        ).to(self.target.device)
-        return self.generator(encoded["input_ids"], encoded["attention_mask"])
+    @property
+    def epochs_done(self) -> float:
+        """Epochs so far, the one under way as a fraction."""
+        return self.state.epoch + self.state.step / self._per_epoch
+
+    def step(self, batch: Sequence[Example], number: int, total: int) -> float:
+        """One update from a whole batch, of which this process takes its share; the mean loss per answer token."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, terms = self.losses(batch, number)
+        self.accelerator.backward(loss + terms)
+        torch.nn.utils.clip_grad_norm_(self.source.parameters(), 1.0)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self._schedule(number, total)
+        self.optimizer.step()
+        return float(self.accelerator.reduce(loss.detach(), "mean"))
+
+    def losses(self, batch: Sequence[Example], number: int) -> tuple[Tensor, Tensor]:
+        """Cross-entropy per answer token of the whole batch, and the weighted other terms, of this process's share."""
+        settings, rank, world = self.settings, self.accelerator.process_index, self.accelerator.num_processes
+        share = batch[rank::world]
+        mine = share or batch[:1]  # no process may be without a row: the others wait for its gradient
+        general = self._general(number)[rank::world] if settings.harmless else []
+        noise_seed(settings.seed, number, rank)
+        self._model.train()
+        vectors = self._model([*mine, *general])
+        steered, others = vectors[: len(mine)], vectors[len(mine) :]
+        logits, labels = self.target.answer_logits(mine, steered * self._strengths(mine, number, settings.strengths[0]))
+        loss = answer_loss(logits, labels) * (world if share else 0) / sum(len(example.answer) for example in batch)
+        terms = torch.zeros_like(loss)
+        if settings.contrastive:
+            terms = terms + settings.contrastive * contrast(steered, [example.task for example in mine])
+        if general:
+            others = others * self._strengths(general, number, 0.0)
+            terms = terms + settings.harmless * divergence(self._base(general), self._steered(general, others))
+        return loss, terms
 
     @torch.no_grad()
-    def evaluate(self, examples: Sequence[Example], prefix: str = "") -> dict[str, float]:
-        """Share of rows whose greedy answer is exactly right, per task and as the mean of tasks.
+    def evaluate(self, examples: Sequence[Example], prefix: str = "") -> Metrics:
+        """`loss` per answer token, and the share of rows whose greedy answer is exactly right: `accuracy`, the mean
+        over tasks, and each task's.
 
         Teacher-forced: all answer tokens are the argmax exactly when greedy decoding writes that answer and stops.
         """
-        self.generator.eval()
+        if not examples:
+            return {}
+        found: list[tuple[str, bool, float, int]] = []
+        for batch, vectors in self._in_batches(examples):
+            logits, labels = self.target.answer_logits(batch, vectors)
+            sizes = [len(example.answer) for example in batch]
+            hits = (logits.argmax(dim=-1) == labels).split(sizes)
+            losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none").split(sizes)
+            for example, hit, loss in zip(batch, hits, losses, strict=True):
+                found.append((example.task, bool(hit.all()), float(loss.sum()), len(loss)))
         right: dict[str, list[bool]] = {}
-        for start in range(0, len(examples), self.settings.batch_size):
-            batch = examples[start : start + self.settings.batch_size]
-            logits, labels = self.target.answer_logits(batch, self.vectors(batch))
-            hits = (logits.argmax(dim=-1) == labels).split([len(example.answer) for example in batch])
-            for example, hit in zip(batch, hits, strict=True):
-                right.setdefault(example.task, []).append(bool(hit.all()))
+        found = gather_object(found)
+        for task, hit, _, _ in found:
+            right.setdefault(task, []).append(hit)
         accuracy = {task: sum(hits) / len(hits) for task, hits in sorted(right.items())}
-        mean = {"accuracy": sum(accuracy.values()) / len(accuracy)} if accuracy else {}
-        return {prefix + name: value for name, value in (mean | accuracy).items()}
+        loss = sum(loss for _, _, loss, _ in found) / sum(count for _, _, _, count in found)
+        mean = {"accuracy": sum(accuracy.values()) / len(accuracy), "loss": loss}
+        return {prefix + name: value for name, value in (accuracy | mean).items()}
 
-    def _rate(self, step: int, steps: int) -> float:
+    @torch.no_grad()
+    def harm(self, examples: Sequence[Example]) -> Metrics:
+        """What steering does to answers outside the tasks: `general_kl` in nats per token, KL(base || steered), and
+        `general_agreement`, the share of tokens whose most likely successor stays."""
+        if not examples:
+            return {}
+        found: list[tuple[float, float, int]] = []
+        for batch, vectors in self._in_batches(examples):
+            base, steered = self._base(batch), self._steered(batch, vectors)
+            same = (base.argmax(dim=-1) == steered.argmax(dim=-1)).sum()
+            found.append((float(divergence(base, steered)) * len(base), float(same), len(base)))
+        divergences, same_tokens, counts = zip(*gather_object(found), strict=True)
+        return {
+            "general_kl": sum(divergences) / sum(counts),
+            "general_agreement": sum(same_tokens) / sum(counts),
+        }
+
+    def _in_batches(self, examples: Sequence[Example]) -> Iterator[tuple[list[Example], Tensor]]:
+        """This process's share, by length, with vectors as they are used after training."""
+        self._model.eval()
+        order = sorted(examples, key=lambda e: (len(e.answer), len(e.prompt), e.index))
+        mine = order[self.accelerator.process_index :: self.accelerator.num_processes]
+        for start in range(0, len(mine), self.settings.batch_size):
+            batch = mine[start : start + self.settings.batch_size]
+            yield batch, self.source(batch)
+
+    def _general(self, number: int) -> list[Example]:
+        count = min(len(self.general), max(1, self.settings.batch_size // 8) * self.accelerator.num_processes)
+        return random.Random(f"{self.settings.seed}/general/{number}").sample(list(self.general), count)
+
+    @torch.no_grad()
+    def _base(self, examples: Sequence[Example]) -> Tensor:
+        return self._steered(examples, self.target.zeros(len(examples)))
+
+    def _steered(self, examples: Sequence[Example], vectors: Tensor) -> Tensor:
+        return self.target.answer_logits(examples, vectors)[0]
+
+    def _strengths(self, examples: Sequence[Example], number: int, low: float) -> Tensor:
+        """float32 [batch, 1, 1], each drawn from `low` to the upper end of the range."""
+        seed, high = self.settings.seed, self.settings.strengths[1]
+        draws = [random.Random(f"{seed}/{number}/{example.index}").uniform(low, high) for example in examples]
+        return torch.tensor(draws, device=self.target.device)[:, None, None]
+
+    def _schedule(self, step: int, steps: int) -> float:
         """Linear warm-up, then cosine decay to zero."""
         warmup = max(1, round(steps * self.settings.warmup))
         if step < warmup:
             return (step + 1) / warmup
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    def probe(self, batch: Sequence[Example]) -> None:
+        """What a step costs but for its update; nothing changes."""
+        loss, terms = self.losses(batch, 0)
+        self.accelerator.backward(loss + terms)
+        self.optimizer.zero_grad(set_to_none=True)

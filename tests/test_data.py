@@ -1,0 +1,325 @@
+"""Rows from files, and what is said about them before training."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from atv_local.errors import DataError, UsageError
+from atv_train.data import MAX_LINE_BYTES, Columns, Row, data_files, read_rows
+from atv_train.findings import MAX_SENTENCES, examine
+
+FINE = '{"input": "fine", "output": "yes"}\n'
+HEADER = "input,output,task,choices\n"
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+options = st.lists(texts.filter(lambda text: "|" not in text), min_size=1, max_size=3)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Row:
+    choices = draw(st.none() | options.map(tuple))
+    output = draw(st.sampled_from(choices)) if choices else draw(texts)
+    return Row(input=draw(texts), output=output, task=draw(texts)[:200], choices=choices)
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(expected=st.lists(rows(), min_size=1, max_size=4), bom=st.booleans())
+def test_csv_and_json_lines_read_the_same(tmp_path: Path, expected: list[Row], bom: bool) -> None:
+    encoding = "utf-8-sig" if bom else "utf-8"
+    with (tmp_path / "rows.jsonl").open("w", encoding=encoding) as file:
+        file.writelines(row.model_dump_json() + "\n" for row in expected)
+    with (tmp_path / "rows.csv").open("w", encoding=encoding, newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["input", "output", "task", "choices"])
+        writer.writerows([row.input, row.output, row.task, "|".join(row.choices or ())] for row in expected)
+    for name in ("rows.jsonl", "rows.csv"):
+        read = read_rows(tmp_path / name)
+        assert read.rows == expected
+        assert (read.name, read.sha256) == (name, hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("not json", "not JSON: [^1]* column 2; a row is "),
+        ("[1]", "not a JSON object"),
+        pytest.param("[" * 10_000, "not JSON", id="deep"),
+        ('{"input": "x"}', "no column 'output', found 'input'; .*--column output="),
+        ('{"output": "x"}', "no column 'input'"),
+        ('{"input": "x", "output": ""}', "output: "),
+        ('{"input": "", "output": "x"}', "input: "),
+        ('{"input": "x", "output": " \\n\\u00a0"}', "output: "),
+        ('{"input": 5, "output": "x"}', "input: .*string"),
+        ('{"input": "x", "output": "a\\u0000"}', "output: .*NUL"),
+        ('{"input": "x", "output": "\\ud800"}', "not JSON"),
+        ('{"input": "x", "output": "y", "task": null}', "task: "),
+        ('{"input": "x", "output": "y", "choices": "y"}', "choices: "),
+        ('{"input": "x", "output": "y", "choices": ["y", 1]}', "choices.1: .*string"),
+        ('{"input": "x", "output": "{y}", "choices": ["n"]}', "choices: the output '{y}' is not among them"),
+        ('{"input": "x", "output": "' + "y" * 999 + '", "choices": ["n"]}', f"choices: the output '{'y' * 40}' is"),
+        ('{"input": "x", "output": "y", "choices": []}', "choices: the output 'y' is not among them"),
+        pytest.param('{"input": "' + "x" * MAX_LINE_BYTES + '", "output": "y"}', "the line is longer", id="long"),
+        (b'{"input": "\xff", "output": "y"}', "not UTF-8"),
+        (b'{"input": "\xed\xa0\x80", "output": "y"}', "not UTF-8"),
+        (b'{"input": "\0", "output": "y"}', "a NUL byte"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str | bytes, words: str) -> None:
+    content = line if isinstance(line, bytes) else line.encode()
+    file = write(tmp_path / "rows.jsonl", FINE.encode() + content + b"\n")
+    with pytest.raises(DataError, match=rf"rows\.jsonl:2: {words}") as caught:
+        read_rows(file)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(str(file)) + 300
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("input,output\nx,y\nx\n", "3: 1 fields where the header has 2"),
+        ("input,output\nx,y\nx,y,z\n", "3: 3 fields where the header has 2"),
+        ("input,output\nx,\n", "2: output: "),
+        ("input,output\n,x\n", "2: input: "),
+        ("input,output\n,\n", "2: input: "),
+        ('input,output\n"a\n\nb",y\n\nx, \n', "6: output: "),
+        ('input,output\n\nx,y\n"x\n\n', "4: not CSV: unexpected end"),
+        ('input,output\n"x"y,z\n', "2: not CSV: "),
+        ("input,output\rx,y\r", "1: not CSV: new-line character seen in unquoted field; "),
+        pytest.param(f"input,output\n{'x' * 200_000},y\n", "2: not CSV: field larger", id="long field"),
+        pytest.param(f"input,output\n{'x' * MAX_LINE_BYTES},y\n", "2: the line is longer", id="long line"),
+        (HEADER + "x,y,,n|m\n", "2: choices: the output 'y' is not among them"),
+        (HEADER + "x,y,,y||m\n", "2: choices.1: "),
+        (b"input,output\nx,\xe4\n", "2: not UTF-8"),
+        ("input,output\nx,y\n".encode("utf-16"), "1: not UTF-8"),
+        ("input,output\nx,y\n".encode("utf-16-le"), "1: a NUL byte"),
+        ("question,label\n", "1: no column 'input', found 'question', 'label'; name yours with --column input=NAME"),
+        (",".join(f"column {n}" for n in range(99)), "1: no column 'input', found 'column 0', "),
+        ("input;output\nx;y\n", "1: no column 'input', found 'input;output'"),
+        ("input,output,input\nx,y,z\n", "1: two columns are named 'input'"),
+    ],
+)
+def test_a_bad_csv_is_named_by_the_line_where_its_row_begins(tmp_path: Path, content: str | bytes, words: str) -> None:
+    file = write(tmp_path / "rows.csv", content)
+    with pytest.raises(DataError, match=rf"rows\.csv:{words}") as caught:
+        read_rows(file)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(str(file)) + 300
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.jsonl", "\n \n"), ("a.csv", ""), ("a.csv", "\n"), ("a.csv", HEADER)])
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(DataError, match=f"{name} has no rows"):
+        read_rows(write(tmp_path / name, content))
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.jsonl", tmp_path / "absent.csv", tmp_path):
+        with pytest.raises(DataError, match=f"cannot read {path}: "):
+            read_rows(path)
+
+
+def test_blank_lines_and_other_fields_are_fine(tmp_path: Path) -> None:
+    json_lines = write(
+        tmp_path / "fruit.jsonl",
+        '\n{"input": "x", "output": "y", "id": 7}\r\n \n{"input": "x", "output": "y", "task": "t"}',
+    )
+    table = write(tmp_path / "fruit.CSV", "\r\nid,task,output,input\r\n\r\n7,,y,x\r\n \r\n8,t,y,x")
+    for file in (json_lines, table):
+        rows = read_rows(file).rows
+        assert [(row.input, row.output, row.task, row.choices) for row in rows] == [
+            ("x", "y", "fruit", None),
+            ("x", "y", "t", None),
+        ]
+
+
+def test_a_task_named_after_a_long_file_name_is_cut(tmp_path: Path) -> None:
+    (row,) = read_rows(write(tmp_path / f"{'n' * 230}.jsonl", FINE)).rows
+    assert row.task == "n" * 200
+
+
+def test_space_around_texts_is_kept(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "input,output,choices\n x , y , y |n\n")
+    assert read_rows(file).rows == [Row(input=" x ", output=" y ", task="a", choices=(" y ", "n"))]
+
+
+def test_a_csv_may_come_through_a_pipe(tmp_path: Path) -> None:
+    content = (HEADER + "x,y,,\n" * 20_000).encode()  # more than a pipe holds
+    pipe = tmp_path / "rows.csv"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(content))
+    writer.start()
+    read = read_rows(pipe)
+    writer.join()
+    assert (len(read.rows), read.sha256) == (20_000, hashlib.sha256(content).hexdigest())
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    columns = Columns.parse(["input=question", "output=label", "choices=a=b"])
+    assert columns == Columns("question", "label", "task", "a=b")
+    record = {"question": "q", "label": "l", "a=b": ["l", "m"], "input": 5}
+    json_lines = write(tmp_path / "rows.jsonl", json.dumps(record) + "\n")
+    table = write(tmp_path / "rows.csv", "input,a=b,label,question\n5,l|m,l,q\n")
+    for file in (json_lines, table):
+        assert read_rows(file, columns).rows == [Row(input="q", output="l", task="rows", choices=("l", "m"))]
+
+
+def test_complaints_use_the_names_in_the_file(tmp_path: Path) -> None:
+    columns = Columns(input="question", task="kind")
+    json_lines = write(tmp_path / "rows.jsonl", '{"question": 5, "output": "x", "kind": "k"}\n')
+    with pytest.raises(DataError, match=r"jsonl:1: question: "):
+        read_rows(json_lines, columns)
+    named_but_absent = write(tmp_path / "rows.csv", "question,output,task\nx,y,z\n")
+    with pytest.raises(DataError, match=r"csv:1: no column 'kind', found .*--column task=NAME"):
+        read_rows(named_but_absent, columns)
+
+
+@pytest.mark.parametrize("given", [["input"], ["input="], ["query=x"], ["=x"], ["input=x", "input=y"]])
+def test_a_column_option_that_cannot_be_meant(given: list[str]) -> None:
+    with pytest.raises(UsageError, match=f"'{given[-1]}'; .*input, output, task, choices"):
+        Columns.parse(given)
+
+
+def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "tasks"
+    (folder / "more.jsonl").mkdir(parents=True)
+    for name in ("d.jsonl", "b.CSV", "e.csv", "a.jsonl", "c.jsonl", "notes.txt", "._a.jsonl", "more.jsonl/d.jsonl"):
+        write(folder / name, FINE)
+    single = write(tmp_path / "z.txt", FINE)
+    absent = tmp_path / "absent.jsonl"  # for read_rows to name
+    found = data_files([single, folder, absent])
+    assert found == [single, *(folder / name for name in ("a.jsonl", "b.CSV", "c.jsonl", "d.jsonl", "e.csv")), absent]
+
+
+def test_a_folder_without_files_of_rows_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "rows.txt", FINE)
+    with pytest.raises(DataError, match=rf"{tmp_path} has no \.csv or \.jsonl file"):
+        data_files([tmp_path])
+    with pytest.raises(DataError, match="cannot read"):
+        data_files([tmp_path / ("n" * 300)])
+
+
+def test_a_file_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "a.jsonl", FINE)
+    (tmp_path / "link.jsonl").symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    for again in (file, Path("a.jsonl"), Path("link.jsonl"), tmp_path):
+        with pytest.raises(UsageError, match="is given twice"):
+            data_files([file, again])
+
+
+def some(number: int, output: str = "", task: str = "t", text: str = "query") -> list[Row]:
+    """Rows with inputs of their own, told apart by output and number."""
+    return [Row(input=f"{text} {output} {n}", output=output or f"{text} {n}", task=task) for n in range(number)]
+
+
+def only(train: Sequence[Row], valid: Sequence[Row] = ()) -> str:
+    found = examine(train, valid)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_rows_without_a_flaw_are_passed_over() -> None:
+    assert examine([], []) == []
+    train = some(20, "a") + some(20, "b") + some(20, task="free")
+    assert examine(train, some(5, "a", text="other") + some(5, task="free", text="other")) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "unbalanced"),
+    [((80, 20), False), ((81, 19), True), ((30, 30, 4), False), ((30, 30, 3), True), ((6, 1), None)],
+)
+def test_unbalanced_labels(numbers: tuple[int, ...], unbalanced: bool | None) -> None:
+    train = [row for label, number in zip("abc", numbers, strict=False) for row in some(number, label)]
+    said = [text for text in examine(train, []) if "rare" in text]
+    assert bool(said) is bool(unbalanced)
+    if unbalanced:
+        assert f"of {sum(numbers)} training rows of the task 't', {numbers[0]} have" in said[0]
+        assert f"'a' and {numbers[-1]} '{'abc'[len(numbers) - 1]}'" in said[0]
+
+
+def test_one_label_for_everything() -> None:
+    assert only(some(8, "a")).startswith("all 8 training rows of the task 't' have the output 'a'")
+
+
+def test_texts_that_are_no_labels_are_not_weighed() -> None:
+    assert examine(some(60) + some(20, "sorry"), some(9, text="other")) == []
+    many = [row for n in range(51) for row in some(20 if n else 1, f"answer {n}")]
+    assert examine(many, []) == []
+    assert "rare" in only(many[:-20])
+
+
+def test_repeated_rows() -> None:
+    train = some(10, "a") + some(10, "b")
+    assert "repeats 3 of its 23 rows, such as 'query a 1'" in only([*train, train[1], train[1], train[2]])
+
+
+@pytest.mark.parametrize("task", ["t", "another"])
+def test_inputs_with_several_outputs(task: str) -> None:
+    """Of whichever task: the generator sees the query only."""
+    train = some(10, "a") + some(10, "b") + some(10, "a", task, "more") + some(9, "b", task, "more")
+    twisted = Row(input="query a 1", output="b", task=task)
+    assert "more than one output to 1 of 39 inputs, such as 'query a 1' with 'a' and 'b'" in only([*train, twisted])
+
+
+def test_rows_of_validation_that_are_trained_on() -> None:
+    train = some(10, "a") + some(10, "b")
+    valid = [Row(input=" QUERY  a\n3", output="a", task="t"), *some(4, "b", text="other")]
+    assert "the inputs of 1 of 5 validation rows too, such as ' QUERY  a\\n3'" in only(train, valid)
+
+
+def test_labels_that_only_validation_has() -> None:
+    train = some(10, "a") + some(10, "b")
+    valid = some(3, "a", text="other") + some(2, "c")
+    assert "lacks the outputs of 2 of 5 validation rows of the task 't', such as 'c'" in only(train, valid)
+
+
+def test_tasks_that_only_validation_has() -> None:
+    train = some(10, "a") + some(10, "b")
+    valid = some(3, "a", text="other") + some(3, "a", "u", "different")
+    assert "no rows for 1 of 2 validation tasks, such as 'u'" in only(train, valid)
+
+
+def test_tasks_of_a_few_rows() -> None:
+    train = some(8, task="enough") + some(7, task="small", text="other")
+    assert "fewer than 8 rows for 1 of 2 tasks, such as 'small' with 7" in only(train)
+
+
+def test_much_to_say_is_summed_up() -> None:
+    train = [row for n in range(30) for row in some(8, "a", f"task {n:02}", f"text {n}")]
+    found = examine([*train, train[0]], [])
+    assert len(found) == MAX_SENTENCES
+    assert "repeats 1 of" in found[0]
+    assert "'task 09'" in found[-2]
+    assert found[-1].startswith("20 more ")
+
+
+@given(texts, texts, texts)
+def test_what_is_said_is_short_and_printable(text: str, output: str, task: str) -> None:
+    task = task[:200]
+    train = [Row(input=text, output=answer, task=task) for answer in (output, output + "!", output)]
+    valid = [*train, Row(input=text, output=output * 2 + "?", task=task), Row(input=text, output=output, task="")]
+    found = examine(train * 20, valid)
+    assert len(found) >= 4
+    for sentence in found:
+        assert sentence.isprintable()
+        assert len(sentence) < 320
+
+
+def test_an_example_is_cut_at_40_characters() -> None:
+    for text, shown in (("x" * 40, "x" * 40), ("x" * 41, "x" * 39 + "…"), ("\x1b[31m", "\\x1b[31m")):
+        assert f"such as '{shown}'" in examine([Row(input=text, output="y")] * 2, [])[0]

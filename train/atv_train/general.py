@@ -1,0 +1,80 @@
+"""Queries outside any task, and what the base model answers: what steering should leave alone."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+
+from atv_local.errors import DataError
+from atv_local.prompt import PromptFormat
+from atv_local.vocabulary import Vocabulary
+from atv_train.examples import Example
+from atv_train.target import FrozenTarget
+
+MAX_LINES, MAX_BYTES = 2000, 1 << 20
+TASK = "general"
+_ANSWER_TOKENS, _BATCH = 16, 16
+
+
+def general_examples(
+    path: Path | None, target: FrozenTarget, vocabulary: Vocabulary
+) -> tuple[list[Example], list[Example]]:
+    """(for training, for measuring): each query with the first tokens of the base model's own greedy answer.
+
+    The last sixth of the lines is for measuring. Blank lines and repeats are passed over.
+
+    Raises:
+        DataError: the file cannot be read, is no UTF-8 text, or has fewer than 12 lines.
+    """
+    queries = read_general(path)
+    prompt_format = PromptFormat(vocabulary)
+    prompts = [prompt_format(query).tokens for query in queries]
+    answers = _answers(prompts, target)
+    examples = [
+        Example(index, query, TASK, prompt, answer)
+        for index, (query, prompt, answer) in enumerate(zip(queries, prompts, answers, strict=True))
+    ]
+    cut = len(examples) - max(2, len(examples) // 6)
+    return examples[:cut], examples[cut:]
+
+
+def read_general(path: Path | None) -> list[str]:
+    """The lines of a text file, by default of our own list."""
+    source = path or files("atv_train") / "general.txt"
+    try:
+        with source.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        lines = data.decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {source}: {error}") from error
+    queries = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if len(data) > MAX_BYTES or not 12 <= len(queries) <= MAX_LINES:
+        raise DataError(
+            f"{source} has {len(queries)} queries; give 12 to {MAX_LINES}, one a line, below {MAX_BYTES} bytes"
+        )
+    return queries
+
+
+@torch.no_grad()
+def _answers(prompts: list[tuple[int, ...]], target: FrozenTarget) -> list[tuple[int, ...]]:
+    """The base model's greedy continuation of each prompt, `_ANSWER_TOKENS` long or up to an end of turn."""
+    answers: list[tuple[int, ...]] = []
+    for start in range(0, len(prompts), _BATCH):
+        batch = prompts[start : start + _BATCH]
+        width = max(map(len, batch))
+        tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in batch], device=target.device)
+        lengths = torch.tensor([len(prompt) for prompt in batch], device=target.device)
+        mask = (torch.arange(width, device=target.device) >= width - lengths[:, None]).long()
+        generated = target.model.generate(  # type: ignore[operator]
+            tokens, attention_mask=mask, do_sample=False, max_new_tokens=_ANSWER_TOKENS, pad_token_id=0
+        )[:, width:].tolist()
+        answers += [_until_padding(row) for row in generated]
+    return answers
+
+
+def _until_padding(row: list[int]) -> tuple[int, ...]:
+    while len(row) > 1 and row[-1] == 0:
+        row = row[:-1]
+    return tuple(row)

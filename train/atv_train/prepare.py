@@ -1,0 +1,148 @@
+"""From a job to everything its training needs: examples, the frozen target, the generator, and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+
+from atv_local.errors import DataError, UsageError
+from atv_local.manifest import Spec
+from atv_local.vocabulary import Vocabulary
+from atv_train.backbone import default_backbone, load_backbone, query_limit
+from atv_train.data import Row, RowFile, data_files, read_rows
+from atv_train.describe import describe
+from atv_train.examples import Encoded, Example, encode
+from atv_train.findings import examine
+from atv_train.general import general_examples
+from atv_train.generator import Generator, trainable
+from atv_train.job import Job, Record
+from atv_train.plan import Plan, batch_size_for, epochs_for, fast_dtype, hold_out, measure, room
+from atv_train.prefixes import PrefixStore
+from atv_train.sources import Adaptive
+from atv_train.target import FrozenTarget, check_weights, load_target
+from atv_train.trainer import Settings, Trainer
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows and what they became. `general` and `general_valid` are outside the tasks."""
+
+    files: list[RowFile]
+    rows: list[Row]
+    valid_rows: list[Row]
+    held_out: bool
+    train: Encoded
+    valid: Encoded
+    hashes: list[str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All parts of a run, checked against each other; no prefix is evaluated yet."""
+
+    trainer: Trainer
+    source: Adaptive
+    target: FrozenTarget
+    data: Data
+    general_valid: list[Example]
+    spec: Spec
+    record: Record
+    plan: Plan
+
+    @property
+    def examples(self) -> list[Example]:
+        """Every example of the run."""
+        return [*self.data.train.all, *self.data.valid.first, *self.trainer.general, *self.general_valid]
+
+
+def prepare(job: Job, accelerator: Accelerator, record: Record | None = None) -> Prepared:
+    """Read, load and check everything.
+
+    Args:
+        record: of the run to be resumed.
+
+    Raises:
+        AtvError: bad data, data that has changed since `record`, an unreadable model or backbone, too little room.
+    """
+    device = accelerator.device
+    vocabulary = Vocabulary.from_gguf(job.model)
+    data = _read(job, vocabulary)
+    if record is not None and record.data_sha256 != data.hashes:
+        raise DataError("the data of this run is not what it was trained on; begin a new run")
+    settings = _chosen(job.settings, len(data.train.rows))
+    torch.manual_seed(settings.seed)
+    backbone, tokenizer = load_backbone(job.backbone or default_backbone())
+    model = load_target(job.model, fast_dtype(device), device, job.weights)
+    target = FrozenTarget(model, job.positions)
+    if job.weights is not None:
+        check_weights(model, job.model, data.train.first[0])
+    general, general_valid = general_examples(job.general, target, vocabulary) if settings.harmless else ([], [])
+    everything = [*data.train.all, *data.valid.first, *general, *general_valid]
+    target.check(everything)
+    needed = 0 if job.positions.prefix else _prefix_bytes(target, everything)
+    memory, disk = room(needed, device, job.cache_bytes)
+    keep = memory + disk if record is None else record.prefix_bytes
+    if memory + disk < keep:
+        raise UsageError(f"to resume, {keep >> 20} MB of memory or disk are needed for prefixes; make room")
+    memory, disk = min(memory, keep), max(0, keep - memory)
+    target.store = PrefixStore(memory, disk)
+    max_query = query_limit(backbone, job.max_query_tokens)
+    spec = describe(job, vocabulary, target, data.files, max_query, settings.seed)
+    generator = Generator(backbone, target.n_rows, target.n_embd, job.pooling, job.scale, job.rank, job.layers)
+    source = Adaptive(generator, tokenizer, max_query, job.tuning).to(device)
+    trainer = Trainer(source, target, settings, general, accelerator=accelerator)
+    plan = Plan(
+        target=f"{job.model.name}, {spec.target.architecture}, {spec.target.n_layer} layers of {target.n_embd}",
+        computed=f"{str(model.dtype).removeprefix('torch.')} on {device.type}",
+        generator=f"{spec.generator.backbone}, {job.pooling} pooling, {job.tuning} tuning",
+        trainable=trainable(source),
+        rows=len(data.train.rows),
+        valid_rows=len(data.valid.rows),
+        held_out=data.held_out,
+        tasks=len({row.task for row in data.rows}),
+        tokens=sum(example.length for example in data.train.all),
+        settings=settings,
+        processes=accelerator.num_processes,
+        prefix_bytes=needed,
+        memory_bytes=memory,
+        disk_bytes=disk,
+        timing=measure(trainer, data.train.rows),
+        findings=[*examine(data.rows, data.valid_rows), *_left_out(data)],
+        sample=[(e.task, vocabulary.text(e.prompt), vocabulary.text(e.answer)) for e in _samples(data.train.first)],
+    )
+    kept = Record(job=replace(job, settings=settings), data_sha256=data.hashes, prefix_bytes=keep)
+    return Prepared(trainer, source, target, data, general_valid, spec, kept, plan)
+
+
+def _read(job: Job, vocabulary: Vocabulary) -> Data:
+    files = [read_rows(path, job.columns) for path in data_files(job.data)]
+    valid_files = [read_rows(path, job.columns) for path in data_files(job.valid)]
+    rows = [row for file in files for row in file.rows]
+    valid_rows = [row for file in valid_files for row in file.rows]
+    held_out = job.hold_out and not valid_files
+    if held_out:
+        rows, valid_rows = hold_out(rows, job.settings.seed)
+    train, valid = (encode(part, vocabulary, job.max_tokens, job.templates) for part in (rows, valid_rows))
+    return Data(files, rows, valid_rows, held_out, train, valid, [file.sha256 for file in (*files, *valid_files)])
+
+
+def _chosen(settings: Settings, rows: int) -> Settings:
+    size = settings.batch_size or batch_size_for(rows)
+    return replace(settings, batch_size=size, epochs=settings.epochs or epochs_for(rows, size))
+
+
+def _left_out(data: Data) -> list[str]:
+    found = [*data.train.too_long, *data.valid.too_long]
+    return [f"{len(found)} rows are left out as too long, the first: {found[0]}"] if found else []
+
+
+def _prefix_bytes(target: FrozenTarget, examples: Sequence[Example]) -> int:
+    return target.bytes_per_token * sum(len(prefix) for prefix in {example.prompt[:-1] for example in examples})
+
+
+def _samples(examples: Sequence[Example]) -> list[Example]:
+    """The first example of up to three tasks."""
+    return list({example.task: example for example in reversed(examples)}.values())[-3:][::-1]
