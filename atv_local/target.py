@@ -148,8 +148,11 @@ class Target:
         self._set_vector(np.ascontiguousarray(vector.array, dtype=np.float32))
 
     def clear(self) -> None:
-        """Stop steering. Without a vector applied this does nothing."""
-        if self._steered:
+        """Stop steering. Without a vector applied this does nothing, nor on a target that is closed.
+
+        An answer that was left half read is collected together with its target, in any order.
+        """
+        if self._steered and self.close.alive:
             self._set_vector(None)
 
     def reset(self) -> None:

@@ -31,7 +31,7 @@ from atv_train.data import Row, read_rows
 from atv_train.examples import Example, encode, pad
 from atv_train.general import general_examples
 from atv_train.generator import Generator, expansion, trainable
-from atv_train.plan import fast_dtype
+from atv_train.plan import target_dtype
 from atv_train.prefixes import PrefixStore
 from atv_train.sources import Adaptive, Source, averaged, random_like
 from atv_train.target import FrozenTarget, load_target
@@ -48,7 +48,7 @@ class Bench:
     def __init__(self, data: Path, rows: int, tests: int, seed: int) -> None:
         vocabulary = Vocabulary.from_gguf(default_model())
         self.seed = seed
-        self.model = load_target(default_model(), fast_dtype(CPU), CPU)
+        self.model = load_target(default_model(), target_dtype(CPU), CPU)
         self.store = PrefixStore(16 << 30)
         self.target = FrozenTarget(self.model, Positions.DECODE, self.store)
         train = [row for task in TASKS for row in drawn(data / task / "train.jsonl", rows, seed)]
@@ -96,10 +96,12 @@ class States(Source):
     @torch.no_grad()
     def prepare(self, examples: Any) -> None:
         """Read each prompt once: the states are frozen."""
-        for example in examples:
-            prefix = example.prompt[:-1]
-            hidden = self._model[0].model(input_ids=pad([prefix], 0, CPU)).last_hidden_state[0].float()
-            self._seen[prefix] = torch.cat([hidden[-1], hidden.mean(dim=0)])
+        prefixes = sorted({example.prompt[:-1] for example in examples}, key=len)
+        for start in range(0, len(prefixes), 32):
+            batch = prefixes[start : start + 32]
+            states = self._model[0].model(input_ids=pad(batch, 0, CPU)).last_hidden_state.float()
+            for prefix, row in zip(batch, states, strict=True):
+                self._seen[prefix] = torch.cat([row[len(prefix) - 1], row[: len(prefix)].mean(dim=0)])
 
     def forward(self, examples: list[Example]) -> Tensor:
         """Vectors from the states that were read."""

@@ -261,3 +261,14 @@ def test_load_uses_the_injection_the_bundle_was_trained_with(tiny_gguf: Path, ti
     assert isinstance(engine.generator, Generator)
     assert engine.steering == Steering(strength=1.0, layers=None, positions=Positions.DECODE)
     assert text(answer(engine, "apple 1")) == "a"
+
+
+def test_an_answer_left_half_read_is_collected_with_its_target_in_any_order(
+    tiny_gguf: Path, tiny_generator: Generator
+) -> None:
+    """The context may be freed before the stream ends, which then must not touch it; it crashed the interpreter."""
+    engine = Engine(Target(tiny_gguf, n_threads=1), tiny_generator)
+    stream = engine.stream("apple 1", steering=Steering(), max_tokens=4)
+    next(stream)
+    engine.target.close()
+    stream.close()

@@ -30,12 +30,11 @@ from atv_train.backbone import load_backbone
 from atv_train.data import read_rows
 from atv_train.examples import Example, encode
 from atv_train.generator import Generator, Pooling
-from atv_train.folder import STATE
 from atv_train.job import Job
-from atv_train.run import Hooks, resume, run
+from atv_train.run import Hooks, run
 from atv_train.sources import Adaptive
 from atv_train.target import FrozenTarget, load_target
-from atv_train.trainer import Settings, Trainer
+from atv_train.trainer import Settings
 
 BRIEF = Settings(epochs=1, batch_size=8)
 WEIGHTS = Path(checkpoint.FOLDER) / checkpoint.WEIGHTS

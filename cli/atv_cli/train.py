@@ -70,6 +70,9 @@ def train(
     cache: Annotated[
         float | None, typer.Option(min=0, help="GB of memory for kept prefixes [default: half of what is free].")
     ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the target; auto is what the machine does fast.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Order of the rows, dropout, draws.")] = 0,
 ) -> None:
     """Train a generator for a GGUF on your rows. Ctrl-C keeps what was learned; --resume goes on from there."""
@@ -119,6 +122,7 @@ def train(
         general=general.absolute() if general else None,
         baselines=baselines,
         cache_bytes=None if cache is None else int(cache * 1e9),
+        dtype=dtype,
         settings=settings,
     )
     _check(job)

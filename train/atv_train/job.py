@@ -12,6 +12,7 @@ from atv_local.steering import Positions
 from atv_train.data import DEFAULT_COLUMNS, Columns
 from atv_train.examples import Templates
 from atv_train.generator import Pooling
+from atv_train.plan import Dtype
 from atv_train.sources import Tuning
 from atv_train.trainer import Settings
 
@@ -23,7 +24,8 @@ class Job:
 
     `weights` stands in for the GGUF in training: its unquantised self, a Hugging Face folder or hub id. `backbone` is
     a model folder or hub id, by default all-MiniLM-L6-v2. `general` is a text file of queries outside the tasks, one
-    a line, by default our own list. `cache_bytes` bounds the memory for kept prefixes. Epochs and batch size of 0 in
+    a line, by default our own list. `cache_bytes` bounds the memory for kept prefixes. `dtype` is the
+    target's, by default what the machine multiplies fast. Epochs and batch size of 0 in
     `settings` are chosen from the data.
     """
 
@@ -46,6 +48,7 @@ class Job:
     general: Path | None = None
     baselines: bool = False
     cache_bytes: int | None = None
+    dtype: Dtype = "auto"
     settings: Settings = field(default_factory=Settings)
 
 

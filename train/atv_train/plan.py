@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
@@ -19,6 +20,8 @@ from atv_train.data import Row
 from atv_train.examples import Example
 from atv_train.prefixes import PrefixStore
 from atv_train.trainer import Settings, Trainer
+
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 600, 3, 15
 _HELD_OUT = 0.1
@@ -108,8 +111,10 @@ def hold_out(rows: Sequence[Row], seed: int) -> tuple[list[Row], list[Row]]:
     return [row for row in rows if row.input not in held], [row for row in rows if row.input in held]
 
 
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the machine multiplies it in hardware, else float32."""
+def target_dtype(device: torch.device, wanted: Dtype = "auto") -> torch.dtype:
+    """What the target is computed in: by default bfloat16 where the machine multiplies it in hardware, else float32."""
+    if wanted != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     found = torch.cpu.get_capabilities()

@@ -19,7 +19,7 @@ from atv_train.findings import examine
 from atv_train.general import general_examples
 from atv_train.generator import Generator, trainable
 from atv_train.job import Job, Record
-from atv_train.plan import Plan, batch_size_for, epochs_for, fast_dtype, hold_out, measure, room
+from atv_train.plan import Plan, batch_size_for, epochs_for, hold_out, measure, room, target_dtype
 from atv_train.prefixes import PrefixStore
 from atv_train.sources import Adaptive
 from atv_train.target import FrozenTarget, check_weights, load_target
@@ -75,7 +75,7 @@ def prepare(job: Job, accelerator: Accelerator, record: Record | None = None) ->
     settings = _chosen(job.settings, len(data.train.rows))
     torch.manual_seed(settings.seed)
     backbone, tokenizer = load_backbone(job.backbone or default_backbone())
-    model = load_target(job.model, fast_dtype(device), device, job.weights)
+    model = load_target(job.model, target_dtype(device, job.dtype), device, job.weights)
     target = FrozenTarget(model, job.positions)
     if job.weights is not None:
         check_weights(model, job.model, data.train.first[0])

@@ -83,7 +83,7 @@ class FrozenTarget:
         self.n_rows, self.n_embd = len(self.blocks) - 1, int(model.config.get_text_config().hidden_size)
         self.positions = positions
         self.device = model.device
-        self.store = store or PrefixStore(0)
+        self.store = PrefixStore(0) if store is None else store
         self.apart = True
         """Whether kept prefixes go through `attention.py`; `check` turns it off where a model cannot."""
 

@@ -1,0 +1,46 @@
+"""Not a test: one batch's gradient, from however many processes `accelerate launch` starts. Used by test_training_loop.
+
+python tests/gradient_of_a_batch.py MODEL BACKBONE OUTPUT
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+
+from atv_local import Positions
+from atv_train.backbone import load_backbone
+from atv_train.examples import Example
+from atv_train.generator import Generator
+from atv_train.sources import Adaptive
+from atv_train.target import FrozenTarget, load_target
+from atv_train.trainer import Settings, Trainer
+
+
+def main() -> None:
+    """Rows of different lengths, so that a mean of the processes' means would be wrong; an odd number of them."""
+    model, backbone, output = map(Path, sys.argv[1:])
+    target = FrozenTarget(load_target(model, torch.float32, torch.device("cpu")), Positions.DECODE)
+    torch.manual_seed(0)
+    reader, tokenizer = load_backbone(str(backbone))
+    generator = Generator(reader, target.n_rows, target.n_embd)
+    for parameter in generator.expansion.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    rows = [Example(n, "word " * (n + 1), "t", tuple(range(60, 64 + n)), tuple(range(70, 72 + n))) for n in range(7)]
+    general = [Example(n, "other", "g", tuple(range(80, 90)), (71, 72, 73)) for n in range(8)]
+    settings = Settings(batch_size=64 // int(os.environ.get("WORLD_SIZE", "1")), harmless=0.5, strengths=(0.5, 2.0))
+    trainer = Trainer(Adaptive(generator, tokenizer, 64), target, settings, general, accelerator=Accelerator(cpu=True))
+    loss, terms = trainer.losses(rows, 3)
+    trainer.accelerator.backward(loss + terms)
+    found = {name: p.grad.contiguous() for name, p in generator.named_parameters() if p.grad is not None}
+    if trainer.accelerator.is_main_process:
+        save_file(found, output)
+
+
+if __name__ == "__main__":
+    main()
