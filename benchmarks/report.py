@@ -1,0 +1,150 @@
+"""docs/results.md from the measurements in benchmarks/results.
+
+python -m benchmarks.report
+
+Each table says how its file was made. Nothing in it is typed by hand: to change a figure, measure again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.prompted import best_hits, interval
+from benchmarks.study import TASKS
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+Record = dict[str, Any]
+
+
+def records(name: str) -> list[Record]:
+    """All lines of a results file, none if it is not there."""
+    path = RESULTS / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first column is text, the others are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def percent(value: float) -> str:
+    """One decimal."""
+    return f"{100 * value:.1f}"
+
+
+def study() -> str:
+    """The design choices, one row each."""
+    found = [record for record in records("study.jsonl") if "what" in record]
+    if not found:
+        return ""
+    first = found[0]
+    order = {record["name"]: record for record in found}
+    names = [*(["default"] if "default" in order else []), *(name for name in order if name != "default")]
+    rows = []
+    for record in (order[name] for name in names):
+        rows.append(
+            [
+                record["what"],
+                percent(record["accuracy"]),
+                f"{record['general_kl']:.2f}",
+                percent(record["general_agreement"]),
+                f"{record['trainable'] / 1e6:.1f}M",
+                f"{record['seconds']:.0f}" if "seconds" in record else "",
+            ]
+        )
+    size = first["tests"] * len(TASKS)
+    return f"""## Design choices, one at a time
+
+One generator for four text tasks ({", ".join(TASKS)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
+seed {first["seed"]}; the mean of the tasks' exact-match accuracies on {size} test rows, so a difference below about
+{100 * 1.4 * np.sqrt(0.25 / size):.0f} points is noise. KL(base || steered) in nats per token and the share of tokens whose
+most likely successor stays are on 40 queries outside any task. Seconds are of training without prefixes, on two cores.
+`python -m benchmarks.study --data FOLDER --epochs {first["epochs"]} --output benchmarks/results/study.jsonl`
+
+{table(["", "accuracy", "KL outside", "agreement outside", "trained", "seconds"], rows)}"""
+
+
+def sweeps() -> str:
+    """Accuracy and harm by strength."""
+    found = {r["name"].removeprefix("sweep-"): r["sweep"] for r in records("study.jsonl") if "sweep" in r}
+    if not found:
+        return ""
+    rows = [
+        [f"{points[0]['strength']:g}", *(f"{percent(p['accuracy'])}, {p['general_kl']:.2f}" for p in points)]
+        for points in zip(*found.values(), strict=True)
+    ]
+    return f"""## Strength
+
+The same generators under other strengths: accuracy, and KL outside the tasks. `strengths` was trained with factors drawn
+from 0.5 to 2, `harmless` with the do-no-harm term, `both` with both.
+
+{table(["strength", *found], rows)}"""
+
+
+def speed() -> str:
+    """Against LoRA and `all`."""
+    found = records("training_speed.jsonl")
+    if not found:
+        return ""
+    r = found[-1]
+    rows = [
+        ["steps", f"{r['steps']}", f"{r['lora_steps']}"],
+        ["median step, s", f"{r['step_seconds']:.2f}", f"{r['lora_step_seconds']:.2f}"],
+        ["prefixes, s", f"{r['prefix_seconds']:.0f}", ""],
+        ["in all, s", f"{r['seconds']:.0f}", f"{r['lora_seconds']:.0f}"],
+        ["accuracy reached", percent(r["accuracy"]), percent(r["lora_accuracy"])],
+    ]
+    return f"""## Speed of training
+
+Side by side in one run on two cores: {r["rows"]} rows of {r["task"]}, batches of {r["batch_size"]}, until the same
+validation accuracy. `python -m benchmarks.training_speed --output benchmarks/results/training_speed.jsonl`
+
+{table(["", "atv-local", "peft LoRA, r=8"], rows)}
+LoRA took **{r["lora_over_ours"]:.1f} times** as long. A step with `all` positions took
+**{r["all_over_decode_step"]:.1f} times** as long as one with `decode` and kept prefixes (median of eight pairs); counting
+the evaluation of prefixes, which happens once, a first epoch {r["all_over_decode_first_epoch"]:.1f} times.
+"""
+
+
+def paper() -> str:
+    """The paper's tasks: prompting against vectors."""
+    runs: dict[tuple[str, str], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for name in ("prompted.jsonl", "steered.jsonl"):
+        for record in records(name):
+            runs[record["group"], record["method"]][record["seed"]].append(record)
+    if not runs:
+        return ""
+    rows = []
+    for (group, method), seeds in sorted(runs.items()):
+        lines = [line for found in seeds.values() for line in found]
+        free, choice = best_hits(lines, "free"), best_hits(lines, "choice")
+        tokens = np.mean([line["tokens"] for line in lines])
+        cells = [interval(free).strip(), interval(choice).strip()]
+        rows.append([f"{group}: {method}", *cells, str(len(free)), str(sum(map(len, free))), f"{tokens:.0f}"])
+    return f"""## The paper's tasks
+
+SmolLM2-135M-Instruct Q4_1 through llama.cpp; 90 training rows a task, one generator for all 20 tasks, exported to 8-bit
+ONNX. `zero`, `icl` and `bm25` prompt the base model (instruction and labels; 16 demonstrations; best wording per task);
+`atv-*` and the static vectors get the bare query. Exact match in percent, mean over tasks, with a 95 % bootstrap
+interval over rows. `python -m benchmarks.prompted`, `python -m benchmarks.steered` (their `--help` says more).
+
+{table(["", "free text", "among the choices", "tasks", "rows", "prompt tokens"], rows)}"""
+
+
+def main() -> None:
+    """Write the page."""
+    parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
+    parts += [part for part in (speed(), paper(), study(), sweeps()) if part]
+    PAGE.write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
