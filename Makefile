@@ -26,6 +26,7 @@ format: .venv/dev
 
 docs: .venv/dev
 	$(BIN)/python -m docs.cli_reference
+	$(BIN)/python -m benchmarks.report
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.latency

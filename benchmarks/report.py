@@ -61,12 +61,13 @@ def study() -> str:
             ]
         )
     size = first["tests"] * len(TASKS)
+    noise = 100 * 1.4 * np.sqrt(0.25 / size)
     return f"""## Design choices, one at a time
 
 One generator for four text tasks ({", ".join(TASKS)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
 seed {first["seed"]}; the mean of the tasks' exact-match accuracies on {size} test rows, so a difference below about
-{100 * 1.4 * np.sqrt(0.25 / size):.0f} points is noise. KL(base || steered) in nats per token and the share of tokens whose
-most likely successor stays are on 40 queries outside any task. Seconds are of training without prefixes, on two cores.
+{noise:.0f} points is noise. KL(base || steered) in nats per token and the share of tokens whose most likely successor
+stays are on 40 queries outside any task. Seconds are of training without prefixes, on two cores.
 `python -m benchmarks.study --data FOLDER --epochs {first["epochs"]} --output benchmarks/results/study.jsonl`
 
 {table(["", "accuracy", "KL outside", "agreement outside", "trained", "seconds"], rows)}"""
@@ -83,8 +84,8 @@ def sweeps() -> str:
     ]
     return f"""## Strength
 
-The same generators under other strengths: accuracy, and KL outside the tasks. `strengths` was trained with factors drawn
-from 0.5 to 2, `harmless` with the do-no-harm term, `both` with both.
+The same generators under other strengths: accuracy, and KL outside the tasks. `strengths` was trained with factors
+drawn from 0.5 to 2, `harmless` with the do-no-harm term, `both` with both.
 
 {table(["strength", *found], rows)}"""
 
@@ -104,13 +105,13 @@ def speed() -> str:
     ]
     return f"""## Speed of training
 
-Side by side in one run on two cores: {r["rows"]} rows of {r["task"]}, batches of {r["batch_size"]}, until the same
-validation accuracy. `python -m benchmarks.training_speed --output benchmarks/results/training_speed.jsonl`
+Side by side in one run on two cores: {r["rows"]} rows of {r["task"]}, batches of {r["batch_size"]}, until the
+same validation accuracy. `python -m benchmarks.training_speed --output benchmarks/results/training_speed.jsonl`
 
 {table(["", "atv-local", "peft LoRA, r=8"], rows)}
 LoRA took **{r["lora_over_ours"]:.1f} times** as long. A step with `all` positions took
-**{r["all_over_decode_step"]:.1f} times** as long as one with `decode` and kept prefixes (median of eight pairs); counting
-the evaluation of prefixes, which happens once, a first epoch {r["all_over_decode_first_epoch"]:.1f} times.
+**{r["all_over_decode_step"]:.1f} times** as long as one with `decode` and kept prefixes (median of eight pairs);
+counting the evaluation of prefixes, which happens once, a first epoch {r["all_over_decode_first_epoch"]:.1f} times.
 """
 
 

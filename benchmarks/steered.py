@@ -38,7 +38,7 @@ from atv_train.prefixes import PrefixStore
 from atv_train.sources import Adaptive, Static, averaged
 from atv_train.target import FrozenTarget, load_target
 from atv_train.trainer import Settings, Trainer
-from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
+from benchmarks.paper_tasks import DATA, N_POOL, Row, load
 from benchmarks.prompted import says
 
 CPU = torch.device("cpu")

@@ -122,7 +122,11 @@ class Variant:
 VARIANTS: dict[str, Variant] = {
     "default": Variant("default: decode, mean pooling, full tuning, one linear map, all layers", {}, {}),
     "last": Variant("positions last", {}, {}, Positions.LAST),
+    "rates2": Variant("both learning rates doubled", {}, {"learning_rate": 1e-3, "backbone_learning_rate": 2e-4}),
+    "rates4": Variant("both learning rates fourfold", {}, {"learning_rate": 2e-3, "backbone_learning_rate": 4e-4}),
+    "expansion4": Variant("the expansion's rate fourfold", {}, {"learning_rate": 2e-3}),
     "frozen": Variant("backbone frozen", {"tuning": "frozen"}, {}),
+    "frozen8": Variant("backbone frozen, the expansion's rate 8-fold", {"tuning": "frozen"}, {"learning_rate": 4e-3}),
     "lora": Variant("LoRA on the backbone, r=8", {"tuning": "lora"}, {"backbone_learning_rate": 1e-3}),
     "scratch": Variant("backbone from random weights", {"scratch": True}, {}),
     "pool-last": Variant("pooling last", {"pooling": "last"}, {}),

@@ -12,11 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from atv_cli.main import app
+from benchmarks import report
 from docs.cli_reference import PAGE, reference
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+def test_the_results_page_is_that_of_the_measurements(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "PAGE", tmp_path / "results.md")
+    report.main()
+    assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text(), "run `make docs`"
 
 
 def blocks(language: str) -> list[str]:
