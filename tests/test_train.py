@@ -56,7 +56,7 @@ def test_the_checkpoint_says_where_it_comes_from(tiny_checkpoint: Path, tiny_row
     assert spec.injection.positions is Positions.DECODE
     assert [(file.name, file.rows) for file in spec.provenance.data] == [(tiny_rows.name, 40)]
     assert len((tiny_checkpoint / "metrics.jsonl").read_text().splitlines()) == 20
-    inside = ["checkpoint", "curves.png", "metrics.jsonl", "run.json", "state"]
+    inside = ["checkpoint", "curves.png", "metrics.jsonl", "run.json", "state.safetensors"]
     assert sorted(path.name for path in tiny_checkpoint.iterdir()) == inside
     assert (tiny_checkpoint / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_checkpoint(job: Job, tmp_path: Path) -> No
 def test_stopping_keeps_what_was_learned(job: Job, tmp_path: Path) -> None:
     steps: list[int] = []
     hooks = Hooks(on_step=lambda progress: steps.append(progress.step), stopped=lambda: len(steps) == 2)
-    assert run(job, tmp_path / "out", hooks) == {}
+    assert run(job, tmp_path / "out", hooks) == {"epoch": 0.4}
     spec, generator, _ = checkpoint.load(tmp_path / "out")
     assert spec.provenance.epochs == 0.4
     assert generator.expansion.weight.abs().max() > 0

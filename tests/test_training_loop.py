@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 import atv_local
@@ -53,6 +53,13 @@ def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> Job:
     return Job(tiny_gguf, [tiny_rows], backbone=str(tiny_backbone), max_query_tokens=64, settings=settings)
 
 
+@pytest.fixture
+def general(tmp_path: Path) -> Path:
+    file = tmp_path / "general.txt"
+    file.write_text("".join(f"say {n}\n" for n in range(24)))
+    return file
+
+
 def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["train", *map(str, arguments)])
 
@@ -63,8 +70,12 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("killed_at", [2, 5, 7])
 @pytest.mark.parametrize("tuning", ["full", "lora", "frozen"])
-def test_a_killed_run_continues_bit_for_bit(job: Job, tmp_path: Path, killed_at: int, tuning: Tuning) -> None:
-    job = replace(job, tuning=tuning, settings=replace(job.settings, harmless=0.5, strengths=(0.5, 2.0)))
+def test_a_killed_run_continues_bit_for_bit(
+    job: Job, general: Path, tmp_path: Path, killed_at: int, tuning: Tuning
+) -> None:
+    job = replace(
+        job, tuning=tuning, general=general, settings=replace(job.settings, harmless=0.5, strengths=(0.5, 2.0))
+    )
     whole = run(job, tmp_path / "whole", save_seconds=0)
 
     def on_step(progress: object) -> None:
@@ -76,8 +87,10 @@ def test_a_killed_run_continues_bit_for_bit(job: Job, tmp_path: Path, killed_at:
     steps: list[int] = []
     resumed = resume(tmp_path / "out", Hooks(on_step=lambda progress: steps.append(progress.step)))
     assert steps[0] == killed_at  # the step that was not saved is taken again
-    for name in (WEIGHTS, Path(STATE) / "weights.safetensors", Path(STATE) / "moments.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert (tmp_path / "whole" / WEIGHTS).read_bytes() == (tmp_path / "out" / WEIGHTS).read_bytes()
+    states = [load_file(tmp_path / name / STATE) for name in ("whole", "out")]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     assert {k: v for k, v in whole.items() if k != "seconds"} == {k: v for k, v in resumed.items() if k != "seconds"}
 
 
@@ -91,7 +104,8 @@ def test_kill_9_and_resume_from_the_command_line(job: Job, tmp_path: Path) -> No
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    before = json.loads((output / STATE / "progress.json").read_text())["epoch"]
+    with safe_open(output / STATE, framework="pt") as file:
+        before = json.loads(file.metadata()["progress"])["epoch"]
     assert 0 < before < 400
     seen: list[float] = []
     resume(output, Hooks(on_epoch=lambda metrics: seen.append(metrics["epoch"]), stopped=lambda: len(seen) == 2))
@@ -126,13 +140,34 @@ def test_resume_says_what_is_wrong(job: Job, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"input": "x", "output": "y"}\n' * 3)
     with pytest.raises(DataError, match="not what it was trained on"):
         resume(tmp_path / "mine")
-    for name in (RUN, f"{STATE}/progress.json", f"{STATE}/weights.safetensors", f"{STATE}/moments.safetensors"):
+    for name in (RUN, STATE):
         file = tmp_path / "out" / name
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(BundleError, match="damaged"):
             resume(tmp_path / "out")
         file.write_bytes(whole)
+    with safe_open(tmp_path / "out" / STATE, framework="pt") as opened:
+        metadata, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    progress = json.loads(metadata["progress"])
+    moment = next(name for name in tensors if name.startswith("moment") and name.endswith("avg"))
+    for change, changed in (
+        ({"history": [{}] * 3}, tensors),
+        ({"step": -3}, tensors),
+        ({"epoch": 1}, tensors),
+        ({}, tensors | {moment: torch.zeros(1)}),
+        ({}, {name: tensor for name, tensor in tensors.items() if not name.startswith("moment")}),
+    ):
+        save_file(changed, tmp_path / "out" / STATE, metadata={"progress": json.dumps(progress | change)})
+        with pytest.raises(BundleError, match="damaged"):
+            resume(tmp_path / "out")
+    (tmp_path / "out" / STATE).unlink()
+    record = json.loads((tmp_path / "out" / RUN).read_text())
+    for key, value in (("batch_size", -5), ("learning_rate", -1), ("seed", 1 << 40), ("patience", 0)):
+        settings = record["job"]["settings"] | {key: value}
+        (tmp_path / "out" / RUN).write_text(json.dumps(record | {"job": record["job"] | {"settings": settings}}))
+        with pytest.raises(BundleError, match=key):
+            resume(tmp_path / "out")
 
 
 def still(backbone: Path, folder: Path) -> Path:
@@ -146,9 +181,8 @@ def still(backbone: Path, folder: Path) -> Path:
 
 def launched(processes: int) -> list[object]:
     """The start of a command that runs on this many processes."""
-    command: list[object] = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", 1]
-    command += ["--num_processes", processes, "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return [*command, "--main_process_port", random.randint(20000, 60000)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes]
+    return [*command, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
 
 
 def test_two_processes_give_the_gradient_of_the_whole_batch(
@@ -217,12 +251,12 @@ def test_merged_lora_is_the_trained_generator(tiny_backbone: Path) -> None:
     assert source(rows).abs().max() > 0
 
 
-def test_do_no_harm_keeps_general_answers(job: Job, tmp_path: Path) -> None:
+def test_do_no_harm_keeps_general_answers(job: Job, general: Path, tmp_path: Path) -> None:
     settings = replace(job.settings, epochs=15, learning_rate=2e-2, strengths=(0.0, 2.0))
     harm = {}
     for weight in (1e-9, 5.0):
         kept: list[dict[str, float]] = []
-        changed = replace(job, settings=replace(settings, harmless=weight))
+        changed = replace(job, general=general, settings=replace(settings, harmless=weight))
         run(changed, tmp_path / str(weight), Hooks(on_epoch=kept.append))
         harm[weight] = kept[-1]["general_kl"]
         assert 0 <= kept[-1]["general_agreement"] <= 1
@@ -249,7 +283,7 @@ def test_baselines_are_measured_and_written(job: Job, tmp_path: Path) -> None:
         Hooks(on_baseline=found.__setitem__),
     )
     assert set(found) == {"adaptive", "averaged", "random", "none", "per-task", "static"}
-    assert found["adaptive"]["valid_accuracy"] > found["none"]["valid_accuracy"]
+    assert found["adaptive"]["valid_loss"] < found["averaged"]["valid_loss"] < found["none"]["valid_loss"]
     assert found["static"]["valid_loss"] < found["none"]["valid_loss"]
     files = sorted(path.name for path in (tmp_path / "out" / "baselines").glob("*.gguf"))
     assert files == ["averaged.gguf", "per-task.gguf", "static.gguf"]
@@ -331,6 +365,44 @@ def test_a_held_out_input_is_never_trained_on(texts: list[str], seed: int) -> No
     assert bool(valid) == (len(set(texts)) > 1)
 
 
+def test_tasks_that_share_their_inputs_share_what_is_held_out() -> None:
+    rows = [Row(input=str(n), output="x", task=f"t{task}") for task in range(10) for n in range(200)]
+    assert len(hold_out(rows, 0)[1]) == 200
+
+
+def test_a_tasks_name_may_be_any_text(job: Job, tmp_path: Path) -> None:
+    """Names reach metrics, a picture that reads $ as mathematics, and the terminal."""
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(
+            json.dumps({"input": f"{name} {n}", "output": "a", "task": name}) + "\n"
+            for name in ("loss", "accuracy", "$\\foo$", "\x1b[2J")
+            for n in range(3)
+        )
+    )
+    options = ["--backbone", job.backbone, "--epochs", 1, "--valid", tmp_path / "rows.jsonl"]
+    result = cli("-m", job.model, tmp_path / "rows.jsonl", "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.stderr
+    assert "\x1b" not in result.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.jsonl").read_text())
+    assert {"valid_accuracy/loss", "valid_accuracy/accuracy", "valid_loss", "valid_accuracy"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("evil", ["code", "pickle"])
+def test_a_strangers_backbone_runs_nothing(tiny_backbone: Path, tmp_path: Path, evil: str) -> None:
+    folder = shutil.copytree(tiny_backbone, tmp_path / "evil")
+    if evil == "code":
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    else:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="evil"):
+        load_backbone(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("rows", "batch", "epochs"), [(1, 4, 15), (40, 4, 15), (300, 32, 15), (1800, 32, 11), (90_000, 32, 3)]
 )
@@ -389,11 +461,13 @@ def test_the_limit_on_memory_is_kept(job: Job, tmp_path: Path) -> None:
 
 @given(sizes=st.lists(st.integers(1, 9), max_size=12), memory=st.integers(0, 400), disk=st.integers(0, 400))
 def test_a_store_gives_back_what_it_took(sizes: list[int], memory: int, disk: int) -> None:
-    store = PrefixStore(memory, disk)
+    store, other = PrefixStore(memory, disk), PrefixStore(0, memory + disk)
     kept = {}
     for n, size in enumerate(sizes):
         part = torch.full((2, size), float(n), dtype=torch.bfloat16)
-        if store.add((n,), part):
+        added = store.add((n,), part)
+        assert other.add((n,), part) == added  # only the sum of the two decides
+        if added:
             kept[(n,)] = part
     assert sum(part.numel() * 2 for part in kept.values()) <= memory + disk
     assert len(store) == len(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -110,10 +111,10 @@ def train(
         hold_out=hold_out,
         columns=Columns.parse(column or []),
         templates=_templates(templates),
-        weights=weights,
+        weights=_place(weights),
         positions=positions,
         layers=None if layers is None else parse_layers(layers),
-        backbone=backbone,
+        backbone=_place(backbone),
         tuning=tuning,
         pooling=pooling,
         rank=rank,
@@ -134,6 +135,11 @@ def _was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def _place(name: str | None) -> str | None:
+    """A folder by its whole path, so that a run can be resumed from anywhere; anything else is a hub id."""
+    return str(Path(name).absolute()) if name and Path(name).is_dir() else name
+
+
 def _check(job: Job) -> None:
     low, high = job.settings.strengths
     if not 0 <= low <= high <= 10:
@@ -152,7 +158,7 @@ def _templates(path: Path | None) -> dict[str, list[str]] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     lists = found.values() if isinstance(found, dict) else [None]
     if not all(isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in lists):
@@ -170,7 +176,7 @@ def _work(output: Path, train: Any) -> None:
         learned = train(view.hooks)
     if interrupt.requested():
         kept = f"{output} holds what was learned; go on with atv-local train --resume {output}"
-        view.say(f"stopped; {kept if (output / 'state').is_dir() else 'nothing was learned yet'}")
+        view.say(f"stopped; {kept if learned else 'nothing was learned yet'}")
         sys.exit(130)
     if learned:
         view.say_best(learned)
@@ -196,4 +202,5 @@ class _Interrupt:
 
     def _on_signal(self, *_: object) -> None:
         self._requested = True
-        signal.signal(signal.SIGINT, self._before)
+        if os.environ.get("WORLD_SIZE", "1") == "1":  # a launcher passes the same Ctrl-C on a second time
+            signal.signal(signal.SIGINT, self._before)

@@ -47,7 +47,8 @@ class View:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        """One line, as it is."""
+        """One line, as it is, but for control characters, which data may hold."""
+        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
         self._console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def say_best(self, metrics: Metrics) -> None:

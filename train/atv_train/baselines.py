@@ -21,7 +21,7 @@ MARKER = "README.txt"
 def learned(names: Sequence[str], target: FrozenTarget, settings: Settings) -> Trainer:
     """A trainer of static vectors, one for each name, with the loop that trains generators."""
     static = Static(names, (target.n_rows, target.n_embd)).to(target.device)
-    return Trainer(static, target, _with_rate(settings))
+    return Trainer(static, target, replace(settings, learning_rate=RATE, harmless=0.0, contrastive=0.0))
 
 
 def compare(
@@ -46,6 +46,9 @@ def compare(
         sources[name] = learner.source
     for name, source in sources.items():
         yield name, Trainer(source, target, settings, accelerator=trainer.accelerator).evaluate(valid, "valid_")
+    trainer.accelerator.wait_for_everyone()
+    if not trainer.accelerator.is_main_process:
+        return
     with replacing_folder(folder, marker=MARKER) as temporary:
         (temporary / MARKER).write_text("Static vectors as llama.cpp control vectors (--control-vector).\n")
         for name in ("averaged", "per-task", "static"):
@@ -59,7 +62,3 @@ def write(source: Source, folder: Path, name: str) -> None:
             vector = TaskVector(source.vectors[index].detach().float().cpu().numpy())
             plain = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in label)[:80]
             vector.save_gguf(folder / (f"{name}.gguf" if len(source.names) == 1 else f"{name}-{index}-{plain}.gguf"))
-
-
-def _with_rate(settings: Settings) -> Settings:
-    return replace(settings, learning_rate=RATE, harmless=0.0, contrastive=0.0)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from atv_local.files import replacing
 
+_TASK = "valid_accuracy/"
+
 
 def draw(history: Sequence[dict[str, float]], path: Path) -> bool:
     """Loss and accuracy by epoch as a PNG at `path`; False where matplotlib is not installed.
@@ -26,11 +28,10 @@ def draw(history: Sequence[dict[str, float]], path: Path) -> bool:
             left.plot(epochs, [metrics[name] for metrics in history], marker=".", label=label)
     left.set(title="loss per answer token", xlabel="epoch", ylabel="nats", ylim=(0, None))
     left.legend()
-    totals = {"valid_loss", "valid_accuracy"}
-    tasks = sorted(name for name in history[-1] if name.startswith("valid_") and name not in totals)
+    tasks = sorted(name for name in history[-1] if name.startswith(_TASK))
     for name in tasks:
         values = [metrics.get(name, float("nan")) for metrics in history]
-        short = name.removeprefix("valid_") if len(tasks) <= 8 else None
+        short = name.removeprefix(_TASK).replace("$", r"\$") if len(tasks) <= 8 else None
         right.plot(epochs, values, linewidth=0.8, alpha=0.6, label=short)
     if "valid_accuracy" in history[-1]:
         values = [metrics["valid_accuracy"] for metrics in history]

@@ -1,16 +1,16 @@
 """The folder of a run. Every file in it is written whole or not at all.
 
-run.json         the job, so that `--resume` needs nothing else
-metrics.jsonl    one line per epoch
-curves.png       the same as a picture, where matplotlib is installed
-checkpoint/      the best epoch
-state/           the last step, to continue from
-baselines/       with `Job.baselines`: static vectors as llama.cpp control-vector GGUFs
+- `run.json`: the job, so that `--resume` needs nothing else
+- `metrics.jsonl`: one line per epoch; `curves.png`: the same as a picture, where matplotlib is installed
+- `checkpoint/`: the best epoch
+- `state.safetensors`: the last step, to continue from
+- `baselines/`: with `Job.baselines`, static vectors as llama.cpp control-vector GGUFs
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from atv_train.job import Record
 from atv_train.sources import Adaptive
 from atv_train.trainer import Metrics, Trainer
 
-RUN, METRICS, CURVES, STATE, BASELINES = "run.json", "metrics.jsonl", "curves.png", "state", "baselines"
+RUN, METRICS, CURVES, STATE, BASELINES = "run.json", "metrics.jsonl", "curves.png", "state.safetensors", "baselines"
 
 
 def read_record(folder: Path) -> Record:
@@ -57,8 +57,8 @@ class Folder:
             self._save_checkpoint(trainer, history[-1])
         with replacing(self.path / METRICS) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-        curves.draw(history, self.path / CURVES)
         state.save(self.path / STATE, trainer)
+        curves.draw(history, self.path / CURVES)
 
     def save_state(self, trainer: Trainer) -> None:
         """Within an epoch: what resuming needs, and a checkpoint where there is none yet."""
@@ -74,6 +74,9 @@ class Folder:
             checkpoint.save(self.path / checkpoint.FOLDER, spec, source.merged(), source.tokenizer)
 
     def _begin(self) -> None:
+        for leftover in self.path.glob(".*"):  # of a run that was killed while it wrote
+            if leftover.name.startswith((f".{checkpoint.FOLDER}.", f".{STATE}.")):
+                shutil.rmtree(leftover, ignore_errors=True)
         if not self._begun:
             with replacing_folder(self.path, marker=RUN) as temporary:
                 (temporary / RUN).write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from atv_local.errors import DataError
 from atv_local.prompt import PromptFormat
 from atv_local.vocabulary import Vocabulary
 from atv_train.examples import Example
+from atv_train.job import Job
 from atv_train.target import FrozenTarget
 
 MAX_LINES, MAX_BYTES = 2000, 1 << 20
@@ -18,20 +19,20 @@ TASK = "general"
 _ANSWER_TOKENS, _BATCH = 16, 16
 
 
-def general_examples(
-    path: Path | None, target: FrozenTarget, vocabulary: Vocabulary
-) -> tuple[list[Example], list[Example]]:
+def general_examples(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> tuple[list[Example], list[Example]]:
     """(for training, for measuring): each query with the first tokens of the base model's own greedy answer.
 
     The last sixth of the lines is for measuring. Blank lines and repeats are passed over.
 
     Raises:
-        DataError: the file cannot be read, is no UTF-8 text, or has fewer than 12 lines.
+        DataError: the file cannot be read, is no UTF-8 text, or has fewer than 12 lines, or a line is too long.
     """
-    queries = read_general(path)
+    queries = read_general(job.general)
     prompt_format = PromptFormat(vocabulary)
     prompts = [prompt_format(query).tokens for query in queries]
-    answers = _answers(prompts, target)
+    if (longest := max(map(len, prompts))) + _ANSWER_TOKENS > job.max_tokens:
+        raise DataError(f"a general query has {longest} tokens, too many for a limit of {job.max_tokens}")
+    answers = _answers(prompts, target, vocabulary)
     examples = [
         Example(index, query, TASK, prompt, answer)
         for index, (query, prompt, answer) in enumerate(zip(queries, prompts, answers, strict=True))
@@ -58,7 +59,7 @@ def read_general(path: Path | None) -> list[str]:
 
 
 @torch.no_grad()
-def _answers(prompts: list[tuple[int, ...]], target: FrozenTarget) -> list[tuple[int, ...]]:
+def _answers(prompts: list[tuple[int, ...]], target: FrozenTarget, vocabulary: Vocabulary) -> list[tuple[int, ...]]:
     """The base model's greedy continuation of each prompt, `_ANSWER_TOKENS` long or up to an end of turn."""
     answers: list[tuple[int, ...]] = []
     for start in range(0, len(prompts), _BATCH):
@@ -70,11 +71,7 @@ def _answers(prompts: list[tuple[int, ...]], target: FrozenTarget) -> list[tuple
         generated = target.model.generate(  # type: ignore[operator]
             tokens, attention_mask=mask, do_sample=False, max_new_tokens=_ANSWER_TOKENS, pad_token_id=0
         )[:, width:].tolist()
-        answers += [_until_padding(row) for row in generated]
+        for row in generated:
+            end = next((place for place, token in enumerate(row) if vocabulary.ends(token)), len(row))
+            answers.append(tuple(row[: end + 1]))
     return answers
-
-
-def _until_padding(row: list[int]) -> tuple[int, ...]:
-    while len(row) > 1 and row[-1] == 0:
-        row = row[:-1]
-    return tuple(row)

@@ -59,4 +59,6 @@ class Record(BaseModel):
 
     job: Job
     data_sha256: list[str]
+    model_bytes: int
+    processes: int
     prefix_bytes: int

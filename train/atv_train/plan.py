@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,14 +100,15 @@ def epochs_for(rows: int, batch_size: int) -> int:
 
 def hold_out(rows: Sequence[Row], seed: int) -> tuple[list[Row], list[Row]]:
     """(training, validation): a tenth of each task's inputs, at least one; equal inputs stay on one side."""
-    inputs: dict[str, list[str]] = {}
+    tasks: dict[str, list[str]] = {}
     for row in rows:
-        inputs.setdefault(row.task, []).append(row.input)
+        tasks.setdefault(row.task, []).append(row.input)
     held: set[str] = set()
-    for task, texts in inputs.items():
+    for task, texts in tasks.items():
         unique = list(dict.fromkeys(texts))
-        if len(unique) > 1:
-            held |= set(random.Random(f"{seed}/{task}").sample(unique, max(1, round(len(unique) * _HELD_OUT))))
+        free = [text for text in unique if text not in held]
+        wanted = max(1, round(len(unique) * _HELD_OUT)) - (len(unique) - len(free))
+        held |= set(random.Random(f"{seed}/{task}").sample(free, max(0, min(wanted, len(free) - 1))))
     return [row for row in rows if row.input not in held], [row for row in rows if row.input in held]
 
 
@@ -121,15 +122,19 @@ def target_dtype(device: torch.device, wanted: Dtype = "auto") -> torch.dtype:
     return torch.bfloat16 if found.get("avx512_bf16") or found.get("amx_bf16") else torch.float32
 
 
-def room(needed: int, device: torch.device, limit: int | None = None) -> tuple[int, int]:
-    """(memory, disk) bytes for kept prefixes: half of the free memory or `limit`, the rest on the disk if it has room.
+def room(needed: int, device: torch.device, folder: Path, limit: int | None = None) -> tuple[int, int]:
+    """(memory, disk) bytes for one process's kept prefixes: half of the free memory or `limit`, the rest in `folder` if
+    its disk has room. Processes on one machine share both.
 
     Raises:
         UsageError: a limit below zero.
     """
     if limit is not None and limit < 0:
         raise UsageError(f"a cache of {limit} bytes is below 0")
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    on_gpu = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available // beside
     memory = min(needed, free // 2 if limit is None else limit)
-    disk = min(needed - memory, max(0, shutil.disk_usage(Path(tempfile.gettempdir())).free - _ROOM))
+    here = next(part for part in (folder, *folder.parents) if part.exists())
+    disk = min(needed - memory, max(0, shutil.disk_usage(here).free - _ROOM) // beside)
     return memory, disk

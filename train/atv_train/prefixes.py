@@ -14,12 +14,13 @@ class PrefixStore:
 
     Args:
         memory_bytes: how much may stay on the device they were computed on.
-        disk_bytes: how much more may go to a file, which has no name and vanishes with the process.
+        disk_bytes: how much more may go to a file, which has no name and vanishes with the process. Both together
+            decide what is kept, so that it does not depend on how they share it.
         folder: where that file is made; by default where temporary files go.
     """
 
     def __init__(self, memory_bytes: int, disk_bytes: int = 0, folder: Path | None = None) -> None:
-        self._memory_left, self._disk_left = memory_bytes, disk_bytes
+        self._left, self._memory_left = memory_bytes + disk_bytes, memory_bytes
         self._memory: dict[tuple[int, ...], Tensor] = {}
         self._disk: dict[tuple[int, ...], tuple[int, torch.Size, torch.dtype, torch.device]] = {}
         self._file = tempfile.TemporaryFile(dir=folder) if disk_bytes > 0 else None  # noqa: SIM115  # lives as long as we
@@ -33,11 +34,13 @@ class PrefixStore:
     def add(self, prefix: tuple[int, ...], part: Tensor) -> bool:
         """Keep it if there is room; whether it was kept."""
         size = part.numel() * part.element_size()
+        if size > self._left:
+            return False
+        self._left -= size
         if size <= self._memory_left:
             self._memory_left -= size
             self._memory[prefix] = part
-        elif size <= self._disk_left and self._file is not None:
-            self._disk_left -= size
+        elif self._file is not None:
             offset = self._file.seek(0, 2)
             self._file.write(part.cpu().contiguous().view(torch.uint8).numpy().data)
             self._disk[prefix] = (offset, part.shape, part.dtype, part.device)

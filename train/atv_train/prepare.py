@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -58,10 +59,11 @@ class Prepared:
         return [*self.data.train.all, *self.data.valid.first, *self.trainer.general, *self.general_valid]
 
 
-def prepare(job: Job, accelerator: Accelerator, record: Record | None = None) -> Prepared:
+def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: Record | None = None) -> Prepared:
     """Read, load and check everything.
 
     Args:
+        scratch: folder for what of the prefixes does not fit in memory.
         record: of the run to be resumed.
 
     Raises:
@@ -70,26 +72,37 @@ def prepare(job: Job, accelerator: Accelerator, record: Record | None = None) ->
     device = accelerator.device
     vocabulary = Vocabulary.from_gguf(job.model)
     data = _read(job, vocabulary)
-    if record is not None and record.data_sha256 != data.hashes:
-        raise DataError("the data of this run is not what it was trained on; begin a new run")
+    if record is not None:
+        _check_same(record, data, job.model.stat().st_size, accelerator.num_processes)
     settings = _chosen(job.settings, len(data.train.rows))
+    if job.baselines and not data.valid.rows:
+        raise UsageError("--baselines are compared on validation rows; give some with --valid or --hold-out")
     torch.manual_seed(settings.seed)
     backbone, tokenizer = load_backbone(job.backbone or default_backbone())
-    model = load_target(job.model, target_dtype(device, job.dtype), device, job.weights)
+    dtype = target_dtype(device, job.dtype)
+    model = load_target(job.model, dtype, device, job.weights)
     target = FrozenTarget(model, job.positions)
-    if job.weights is not None:
-        check_weights(model, job.model, data.train.first[0])
-    general, general_valid = general_examples(job.general, target, vocabulary) if settings.harmless else ([], [])
+    check_weights(model, job.model, data.train.first[0])
+    general, general_valid = general_examples(job, target, vocabulary) if settings.harmless else ([], [])
     everything = [*data.train.all, *data.valid.first, *general, *general_valid]
     target.check(everything)
+    resumed = replace(job, settings=settings, dtype="bfloat16" if dtype is torch.bfloat16 else "float32")
     needed = 0 if job.positions.prefix else _prefix_bytes(target, everything)
-    memory, disk = room(needed, device, job.cache_bytes)
+    memory, disk = room(needed, device, scratch, job.cache_bytes)
     keep = memory + disk if record is None else record.prefix_bytes
     if memory + disk < keep:
         raise UsageError(f"to resume, {keep >> 20} MB of memory or disk are needed for prefixes; make room")
     memory, disk = min(memory, keep), max(0, keep - memory)
-    target.store = PrefixStore(memory, disk)
+    target.store = PrefixStore(memory, disk, scratch if disk else None)
     max_query = query_limit(backbone, job.max_query_tokens)
+    kept = Record(
+        job=resumed,
+        data_sha256=data.hashes,
+        model_bytes=job.model.stat().st_size,
+        processes=accelerator.num_processes,
+        prefix_bytes=keep,
+    )
+    _check_writable(kept)
     spec = describe(job, vocabulary, target, data.files, max_query, settings.seed)
     generator = Generator(backbone, target.n_rows, target.n_embd, job.pooling, job.scale, job.rank, job.layers)
     source = Adaptive(generator, tokenizer, max_query, job.tuning).to(device)
@@ -113,7 +126,6 @@ def prepare(job: Job, accelerator: Accelerator, record: Record | None = None) ->
         findings=[*examine(data.rows, data.valid_rows), *_left_out(data)],
         sample=[(e.task, vocabulary.text(e.prompt), vocabulary.text(e.answer)) for e in _samples(data.train.first)],
     )
-    kept = Record(job=replace(job, settings=settings), data_sha256=data.hashes, prefix_bytes=keep)
     return Prepared(trainer, source, target, data, general_valid, spec, kept, plan)
 
 
@@ -132,6 +144,23 @@ def _read(job: Job, vocabulary: Vocabulary) -> Data:
 def _chosen(settings: Settings, rows: int) -> Settings:
     size = settings.batch_size or batch_size_for(rows)
     return replace(settings, batch_size=size, epochs=settings.epochs or epochs_for(rows, size))
+
+
+def _check_same(before: Record, data: Data, model_bytes: int, processes: int) -> None:
+    """A resumed run must be the same run."""
+    if data.hashes != before.data_sha256:
+        raise DataError("the data of this run is not what it was trained on; begin a new run")
+    if model_bytes != before.model_bytes:
+        raise DataError(f"{before.job.model} is not the model this run was trained on; begin a new run")
+    if processes != before.processes:
+        raise UsageError(f"this run had {before.processes} processes, not {processes}; resume it with as many")
+
+
+def _check_writable(record: Record) -> None:
+    try:
+        record.model_dump_json()
+    except ValueError as error:  # a path that is no Unicode text
+        raise UsageError(f"this run cannot be written down: {error}") from error
 
 
 def _left_out(data: Data) -> list[str]:

@@ -58,18 +58,20 @@ def run(
     `hooks.stopped` turns true.
 
     Returns:
-        The metrics of the best epoch, empty if there is none yet.
+        The metrics of the best epoch; of a run stopped in its first one only `epoch`, a fraction; of one stopped
+        before its first step nothing.
 
     Raises:
         AtvError: bad data, an unreadable model or backbone, an output that cannot be written.
     """
-    check_replaceable(output, marker=RUN)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if record is None:
+        check_replaceable(output, marker=RUN)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
     hooks = (hooks or Hooks()) if accelerator.is_main_process else Hooks(stopped=(hooks or Hooks()).stopped)
-    parts = prepare(job, accelerator, record)
+    parts = prepare(job, accelerator, output.absolute().parent, record)
     trainer = parts.trainer
     folder = Folder(output, parts.record, parts.spec, begun=record is not None)
-    if record is not None and (output / STATE).is_dir():
+    if record is not None and (output / STATE).exists():
         state.restore(output / STATE, trainer)
     hooks.on_plan(parts.plan)
     parts.target.prepare(parts.examples, hooks.on_prepared)
@@ -91,9 +93,10 @@ def run(
     if hooks.stopped():
         if accelerator.is_main_process and (trainer.state.history or trainer.state.step):
             folder.save_state(trainer)
-    elif job.baselines and accelerator.is_main_process:
+    elif job.baselines and not (output / BASELINES).exists():
+        accelerator.wait_for_everyone()
         _compare(parts, output, hooks)
-    return trainer.state.best or {}
+    return trainer.state.best or ({"epoch": round(trainer.epochs_done, 2)} if trainer.state.step else {})
 
 
 def _compare(parts: Prepared, output: Path, hooks: Hooks) -> None:

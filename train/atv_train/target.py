@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
@@ -20,6 +21,7 @@ from atv_local.errors import DataError, ModelError
 from atv_local.steering import Positions
 from atv_local.target import Target
 from atv_train.attention import Kept, attending
+from atv_train.backbone import SAFE
 from atv_train.examples import Example, pad
 from atv_train.injection import decoder_blocks, injected, position_mask
 from atv_train.prefixes import PrefixStore
@@ -36,26 +38,28 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
     try:
         with redirect_stderr(StringIO()):  # its progress bar has no switch
             if weights is not None:
-                model = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype)
+                model = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype, **SAFE)
             else:
                 model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-    except (ValueError, NotImplementedError, KeyError, OSError) as error:
+    except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if weights is not None:
             raise ModelError(f"cannot load the weights {weights}: {reason} Name a model folder or a hub id.") from error
         raise ModelError(
             f"transformers cannot dequantise {path}: {reason} Name its unquantised weights with --weights."
         ) from error
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # the other kernels leave the cap out
     model = model.eval().requires_grad_(False)
     return model.to(device)
 
 
 @torch.no_grad()
 def check_weights(model: PreTrainedModel, path: Path, example: Example) -> None:
-    """Require that `model` is the GGUF at `path` before quantisation: the same logits after a prompt, nearly.
+    """Require that `model` gives what llama.cpp gives for the GGUF at `path`: the same logits after a prompt, nearly.
 
     Raises:
-        ModelError: it is another model.
+        ModelError: it is another model, or one that llama.cpp does not steer.
     """
     target = Target(path, n_ctx=max(64, len(example.prompt) + 1))
     found = torch.from_numpy(target.evaluate(example.prompt).copy())
@@ -65,7 +69,10 @@ def check_weights(model: PreTrainedModel, path: Path, example: Example) -> None:
     if len(expected) >= len(found):  # some pad their vocabulary
         alike = torch.cosine_similarity(expected[: len(found)], found, dim=0).item()
     if not alike > 0.9:
-        raise ModelError(f"the weights are not those of {path}: logits agree with cosine {alike:.3f} only")
+        raise ModelError(
+            f"PyTorch's weights are not those of {path}: logits agree with cosine {alike:.3f} only; "
+            "name its own unquantised weights with --weights"
+        )
 
 
 class FrozenTarget:
@@ -127,7 +134,7 @@ class FrozenTarget:
             self.apart = apart
             try:
                 together, _ = self.answer_logits(pair, self.zeros(len(pair)))
-            except (AttributeError, TypeError, RuntimeError, KeyError, IndexError) as error:
+            except (AttributeError, TypeError, RuntimeError, ValueError, LookupError) as error:
                 found = str(error)
                 continue
             alike = torch.cosine_similarity(together, torch.cat(alone), dim=-1).min().item()

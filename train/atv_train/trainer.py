@@ -12,11 +12,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from pydantic import Field
 from torch import Tensor
 
 from atv_local.errors import TrainingError
@@ -27,6 +28,7 @@ from atv_train.sources import Source
 from atv_train.target import FrozenTarget
 
 Metrics = dict[str, float]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,17 @@ class Settings:
     `strengths` is the range that each row's strength is drawn from; `contrastive` and `harmless` weigh those terms.
     """
 
-    epochs: int = 4
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    backbone_learning_rate: float = 1e-4
-    weight_decay: float = 1e-5
-    warmup: float = 0.05
-    patience: int = 4
-    strengths: tuple[float, float] = (1.0, 1.0)
-    contrastive: float = 0.0
-    harmless: float = 0.0
-    seed: int = 0
+    epochs: Annotated[int, Field(ge=0)] = 4
+    batch_size: Annotated[int, Field(ge=0)] = 32
+    learning_rate: Rate = 5e-4
+    backbone_learning_rate: Rate = 1e-4
+    weight_decay: Rate = 1e-5
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
+    patience: Annotated[int, Field(ge=1)] = 4
+    strengths: tuple[Rate, Rate] = (1.0, 1.0)
+    contrastive: Rate = 0.0
+    harmless: Rate = 0.0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Progress:
 class State:
     """Where a run is: `step` steps of `epoch` are done. With weights and moments it is all that resuming needs."""
 
-    epoch: int = 0
-    step: int = 0
+    epoch: Annotated[int, Field(ge=0)] = 0
+    step: Annotated[int, Field(ge=0)] = 0
     loss: float = 0.0
     history: list[Metrics] = field(default_factory=list)
 
@@ -84,6 +86,10 @@ def _quality(metrics: Metrics) -> tuple[float, ...]:
     if "valid_accuracy" not in metrics:
         return (metrics["epoch"],)
     return (metrics["valid_accuracy"], -metrics["valid_loss"])
+
+
+def _tokens(examples: Sequence[Example]) -> int:
+    return sum(len(example.answer) for example in examples)
 
 
 class Trainer:
@@ -107,7 +113,7 @@ class Trainer:
     ) -> None:
         self.source, self.target, self.settings, self.general = source, target, settings, general
         self.state = state or State()
-        self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu")
+        self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu", mixed_precision="no")
         groups = source.groups(settings.learning_rate, settings.backbone_learning_rate)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         self._rates = [group["lr"] for group in groups]
@@ -138,12 +144,10 @@ class Trainer:
             began = time.monotonic()
             batches = epoch_batches(rows, size, settings.seed, state.epoch)
             while state.step < per_epoch:
-                if stopped():
+                if self._any(stopped()):
                     return
                 batch, number = batches[state.step], state.epoch * per_epoch + state.step
                 loss = self.step(batch, number, total)
-                if not math.isfinite(loss):
-                    raise TrainingError(f"the loss is {loss} at step {number + 1}; try a smaller learning rate")
                 state.step, state.loss = state.step + 1, state.loss + loss
                 done, tokens = done + 1, tokens + sum(example.length for example in batch)
                 elapsed = time.monotonic() - started
@@ -162,40 +166,50 @@ class Trainer:
         return self.state.epoch + self.state.step / self._per_epoch
 
     def step(self, batch: Sequence[Example], number: int, total: int) -> float:
-        """One update from a whole batch, of which this process takes its share; the mean loss per answer token."""
+        """One update from a whole batch, of which this process takes its share; the mean loss per answer token.
+
+        Raises:
+            TrainingError: the loss or its gradient is not finite; nothing is updated.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         loss, terms = self.losses(batch, number)
         self.accelerator.backward(loss + terms)
-        torch.nn.utils.clip_grad_norm_(self.source.parameters(), 1.0)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.source.parameters(), 1.0))
+        mean = float(self.accelerator.reduce(loss.detach(), "mean"))
+        if not math.isfinite(mean) or not math.isfinite(norm):
+            raise TrainingError(f"the loss is {mean} at step {number + 1}; try a smaller learning rate")
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * self._schedule(number, total)
         self.optimizer.step()
-        return float(self.accelerator.reduce(loss.detach(), "mean"))
+        return mean
 
     def losses(self, batch: Sequence[Example], number: int) -> tuple[Tensor, Tensor]:
         """Cross-entropy per answer token of the whole batch, and the weighted other terms, of this process's share."""
         settings, rank, world = self.settings, self.accelerator.process_index, self.accelerator.num_processes
         share = batch[rank::world]
         mine = share or batch[:1]  # no process may be without a row: the others wait for its gradient
-        general = self._general(number)[rank::world] if settings.harmless else []
+        everywhere = self._general(number) if settings.harmless else []
+        general = everywhere[rank::world]
         noise_seed(settings.seed, number, rank)
         self._model.train()
         vectors = self._model([*mine, *general])
         steered, others = vectors[: len(mine)], vectors[len(mine) :]
         logits, labels = self.target.answer_logits(mine, steered * self._strengths(mine, number, settings.strengths[0]))
-        loss = answer_loss(logits, labels) * (world if share else 0) / sum(len(example.answer) for example in batch)
+        loss = answer_loss(logits, labels) * (world if share else 0) / _tokens(batch)
         terms = torch.zeros_like(loss)
         if settings.contrastive:
             terms = terms + settings.contrastive * contrast(steered, [example.task for example in mine])
         if general:
             others = others * self._strengths(general, number, 0.0)
-            terms = terms + settings.harmless * divergence(self._base(general), self._steered(general, others))
+            share_of_tokens = _tokens(general) * world / _tokens(everywhere)
+            harm = divergence(self._base(general), self._steered(general, others)) * share_of_tokens
+            terms = terms + settings.harmless * harm
         return loss, terms
 
     @torch.no_grad()
     def evaluate(self, examples: Sequence[Example], prefix: str = "") -> Metrics:
         """`loss` per answer token, and the share of rows whose greedy answer is exactly right: `accuracy`, the mean
-        over tasks, and each task's.
+        over tasks, and `accuracy/TASK`.
 
         Teacher-forced: all answer tokens are the argmax exactly when greedy decoding writes that answer and stops.
         """
@@ -216,7 +230,8 @@ class Trainer:
         accuracy = {task: sum(hits) / len(hits) for task, hits in sorted(right.items())}
         loss = sum(loss for _, _, loss, _ in found) / sum(count for _, _, _, count in found)
         mean = {"accuracy": sum(accuracy.values()) / len(accuracy), "loss": loss}
-        return {prefix + name: value for name, value in (accuracy | mean).items()}
+        by_task = {f"accuracy/{task}": value for task, value in accuracy.items()}
+        return {prefix + name: value for name, value in (mean | by_task).items()}
 
     @torch.no_grad()
     def harm(self, examples: Sequence[Example]) -> Metrics:
@@ -234,6 +249,12 @@ class Trainer:
             "general_kl": sum(divergences) / sum(counts),
             "general_agreement": sum(same_tokens) / sum(counts),
         }
+
+    def _any(self, flag: bool) -> bool:
+        """Whether it is set in any process: all must stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.target.device), "sum") > 0)
 
     def _in_batches(self, examples: Sequence[Example]) -> Iterator[tuple[list[Example], Tensor]]:
         """This process's share, by length, with vectors as they are used after training."""
