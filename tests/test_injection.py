@@ -109,7 +109,7 @@ def test_training_through_kept_prefixes_equals_one_whole_pass(
     model = load_target(tiny_gguf, torch.float32, CPU)
     examples = [
         Example(0, "", "", tuple(range(60, 70)), (70, 80, 4)),
-        Example(1, "", "", tuple(range(100, 140)), (90, 4)),
+        Example(1, "", "", (60, 61, *range(100, 140)), (90, 4)),
         Example(2, "", "", tuple(range(60, 64)), (70, 71, 72, 73, 4)),
     ]
     vectors = torch.randn(3, 3, 64, generator=torch.Generator().manual_seed(0))

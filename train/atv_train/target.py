@@ -26,7 +26,7 @@ from atv_train.examples import Example, pad
 from atv_train.injection import decoder_blocks, injected, position_mask
 from atv_train.prefixes import PrefixStore
 
-_PREFIX_TOKENS = 2048  # of one batch of prefixes, padding included
+_PREFIX_TOKENS = 1024  # of one batch of prefixes, padding included
 
 
 def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: str | None = None) -> PreTrainedModel:
@@ -129,14 +129,17 @@ class FrozenTarget:
         for e in pair:
             row = torch.tensor([e.prompt + e.answer[:-1]], device=self.device)
             alone.append(self.model(input_ids=row).logits[0, len(e.prompt) - 1 :].float())
-        found = "no logits"
+        store, found = self.store, "no logits"
         for apart in (True, False):
-            self.apart = apart
+            self.apart, self.store = apart, PrefixStore(1 << 62)
             try:
+                self.prepare(pair)
                 together, _ = self.answer_logits(pair, self.zeros(len(pair)))
             except (AttributeError, TypeError, RuntimeError, ValueError, LookupError) as error:
                 found = str(error)
                 continue
+            finally:
+                self.store = store
             alike = torch.cosine_similarity(together, torch.cat(alone), dim=-1).min().item()
             if alike > 0.98:
                 return
@@ -163,15 +166,19 @@ class FrozenTarget:
         """
         if self.positions.prefix:
             return
-        prefixes = sorted({e.prompt[:-1] for e in examples}, key=lambda p: (len(p), p))
+        wanted = {e.prompt[:-1] for e in examples}
+        prefixes = sorted((p for p in wanted if p not in self.store), key=lambda p: (len(p), p))
+        if not prefixes:
+            return
         total, done, start = sum(map(len, prefixes)), 0, 0
+        shared = prefixes[0][: _common(prefixes)]  # the chat template's beginning, for one
+        head = self._evaluated([shared])[0] if shared else None
         while start < len(prefixes):
-            batch = prefixes[start : start + 1]
-            while (end := start + len(batch)) < len(prefixes) and len(prefixes[end]) * (
-                len(batch) + 1
-            ) <= _PREFIX_TOKENS:
-                batch.append(prefixes[end])
-            for prefix, part in zip(batch, self._evaluated(batch), strict=True):
+            end = start + 1
+            while end < len(prefixes) and len(prefixes[end]) * (end + 1 - start) <= _PREFIX_TOKENS:
+                end += 1
+            batch = prefixes[start:end]
+            for prefix, part in zip(batch, self._evaluated(batch, head), strict=True):
                 if not self.store.add(prefix, part):
                     return
             start, done = end, done + sum(map(len, batch))
@@ -231,15 +238,20 @@ class FrozenTarget:
         return [part for prefix in prefixes if (part := kept[prefix]) is not None]
 
     @torch.no_grad()
-    def _evaluated(self, prefixes: Sequence[tuple[int, ...]]) -> list[Tensor]:
-        """Keys and values [n_layer, 2, n_head_kv, len(prefix), d_head] of each prefix, as the base model has them."""
+    def _evaluated(self, prefixes: Sequence[tuple[int, ...]], head: Tensor | None = None) -> list[Tensor]:
+        """Keys and values [n_layer, 2, n_head_kv, len(prefix), d_head] of each prefix, as the base model has them.
+
+        `head` has those of the tokens that all of them begin with.
+        """
         cache = DynamicCache()  # our own, so that no layer forgets what is outside an attention window
-        self.model(
-            input_ids=pad(prefixes, 0, self.device),
+        begin = 0 if head is None else head.shape[3]
+        for index, (keys, values) in enumerate(head if head is not None else ()):
+            cache.update(keys.expand(len(prefixes), -1, -1, -1), values.expand(len(prefixes), -1, -1, -1), index)
+        self.model.base_model(  # without its head: one logit row a prompt would cost more than all the layers
+            input_ids=pad([prefix[begin:] for prefix in prefixes], 0, self.device),
             attention_mask=_key_mask([len(prefix) for prefix in prefixes], self.device),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
         )
         layers: list[Any] = list(cache.layers)
         parts = []
@@ -247,6 +259,13 @@ class FrozenTarget:
             states = [torch.stack([layer.keys[index], layer.values[index]]) for layer in layers]
             parts.append(torch.stack(states)[:, :, :, : len(prefix)].contiguous())
         return parts
+
+
+def _common(prefixes: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all of them begin with, so that at least one of each is left."""
+    first, last = min(prefixes), max(prefixes)
+    limit = min(map(len, prefixes)) - 1
+    return next((n for n in range(limit) if first[n] != last[n]), max(0, limit))
 
 
 def _key_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
