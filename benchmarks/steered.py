@@ -77,7 +77,7 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
         checkpoint.save(work / f"{positions}", spec, source.generator.eval(), tokenizer)
         export(work / f"{positions}", work / f"{positions}-bundle", fp32=False)
         generator = OnnxGenerator(Bundle(work / f"{positions}-bundle"), n_threads=2)
-        methods.append(Method(f"atv-{positions}", positions, lambda _, query, g=generator: g(query)))
+        methods.append(Method(f"atv-{positions}", positions, of_query(generator)))
         if positions is Positions.DECODE:
             means = averaged(source, encoded.first)
             methods.append(Method("averaged", positions, of_task(means)))
@@ -92,6 +92,11 @@ def fit(name: str, trainer: Trainer, rows: Sequence[Sequence[Example]]) -> None:
     """Train to the end, saying how it goes."""
     for metrics in trainer.epochs(rows, ()):
         print(name, {key: round(value, 3) for key, value in metrics.items()}, file=sys.stderr, flush=True)
+
+
+def of_query(generator: OnnxGenerator) -> Callable[[str, str], TaskVector | None]:
+    """The vector of a query, whatever its task."""
+    return lambda _, query: generator(query)
 
 
 def of_task(static: Static) -> Callable[[str, str], TaskVector | None]:

@@ -31,6 +31,7 @@ from atv_train.data import Row, read_rows
 from atv_train.examples import Example, encode, pad
 from atv_train.general import general_examples
 from atv_train.generator import Generator, expansion, trainable
+from atv_train.job import Job
 from atv_train.plan import target_dtype
 from atv_train.prefixes import PrefixStore
 from atv_train.sources import Adaptive, Source, averaged, random_like
@@ -55,7 +56,7 @@ class Bench:
         test = [row for task in TASKS for row in drawn(data / task / "test.jsonl", tests, 0)]
         self.train = encode(train, vocabulary, 1024).rows
         self.test = encode(test, vocabulary, 1024).first
-        self.general, self.general_test = general_examples(None, self.target, vocabulary)
+        self.general, self.general_test = general_examples(Job(default_model(), []), self.target, vocabulary)
         self.target.prepare([*(row[0] for row in self.train), *self.test, *self.general, *self.general_test])
 
     def adaptive(self, **changes: Any) -> Adaptive:

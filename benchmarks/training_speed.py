@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -51,7 +52,7 @@ class Lora:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for parameter in trained:
             parameter.data = parameter.data.float()
-        self.optimizer = torch.optim.AdamW(trained, lr=LORA_RATE)
+        self.optimizer = torch.optim.AdamW(trained, lr=LORA_RATE, fused=True)
         self.settings = settings
 
     def step(self, batch: Sequence[Example]) -> None:
@@ -68,7 +69,7 @@ class Lora:
         rows = [example.prompt + example.answer[:-1] for example in batch]
         lengths = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
-        base = self.model.get_base_model()
+        base: Any = self.model.get_base_model()
         hidden = base.model(input_ids=pad(rows, 0, CPU), attention_mask=mask).last_hidden_state
         parts = [row[len(e.prompt) - 1 :][: len(e.answer)] for row, e in zip(hidden, batch, strict=True)]
         return base.lm_head(torch.cat(parts)).float(), torch.tensor([t for e in batch for t in e.answer])
@@ -115,6 +116,7 @@ def endless(rows: Sequence[Sequence[Example]], size: int) -> Iterator[list[Examp
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with train/TASK.jsonl and valid/TASK.jsonl")
     parser.add_argument("--task", default="banking77_top10")
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--valid", type=int, default=100)
@@ -125,8 +127,8 @@ def main() -> None:
     arguments = parser.parse_args()
     vocabulary = Vocabulary.from_gguf(default_model())
     name = f"{arguments.task}.jsonl"
-    rows = encode(read_rows(DATA / "train" / name).rows[: arguments.rows], vocabulary, 1024).rows
-    valid = encode(read_rows(DATA / "valid" / name).rows[: arguments.valid], vocabulary, 1024).first
+    rows = encode(read_rows(arguments.data / "train" / name).rows[: arguments.rows], vocabulary, 1024).rows
+    valid = encode(read_rows(arguments.data / "valid" / name).rows[: arguments.valid], vocabulary, 1024).first
     settings = Settings(batch_size=arguments.batch_size, learning_rate=2e-3, backbone_learning_rate=4e-4)
     model = load_target(default_model(), target_dtype(CPU), CPU)
     backbone, tokenizer = load_backbone(default_backbone())
@@ -174,6 +176,8 @@ def main() -> None:
         "task": arguments.task,
         "rows": len(rows),
         "batch_size": settings.batch_size,
+        "prompt_tokens": statistics.mean(len(wordings[0].prompt) for wordings in rows),
+        "answer_tokens": statistics.mean(len(wordings[0].answer) for wordings in rows),
         "prefix_seconds": prefixes,
         "steps": len(ours),
         "seconds": sum(ours) + prefixes,

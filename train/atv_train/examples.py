@@ -99,7 +99,7 @@ def epoch_batches(
     rng.shuffle(order)
     batches: list[list[Example]] = []
     for start in range(0, len(order), pool * size):
-        part = sorted(order[start : start + pool * size], key=lambda e: (len(e.answer) // 4, len(e.prompt)))
+        part = sorted(order[start : start + pool * size], key=lambda e: e.length)
         batches += [part[first : first + size] for first in range(0, len(part), size)]
     rng.shuffle(batches)
     return batches

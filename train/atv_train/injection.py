@@ -31,19 +31,21 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
 def injected(blocks: nn.ModuleList, vectors: Tensor, mask: Tensor) -> Iterator[None]:
     """Within the context, add `vectors` [batch, n_layer-1, n_embd] where `mask` [batch, seq] is true.
 
+    With `vectors` [batch, seq, n_layer-1, n_embd] every position has its own.
     Row k goes to the output of block k+1; block 0 has no row (llama.cpp, `llama_adapter_cvec`).
     """
     weights = mask.to(vectors.dtype).unsqueeze(-1)
+    vectors = vectors if vectors.dim() == 4 else vectors[:, None]
 
     def hook(row: int) -> Any:
         def add(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             hidden = output[0] if isinstance(output, tuple) else output
-            steered = hidden + (weights * vectors[:, row, None]).to(hidden.dtype)
+            steered = hidden + (weights * vectors[:, :, row]).to(hidden.dtype)
             return (steered, *output[1:]) if isinstance(output, tuple) else steered
 
         return add
 
-    handles = [blocks[row + 1].register_forward_hook(hook(row)) for row in range(vectors.shape[1])]
+    handles = [blocks[row + 1].register_forward_hook(hook(row)) for row in range(vectors.shape[2])]
     try:
         yield
     finally:

@@ -89,7 +89,7 @@ class FrozenTarget:
         self.blocks = decoder_blocks(model)
         self.n_rows, self.n_embd = len(self.blocks) - 1, int(model.config.get_text_config().hidden_size)
         self.positions = positions
-        self.device = model.device
+        self.device, self.dtype = model.device, model.dtype
         self.store = PrefixStore(0) if store is None else store
         self.apart = True
         """Whether kept prefixes go through `attention.py`; `check` turns it off where a model cannot."""
@@ -103,11 +103,9 @@ class FrozenTarget:
         Returns:
             logits float32 [n, n_vocab] and labels int64 [n], for all n answer tokens of the batch in order.
         """
-        logits, starts = self._whole(examples, vectors) if self.positions.prefix else self._tail(examples, vectors)
-        rows = zip(logits, starts, examples, strict=True)
-        chosen = torch.cat([row[start : start + len(example.answer)] for row, start, example in rows])
+        logits = self._whole(examples, vectors) if self.positions.prefix else self._tail(examples, vectors)
         labels = torch.tensor([token for example in examples for token in example.answer], device=self.device)
-        return chosen.float(), labels
+        return logits.float(), labels
 
     @torch.no_grad()
     def check(self, examples: Sequence[Example]) -> None:
@@ -184,50 +182,47 @@ class FrozenTarget:
             start, done = end, done + sum(map(len, batch))
             on_batch(done, total)
 
-    def _whole(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, list[int]]:
+    def _whole(self, examples: Sequence[Example], vectors: Tensor) -> Tensor:
+        """Answers' logits from one pass over whole rows."""
         rows = [example.prompt + example.answer[:-1] for example in examples]
-        prompts = [len(example.prompt) for example in examples]
-        mask = position_mask(prompts, [len(row) for row in rows], self.positions, self.device)
-        wanted = sorted(
-            {start - 1 + n for start, e in zip(prompts, examples, strict=True) for n in range(len(e.answer))}
-        )
+        starts = [len(example.prompt) - 1 for example in examples]
+        mask = position_mask([start + 1 for start in starts], [len(row) for row in rows], self.positions, self.device)
+        wanted = sorted({start + n for start, e in zip(starts, examples, strict=True) for n in range(len(e.answer))})
         with injected(self.blocks, vectors, mask):
-            start = torch.zeros(len(rows), dtype=torch.long, device=self.device)
-            logits = self._logits(rows, start, None, keep=torch.tensor(wanted, device=self.device))
-        return logits, [wanted.index(prompt - 1) for prompt in prompts]
+            logits = self.model(
+                input_ids=pad(rows, 0, self.device),
+                attention_mask=_filled([len(row) for row in rows], self.device).long(),
+                logits_to_keep=torch.tensor(wanted, device=self.device),  # over a vocabulary they are what is large
+                use_cache=False,
+            ).logits
+        firsts = [wanted.index(start) for start in starts]
+        parts = zip(logits, firsts, examples, strict=True)
+        return torch.cat([row[first : first + len(example.answer)] for row, first, example in parts])
 
-    def _tail(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, list[int]]:
+    def _tail(self, examples: Sequence[Example], vectors: Tensor) -> Tensor:
+        """Answers' logits from the last prompt token on, after prefixes that are kept."""
         rows = [example.prompt[-1:] + example.answer[:-1] for example in examples]
-        mask = position_mask([1] * len(rows), [len(row) for row in rows], self.positions, self.device)
-        kept = Kept.stack(self._prefixes([example.prompt[:-1] for example in examples]))
+        lengths = [len(row) for row in rows]
+        real = _filled(lengths, self.device)
+        kept = Kept.stack(self._prefixes([example.prompt[:-1] for example in examples]), real)
+        tokens, mask = pad(rows, 0, self.device), position_mask([1] * len(rows), lengths, self.positions, self.device)
+        places = kept.lengths[:, None] + torch.arange(max(lengths), device=self.device)
+        if not self.apart:
+            return self._padded_tail(tokens, places, kept, vectors, mask)[real]
+        owners = real.nonzero()[:, 0]
+        with attending(self.model), injected(self.blocks, vectors[owners][None], mask[real][None]):
+            inputs = {"input_ids": tokens[real][None], "position_ids": places[real][None]}
+            return self.model(**inputs, kept=kept, use_cache=False).logits[0]
+
+    def _padded_tail(self, tokens: Tensor, places: Tensor, kept: Kept, vectors: Tensor, mask: Tensor) -> Tensor:
+        """Logits [batch, tail, n_vocab] by the model's own attention, with the prefixes in its cache."""
+        cache = DynamicCache()
+        for index, (keys, values) in enumerate(kept.states.unbind(0)):
+            cache.update(keys, values, index)
+        keys_mask = torch.cat([kept.mask, kept.tails], dim=1).long()
+        inputs = {"input_ids": tokens, "position_ids": places, "attention_mask": keys_mask}
         with injected(self.blocks, vectors, mask):
-            logits = self._logits(rows, kept.lengths, kept, keep=0)
-        return logits, [0] * len(rows)
-
-    def _logits(self, rows: Sequence[Sequence[int]], starts: Tensor, kept: Kept | None, keep: int | Tensor) -> Tensor:
-        """Logits [batch, seq, n_vocab] of `rows`, which begin at positions `starts` after `kept`.
-
-        `keep` has the positions whose logits are computed, 0 for all: over a vocabulary they are what is large.
-        """
-        tokens = pad(rows, 0, self.device)
-        mask = _key_mask([len(row) for row in rows], self.device)
-        steps = torch.arange(tokens.shape[1], device=self.device)
-        inputs: dict[str, Any] = {
-            "input_ids": tokens,
-            "position_ids": starts[:, None] + steps,
-            "logits_to_keep": keep,
-            "use_cache": False,
-        }
-        if kept is not None and self.apart:
-            with attending(self.model):
-                return self.model(**inputs, kept=kept).logits
-        if kept is not None:
-            mask = torch.cat([kept.mask.long(), mask], dim=1)
-            cache = DynamicCache()
-            for index, (keys, values) in enumerate(kept.states.unbind(0)):
-                cache.update(keys, values, index)
-            inputs |= {"past_key_values": cache, "use_cache": True}
-        return self.model(**inputs, attention_mask=mask).logits
+            return self.model(**inputs, past_key_values=cache, use_cache=True).logits
 
     def _prefixes(self, prefixes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         """Each prefix's keys and values, from the store or computed now."""
@@ -249,7 +244,7 @@ class FrozenTarget:
             cache.update(keys.expand(len(prefixes), -1, -1, -1), values.expand(len(prefixes), -1, -1, -1), index)
         self.model.base_model(  # without its head: one logit row a prompt would cost more than all the layers
             input_ids=pad([prefix[begin:] for prefix in prefixes], 0, self.device),
-            attention_mask=_key_mask([len(prefix) for prefix in prefixes], self.device),
+            attention_mask=_filled([len(prefix) for prefix in prefixes], self.device).long(),
             past_key_values=cache,
             use_cache=True,
         )
@@ -268,6 +263,6 @@ def _common(prefixes: Sequence[tuple[int, ...]]) -> int:
     return next((n for n in range(limit) if first[n] != last[n]), max(0, limit))
 
 
-def _key_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """int64 [batch, longest]: 1 on tokens, 0 on the padding at the right."""
-    return (torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]).long()
+def _filled(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """bool [batch, longest]: true on tokens, false on the padding at the right."""
+    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]

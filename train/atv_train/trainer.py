@@ -115,7 +115,7 @@ class Trainer:
         self.state = state or State()
         self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu", mixed_precision="no")
         groups = source.groups(settings.learning_rate, settings.backbone_learning_rate)
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
         self._rates = [group["lr"] for group in groups]
         self._per_epoch = 1
         self._model: Any = self.accelerator.prepare_model(source)
@@ -192,7 +192,8 @@ class Trainer:
         general = everywhere[rank::world]
         noise_seed(settings.seed, number, rank)
         self._model.train()
-        vectors = self._model([*mine, *general])
+        with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.target.dtype is torch.bfloat16):
+            vectors = self._model([*mine, *general])
         steered, others = vectors[: len(mine)], vectors[len(mine) :]
         logits, labels = self.target.answer_logits(mine, steered * self._strengths(mine, number, settings.strengths[0]))
         loss = answer_loss(logits, labels) * (world if share else 0) / _tokens(batch)
