@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.paper_tasks import N_POOL
 from benchmarks.prompted import best_hits, interval
 from benchmarks.study import TASKS
 
+CURVE = ("default", "averaged", "per-task")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 Record = dict[str, Any]
@@ -42,7 +44,7 @@ def percent(value: float) -> str:
 
 def study() -> str:
     """The design choices, one row each."""
-    found = [record for record in records("study.jsonl") if "what" in record]
+    found = [record for record in records("study.jsonl") if "what" in record and record["rows"] == N_POOL]
     if not found:
         return ""
     first = found[0]
@@ -57,7 +59,6 @@ def study() -> str:
                 f"{record['general_kl']:.2f}",
                 percent(record["general_agreement"]),
                 f"{record['trainable'] / 1e6:.1f}M",
-                f"{record['seconds']:.0f}" if "seconds" in record else "",
             ]
         )
     size = first["tests"] * len(TASKS)
@@ -67,15 +68,41 @@ def study() -> str:
 One generator for four text tasks ({", ".join(TASKS)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
 seed {first["seed"]}; the mean of the tasks' exact-match accuracies on {size} test rows, so a difference below about
 {noise:.0f} points is noise. KL(base || steered) in nats per token and the share of tokens whose most likely successor
-stays are on 40 queries outside any task. Seconds are of training without prefixes, on two cores.
+stays are on 40 queries outside any task.
 `python -m benchmarks.study --data FOLDER --epochs {first["epochs"]} --output benchmarks/results/study.jsonl`
 
-{table(["", "accuracy", "KL outside", "agreement outside", "trained", "seconds"], rows)}"""
+{table(["", "accuracy", "KL outside", "agreement outside", "trained"], rows)}"""
+
+
+def curve() -> str:
+    """Accuracy by the number of training rows."""
+    sizes: dict[int, dict[str, Record]] = defaultdict(dict)
+    for record in records("study.jsonl"):
+        if "what" in record:
+            sizes[record["rows"]][record["name"]] = record
+    if len(sizes) < 2:
+        return ""
+    rows = [
+        [
+            str(size),
+            str(found["default"]["epochs"]),
+            *(percent(found[name]["accuracy"]) if name in found else "" for name in CURVE),
+        ]
+        for size, found in sorted(sizes.items())
+        if "default" in found
+    ]
+    return f"""## Learning curve
+
+The same four tasks, test rows and seed, other numbers of training rows a task:
+`python -m benchmarks.study default per-task --rows N --epochs E --data FOLDER --output FILE`
+
+{table(["rows a task", "epochs", "adaptive", "its mean for each task", "one learned for each task"], rows)}"""
 
 
 def sweeps() -> str:
     """Accuracy and harm by strength."""
-    found = {r["name"].removeprefix("sweep-"): r["sweep"] for r in records("study.jsonl") if "sweep" in r}
+    swept = [r for r in records("study.jsonl") if "sweep" in r and r["rows"] == N_POOL]
+    found = {r["name"].removeprefix("sweep-"): r["sweep"] for r in swept}
     if not found:
         return ""
     rows = [
@@ -143,7 +170,7 @@ interval over rows. `python -m benchmarks.prompted`, `python -m benchmarks.steer
 def main() -> None:
     """Write the page."""
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
-    parts += [part for part in (speed(), paper(), study(), sweeps()) if part]
+    parts += [part for part in (speed(), paper(), study(), curve(), sweeps()) if part]
     PAGE.write_text("\n".join(parts))
 
 

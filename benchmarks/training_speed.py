@@ -3,8 +3,8 @@
 
 python -m benchmarks.training_speed [--rows 400] [--accuracy 0.8] [--output FILE.jsonl]
 
-The same rows, prompts, answers and batch size for all, and high learning rates for both sides (ours are four times the
-defaults; `benchmarks.study` compares them); only training is timed, with the evaluation of prefixes and
+The same rows, prompts, answers and batch size for all, and high learning rates for both sides (ours: the default for the expansion, fourfold
+for the backbone); only training is timed, with the evaluation of prefixes and
 without that of validation rows. LoRA (r=8, all linear layers) trains the same dequantised target through peft, the
 ordinary way: whole rows, loss on the answer tokens.
 """
@@ -30,11 +30,12 @@ from atv_train.backbone import default_backbone, load_backbone
 from atv_train.data import read_rows
 from atv_train.examples import Example, encode, epoch_batches, pad
 from atv_train.generator import Generator
+from atv_train.objective import divergence
 from atv_train.plan import target_dtype
 from atv_train.prefixes import PrefixStore
 from atv_train.sources import Adaptive
 from atv_train.target import FrozenTarget, load_target
-from atv_train.trainer import Settings, Trainer
+from atv_train.trainer import Metrics, Settings, Trainer
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
 CPU = torch.device("cpu")
@@ -85,6 +86,16 @@ class Lora:
             hits = (logits.argmax(dim=-1) == labels).split([len(example.answer) for example in batch])
             right += sum(bool(hit.all()) for hit in hits)
         return right / len(examples)
+
+    @torch.no_grad()
+    def harm(self, examples: Sequence[Example]) -> Metrics:
+        """What it does to general queries, as `Trainer.harm` measures it."""
+        self.model.eval()
+        changed, _ = self.answer_logits(examples)
+        with self.model.disable_adapter():
+            base, _ = self.answer_logits(examples)
+        same = (base.argmax(dim=-1) == changed.argmax(dim=-1)).float().mean()
+        return {"general_kl": float(divergence(base, changed)), "general_agreement": float(same)}
 
 
 def until(

@@ -55,7 +55,7 @@ def train(
     scale: Annotated[float, typer.Option(help="Constant factor on the vector.")] = 1.0,
     epochs: Annotated[int, typer.Option(min=0, help="Passes over the rows; 0 chooses by their number.")] = 0,
     batch_size: Annotated[int, typer.Option(min=0, help="Rows per step and process; 0 chooses.")] = 0,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of the expansion.")] = 5e-4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of the expansion.")] = 2e-3,
     backbone_learning_rate: Annotated[float, typer.Option(min=0, help="Of the backbone.")] = 1e-4,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without better validation before stopping.")] = 4,
     strengths: Annotated[

@@ -40,7 +40,7 @@ class Settings:
 
     epochs: Annotated[int, Field(ge=0)] = 4
     batch_size: Annotated[int, Field(ge=0)] = 32
-    learning_rate: Rate = 5e-4
+    learning_rate: Rate = 2e-3
     backbone_learning_rate: Rate = 1e-4
     weight_decay: Rate = 1e-5
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
