@@ -198,7 +198,7 @@ def target_lora(bench: Bench, settings: Settings) -> dict[str, Any]:
     for epoch in range(settings.epochs):
         for batch in epoch_batches(bench.train, settings.batch_size, settings.seed, epoch):
             lora.step(batch)
-    record = {"name": "target-lora", "what": "no steering: LoRA on the target's weights, r=8 (peft)"}
+    record: dict[str, Any] = {"name": "target-lora", "what": "no steering: LoRA on the target's weights, r=8 (peft)"}
     record |= {"trainable": trainable(lora.model), "seconds": time.monotonic() - started}
     return record | {"accuracy": lora.accuracy(bench.test)} | lora.harm(bench.general_test)
 

@@ -3,10 +3,10 @@
 
 python -m benchmarks.training_speed [--rows 400] [--accuracy 0.8] [--output FILE.jsonl]
 
-The same rows, prompts, answers and batch size for all, and high learning rates for both sides (ours: the default for the expansion, fourfold
-for the backbone); only training is timed, with the evaluation of prefixes and
-without that of validation rows. LoRA (r=8, all linear layers) trains the same dequantised target through peft, the
-ordinary way: whole rows, loss on the answer tokens.
+The same rows, prompts, answers and batches for all, and high learning rates for both sides (ours: the default for the
+expansion, fourfold for the backbone); only training is timed, with the evaluation of prefixes and without that of
+validation rows. LoRA (r=8, all linear layers) trains the same dequantised target through peft, the ordinary way: whole
+rows, loss on the answer tokens.
 """
 
 from __future__ import annotations

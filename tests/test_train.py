@@ -31,6 +31,7 @@ from atv_train.data import read_rows
 from atv_train.examples import Example, encode
 from atv_train.generator import Generator, Pooling
 from atv_train.job import Job
+from atv_train.prefixes import PrefixStore
 from atv_train.run import Hooks, run
 from atv_train.sources import Adaptive
 from atv_train.target import FrozenTarget, load_target
@@ -244,6 +245,24 @@ def test_rows_longer_than_an_attention_window_are_refused(tiny_gguf: Path, job: 
     examples = encode(read_rows(job.data[0]).rows, Vocabulary.from_gguf(tiny_gguf), 512).first
     with pytest.raises(DataError, match="window of 8"):
         FrozenTarget(model, Positions.DECODE).check(examples)
+
+
+def test_rows_longer_than_the_targets_context_are_refused(tiny_gguf: Path, job: Job) -> None:
+    model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
+    model.config.max_position_embeddings = 12
+    examples = encode(read_rows(job.data[0]).rows, Vocabulary.from_gguf(tiny_gguf), 512).first
+    with pytest.raises(DataError, match="context of 12; leave such rows out with --max-tokens 12"):
+        FrozenTarget(model, Positions.DECODE).check(examples)
+
+
+def test_stopping_while_prefixes_are_evaluated_leaves_the_rest_out(tiny_gguf: Path) -> None:
+    store = PrefixStore(1 << 30)
+    target = FrozenTarget(load_target(tiny_gguf, torch.float32, torch.device("cpu")), Positions.DECODE, store)
+    examples = [Example(n, "", "", (60, *range(100, 180), 60 + n, 4), (70, 4)) for n in range(40)]
+    done: list[int] = []
+    target.prepare(examples, lambda tokens, _: done.append(tokens), lambda: bool(done))
+    assert len(done) == 1
+    assert 0 < len(store) < len(examples)
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,27 @@ def test_baselines_are_measured_and_written(job: Job, tmp_path: Path) -> None:
     assert TaskVector.load_gguf(tmp_path / "out" / "baselines" / "static.gguf", 3).array.any()
 
 
+def test_baselines_steer_the_layers_that_the_generator_steers(job: Job, tmp_path: Path) -> None:
+    run(replace(job, baselines=True, layers=(2, 3)), tmp_path / "out")
+    for file in (tmp_path / "out" / "baselines").glob("*.gguf"):
+        norms = np.linalg.norm(TaskVector.load_gguf(file, 3).array, axis=-1)
+        assert norms[0] == 0 < min(norms[1:]), file.name
+
+
+def test_stopping_works_while_baselines_are_trained(job: Job, tmp_path: Path) -> None:
+    epochs: list[object] = []
+    asked: list[None] = []  # after the last epoch
+
+    def stopped() -> bool:
+        asked.extend([None] * (len(epochs) == job.settings.epochs))
+        return len(asked) > 3
+
+    run(replace(job, baselines=True), tmp_path / "out", Hooks(on_epoch=epochs.append, stopped=stopped))
+    assert len(epochs) == job.settings.epochs
+    assert not (tmp_path / "out" / "baselines").exists()
+    checkpoint.load(tmp_path / "out")
+
+
 def test_averaged_and_random_vectors(tiny_checkpoint: Path) -> None:
     _, generator, tokenizer = checkpoint.load(tiny_checkpoint)
     source = Adaptive(generator, tokenizer, 64)

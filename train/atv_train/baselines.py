@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from atv_local.files import replacing_folder
 from atv_local.vectors import TaskVector
 from atv_train.examples import Example
-from atv_train.sources import Source, Static, averaged, random_like
+from atv_train.sources import Adaptive, Source, Static, averaged, random_like
 from atv_train.target import FrozenTarget
 from atv_train.trainer import Metrics, Settings, Trainer
 
@@ -18,16 +18,25 @@ RATE = 1e-2
 MARKER = "README.txt"
 
 
-def learned(names: Sequence[str], target: FrozenTarget, settings: Settings) -> Trainer:
+def learned(
+    names: Sequence[str], target: FrozenTarget, settings: Settings, layers: tuple[int, int] | None = None
+) -> Trainer:
     """A trainer of static vectors, one for each name, with the loop that trains generators."""
-    static = Static(names, (target.n_rows, target.n_embd)).to(target.device)
+    static = Static(names, (target.n_rows, target.n_embd), layers).to(target.device)
     return Trainer(static, target, replace(settings, learning_rate=RATE, harmless=0.0, contrastive=0.0))
 
 
 def compare(
-    best: Source, trainer: Trainer, rows: Sequence[Sequence[Example]], valid: Sequence[Example], folder: Path
+    best: Adaptive,
+    trainer: Trainer,
+    rows: Sequence[Sequence[Example]],
+    valid: Sequence[Example],
+    folder: Path,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[str, Metrics]]:
     """Measure `best` and every baseline on `valid`, one after the other; write the static vectors to `folder`.
+
+    Once `stopped` turns true nothing is measured or written any more.
 
     Yields:
         Name and metrics: `adaptive`, `averaged` (the mean of its vectors for each task), `random` (of the same norms),
@@ -40,10 +49,12 @@ def compare(
     sources: dict[str, Source] = {"adaptive": best, "averaged": mean, "random": random_like(mean, settings.seed)}
     sources["none"] = Static(["none"], (target.n_rows, target.n_embd)).to(target.device)
     for name, names in (("per-task", tasks), ("static", ["static"])):
-        learner = learned(names, target, settings)
-        for _ in learner.epochs(rows, ()):
+        learner = learned(names, target, settings, (best.generator.first, best.generator.last))
+        for _ in learner.epochs(rows, (), stopped=stopped):
             pass
         sources[name] = learner.source
+    if trainer.agreed(stopped()):
+        return
     for name, source in sources.items():
         yield name, Trainer(source, target, settings, accelerator=trainer.accelerator).evaluate(valid, "valid_")
     trainer.accelerator.wait_for_everyone()

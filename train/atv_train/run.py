@@ -74,7 +74,7 @@ def run(
     if record is not None and (output / STATE).exists():
         state.restore(output / STATE, trainer)
     hooks.on_plan(parts.plan)
-    parts.target.prepare(parts.examples, hooks.on_prepared)
+    parts.target.prepare(parts.examples, hooks.on_prepared, hooks.stopped)
     parts.source.prepare(parts.examples)
     saved = time.monotonic()
 
@@ -103,5 +103,6 @@ def _compare(parts: Prepared, output: Path, hooks: Hooks) -> None:
     _, generator, tokenizer = checkpoint.load(output)
     best = Adaptive(generator.to(parts.target.device), tokenizer, parts.source.max_tokens, "frozen")
     data = parts.data
-    for name, metrics in baselines.compare(best, parts.trainer, data.train.rows, data.valid.first, output / BASELINES):
+    rows, valid, folder = data.train.rows, data.valid.first, output / BASELINES
+    for name, metrics in baselines.compare(best, parts.trainer, rows, valid, folder, hooks.stopped):
         hooks.on_baseline(name, metrics)

@@ -107,19 +107,29 @@ class Adaptive(Source):
 
 
 class Static(Source):
-    """One learned vector for each name, the same for every query: for each task, or for all (`names` of length 1)."""
+    """One learned vector for each name, the same for every query: for each task, or for all (`names` of length 1).
 
-    def __init__(self, names: Sequence[str], shape: tuple[int, int]) -> None:
+    Rows outside `layers` (first and last, 1-based) are zero and stay so.
+    """
+
+    used: Tensor
+
+    def __init__(self, names: Sequence[str], shape: tuple[int, int], layers: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.names = {name: index for index, name in enumerate(names)}
         self.vectors = nn.Parameter(torch.zeros(len(names), *shape))
+        first, last = layers or (1, shape[0])
+        used = torch.zeros(shape[0], 1)
+        used[first - 1 : last] = 1
+        self.register_buffer("used", used, persistent=False)
 
     def forward(self, examples: Sequence[Example]) -> Tensor:
         """The vector of each example's task; of an unknown task, the mean of all."""
+        vectors = self.vectors * self.used
         if len(self.names) == 1:
-            return self.vectors.expand(len(examples), -1, -1)
-        mean = self.vectors.mean(dim=0)
-        rows = [self.vectors[self.names[e.task]] if e.task in self.names else mean for e in examples]
+            return vectors.expand(len(examples), -1, -1)
+        mean = vectors.mean(dim=0)
+        rows = [vectors[self.names[e.task]] if e.task in self.names else mean for e in examples]
         return torch.stack(rows)
 
 

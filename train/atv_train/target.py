@@ -113,10 +113,15 @@ class FrozenTarget:
 
         Raises:
             ModelError: an architecture whose cache or attention does not allow it.
-            DataError: rows longer than a sliding window of the target's attention.
+            DataError: rows longer than the target's context, or than a sliding window of its attention.
         """
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        longest = max(len(e.prompt) for e in examples) + max(len(e.answer) for e in examples)
+        config, longest = self.model.config.get_text_config(), max(example.length for example in examples)
+        if longest > (positions := getattr(config, "max_position_embeddings", None) or longest):
+            raise DataError(
+                f"a row of {longest} tokens is over the target's context of {positions}; "
+                f"leave such rows out with --max-tokens {positions}"
+            )
+        window = getattr(config, "sliding_window", None)
         if window and longest > window and not self.positions.prefix:
             raise DataError(
                 f"rows of up to {longest} tokens do not fit the target's attention window of {window}; "
@@ -156,11 +161,16 @@ class FrozenTarget:
         part = self._evaluated([(0,)])[0]
         return part.numel() * part.element_size()
 
-    def prepare(self, examples: Sequence[Example], on_batch: Callable[[int, int], None] = lambda *_: None) -> None:
+    def prepare(
+        self,
+        examples: Sequence[Example],
+        on_batch: Callable[[int, int], None] = lambda *_: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Evaluate and keep the prefixes of all examples, shortest first, as far as the store has room.
 
         They go through batches of their own, so what is kept does not depend on the order of training.
-        `on_batch` is told how many tokens are done, and of how many.
+        `on_batch` is told how many tokens are done, and of how many; once `stopped` turns true the rest is left out.
         """
         if self.positions.prefix:
             return
@@ -171,7 +181,7 @@ class FrozenTarget:
         total, done, start = sum(map(len, prefixes)), 0, 0
         shared = prefixes[0][: _common(prefixes)]  # the chat template's beginning, for one
         head = self._evaluated([shared])[0] if shared else None
-        while start < len(prefixes):
+        while start < len(prefixes) and not stopped():
             end = start + 1
             while end < len(prefixes) and len(prefixes[end]) * (end + 1 - start) <= _PREFIX_TOKENS:
                 end += 1

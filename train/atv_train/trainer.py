@@ -144,7 +144,7 @@ class Trainer:
             began = time.monotonic()
             batches = epoch_batches(rows, size, settings.seed, state.epoch)
             while state.step < per_epoch:
-                if self._any(stopped()):
+                if self.agreed(stopped()):
                     return
                 batch, number = batches[state.step], state.epoch * per_epoch + state.step
                 loss = self.step(batch, number, total)
@@ -251,7 +251,7 @@ class Trainer:
             "general_agreement": sum(same_tokens) / sum(counts),
         }
 
-    def _any(self, flag: bool) -> bool:
+    def agreed(self, flag: bool) -> bool:
         """Whether it is set in any process: all must stop at the same step."""
         if self.accelerator.num_processes == 1:
             return flag
