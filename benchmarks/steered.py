@@ -1,11 +1,12 @@
 """Adaptive and static vectors on the paper's tasks: trained in PyTorch, answered through ONNX Runtime and llama.cpp.
 
-python -m benchmarks.steered --data FOLDER --rows N --output FILE.jsonl [--seed 42] [--positions decode last]
+python -m benchmarks.steered --data FOLDER --rows N --output FILE.jsonl [--seed 42] [--positions decode] [--instruction]
 
 One generator for all 20 tasks, 90 training rows each, its last epoch; and on the same rows one learned vector for each
 task, the mean of the adaptive vectors for each task, and no vector. Test rows are answered with the bare query, freely
 and among their choices, as `benchmarks.prompted` does, whose `--summary` reads the output. On tasks that were never
-trained on, only the adaptive generator can answer. Each row's unsteered prefix is evaluated once for all vectors.
+trained on, only the adaptive generator can answer. With --instruction generator and target read the task's first wording
+instead of the bare query, in training too, and only adaptive vectors are measured. Each row's unsteered prefix is evaluated once for all vectors.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from atv_train.prefixes import PrefixStore
 from atv_train.sources import Adaptive, Static, averaged
 from atv_train.target import FrozenTarget, load_target
 from atv_train.trainer import Settings, Trainer
-from benchmarks.paper_tasks import DATA, N_POOL, Row, load
+from benchmarks.paper_tasks import DATA, N_POOL, Row, Task, conversation, load
 from benchmarks.prompted import says
 
 CPU = torch.device("cpu")
@@ -57,14 +58,19 @@ class Method:
 def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
     """All methods, trained on the pool of the seed; prefixes are evaluated once for all of them."""
     pool = load("atv20", "train", N_POOL, arguments.seed, arguments.data)
-    rows = [TrainingRow(input=row.input, output=row.output, task=task.name) for task in pool for row in task.rows]
+    asking = query_of(arguments.instruction)
+    rows = [
+        TrainingRow(input=asking(task, row), output=row.output, task=task.name) for task in pool for row in task.rows
+    ]
     target_llama = Target(default_model())
     vocabulary = target_llama.vocabulary
     encoded = encode(rows, vocabulary, N_CTX)
     model = load_target(default_model(), target_dtype(CPU), CPU)
     store = PrefixStore(16 << 30)
     settings = Settings(epochs=arguments.epochs, seed=arguments.seed)
-    methods: list[Method] = [Method("none", Positions.DECODE, lambda *_: None)]
+    methods: list[Method] = []
+    if not arguments.instruction:
+        methods.append(Method("none", Positions.DECODE, lambda *_: None))
     for positions in map(Positions, arguments.positions):
         target = FrozenTarget(model, positions, store)
         target.prepare(encoded.first)
@@ -77,8 +83,9 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
         checkpoint.save(work / f"{positions}", spec, source.generator.eval(), tokenizer)
         export(work / f"{positions}", work / f"{positions}-bundle", fp32=False)
         generator = OnnxGenerator(Bundle(work / f"{positions}-bundle"), n_threads=2)
-        methods.append(Method(f"atv-{positions}", positions, of_query(generator)))
-        if positions is Positions.DECODE:
+        name = f"atv-{positions}" + ("-instruction" if arguments.instruction else "")
+        methods.append(Method(name, positions, of_query(generator)))
+        if positions is Positions.DECODE and not arguments.instruction:
             means = averaged(source, encoded.first)
             methods.append(Method("averaged", positions, of_task(means)))
             learner = learned([task.name for task in pool], target, settings)
@@ -92,6 +99,11 @@ def fit(name: str, trainer: Trainer, rows: Sequence[Sequence[Example]]) -> None:
     """Train to the end, saying how it goes."""
     for metrics in trainer.epochs(rows, ()):
         print(name, {key: round(value, 3) for key, value in metrics.items()}, file=sys.stderr, flush=True)
+
+
+def query_of(instruction: bool) -> Callable[[Task, Row], str]:
+    """What the models read of a row."""
+    return (lambda task, row: conversation(task, 0, (), row)[0]["content"]) if instruction else lambda _, row: row.input
 
 
 def of_query(generator: OnnxGenerator) -> Callable[[str, str], TaskVector | None]:
@@ -179,6 +191,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42, help="draws the training rows")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--positions", nargs="+", choices=[p.value for p in Positions], default=["decode", "last"])
+    parser.add_argument("--instruction", action="store_true", help="the task's first wording instead of the bare query")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
@@ -186,7 +199,12 @@ def main() -> None:
     tasks = [
         task for group in ("atv20", "unseen_dev") for task in load(group, "test", arguments.rows, 0, arguments.data)
     ]
-    rows = [(task.group, task.name, index, row) for task in tasks for index, row in enumerate(task.rows)]
+    asking = query_of(arguments.instruction)
+    rows = [
+        (task.group, task.name, index, row._replace(input=asking(task, row)))
+        for task in tasks
+        for index, row in enumerate(task.rows)
+    ]
     rows.sort(key=lambda row: row[2])  # row 0 of every task first: an interrupted run is a fair sample
     with arguments.output.open("a", encoding="utf-8") as file:
         for line in answers(methods, rows):
