@@ -5,8 +5,9 @@ python -m benchmarks.steered --data FOLDER --rows N --output FILE.jsonl [--seed 
 One generator for all 20 tasks, 90 training rows each, its last epoch; and on the same rows one learned vector for each
 task, the mean of the adaptive vectors for each task, and no vector. Test rows are answered with the bare query, freely
 and among their choices, as `benchmarks.prompted` does, whose `--summary` reads the output. On tasks that were never
-trained on, only the adaptive generator can answer. With --instruction generator and target read the task's first wording
-instead of the bare query, in training too, and only adaptive vectors are measured. Each row's unsteered prefix is evaluated once for all vectors.
+trained on, only the adaptive generator can answer. With --instruction generator and target read the task's first
+wording instead of the bare query, in training too, and only adaptive vectors are measured. Each row's unsteered prefix
+is evaluated once for all vectors.
 """
 
 from __future__ import annotations
