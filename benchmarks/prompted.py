@@ -175,7 +175,7 @@ def best_hits(lines: list[Line], score: str) -> list[NDArray[np.float64]]:
     for wordings in tasks.values():
         common = set.intersection(*map(set, wordings.values()))
         if common:
-            hits = [np.array([answers[i] for i in common], dtype=np.float64) for answers in wordings.values()]
+            hits = [np.array([answers[i] for i in sorted(common)], dtype=np.float64) for answers in wordings.values()]
             best.append(max(hits, key=np.mean))
     return best
 
