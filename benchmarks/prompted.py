@@ -166,23 +166,23 @@ def measure(arguments: argparse.Namespace) -> None:
     print(f"{n_answered} answers in {seconds:.0f} s, {prompting.target.n_evaluated / seconds:.0f} tokens/s")
 
 
-def best_hits(lines: list[Line], score: str) -> list[NDArray[np.float64]]:
+def best_hits(lines: list[Line], score: str) -> dict[str, NDArray[np.float64]]:
     """For each task the hits of its best wording, on the rows that every wording has answered."""
     tasks: dict[str, dict[int, dict[int, bool]]] = defaultdict(lambda: defaultdict(dict))
     for line in lines:
         tasks[line["task"]][line["wording"]][line["index"]] = line[score]
-    best = []
-    for wordings in tasks.values():
+    best = {}
+    for task, wordings in tasks.items():
         common = set.intersection(*map(set, wordings.values()))
         if common:
             hits = [np.array([answers[i] for i in sorted(common)], dtype=np.float64) for answers in wordings.values()]
-            best.append(max(hits, key=np.mean))
+            best[task] = max(hits, key=lambda found: float(found.mean()))
     return best
 
 
-def interval(hits: list[NDArray[np.float64]], resamples: int = 2000) -> str:
+def interval(tasks: dict[str, NDArray[np.float64]], resamples: int = 2000) -> str:
     """Mean over tasks in percent, with the 95 % bootstrap interval over the rows within each task."""
-    rng = np.random.default_rng(0)
+    rng, hits = np.random.default_rng(0), list(tasks.values())
     drawn = [task[rng.integers(len(task), size=(resamples, len(task)))].mean(axis=1) for task in hits]
     low, high = np.percentile(np.mean(drawn, axis=0), (2.5, 97.5))
     return f"{100 * np.mean([task.mean() for task in hits]):5.1f} [{100 * low:5.1f}, {100 * high:5.1f}]"
@@ -199,7 +199,7 @@ def summary(paths: list[Path]) -> None:
         tokens = defaultdict(list)
         for line in lines:
             tokens[line["task"]].append(line["tokens"])
-        size = f"{len(free):5}  {sum(map(len, free)):4}"
+        size = f"{len(free):5}  {sum(map(len, free.values())):4}"
         cost = f"{np.mean([np.mean(task) for task in tokens.values()]):7.0f}  {sum(x['dropped'] for x in lines):7}"
         print(f"{group:11} {method:6} {shots:5} {seed:4}  {size}  {interval(free)}  {interval(choice)}  {cost}")
 

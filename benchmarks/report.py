@@ -25,6 +25,7 @@ CURVE = ("default", "averaged", "per-task")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 Record = dict[str, Any]
+Hits = dict[str, NDArray[np.float64]]
 
 
 def records(name: str) -> list[Record]:
@@ -50,6 +51,7 @@ def study() -> str:
     if not found:
         return ""
     first = found[0]
+    found = [record for record in found if all(record[key] == first[key] for key in ("epochs", "tests", "seed"))]
     order = {record["name"]: record for record in found}
     names = [*(["default"] if "default" in order else []), *(name for name in order if name != "default")]
     rows = []
@@ -64,13 +66,13 @@ def study() -> str:
             ]
         )
     size = first["tests"] * len(TASKS)
-    noise = 100 * 1.4 * np.sqrt(0.25 / size)
+    noise = 100 * 1.96 * np.sqrt(2 * 0.25 / size)
     return f"""## Design choices, one at a time
 
 One generator for four text tasks ({", ".join(TASKS)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
-seed {first["seed"]}; the mean of the tasks' exact-match accuracies on {size} test rows, so a difference below about
-{noise:.0f} points is noise. KL(base || steered) in nats per token and the share of tokens whose most likely successor
-stays are on 40 queries outside any task.
+seed {first["seed"]}; the mean of the tasks' exact-match accuracies on {size} test rows, so a difference below
+{noise:.0f} points may be noise of the rows alone. KL(base || steered) in nats per token and the share of tokens whose
+most likely successor stays are on 40 queries outside any task.
 `python -m benchmarks.study --data FOLDER --epochs {first["epochs"]} --output benchmarks/results/study.jsonl`
 
 {table(["", "accuracy", "KL outside", "agreement outside", "trained"], rows)}"""
@@ -160,32 +162,38 @@ def paper() -> str:
         for how, kind in ((best_hits, ", best wording"), (mean_hits, ", mean of wordings"))[: 1 + several]:
             free, choice = (over_seeds([how(found, score) for found in seeds.values()]) for score in SCORES)
             cells = [interval(free).strip(), interval(choice).strip()]
-            size = [str(len(seeds)), str(len(free)), str(sum(map(len, free)))]
+            size = [str(len(seeds)), str(len(free)), str(sum(map(len, free.values())))]
             rows.append([f"{group}: {method}{kind if several else ''}", *cells, *size, f"{tokens:.0f}"])
     return f"""## The paper's tasks
 
 SmolLM2-135M-Instruct Q4_1 through llama.cpp; 90 training rows a task, one generator for all 20 tasks, exported to 8-bit
 ONNX. `zero`, `icl` and `bm25` prompt the base model with instruction and labels, the latter two with 16
-demonstrations; `atv-*` and the static vectors get the bare query, `-instruction` the first wording. Where three wordings
-were tried, the best of each task is the best on these very rows, which with so few rows flatters it. Exact match in
+demonstrations; `atv-*` and the static vectors get the bare query, `-instruction` the first wording. Where three
+wordings were tried, the best of each task is the best on these very rows, which with so few flatters it. Exact match in
 percent, mean over tasks and seeds, with a 95 % bootstrap interval over rows. `python -m benchmarks.prompted`,
 `python -m benchmarks.steered` (their `--help` says more).
 
 {table(["", "free text", "among the choices", "seeds", "tasks", "rows", "prompt tokens"], rows)}"""
 
 
-def mean_hits(lines: Sequence[Record], score: str) -> list[NDArray[np.float64]]:
+def mean_hits(lines: Sequence[Record], score: str) -> Hits:
     """For each task and row the mean over its wordings."""
     tasks: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
         tasks[line["task"]][line["index"]].append(line[score])
-    means = [[np.mean(answers) for _, answers in sorted(rows.items())] for rows in tasks.values()]
-    return [np.array(task, dtype=np.float64) for task in means]
+    return {
+        task: np.array([np.mean(answers) for _, answers in sorted(rows.items())], dtype=np.float64)
+        for task, rows in tasks.items()
+    }
 
 
-def over_seeds(runs: Sequence[list[NDArray[np.float64]]]) -> list[NDArray[np.float64]]:
-    """For each task each row's mean over the seeds, on the rows that all have answered."""
-    return [np.mean([hits[: min(map(len, task))] for hits in task], axis=0) for task in zip(*runs, strict=True)]
+def over_seeds(runs: Sequence[Hits]) -> Hits:
+    """For each task each row's mean over the seeds, on the tasks and rows that all have answered."""
+    found: Hits = {}
+    for task in set.intersection(*map(set, runs)):
+        shared = min(len(run[task]) for run in runs)
+        found[task] = np.mean([run[task][:shared] for run in runs], axis=0)
+    return found
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -194,10 +195,12 @@ def finished(bench: Bench, name: str, what: str, trainer: Trainer, started: floa
 def target_lora(bench: Bench, settings: Settings) -> dict[str, Any]:
     """The outside comparison: peft LoRA changes the target's own weights, by the same rows in the same batches."""
     lora = Lora(settings)
-    started = time.monotonic()
+    started, done = time.monotonic(), 0
+    total = settings.epochs * math.ceil(len(bench.train) / settings.batch_size)
     for epoch in range(settings.epochs):
         for batch in epoch_batches(bench.train, settings.batch_size, settings.seed, epoch):
-            lora.step(batch)
+            lora.step(batch, 0.5 + 0.5 * math.cos(math.pi * done / total))
+            done += 1
     record: dict[str, Any] = {"name": "target-lora", "what": "no steering: LoRA on the target's weights, r=8 (peft)"}
     record |= {"trainable": trainable(lora.model), "seconds": time.monotonic() - started}
     return record | {"accuracy": lora.accuracy(bench.test)} | lora.harm(bench.general_test)

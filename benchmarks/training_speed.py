@@ -47,7 +47,9 @@ class Lora:
     """peft LoRA on the target itself, trained and measured on the same examples."""
 
     def __init__(self, settings: Settings) -> None:
+        torch.manual_seed(settings.seed)
         model = load_target(default_model(), target_dtype(CPU), CPU)
+        self.half = model.dtype is torch.bfloat16
         config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
         self.model = get_peft_model(model, config)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -56,13 +58,16 @@ class Lora:
         self.optimizer = torch.optim.AdamW(trained, lr=LORA_RATE, fused=True)
         self.settings = settings
 
-    def step(self, batch: Sequence[Example]) -> None:
-        """One update."""
+    def step(self, batch: Sequence[Example], factor: float = 1.0) -> None:
+        """One update at `factor` times the learning rate."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        logits, labels = self.answer_logits(batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            logits, labels = self.answer_logits(batch)
         cross_entropy(logits, labels).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * LORA_RATE
         self.optimizer.step()
 
     def answer_logits(self, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:

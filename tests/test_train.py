@@ -252,7 +252,7 @@ def test_rows_longer_than_the_targets_context_are_refused(tiny_gguf: Path, job: 
     model.config.max_position_embeddings = 12
     examples = encode(read_rows(job.data[0]).rows, Vocabulary.from_gguf(tiny_gguf), 512).first
     with pytest.raises(DataError, match="context of 12; leave such rows out with --max-tokens 12"):
-        FrozenTarget(model, Positions.DECODE).check(examples)
+        FrozenTarget(model, Positions.DECODE).check_length(examples)
 
 
 def test_stopping_while_prefixes_are_evaluated_leaves_the_rest_out(tiny_gguf: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def compare(
 ) -> Iterator[tuple[str, Metrics]]:
     """Measure `best` and every baseline on `valid`, one after the other; write the static vectors to `folder`.
 
-    Once `stopped` turns true nothing is measured or written any more.
+    If `stopped` turns true while vectors are learned, nothing is measured or written.
 
     Yields:
         Name and metrics: `adaptive`, `averaged` (the mean of its vectors for each task), `random` (of the same norms),
@@ -50,8 +51,11 @@ def compare(
     sources["none"] = Static(["none"], (target.n_rows, target.n_embd)).to(target.device)
     for name, names in (("per-task", tasks), ("static", ["static"])):
         learner = learned(names, target, settings, (best.generator.first, best.generator.last))
-        for _ in learner.epochs(rows, (), stopped=stopped):
-            pass
+        kept = learner.source.state_dict()
+        for metrics in learner.epochs(rows, valid, stopped=stopped):
+            if learner.state.best is metrics:  # as of the generator, the best epoch counts
+                kept = deepcopy(learner.source.state_dict())
+        learner.source.load_state_dict(kept)
         sources[name] = learner.source
     if trainer.agreed(stopped()):
         return

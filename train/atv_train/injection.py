@@ -28,24 +28,27 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
 
 
 @contextmanager
-def injected(blocks: nn.ModuleList, vectors: Tensor, mask: Tensor) -> Iterator[None]:
+def injected(blocks: nn.ModuleList, vectors: Tensor, mask: Tensor, places: Tensor | None = None) -> Iterator[None]:
     """Within the context, add `vectors` [batch, n_layer-1, n_embd] where `mask` [batch, seq] is true.
 
-    With `vectors` [batch, seq, n_layer-1, n_embd] every position has its own.
-    Row k goes to the output of block k+1; block 0 has no row (llama.cpp, `llama_adapter_cvec`).
+    Row k goes to the output of block k+1; block 0 has no row (llama.cpp, `llama_adapter_cvec`). With `places`, int64
+    [n], the blocks have one row of n tokens, and these are the places among batch * seq where they stand.
     """
     weights = mask.to(vectors.dtype).unsqueeze(-1)
-    vectors = vectors if vectors.dim() == 4 else vectors[:, None]
 
-    def hook(row: int) -> Any:
+    def hook(row: Tensor) -> Any:
         def add(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             hidden = output[0] if isinstance(output, tuple) else output
-            steered = hidden + (weights * vectors[:, :, row]).to(hidden.dtype)
+            added = weights * row[:, None]
+            if places is not None:  # after the product: its gradient is a sum in one order, that of an index is not
+                added = added.flatten(0, 1).index_select(0, places)[None]
+            steered = hidden + added.to(hidden.dtype)
             return (steered, *output[1:]) if isinstance(output, tuple) else steered
 
         return add
 
-    handles = [blocks[row + 1].register_forward_hook(hook(row)) for row in range(vectors.shape[2])]
+    rows = vectors.unbind(1)
+    handles = [block.register_forward_hook(hook(row)) for block, row in zip(blocks[1:], rows, strict=False)]
     try:
         yield
     finally:

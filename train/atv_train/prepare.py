@@ -82,7 +82,8 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: Record | 
     dtype = target_dtype(device, job.dtype)
     model = load_target(job.model, dtype, device, job.weights)
     target = FrozenTarget(model, job.positions)
-    check_weights(model, job.model, data.train.first[0])
+    target.check_length([*data.train.all, *data.valid.first])
+    check_weights(model, job.model, max(data.train.first, key=lambda example: len(example.prompt)))
     general, general_valid = general_examples(job, target, vocabulary) if settings.harmless else ([], [])
     everything = [*data.train.all, *data.valid.first, *general, *general_valid]
     target.check(everything)

@@ -90,7 +90,7 @@ def run(
         if accelerator.is_main_process:
             folder.save_epoch(trainer)
         hooks.on_epoch(metrics)
-    if hooks.stopped():
+    if trainer.agreed(hooks.stopped()):
         if accelerator.is_main_process and (trainer.state.history or trainer.state.step):
             folder.save_state(trainer)
     elif job.baselines and not (output / BASELINES).exists():

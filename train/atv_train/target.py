@@ -107,21 +107,31 @@ class FrozenTarget:
         labels = torch.tensor([token for example in examples for token in example.answer], device=self.device)
         return logits.float(), labels
 
+    def check_length(self, examples: Sequence[Example]) -> None:
+        """Require that all rows fit the target's context.
+
+        Raises:
+            DataError: one is longer.
+        """
+        longest = max(example.length for example in examples)
+        if longest > (
+            limit := getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or longest
+        ):
+            raise DataError(
+                f"a row of {longest} tokens is over the target's context of {limit}; "
+                f"leave such rows out with --max-tokens {limit}"
+            )
+
     @torch.no_grad()
     def check(self, examples: Sequence[Example]) -> None:
         """Require that batches through kept prefixes give what the model gives for each row alone.
 
         Raises:
             ModelError: an architecture whose cache or attention does not allow it.
-            DataError: rows longer than the target's context, or than a sliding window of its attention.
+            DataError: rows longer than a sliding window of the target's attention.
         """
-        config, longest = self.model.config.get_text_config(), max(example.length for example in examples)
-        if longest > (positions := getattr(config, "max_position_embeddings", None) or longest):
-            raise DataError(
-                f"a row of {longest} tokens is over the target's context of {positions}; "
-                f"leave such rows out with --max-tokens {positions}"
-            )
-        window = getattr(config, "sliding_window", None)
+        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
+        longest = max(len(e.prompt) for e in examples) + max(len(e.answer) for e in examples)
         if window and longest > window and not self.positions.prefix:
             raise DataError(
                 f"rows of up to {longest} tokens do not fit the target's attention window of {window}; "
@@ -219,8 +229,7 @@ class FrozenTarget:
         places = kept.lengths[:, None] + torch.arange(max(lengths), device=self.device)
         if not self.apart:
             return self._padded_tail(tokens, places, kept, vectors, mask)[real]
-        owners = real.nonzero()[:, 0]
-        with attending(self.model), injected(self.blocks, vectors[owners][None], mask[real][None]):
+        with attending(self.model), injected(self.blocks, vectors, mask, kept.places):
             inputs = {"input_ids": tokens[real][None], "position_ids": places[real][None]}
             return self.model(**inputs, kept=kept, use_cache=False).logits[0]
 

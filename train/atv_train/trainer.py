@@ -33,7 +33,7 @@ Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters. Defaults were chosen on validation rows (docs/results.md).
+    """Hyperparameters. `benchmarks.study` has tried others (docs/results.md).
 
     `strengths` is the range that each row's strength is drawn from; `contrastive` and `harmless` weigh those terms.
     """
@@ -199,7 +199,7 @@ class Trainer:
         loss = answer_loss(logits, labels) * (world if share else 0) / _tokens(batch)
         terms = torch.zeros_like(loss)
         if settings.contrastive:
-            terms = terms + settings.contrastive * contrast(steered, [example.task for example in mine])
+            terms = terms + settings.contrastive * contrast(steered.float(), [example.task for example in mine])
         if general:
             others = others * self._strengths(general, number, 0.0)
             share_of_tokens = _tokens(general) * world / _tokens(everywhere)
