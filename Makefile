@@ -34,7 +34,8 @@ bench: .venv/dev
 
 # About an hour on two cores: train, export, measure on test rows, export again with the figures in the card.
 demo-bundle: .venv/dev
-	$(BIN)/atv-local train -m $(GGUF) data/demo/train/*.jsonl $(VALID) -o runs/demo
+	$(BIN)/atv-local train -m $(GGUF) data/demo/train/*.jsonl $(VALID) -o runs/demo \
+		--harmless 1 --strengths 0.5 2 --epochs 4
 	$(BIN)/atv-local export runs/demo runs/bundle --no-fp32
 	$(BIN)/python -m benchmarks.accuracy --bundle runs/bundle --update data/demo/CARD.md README.md
 	$(BIN)/atv-local export runs/demo atv_local/demo_bundle --no-fp32 --card data/demo/CARD.md

@@ -2,7 +2,8 @@
 
 Steered: greedy, free text, exact match. Prompting gets the instruction and the labels in the chat template, three
 wordings, zero and sixteen demonstrations, each scored twice: free text (cleaned of case, quotes and full stops) and
-greedy among the labels. The best wording counts, chosen on these very rows, which favours prompting.
+greedy among the labels. The best wording counts, chosen on these very rows, which favours prompting. And how many
+queries outside the tasks are answered as without steering.
 
     python -m benchmarks.accuracy [--rows N] [--bundle DIR] [--update FILE.md ...]
 """
@@ -15,8 +16,10 @@ import sys
 from pathlib import Path
 
 import atv_local
+from atv_local.steering import Steering
 from atv_local.store import default_model
 from atv_local.target import Target
+from atv_train.general import measured, read_general
 from benchmarks.prompting import Prompting, clean, common_prefix
 from benchmarks.tasks import WORDINGS, Task, load_tasks
 
@@ -33,6 +36,17 @@ def steered(bundle: Path | None, tasks: list[Task]) -> Scores:
         scores[task.name] = mean([answer.strip() == output for answer, (_, output) in pairs])
         report("steered", task, scores[task.name])
     return scores
+
+
+def left_alone(bundle: Path | None) -> None:
+    """How many of the general queries held out in training get the unsteered answer, word for word in 16 tokens."""
+    engine, queries = atv_local.load(bundle=bundle), measured(read_general(None))
+    off = Steering(strength=0)
+    same = 0
+    for query in queries:
+        steered_text = "".join(event.text for event in engine.stream(query, max_tokens=16))
+        same += steered_text == "".join(event.text for event in engine.stream(query, steering=off, max_tokens=16))
+    print(f"{same} of {len(queries)} queries outside the tasks are answered as without steering", file=sys.stderr)
 
 
 def prompted(tasks: list[Task], n_shots: int) -> tuple[Scores, Scores]:
@@ -93,6 +107,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tasks = [Task(t.name, t.rows[: arguments.rows], t.labels, t.shots) for t in load_tasks()]
     columns = {"steered": steered(arguments.bundle, tasks)}
+    left_alone(arguments.bundle)
     for n_shots in (0, 16):
         name = "16-shot" if n_shots else "zero-shot"
         columns[name], columns[f"{name}, labels only"] = prompted(tasks, n_shots)

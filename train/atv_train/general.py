@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -16,6 +18,7 @@ from atv_train.target import FrozenTarget
 
 MAX_LINES, MAX_BYTES = 2000, 1 << 20
 TASK = "general"
+T = TypeVar("T")
 _ANSWER_TOKENS, _BATCH = 16, 16
 
 
@@ -37,8 +40,13 @@ def general_examples(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> 
         Example(index, query, TASK, prompt, answer)
         for index, (query, prompt, answer) in enumerate(zip(queries, prompts, answers, strict=True))
     ]
-    cut = len(examples) - max(2, len(examples) // 6)
-    return examples[:cut], examples[cut:]
+    held = measured(examples)
+    return examples[: -len(held)], held
+
+
+def measured(everything: Sequence[T]) -> list[T]:
+    """The last sixth, at least two: what is measured and not trained on."""
+    return list(everything[-max(2, len(everything) // 6) :])
 
 
 def read_general(path: Path | None) -> list[str]:
