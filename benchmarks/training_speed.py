@@ -17,96 +17,32 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from torch.nn.functional import cross_entropy
 
 from atv_local.steering import Positions
 from atv_local.store import default_model
 from atv_local.vocabulary import Vocabulary
 from atv_train.backbone import default_backbone, load_backbone
 from atv_train.data import read_rows
-from atv_train.examples import Example, encode, epoch_batches, pad
+from atv_train.examples import Example, encode, epoch_batches
 from atv_train.generator import Generator
-from atv_train.objective import divergence
 from atv_train.plan import target_dtype
 from atv_train.prefixes import PrefixStore
 from atv_train.sources import Adaptive
 from atv_train.target import FrozenTarget, load_target
-from atv_train.trainer import Metrics, Settings, Trainer
+from atv_train.trainer import Settings, Trainer
+from benchmarks.lora import Lora
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
 CPU = torch.device("cpu")
-LORA_RATE = 1e-3
 MOST_STEPS = 400
-
-
-class Lora:
-    """peft LoRA on the target itself, trained and measured on the same examples."""
-
-    def __init__(self, settings: Settings) -> None:
-        torch.manual_seed(settings.seed)
-        model = load_target(default_model(), target_dtype(CPU), CPU)
-        self.half = model.dtype is torch.bfloat16
-        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
-        self.model = get_peft_model(model, config)
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        for parameter in trained:
-            parameter.data = parameter.data.float()
-        self.optimizer = torch.optim.AdamW(trained, lr=LORA_RATE, fused=True)
-        self.settings = settings
-
-    def step(self, batch: Sequence[Example], factor: float = 1.0) -> None:
-        """One update at `factor` times the learning rate."""
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
-            logits, labels = self.answer_logits(batch)
-        cross_entropy(logits, labels).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = factor * LORA_RATE
-        self.optimizer.step()
-
-    def answer_logits(self, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the answer tokens alone, as in our loop."""
-        rows = [example.prompt + example.answer[:-1] for example in batch]
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
-        base: Any = self.model.get_base_model()
-        hidden = base.model(input_ids=pad(rows, 0, CPU), attention_mask=mask).last_hidden_state
-        parts = [row[len(e.prompt) - 1 :][: len(e.answer)] for row, e in zip(hidden, batch, strict=True)]
-        return base.lm_head(torch.cat(parts)).float(), torch.tensor([t for e in batch for t in e.answer])
-
-    @torch.no_grad()
-    def accuracy(self, examples: Sequence[Example]) -> float:
-        """Share of rows whose greedy answer is exactly right."""
-        self.model.eval()
-        right = 0
-        for start in range(0, len(examples), 16):
-            batch = examples[start : start + 16]
-            logits, labels = self.answer_logits(batch)
-            hits = (logits.argmax(dim=-1) == labels).split([len(example.answer) for example in batch])
-            right += sum(bool(hit.all()) for hit in hits)
-        return right / len(examples)
-
-    @torch.no_grad()
-    def harm(self, examples: Sequence[Example]) -> Metrics:
-        """What it does to general queries, as `Trainer.harm` measures it."""
-        self.model.eval()
-        changed, _ = self.answer_logits(examples)
-        with self.model.disable_adapter():
-            base, _ = self.answer_logits(examples)
-        same = (base.argmax(dim=-1) == changed.argmax(dim=-1)).float().mean()
-        return {"general_kl": float(divergence(base, changed)), "general_agreement": float(same)}
 
 
 def until(
     accuracy: float,
     batches: Iterator[list[Example]],
-    step: Callable[[list[Example]], None],
+    step: Callable[[list[Example]], object],
     measure: Callable[[], float],
     every: int,
 ) -> tuple[list[float], float]:
@@ -163,7 +99,7 @@ def main() -> None:
     ours, accuracy = until(
         arguments.accuracy,
         endless(rows, settings.batch_size),
-        lambda batch: float_of(trainer.step(batch, next(count), total)),
+        lambda batch: trainer.step(batch, next(count), total),
         lambda: trainer.evaluate(valid)["accuracy"],
         arguments.every,
     )
@@ -214,10 +150,6 @@ def main() -> None:
     if arguments.output:
         with arguments.output.open("a") as file:
             file.write(json.dumps(record) + "\n")
-
-
-def float_of(_: float) -> None:
-    """A step's loss is of no interest here."""
 
 
 if __name__ == "__main__":

@@ -1,0 +1,178 @@
+"""The outside comparison: one peft LoRA for all 20 tasks of the paper, on the target's own weights.
+
+python -m benchmarks.lora --data FOLDER --rows N --output FILE.jsonl [--seed 42] [--epochs 2]
+
+The same training rows, prompts and answers as `benchmarks.steered`, and lines in the form of `benchmarks.prompted`. The
+trained model is measured in PyTorch, as it is no longer the GGUF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from atv_local.prompt import PromptFormat
+from atv_local.store import default_model
+from atv_local.vocabulary import Vocabulary
+from atv_train.data import Row as TrainingRow
+from atv_train.examples import Example, encode, epoch_batches, pad
+from atv_train.objective import divergence
+from atv_train.plan import target_dtype
+from atv_train.target import load_target
+from atv_train.trainer import Metrics, Settings
+from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
+
+CPU = torch.device("cpu")
+LORA_RATE = 1e-3
+N_CTX = 4096
+
+
+class Lora:
+    """peft LoRA on the target itself, trained and measured on the same examples."""
+
+    def __init__(self, settings: Settings) -> None:
+        torch.manual_seed(settings.seed)
+        model = load_target(default_model(), target_dtype(CPU), CPU)
+        self.half = model.dtype is torch.bfloat16
+        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
+        self.model = get_peft_model(model, config)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.data = parameter.data.float()
+        self.optimizer = torch.optim.AdamW(trained, lr=LORA_RATE, fused=True)
+        self.settings = settings
+
+    def epochs(self, rows: Sequence[Sequence[Example]]) -> Iterator[float]:
+        """Train on all rows with a cosine schedule; the mean loss of each epoch."""
+        settings, done = self.settings, 0
+        total = settings.epochs * math.ceil(len(rows) / settings.batch_size)
+        for epoch in range(settings.epochs):
+            losses = []
+            for batch in epoch_batches(rows, settings.batch_size, settings.seed, epoch):
+                losses.append(self.step(batch, 0.5 + 0.5 * math.cos(math.pi * done / total)))
+                done += 1
+            yield sum(losses) / len(losses)
+
+    def step(self, batch: Sequence[Example], factor: float = 1.0) -> float:
+        """One update at `factor` times the learning rate; the loss."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            logits, labels = self.answer_logits(batch)
+        loss = cross_entropy(logits, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * LORA_RATE
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def answer_logits(self, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the answer tokens alone, as in our loop."""
+        rows = [example.prompt + example.answer[:-1] for example in batch]
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+        base: Any = self.model.get_base_model()
+        hidden = base.model(input_ids=pad(rows, 0, CPU), attention_mask=mask).last_hidden_state
+        parts = [row[len(e.prompt) - 1 :][: len(e.answer)] for row, e in zip(hidden, batch, strict=True)]
+        return base.lm_head(torch.cat(parts)).float(), torch.tensor([t for e in batch for t in e.answer])
+
+    @torch.no_grad()
+    def accuracy(self, examples: Sequence[Example]) -> float:
+        """Share of rows whose greedy answer is exactly right."""
+        self.model.eval()
+        right = 0
+        for start in range(0, len(examples), 16):
+            batch = examples[start : start + 16]
+            logits, labels = self.answer_logits(batch)
+            hits = (logits.argmax(dim=-1) == labels).split([len(example.answer) for example in batch])
+            right += sum(bool(hit.all()) for hit in hits)
+        return right / len(examples)
+
+    @torch.no_grad()
+    def harm(self, examples: Sequence[Example]) -> Metrics:
+        """What it does to general queries, as `Trainer.harm` measures it."""
+        self.model.eval()
+        changed, _ = self.answer_logits(examples)
+        with self.model.disable_adapter():
+            base, _ = self.answer_logits(examples)
+        same = (base.argmax(dim=-1) == changed.argmax(dim=-1)).float().mean()
+        return {"general_kl": float(divergence(base, changed)), "general_agreement": float(same)}
+
+
+def restricted(logits: Sequence[Tensor], options: Sequence[tuple[int, ...]]) -> int:
+    """Which option greedy decoding writes when every token must continue one of them.
+
+    Args:
+        logits: for each option, [len(option), n_vocab] along it.
+    """
+    left, depth = list(range(len(options))), 0
+    while len(left) > 1:
+        here = logits[left[0]][depth]  # equal for all that are left: they began alike
+        best = max({options[index][depth] for index in left}, key=lambda token: float(here[token]))
+        left, depth = [index for index in left if options[index][depth] == best], depth + 1
+    return left[0]
+
+
+@torch.no_grad()
+def answered(lora: Lora, vocabulary: Vocabulary, row: Row) -> tuple[bool, bool]:
+    """(greedy free answer is right, greedy answer among the row's choices is right)."""
+    prompt_format = PromptFormat(vocabulary)
+    prompt = prompt_format(row.input).tokens
+    options = [prompt_format.answer(row.input, choice) for choice in row.choices]
+    lora.model.eval()
+    found, _ = lora.answer_logits([Example(0, row.input, "", prompt, option) for option in options])
+    logits = found.split([len(option) for option in options])
+    right = row.choices.index(row.output)
+    free = bool((logits[right].argmax(dim=-1) == torch.tensor(options[right])).all())
+    return free, restricted(logits, options) == right
+
+
+def lines(lora: Lora, vocabulary: Vocabulary, data: Path, rows: int) -> Iterator[dict[str, object]]:
+    """A line for each test row, row 0 of every task first."""
+    tasks = [task for group in GROUPS for task in load(group, "test", rows, 0, data)]
+    every = sorted(((i, t, row) for t in tasks for i, row in enumerate(t.rows)), key=lambda found: found[0])
+    for index, task, row in every:
+        free, choice = answered(lora, vocabulary, row)
+        yield {
+            **{"method": "target-lora", "group": task.group, "task": task.name, "wording": 0, "index": index},
+            **{"shots": 0, "free": free, "choice": choice, "dropped": 0},
+            "tokens": len(PromptFormat(vocabulary)(row.input).tokens),
+        }
+
+
+def main() -> None:
+    """Train, then answer the test rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of tasks; by default $ATV_TASKS")
+    parser.add_argument("--rows", type=int, default=150, help="test rows per task")
+    parser.add_argument("--seed", type=int, default=42, help="draws the training rows")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
+    arguments = parser.parse_args()
+    settings = Settings(epochs=arguments.epochs, seed=arguments.seed)
+    vocabulary = Vocabulary.from_gguf(default_model())
+    pool = load("atv20", "train", N_POOL, arguments.seed, arguments.data)
+    rows = [TrainingRow(input=row.input, output=row.output, task=task.name) for task in pool for row in task.rows]
+    encoded = encode(rows, vocabulary, N_CTX).rows
+    lora = Lora(settings)
+    for epoch, loss in enumerate(lora.epochs(encoded)):
+        print(f"epoch {epoch + 1}: loss {loss:.3f}", file=sys.stderr, flush=True)
+    with arguments.output.open("a", encoding="utf-8") as file:
+        for line in lines(lora, vocabulary, arguments.data, arguments.rows):
+            file.write(json.dumps(line | {"seed": arguments.seed}) + "\n")
+            file.flush()
+
+
+if __name__ == "__main__":
+    main()
