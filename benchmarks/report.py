@@ -190,7 +190,7 @@ def mean_hits(lines: Sequence[Record], score: str) -> Hits:
 def over_seeds(runs: Sequence[Hits]) -> Hits:
     """For each task each row's mean over the seeds, on the tasks and rows that all have answered."""
     found: Hits = {}
-    for task in set.intersection(*map(set, runs)):
+    for task in sorted(set.intersection(*map(set, runs))):
         shared = min(len(run[task]) for run in runs)
         found[task] = np.mean([run[task][:shared] for run in runs], axis=0)
     return found
