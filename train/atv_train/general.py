@@ -18,7 +18,7 @@ from atv_train.target import FrozenTarget
 
 MAX_LINES, MAX_BYTES = 2000, 1 << 20
 TASK = "general"
-T = TypeVar("T")
+_T = TypeVar("_T")
 _ANSWER_TOKENS, _BATCH = 16, 16
 
 
@@ -44,7 +44,7 @@ def general_examples(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> 
     return examples[: -len(held)], held
 
 
-def measured(everything: Sequence[T]) -> list[T]:
+def measured(everything: Sequence[_T]) -> list[_T]:
     """The last sixth, at least two: what is measured and not trained on."""
     return list(everything[-max(2, len(everything) // 6) :])
 
