@@ -2,8 +2,8 @@
 
 Steered: greedy, free text, exact match. Prompting gets the instruction and the labels in the chat template, three
 wordings, zero and sixteen demonstrations, each scored twice: free text (cleaned of case, quotes and full stops) and
-greedy among the labels. The best wording counts, chosen on these very rows, which favours prompting. And how many
-queries outside the tasks are answered as without steering.
+greedy among the labels. The best wording counts, chosen on these very rows, which favours prompting. And on stderr how
+many queries outside the tasks are answered as without steering, and the first rows of each task at other strengths.
 
     python -m benchmarks.accuracy [--rows N] [--bundle DIR] [--update FILE.md ...]
 """
@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import atv_local
-from atv_local.steering import Steering
+from atv_local import Engine
 from atv_local.store import default_model
 from atv_local.target import Target
 from atv_train.general import measured, read_general
@@ -24,28 +25,30 @@ from benchmarks.prompting import Prompting, clean, common_prefix
 from benchmarks.tasks import WORDINGS, Task, load_tasks
 
 Scores = dict[str, float]
+STRENGTHS, STRENGTH_ROWS = (0.5, 2.0), 60
 
 
-def steered(bundle: Path | None, tasks: list[Task]) -> Scores:
+def steered(bundle: Path | None, tasks: list[Task], strength: float = 1) -> Scores:
     """Share of exactly right answers per task, by the path that `atv-local run` takes."""
     engine = atv_local.load(bundle=bundle)
     scores = {}
     for task in tasks:
-        answers = ["".join(event.text for event in engine.stream(query, max_tokens=16)) for query, _ in task.rows]
-        pairs = zip(answers, task.rows, strict=True)
-        scores[task.name] = mean([answer.strip() == output for answer, (_, output) in pairs])
-        report("steered", task, scores[task.name])
+        right = [answer(engine, query, strength).strip() == output for query, output in task.rows]
+        scores[task.name] = mean(right)
+        report(f"steered, strength {strength:g}", task, scores[task.name])
     return scores
+
+
+def answer(engine: Engine, query: str, strength: float) -> str:
+    """Sixteen greedy tokens."""
+    steering = replace(engine.steering, strength=strength)
+    return "".join(event.text for event in engine.stream(query, steering=steering, max_tokens=16))
 
 
 def left_alone(bundle: Path | None) -> None:
     """How many of the general queries held out in training get the unsteered answer, word for word in 16 tokens."""
     engine, queries = atv_local.load(bundle=bundle), measured(read_general(None))
-    off = Steering(strength=0)
-    same = 0
-    for query in queries:
-        steered_text = "".join(event.text for event in engine.stream(query, max_tokens=16))
-        same += steered_text == "".join(event.text for event in engine.stream(query, steering=off, max_tokens=16))
+    same = sum(answer(engine, query, 1) == answer(engine, query, 0) for query in queries)
     print(f"{same} of {len(queries)} queries outside the tasks are answered as without steering", file=sys.stderr)
 
 
@@ -108,6 +111,9 @@ def main() -> None:
     tasks = [Task(t.name, t.rows[: arguments.rows], t.labels, t.shots) for t in load_tasks()]
     columns = {"steered": steered(arguments.bundle, tasks)}
     left_alone(arguments.bundle)
+    first = [Task(t.name, t.rows[:STRENGTH_ROWS], t.labels, t.shots) for t in tasks]
+    for strength in STRENGTHS:
+        steered(arguments.bundle, first, strength)
     for n_shots in (0, 16):
         name = "16-shot" if n_shots else "zero-shot"
         columns[name], columns[f"{name}, labels only"] = prompted(tasks, n_shots)

@@ -31,6 +31,7 @@ from atv_train.plan import target_dtype
 from atv_train.target import load_target
 from atv_train.trainer import Metrics, Settings
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
+from benchmarks.prompting import restricted
 
 CPU = torch.device("cpu")
 LORA_RATE = 1e-3
@@ -110,20 +111,6 @@ class Lora:
         return {"general_kl": float(divergence(base, changed)), "general_agreement": float(same)}
 
 
-def restricted(logits: Sequence[Tensor], options: Sequence[tuple[int, ...]]) -> int:
-    """Which option greedy decoding writes when every token must continue one of them.
-
-    Args:
-        logits: for each option, [len(option), n_vocab] along it.
-    """
-    left, depth = list(range(len(options))), 0
-    while len(left) > 1:
-        here = logits[left[0]][depth]  # equal for all that are left: they began alike
-        best = max({options[index][depth] for index in left}, key=lambda token: float(here[token]))
-        left, depth = [index for index in left if options[index][depth] == best], depth + 1
-    return left[0]
-
-
 @torch.no_grad()
 def answered(lora: Lora, vocabulary: Vocabulary, row: Row) -> tuple[bool, bool]:
     """(greedy free answer is right, greedy answer among the row's choices is right)."""
@@ -135,7 +122,12 @@ def answered(lora: Lora, vocabulary: Vocabulary, row: Row) -> tuple[bool, bool]:
     logits = found.split([len(option) for option in options])
     right = row.choices.index(row.output)
     free = bool((logits[right].argmax(dim=-1) == torch.tensor(options[right])).all())
-    return free, restricted(logits, options) == right
+
+    def after(written: Sequence[int]) -> Tensor:
+        same = next(n for n, option in enumerate(options) if option[: len(written)] == tuple(written))
+        return logits[same][len(written)]
+
+    return free, restricted(options, after) == right
 
 
 def lines(lora: Lora, vocabulary: Vocabulary, data: Path, rows: int) -> Iterator[dict[str, object]]:

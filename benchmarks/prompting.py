@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
@@ -41,16 +42,24 @@ class Prompting:
 
     def choice(self, tokens: list[int], shared: int, labels: list[str]) -> str:
         """What it writes when every token must continue one of the labels: never an invalid answer."""
-        options = {label: [*self.vocabulary.tokenize(label, special=False), self.vocabulary.eos] for label in labels}
+        options = [[*self.vocabulary.tokenize(label, special=False), self.vocabulary.eos] for label in labels]
         self.prefill(tokens, shared)
-        logits, depth = self.target.evaluate(tokens[-1:]), 0
-        while len(options) > 1:
-            best = max({option[depth] for option in options.values()}, key=lambda token: logits[token])
-            options = {label: option for label, option in options.items() if option[depth] == best}
-            depth += 1
-            if len(options) > 1:
-                logits = self.target.evaluate([best])
-        return next(iter(options))
+        return labels[restricted(options, lambda written: self.target.evaluate(written[-1:] or tokens[-1:]))]
+
+
+def restricted(options: Sequence[Sequence[int]], logits: Callable[[Sequence[int]], Any]) -> int:
+    """Which option greedy decoding writes when every token must continue one of them.
+
+    Args:
+        options: no option begins another.
+        logits: from the tokens written so far, none at first and then one more each time, to [n_vocab] logits.
+    """
+    left, depth = list(range(len(options))), 0
+    while len(left) > 1:
+        found = logits(options[left[0]][:depth])
+        best = max({options[index][depth] for index in left}, key=lambda token: float(found[token]))
+        left, depth = [index for index in left if options[index][depth] == best], depth + 1
+    return left[0]
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:

@@ -42,6 +42,7 @@ from atv_train.target import FrozenTarget, load_target
 from atv_train.trainer import Settings, Trainer
 from benchmarks.paper_tasks import DATA, N_POOL, Row, Task, conversation, load
 from benchmarks.prompted import says
+from benchmarks.prompting import restricted
 
 CPU = torch.device("cpu")
 N_CTX, MAX_ANSWER = 4096, 8
@@ -154,15 +155,9 @@ class Answers:
 
     def choice(self, query: str, labels: Sequence[str]) -> str:
         """What it writes when every token must continue one of the labels, as it was trained to write them."""
-        options = {label: self.format.answer(query, label) for label in labels}
-        logits, depth = self.target.logits(), 0
-        while len(options) > 1:
-            best = max({option[depth] for option in options.values()}, key=lambda token: logits[token])
-            options = {label: option for label, option in options.items() if option[depth] == best}
-            depth += 1
-            if len(options) > 1:
-                logits = self.target.evaluate([best])
-        return next(iter(options))
+        options = [self.format.answer(query, label) for label in labels]
+        first = self.target.logits()
+        return labels[restricted(options, lambda written: self.target.evaluate(written[-1:]) if written else first)]
 
 
 def answers(methods: list[Method], rows: list[tuple[str, str, int, Row]]) -> Iterator[dict[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
@@ -14,6 +15,9 @@ from atv_local.engine import Engine
 from atv_local.generator import Generator
 from atv_local.store import default_model
 from atv_local.target import Target
+
+if TYPE_CHECKING:
+    from atv_train.job import Job
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -167,6 +171,24 @@ def tiny_checkpoint(
     )
     run(job, output)
     return output
+
+
+@pytest.fixture
+def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> Job:
+    """Three epochs on those rows, with a tenth of them held out."""
+    from atv_train.job import Job
+    from atv_train.trainer import Settings
+
+    settings = Settings(epochs=3, batch_size=8, learning_rate=1e-2)
+    return Job(tiny_gguf, [tiny_rows], backbone=str(tiny_backbone), max_query_tokens=64, settings=settings)
+
+
+@pytest.fixture
+def general(tmp_path: Path) -> Path:
+    """Queries outside the task."""
+    file = tmp_path / "general.txt"
+    file.write_text("".join(f"say {n}\n" for n in range(24)))
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The loop's promises: resumable bit for bit, the same on several processes, its terms, its baselines, its sources."""
+"""The loop: resumable bit for bit, the same on several processes, planned and bounded, its best epoch kept."""
 
 from __future__ import annotations
 
@@ -11,53 +11,28 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-import atv_local
 from atv_cli.main import app
-from atv_export.run import run as export
 from atv_local import Positions
 from atv_local.errors import BundleError, DataError, ModelError
-from atv_local.vectors import TaskVector
-from atv_local.vocabulary import Vocabulary
 from atv_train import checkpoint
-from atv_train.backbone import load_backbone
-from atv_train.data import Row, read_rows
-from atv_train.examples import Example, encode, epoch_batches
+from atv_train.data import read_rows
+from atv_train.examples import Example
 from atv_train.folder import RUN, STATE
-from atv_train.general import read_general
-from atv_train.generator import Generator, Pooling
 from atv_train.job import Job
-from atv_train.objective import contrast, divergence
-from atv_train.plan import Plan, batch_size_for, epochs_for, hold_out
-from atv_train.prefixes import PrefixStore
+from atv_train.plan import Plan, batch_size_for, epochs_for
 from atv_train.run import Hooks, resume, run
-from atv_train.sources import Adaptive, Static, Tuning, averaged, random_like
+from atv_train.sources import Static, Tuning
 from atv_train.target import FrozenTarget, load_target
-from atv_train.trainer import Settings, State, Trainer
+from atv_train.trainer import Progress, Settings, State, Trainer
 
 CPU = torch.device("cpu")
 WEIGHTS = Path(checkpoint.FOLDER) / checkpoint.WEIGHTS
-
-
-@pytest.fixture
-def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> Job:
-    settings = Settings(epochs=3, batch_size=8, learning_rate=1e-2)
-    return Job(tiny_gguf, [tiny_rows], backbone=str(tiny_backbone), max_query_tokens=64, settings=settings)
-
-
-@pytest.fixture
-def general(tmp_path: Path) -> Path:
-    file = tmp_path / "general.txt"
-    file.write_text("".join(f"say {n}\n" for n in range(24)))
-    return file
 
 
 def cli(*arguments: object) -> Result:
@@ -78,8 +53,8 @@ def test_a_killed_run_continues_bit_for_bit(
     )
     whole = run(job, tmp_path / "whole", save_seconds=0)
 
-    def on_step(progress: object) -> None:
-        if getattr(progress, "step") == killed_at:  # noqa: B009
+    def on_step(progress: Progress) -> None:
+        if progress.step == killed_at:
             raise Killed
 
     with pytest.raises(Killed):
@@ -148,7 +123,7 @@ def test_resume_says_what_is_wrong(job: Job, tmp_path: Path) -> None:
             resume(tmp_path / "out")
         file.write_bytes(whole)
     with safe_open(tmp_path / "out" / STATE, framework="pt") as opened:
-        metadata, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        metadata, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in list(opened.keys())}
     progress = json.loads(metadata["progress"])
     moment = next(name for name in tensors if name.startswith("moment") and name.endswith("avg"))
     for change, changed in (
@@ -222,122 +197,6 @@ def test_two_processes_train_as_one_with_the_doubled_batch(job: Job, tmp_path: P
         assert a == pytest.approx(b, rel=1e-3)
 
 
-@pytest.mark.parametrize("change", [{"tuning": "lora"}, {"tuning": "frozen"}, {"rank": 4}, {"layers": (2, 3)}])
-def test_every_kind_of_generator_learns_exports_and_answers(job: Job, tmp_path: Path, change: dict) -> None:
-    settings = replace(job.settings, epochs=12, learning_rate=2e-2, backbone_learning_rate=1e-2)
-    losses: list[float] = []
-    hooks = Hooks(on_epoch=lambda metrics: losses.append(metrics["loss"]))
-    run(replace(job, hold_out=False, settings=settings, **change), tmp_path / "out", hooks)
-    assert losses[-1] < 0.8 * losses[0]
-    export(tmp_path / "out", tmp_path / "bundle", int8=False)
-    engine = atv_local.load(job.model, tmp_path / "bundle")
-    vector = engine.vector("fig 2")
-    assert (vector.array[0] == 0).all() == ("layers" in change)
-    _, generator, tokenizer = checkpoint.load(tmp_path / "out")
-    expected = Adaptive(generator, tokenizer, 64)([Example(0, "fig 2", "", (1, 2), (3,))])[0].detach().numpy()
-    assert np.allclose(vector.array, expected, atol=1e-5 * np.abs(expected).max())
-    assert not np.array_equal(vector.array, engine.vector("hen 2").array)
-
-
-def test_merged_lora_is_the_trained_generator(tiny_backbone: Path) -> None:
-    backbone, tokenizer = load_backbone(str(tiny_backbone))
-    source = Adaptive(Generator(backbone, 3, 64), tokenizer, 64, "lora").eval()
-    for parameter in source.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.1)
-    rows = [Example(0, "apple", "", (1, 2), (3,))]
-    merged = Adaptive(source.merged().eval(), tokenizer, 64)
-    assert torch.allclose(source(rows), merged(rows), atol=1e-5)
-    assert source(rows).abs().max() > 0
-
-
-def test_do_no_harm_keeps_general_answers(job: Job, general: Path, tmp_path: Path) -> None:
-    settings = replace(job.settings, epochs=15, learning_rate=2e-2, strengths=(0.0, 2.0))
-    harm = {}
-    for weight in (1e-9, 5.0):
-        kept: list[dict[str, float]] = []
-        changed = replace(job, general=general, settings=replace(settings, harmless=weight))
-        run(changed, tmp_path / str(weight), Hooks(on_epoch=kept.append))
-        harm[weight] = kept[-1]["general_kl"]
-        assert 0 <= kept[-1]["general_agreement"] <= 1
-    assert harm[5.0] < harm[1e-9] / 2
-
-
-def test_the_measures_of_divergence_and_contrast() -> None:
-    logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
-    assert float(divergence(logits, logits)) == pytest.approx(0, abs=1e-6)
-    assert float(divergence(logits, logits.roll(1, dims=1))) > 0.1
-    one = torch.randn(1, 2, 8, generator=torch.Generator().manual_seed(1))
-    apart, alike = torch.cat([one, one, -one, -one]), torch.cat([one, -one, one, -one])
-    tasks = ["a", "a", "b", "b"]
-    assert float(contrast(apart, tasks)) < 0.01 < 1 < float(contrast(alike, tasks))
-    assert float(contrast(apart, ["a", "b", "c", "d"])) == 0
-
-
-def test_baselines_are_measured_and_written(job: Job, tmp_path: Path) -> None:
-    found: dict[str, dict[str, float]] = {}
-    job = replace(job, baselines=True, hold_out=False, valid=job.data, settings=replace(job.settings, epochs=8))
-    run(
-        replace(job, settings=replace(job.settings, learning_rate=2e-2)),
-        tmp_path / "out",
-        Hooks(on_baseline=found.__setitem__),
-    )
-    assert set(found) == {"adaptive", "averaged", "random", "none", "per-task", "static"}
-    assert found["adaptive"]["valid_loss"] < found["averaged"]["valid_loss"] < found["none"]["valid_loss"]
-    assert found["static"]["valid_loss"] < found["none"]["valid_loss"]
-    files = sorted(path.name for path in (tmp_path / "out" / "baselines").glob("*.gguf"))
-    assert files == ["averaged.gguf", "per-task.gguf", "static.gguf"]
-    assert TaskVector.load_gguf(tmp_path / "out" / "baselines" / "static.gguf", 3).array.any()
-
-
-def test_baselines_steer_the_layers_that_the_generator_steers(job: Job, tmp_path: Path) -> None:
-    run(replace(job, baselines=True, layers=(2, 3)), tmp_path / "out")
-    for file in (tmp_path / "out" / "baselines").glob("*.gguf"):
-        norms = np.linalg.norm(TaskVector.load_gguf(file, 3).array, axis=-1)
-        assert norms[0] == 0 < min(norms[1:]), file.name
-
-
-def test_stopping_works_while_baselines_are_trained(job: Job, tmp_path: Path) -> None:
-    epochs: list[object] = []
-    asked: list[None] = []  # after the last epoch
-
-    def stopped() -> bool:
-        asked.extend([None] * (len(epochs) == job.settings.epochs))
-        return len(asked) > 3
-
-    run(replace(job, baselines=True), tmp_path / "out", Hooks(on_epoch=epochs.append, stopped=stopped))
-    assert len(epochs) == job.settings.epochs
-    assert not (tmp_path / "out" / "baselines").exists()
-    checkpoint.load(tmp_path / "out")
-
-
-def test_averaged_and_random_vectors(tiny_checkpoint: Path) -> None:
-    _, generator, tokenizer = checkpoint.load(tiny_checkpoint)
-    source = Adaptive(generator, tokenizer, 64)
-    rows = [Example(n, text, task, (1, 2), (3,)) for n, (text, task) in enumerate([("a", "x"), ("b", "x"), ("c", "y")])]
-    mean = averaged(source, rows)
-    vectors = source(rows)
-    assert torch.allclose(mean(rows[:1])[0], vectors[:2].mean(dim=0), atol=1e-6)
-    noise = random_like(mean, 0)
-    assert torch.allclose(noise.vectors.norm(dim=-1), mean.vectors.norm(dim=-1), atol=1e-5)
-    assert torch.cosine_similarity(noise.vectors.flatten(1), mean.vectors.flatten(1)).abs().max() < 0.5
-
-
-@pytest.mark.parametrize("pooling", ["mean", "last", "mix"])
-def test_a_small_llama_is_a_backbone_too(job: Job, tiny_backbone: Path, tmp_path: Path, pooling: Pooling) -> None:
-    from transformers import AutoTokenizer, LlamaConfig, LlamaModel
-
-    config = LlamaConfig(
-        vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
-    )
-    LlamaModel(config).save_pretrained(tmp_path / "llama")
-    AutoTokenizer.from_pretrained(tiny_backbone).save_pretrained(tmp_path / "llama")
-    brief = replace(job, backbone=str(tmp_path / "llama"), pooling=pooling, settings=replace(job.settings, epochs=1))
-    run(brief, tmp_path / "out")
-    export(tmp_path / "out", tmp_path / "bundle", int8=False)
-    assert atv_local.load(job.model, tmp_path / "bundle").vector("apple").array.any()
-
-
 def test_weights_stand_in_for_the_gguf_only_if_they_are_its_own(job: Job, tmp_path: Path) -> None:
     model = load_target(job.model, torch.float32, CPU)
     model.save_pretrained(tmp_path / "own")
@@ -350,45 +209,6 @@ def test_weights_stand_in_for_the_gguf_only_if_they_are_its_own(job: Job, tmp_pa
     with pytest.raises(ModelError, match="absent"):
         run(replace(job, weights=str(tmp_path / "absent")), tmp_path / "no")
     assert not (tmp_path / "no").exists()
-
-
-def test_wordings_are_what_generator_and_target_read(tiny_gguf: Path) -> None:
-    vocabulary = Vocabulary.from_gguf(tiny_gguf)
-    rows = [Row(input="fig", output="a", task="kinds"), Row(input="cat", output="b", task="other")]
-    encoded = encode(rows, vocabulary, 512, {"kinds": ["is {input} a fruit", "{input}?"], "*": ["say {input}"]})
-    assert [[e.query for e in wordings] for wordings in encoded.rows] == [["is fig a fruit", "fig?"], ["say cat"]]
-    assert "is fig a fruit" in vocabulary.text(encoded.rows[0][0].prompt)
-    drawn = {e.query for epoch in range(20) for batch in epoch_batches(encoded.rows, 2, 0, epoch) for e in batch}
-    assert drawn == {"is fig a fruit", "fig?", "say cat"}
-
-
-@given(
-    lengths=st.lists(st.integers(2, 60), min_size=1, max_size=40),
-    size=st.integers(1, 9),
-    seed=st.integers(0, 5),
-    epoch=st.integers(0, 3),
-)
-def test_an_epoch_takes_every_row_once(lengths: list[int], size: int, seed: int, epoch: int) -> None:
-    rows = [[Example(n, str(n), "", tuple(range(length)), (1, 2))] for n, length in enumerate(lengths)]
-    batches = epoch_batches(rows, size, seed, epoch)
-    assert sorted(example.index for batch in batches for example in batch) == list(range(len(rows)))
-    assert all(len(batch) <= size for batch in batches)
-    assert batches == epoch_batches(rows, size, seed, epoch)
-
-
-@given(texts=st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=60), seed=st.integers(0, 9))
-def test_a_held_out_input_is_never_trained_on(texts: list[str], seed: int) -> None:
-    rows = [Row(input=text, output=str(n % 2), task="t") for n, text in enumerate(texts)]
-    train, valid = hold_out(rows, seed)
-    assert len(train) + len(valid) == len(rows)
-    assert {row.input for row in train}.isdisjoint(row.input for row in valid)
-    assert train
-    assert bool(valid) == (len(set(texts)) > 1)
-
-
-def test_tasks_that_share_their_inputs_share_what_is_held_out() -> None:
-    rows = [Row(input=str(n), output="x", task=f"t{task}") for task in range(10) for n in range(200)]
-    assert len(hold_out(rows, 0)[1]) == 200
 
 
 def test_a_tasks_name_may_be_any_text(job: Job, tmp_path: Path) -> None:
@@ -406,22 +226,6 @@ def test_a_tasks_name_may_be_any_text(job: Job, tmp_path: Path) -> None:
     assert "\x1b" not in result.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.jsonl").read_text())
     assert {"valid_accuracy/loss", "valid_accuracy/accuracy", "valid_loss", "valid_accuracy"} <= metrics.keys()
-
-
-@pytest.mark.parametrize("evil", ["code", "pickle"])
-def test_a_strangers_backbone_runs_nothing(tiny_backbone: Path, tmp_path: Path, evil: str) -> None:
-    folder = shutil.copytree(tiny_backbone, tmp_path / "evil")
-    if evil == "code":
-        config = json.loads((folder / "config.json").read_text())
-        config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
-        (folder / "config.json").write_text(json.dumps(config))
-        (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    else:
-        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-        (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="evil"):
-        load_backbone(str(folder))
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -480,36 +284,6 @@ def test_the_limit_on_memory_is_kept(job: Job, tmp_path: Path) -> None:
     assert (tmp_path / "free" / WEIGHTS).read_bytes() == (tmp_path / "none" / WEIGHTS).read_bytes()
 
 
-@given(sizes=st.lists(st.integers(1, 9), max_size=12), memory=st.integers(0, 400), disk=st.integers(0, 400))
-def test_a_store_gives_back_what_it_took(sizes: list[int], memory: int, disk: int) -> None:
-    store, other = PrefixStore(memory, disk), PrefixStore(0, memory + disk)
-    kept = {}
-    for n, size in enumerate(sizes):
-        part = torch.full((2, size), float(n), dtype=torch.bfloat16)
-        added = store.add((n,), part)
-        assert other.add((n,), part) == added  # only the sum of the two decides
-        if added:
-            kept[(n,)] = part
-    assert sum(part.numel() * 2 for part in kept.values()) <= memory + disk
-    assert len(store) == len(kept)
-    for prefix, part in kept.items():
-        found = store.get(prefix)
-        assert found is not None
-        assert torch.equal(found, part)
-    assert store.get((99,)) is None
-
-
-def test_general_queries_may_be_the_users_own(tmp_path: Path) -> None:
-    assert len(read_general(None)) == 240
-    file = tmp_path / "mine.txt"
-    file.write_text("\n".join(f"query {n % 15}\n" for n in range(40)))
-    assert read_general(file) == [f"query {n}" for n in range(15)]
-    for content in (b"one\ntwo\n", b"\xff\xfe" * 40):
-        file.write_bytes(content)
-        with pytest.raises(DataError, match=r"mine\.txt"):
-            read_general(file)
-
-
 def test_columns_templates_and_folders_from_the_command_line(job: Job, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -524,15 +298,6 @@ def test_columns_templates_and_folders_from_the_command_line(job: Job, tmp_path:
     result = cli("-m", job.model, folder, "-o", tmp_path / "no", *options, "--templates", tmp_path / "words.json")
     assert result.exit_code == 1
     assert "has no {input}" in result.stderr
-
-
-def test_static_vectors_do_not_see_the_query() -> None:
-    static = Static(["x", "y"], (3, 8))
-    torch.nn.init.normal_(static.vectors)
-    rows = [Example(n, text, task, (1, 2), (3,)) for n, (text, task) in enumerate([("a", "x"), ("b", "x"), ("a", "z")])]
-    vectors = static(rows)
-    assert torch.equal(vectors[0], vectors[1])
-    assert torch.allclose(vectors[2], static.vectors.mean(dim=0))
 
 
 def test_strengths_are_drawn_within_the_range(tiny_gguf: Path) -> None:

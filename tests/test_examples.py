@@ -1,0 +1,87 @@
+"""What training reads in which order: wordings, epochs, what is held out, kept prefixes, general queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atv_local.errors import DataError
+from atv_local.vocabulary import Vocabulary
+from atv_train.data import Row
+from atv_train.examples import Example, encode, epoch_batches
+from atv_train.general import read_general
+from atv_train.plan import hold_out
+from atv_train.prefixes import PrefixStore
+
+
+def test_wordings_are_what_generator_and_target_read(tiny_gguf: Path) -> None:
+    vocabulary = Vocabulary.from_gguf(tiny_gguf)
+    rows = [Row(input="fig", output="a", task="kinds"), Row(input="cat", output="b", task="other")]
+    encoded = encode(rows, vocabulary, 512, {"kinds": ["is {input} a fruit", "{input}?"], "*": ["say {input}"]})
+    assert [[e.query for e in wordings] for wordings in encoded.rows] == [["is fig a fruit", "fig?"], ["say cat"]]
+    assert "is fig a fruit" in vocabulary.text(encoded.rows[0][0].prompt)
+    drawn = {e.query for epoch in range(20) for batch in epoch_batches(encoded.rows, 2, 0, epoch) for e in batch}
+    assert drawn == {"is fig a fruit", "fig?", "say cat"}
+
+
+@given(
+    lengths=st.lists(st.integers(2, 60), min_size=1, max_size=40),
+    size=st.integers(1, 9),
+    seed=st.integers(0, 5),
+    epoch=st.integers(0, 3),
+)
+def test_an_epoch_takes_every_row_once(lengths: list[int], size: int, seed: int, epoch: int) -> None:
+    rows = [[Example(n, str(n), "", tuple(range(length)), (1, 2))] for n, length in enumerate(lengths)]
+    batches = epoch_batches(rows, size, seed, epoch)
+    assert sorted(example.index for batch in batches for example in batch) == list(range(len(rows)))
+    assert all(len(batch) <= size for batch in batches)
+    assert batches == epoch_batches(rows, size, seed, epoch)
+
+
+@given(texts=st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=60), seed=st.integers(0, 9))
+def test_a_held_out_input_is_never_trained_on(texts: list[str], seed: int) -> None:
+    rows = [Row(input=text, output=str(n % 2), task="t") for n, text in enumerate(texts)]
+    train, valid = hold_out(rows, seed)
+    assert len(train) + len(valid) == len(rows)
+    assert {row.input for row in train}.isdisjoint(row.input for row in valid)
+    assert train
+    assert bool(valid) == (len(set(texts)) > 1)
+
+
+def test_tasks_that_share_their_inputs_share_what_is_held_out() -> None:
+    rows = [Row(input=str(n), output="x", task=f"t{task}") for task in range(10) for n in range(200)]
+    assert len(hold_out(rows, 0)[1]) == 200
+
+
+@given(sizes=st.lists(st.integers(1, 9), max_size=12), memory=st.integers(0, 400), disk=st.integers(0, 400))
+def test_a_store_gives_back_what_it_took(sizes: list[int], memory: int, disk: int) -> None:
+    store, other = PrefixStore(memory, disk), PrefixStore(0, memory + disk)
+    kept = {}
+    for n, size in enumerate(sizes):
+        part = torch.full((2, size), float(n), dtype=torch.bfloat16)
+        added = store.add((n,), part)
+        assert other.add((n,), part) == added  # only the sum of the two decides
+        if added:
+            kept[(n,)] = part
+    assert sum(part.numel() * 2 for part in kept.values()) <= memory + disk
+    assert len(store) == len(kept)
+    for prefix, part in kept.items():
+        found = store.get(prefix)
+        assert found is not None
+        assert torch.equal(found, part)
+    assert store.get((99,)) is None
+
+
+def test_general_queries_may_be_the_users_own(tmp_path: Path) -> None:
+    assert len(read_general(None)) == 240
+    file = tmp_path / "mine.txt"
+    file.write_text("\n".join(f"query {n % 15}\n" for n in range(40)))
+    assert read_general(file) == [f"query {n}" for n in range(15)]
+    for content in (b"one\ntwo\n", b"\xff\xfe" * 40):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"mine\.txt"):
+            read_general(file)
