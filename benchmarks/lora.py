@@ -36,6 +36,7 @@ from benchmarks.prompting import restricted
 CPU = torch.device("cpu")
 LORA_RATE = 1e-3
 N_CTX = 4096
+MAX_TOKENS = 2560  # of one backward pass, padding included
 
 
 class Lora:
@@ -68,15 +69,18 @@ class Lora:
         """One update at `factor` times the learning rate; the loss."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
-            logits, labels = self.answer_logits(batch)
-        loss = cross_entropy(logits, labels)
-        loss.backward()
+        total, n_labels = 0.0, sum(len(example.answer) for example in batch)
+        for part in bounded(batch):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+                logits, labels = self.answer_logits(part)
+            loss = cross_entropy(logits, labels, reduction="sum") / n_labels
+            loss.backward()
+            total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * LORA_RATE
         self.optimizer.step()
-        return float(loss.detach())
+        return total
 
     def answer_logits(self, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of the answer tokens alone, as in our loop."""
@@ -109,6 +113,17 @@ class Lora:
             base, _ = self.answer_logits(examples)
         same = (base.argmax(dim=-1) == changed.argmax(dim=-1)).float().mean()
         return {"general_kl": float(divergence(base, changed)), "general_agreement": float(same)}
+
+
+def bounded(batch: Sequence[Example]) -> Iterator[Sequence[Example]]:
+    """A batch in parts whose activations fit the memory; their gradients add up to that of the whole."""
+    start = 0
+    while start < len(batch):
+        end = start + 1
+        while end < len(batch) and (end + 1 - start) * max(e.length for e in batch[start : end + 1]) <= MAX_TOKENS:
+            end += 1
+        yield batch[start:end]
+        start = end
 
 
 @torch.no_grad()
