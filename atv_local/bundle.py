@@ -17,15 +17,21 @@ from pydantic import ValidationError
 
 from atv_local.errors import BundleError
 from atv_local.manifest import FORMAT_VERSION, Manifest, TargetSpec
+from atv_local.providers import Precision
 
 MANIFEST = "atv.json"
 TOKENIZER = "tokenizer.json"
-GRAPHS = ("onnx/model_int8.onnx", "onnx/model.onnx")
-"""Graph files in the order the runtime prefers them."""
+GRAPHS: dict[Precision, str] = {
+    "int8": "onnx/model_int8.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+    "fp32": "onnx/model.onnx",
+}
+"""Where a bundle has the graph of each precision."""
 
 _PIECE = 1 << 20
 _MAX_MANIFEST = _PIECE
 _MAX_TOKENIZER = 64 << 20  # what the manifest allows any file is meant for graphs
+_MAX_RATIO = 100  # of a zip's member to its compressed bytes; weights and JSON stay far below
 
 
 class Bundle:
@@ -42,10 +48,10 @@ class Bundle:
         self.id = hashlib.sha256(raw).hexdigest()[:12]
         """Names this very bundle: the first 12 hexadecimal digits of its manifest's SHA-256."""
         files = self.manifest.files
-        graph = next((name for name in GRAPHS if name in files), None)
-        if graph is None or TOKENIZER not in files:
-            raise BundleError(f"the bundle {path} lists no {TOKENIZER if graph else GRAPHS[-1]}; export it again")
-        self.graph = graph
+        self.graphs = {precision: name for precision, name in GRAPHS.items() if name in files}
+        """The graphs it has, by precision."""
+        if not self.graphs or TOKENIZER not in files:
+            raise BundleError(f"the bundle {path} lists no {TOKENIZER if self.graphs else 'graph'}; export it again")
         for name in files:
             self._checked(name, keep=False)
 
@@ -55,14 +61,10 @@ class Bundle:
 
     def check_target(self, found: TargetSpec) -> None:
         """Raise BundleError, with both values in it, unless the bundle was made for a target like this one."""
-        made = self.manifest.target
-        for what in ("architecture", "n_layer", "n_embd", "vocabulary_sha256"):
-            wanted, has = getattr(made, what), getattr(found, what)
-            if wanted != has:
-                raise BundleError(
-                    f"the bundle {self.path} was made for {made.name!r} with {what} {wanted!r}, "
-                    f"but {found.name!r} has {has!r}; train one for this model with `atv-local train`, or use --off"
-                )
+        if mismatch := self.manifest.target.mismatch(found):
+            raise BundleError(
+                f"the bundle {self.path} was {mismatch}; train one for this model with `atv-local train`, or use --off"
+            )
 
     def _checked(self, name: str, *, keep: bool) -> bytes:
         """Read a file in pieces and check it; without `keep` memory stays at one piece."""
@@ -90,8 +92,14 @@ class Bundle:
                 with self._inside(name).open("rb") as file:
                     yield from iter(lambda: file.read(_PIECE), b"")
             else:
-                with zipfile.ZipFile(self.path) as archive, archive.open(name) as member:
-                    yield from iter(lambda: member.read(_PIECE), b"")
+                with zipfile.ZipFile(self.path) as archive:
+                    info = archive.getinfo(name)
+                    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others cannot be bounded
+                        raise BundleError(f"the bundle {self.path} is refused: {name} is neither stored nor deflated")
+                    if info.file_size > _PIECE and info.file_size > _MAX_RATIO * info.compress_size:
+                        raise BundleError(f"the bundle {self.path} is refused: {name} is compressed beyond reason")
+                    with archive.open(info) as member:
+                        yield from iter(lambda: member.read(_PIECE), b"")
         except KeyError as error:
             raise BundleError(f"the bundle {self.path} has no {name}") from error
         except zipfile.BadZipFile as error:

@@ -14,7 +14,7 @@ from atv_local.errors import PromptError, UsageError
 from atv_local.generator import Generator
 from atv_local.prompt import Prompt, PromptFormat
 from atv_local.sampling import Sampler, Sampling
-from atv_local.steering import Steering
+from atv_local.steering import Positions, Steering
 from atv_local.target import Target
 from atv_local.vectors import TaskVector
 
@@ -49,7 +49,11 @@ class Event:
 
 
 class Engine:
-    """A target and, if it shall be steered, a generator made for it.
+    """A target and, if it shall be steered, a generator made for it, a static vector, or both.
+
+    Args:
+        static: added to the vector of every query, in all its layers and at the generator's positions; without a
+            generator it steers all tokens, as llama.cpp's own tools do.
 
     Answers do not depend on each other. One answer at a time: an engine is not for several threads.
 
@@ -57,28 +61,37 @@ class Engine:
         BundleError: a generator made for another target.
     """
 
-    def __init__(self, target: Target, generator: Generator | None = None) -> None:
-        self.target, self.generator = target, generator
-        self.steering = OFF
+    def __init__(self, target: Target, generator: Generator | None = None, static: TaskVector | None = None) -> None:
+        self.target, self.generator, self.static = target, generator, static
+        self._layers: tuple[int, int] | None = None
+        self.steering = OFF if static is None else Steering(positions=Positions.ALL)
         """What `stream` uses unless told otherwise: the injection the generator was trained with."""
         if generator is not None:
             generator.bundle.check_target(target.spec)
             injection = generator.bundle.manifest.injection
-            self.steering = Steering(layers=injection.layers, positions=injection.positions)
+            self._layers = injection.layers
+            self.steering = Steering(
+                layers=None if static is not None else injection.layers, positions=injection.positions
+            )
         self._turn = object()
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._format = lru_cache(maxsize=8)(lambda system: PromptFormat(target.vocabulary, system))
 
     def vector(self, query: str) -> TaskVector:
-        """The task vector of a query, float32 [n_layer-1, n_embd].
+        """The vector that steers the answer to a query, float32 [n_layer-1, n_embd].
 
         Raises:
-            UsageError: an empty query, one that is no Unicode text, or an engine without a generator.
+            UsageError: an empty query, one that is no Unicode text, or an engine with nothing to steer by.
         """
+        check_query(query)
         if self.generator is None:
-            raise UsageError("no generator is loaded, so the target cannot be steered; name a bundle or steer off")
-        _check_query(query)
-        return self.generator(query)
+            if self.static is None:
+                raise UsageError("no generator is loaded, so the target cannot be steered; name a bundle or steer off")
+            return self.static
+        made = self.generator(query)
+        if self.static is None:
+            return made
+        return (made.only(*self._layers) if self._layers else made) + self.static
 
     def stream(
         self,
@@ -94,7 +107,7 @@ class Engine:
 
         Args:
             query: the user's words; the chat template of the GGUF is put around them for the target alone.
-            vector: steer with this vector instead of the generator's.
+            vector: steer with this vector and no other.
             steering: by default `self.steering`; all layers at strength 1 for a given vector without a generator.
             max_tokens: of the answer, at least 1.
             system: a system message.
@@ -107,7 +120,7 @@ class Engine:
         started = perf_counter()
         if steering is None:
             steering = Steering() if vector is not None and self.steering.off else self.steering
-        _check_query(query)
+        check_query(query)
         if max_tokens < 1:
             raise UsageError(f"max-tokens {max_tokens} is below 1")
         prompt = self._format(system)(query)
@@ -173,7 +186,8 @@ class Engine:
         return given or self.vector(query), 1000 * (perf_counter() - started)
 
 
-def _check_query(query: str) -> None:
+def check_query(query: str) -> None:
+    """Raise UsageError for a query that is empty or no Unicode text."""
     if not query.strip():
         raise UsageError("the query is empty; say something to answer")
     try:

@@ -1,10 +1,23 @@
 """What can go wrong, said in one sentence that names the offending value and the way out."""
 
+_LONGEST = 2000
+
+
+def printable(text: str) -> str:
+    """Text from a file or a stranger without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
 
 class AtvError(Exception):
-    """Base of every error a user can cause. The CLI prints the message and exits with `exit_code`."""
+    """Base of every error a user can cause. The CLI prints the message and exits with `exit_code`.
+
+    As text it is one printable line, whatever names and values from files stand in it.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__()[:_LONGEST])
 
 
 class UsageError(AtvError):

@@ -72,14 +72,24 @@ class Model:
         return self.meta("general.architecture")
 
     @property
+    def n_ctx(self) -> int:
+        """Tokens of context the model was trained for."""
+        return int(lib.llama_model_n_ctx_train(self.handle)) or self._number("context_length")
+
+    @property
     def n_layer(self) -> int:
         """Number of blocks; steerable are layers 1 to n_layer-1."""
-        return int(lib.llama_model_n_layer(self.handle))
+        return int(lib.llama_model_n_layer(self.handle)) or self._number("block_count")
 
     @property
     def n_embd(self) -> int:
         """Width of the hidden state."""
-        return int(lib.llama_model_n_embd(self.handle))
+        return int(lib.llama_model_n_embd(self.handle)) or self._number("embedding_length")
+
+    def _number(self, key: str) -> int:
+        """A size as the GGUF's metadata says it: with the vocabulary alone llama.cpp does not fill in its own."""
+        value = self.meta(f"{self.architecture}.{key}")
+        return int(value) if value.isdecimal() else 0
 
 
 @contextmanager

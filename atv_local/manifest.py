@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from atv_local.providers import Precision
 from atv_local.steering import Positions
 
 FORMAT_VERSION: Literal[1] = 1
@@ -33,6 +34,14 @@ class TargetSpec(_Section):
     vocabulary_sha256: Sha256
     name: Text = ""
     licence: Text = ""
+
+    def mismatch(self, found: TargetSpec) -> str:
+        """The first thing in which `found` differs so that vectors for this target do not fit it; empty if none."""
+        for what in ("architecture", "n_layer", "n_embd", "vocabulary_sha256"):
+            wanted, has = getattr(self, what), getattr(found, what)
+            if wanted != has:
+                return f"made for {self.name!r} with {what} {wanted!r}, but {found.name!r} has {has!r}"
+        return ""
 
 
 class GeneratorSpec(_Section):
@@ -98,7 +107,21 @@ class FileEntry(_Section):
     sha256: Sha256
 
 
+class Fidelity(_Section):
+    """How near a graph is to the generator in PyTorch, over the queries it was verified with.
+
+    `error` is the largest |difference| of a query's vector, in parts of its norm or of the typical norm if that is
+    larger; `cosine` the smallest of any layer, over vectors at least half as long as is typical. A generator that
+    leaves queries outside its tasks alone gives them vectors near zero, whose direction means nothing.
+    """
+
+    queries: int = Field(ge=1)
+    cosine: float
+    error: float = Field(ge=0)
+
+
 class Manifest(Spec):
-    """As in a bundle's atv.json: the spec and every file beside it, by POSIX path."""
+    """As in a bundle's atv.json: the spec, every file beside it by POSIX path, and how exact its graphs are."""
 
     files: dict[Text, FileEntry] = Field(max_length=100)
+    fidelity: dict[Precision, Fidelity] = {}

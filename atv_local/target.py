@@ -16,6 +16,7 @@ from pathlib import Path
 import llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from atv_local.errors import ModelError, PromptError, UsageError, VectorError
 from atv_local.llama import Model, interrupts_deferred, last_error
@@ -54,7 +55,7 @@ class Target:
         self.vocabulary = Vocabulary(self.model)
         self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
         params = lib.llama_context_default_params()
-        trained = int(lib.llama_model_n_ctx_train(self.model.handle))
+        trained = self.model.n_ctx
         if n_ctx is not None and not 1 <= n_ctx <= trained:
             raise UsageError(f"a context of {n_ctx} tokens is not within the 1 to {trained} of {path.name}")
         if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
@@ -82,14 +83,7 @@ class Target:
     @property
     def spec(self) -> TargetSpec:
         """What a bundle must agree with."""
-        return TargetSpec(
-            architecture=self.model.architecture,
-            n_layer=self.model.n_layer,
-            n_embd=self.model.n_embd,
-            vocabulary_sha256=self.vocabulary.sha256,
-            name=self.model.path.stem,
-            licence=self.model.meta("general.license"),
-        )
+        return describe(self.model, self.vocabulary)
 
     @property
     def n_past(self) -> int:
@@ -206,6 +200,38 @@ class Target:
         if np.array_equal(base, steered):
             architecture = self.model.architecture
             raise ModelError(f"llama.cpp does not steer architecture {architecture!r} of {self.model.path}")
+
+
+def describe(model: Model, vocabulary: Vocabulary) -> TargetSpec:
+    """What a bundle for this model must agree with.
+
+    Raises:
+        ModelError: one with fewer than two layers, or sizes beyond any model's.
+    """
+    try:
+        return TargetSpec(
+            architecture=model.architecture,
+            n_layer=model.n_layer,
+            n_embd=model.n_embd,
+            vocabulary_sha256=vocabulary.sha256,
+            name=model.path.stem,
+            licence=model.meta("general.license"),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ModelError(
+            f"{model.path} cannot be steered: {first['loc'][0]} {first['input']!r}: {first['msg']}"
+        ) from error
+
+
+def read_spec(path: Path) -> TargetSpec:
+    """The same for the GGUF at `path`, without loading its weights.
+
+    Raises:
+        ModelError: not a loadable GGUF.
+    """
+    model = Model(path, vocab_only=True)
+    return describe(model, Vocabulary(model))
 
 
 def _cores() -> int:

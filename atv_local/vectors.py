@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,9 +44,9 @@ class TaskVector:
         """Width of the target's hidden state."""
         return int(self.array.shape[1])
 
-    def norms(self) -> NDArray[np.float32]:
-        """Euclidean norm of each row, float32 [n_layer-1]."""
-        squares: NDArray[np.float32] = np.square(self.array).sum(axis=1)
+    def norms(self) -> NDArray[np.float64]:
+        """Euclidean norm of each row, float64 [n_layer-1]."""
+        squares: NDArray[np.float64] = np.square(self.array, dtype=np.float64).sum(axis=1)  # a large one has a norm too
         return np.sqrt(squares)
 
     def only(self, first: int, last: int) -> TaskVector:
@@ -76,47 +75,3 @@ class TaskVector:
         return isinstance(other, TaskVector) and np.array_equal(self.array, other.array)
 
     __hash__ = None  # type: ignore[assignment]  # compares by value, holds an array
-
-    def save_gguf(self, path: Path, architecture: str = "llama") -> None:
-        """Write the control-vector file that llama.cpp's own tools read (`--control-vector`).
-
-        Tensors `direction.1` to `direction.{n_layer-1}`, F32, as written by cvector-generator.
-        """
-        from gguf import GGUFWriter
-
-        from atv_local.files import replacing
-
-        with replacing(path) as temporary:
-            writer = GGUFWriter(temporary, "controlvector")
-            writer.add_string("controlvector.model_hint", architecture)
-            writer.add_uint32("controlvector.layer_count", self.n_rows)
-            for layer, row in enumerate(self.array, start=1):
-                writer.add_tensor(f"direction.{layer}", row)
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-            writer.close()
-
-    @classmethod
-    def load_gguf(cls, path: Path, n_rows: int) -> TaskVector:
-        """Read a control-vector file for a target with `n_rows` steerable layers; layers it lacks are zero.
-
-        Raises:
-            VectorError: not such a file, or a direction outside 1..n_rows.
-        """
-        from gguf import GGUFReader
-
-        try:
-            tensors = {tensor.name: tensor.data for tensor in GGUFReader(path).tensors}
-            directions = {int(name.removeprefix("direction.")): np.asarray(data) for name, data in tensors.items()}
-        except Exception as error:  # the reader raises whatever the damage leads it to
-            raise VectorError(f"{path} is not a control-vector GGUF: {error}") from error
-        if not directions or not all(1 <= layer <= n_rows for layer in directions):
-            raise VectorError(f"{path} has directions for layers {sorted(directions)}, the target has 1-{n_rows}")
-        widths = {data.shape for data in directions.values()}
-        if len(widths) != 1 or any(data.dtype != np.float32 or data.ndim != 1 for data in directions.values()):
-            raise VectorError(f"{path} has directions of shapes {sorted(widths)}; all must be float32 of one width")
-        rows = np.zeros((n_rows, *widths.pop()), dtype=np.float32)
-        for layer, data in directions.items():
-            rows[layer - 1] = data
-        return cls(rows)

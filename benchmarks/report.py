@@ -207,6 +207,43 @@ can tell apart, are where it is.
 {table(["over", "free text", "among the choices"], rows)}"""
 
 
+def precision() -> str:
+    """What each graph costs and keeps."""
+    found = records("precision.jsonl")
+    if not found:
+        return ""
+    rows = [
+        [
+            r["precision"],
+            f"{r['bytes'] / 1e6:.0f}",
+            f"{r['ms']:.1f}",
+            f"{r['times_fp32']:.2f}",
+            f"{r['cosine']:.4f}",
+            f"{100 * r['error']:.1f}, {100 * r['largest_error']:.1f}",
+            *(percent(value) for value in r["accuracy"].values()),
+        ]
+        for r in found
+    ]
+    head = [
+        "graph",
+        "MB",
+        "ms",
+        "times as fast as fp32",
+        "smallest cosine",
+        "error median, most, %",
+        *found[0]["accuracy"],
+    ]
+    return f"""## Precision of the graph
+
+The demo bundle's generator in each precision: a query of 64 tokens on one thread, all graphs in turn in one run; the
+smallest cosine of any layer and the error of a vector, as a bundle states them, against float32 over
+{found[0]["queries"]} test queries; accuracy in percent on those, by the path of `atv-local run`. The 8-bit graph is
+that for any processor.
+`python -m benchmarks.precision --run runs/demo --output benchmarks/results/precision.jsonl`
+
+{table(head, rows)}"""
+
+
 def mean_hits(lines: Sequence[Record], score: str) -> Hits:
     """For each task and row the mean over its wordings."""
     tasks: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
@@ -230,7 +267,7 @@ def over_seeds(runs: Sequence[Hits]) -> Hits:
 def main() -> None:
     """Write the page."""
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
-    parts += [part for part in (speed(), paper(), study(), curve(), sweeps()) if part]
+    parts += [part for part in (speed(), paper(), study(), curve(), sweeps(), precision()) if part]
     PAGE.write_text("\n".join(parts))
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,10 +18,16 @@ from typer.testing import CliRunner, Result
 
 import atv_export.run as exporting
 from atv_cli.main import app
+from atv_export import through, verify
+from atv_export.quantize import Processor
+from atv_export.queries import own_queries
+from atv_local import Positions
 from atv_local.bundle import Bundle
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator import Generator
 from atv_train import checkpoint
+from atv_train.job import Job
+from atv_train.run import run as train
 
 QUERIES = st.one_of(st.text(min_size=1, max_size=80), st.text("abcdef 123", min_size=1, max_size=400))
 
@@ -25,7 +35,7 @@ QUERIES = st.one_of(st.text(min_size=1, max_size=80), st.text("abcdef 123", min_
 @pytest.fixture(scope="session")
 def fp32_generator(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator:
     output = tmp_path_factory.mktemp("fp32") / "bundle"
-    exporting.run(tiny_checkpoint, output, int8=False)
+    exporting.run(tiny_checkpoint, output, precisions=["fp32"])
     return Generator(Bundle(output))
 
 
@@ -45,7 +55,7 @@ def pytorch(loaded: tuple, query: str) -> np.ndarray:
 @given(query=QUERIES)
 def test_the_float32_graph_is_the_pytorch_generator(fp32_generator: Generator, loaded: tuple, query: str) -> None:
     expected = pytorch(loaded, query)
-    assert np.abs(fp32_generator(query).array - expected).max() <= exporting.FP32_BOUND * np.abs(expected).max()
+    assert np.abs(fp32_generator(query).array - expected).max() <= verify.FP32_BOUND * np.abs(expected).max()
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,7 +63,7 @@ def test_the_float32_graph_is_the_pytorch_generator(fp32_generator: Generator, l
 def test_the_int8_graph_is_near_it(tiny_generator: Generator, loaded: tuple, query: str) -> None:
     expected = pytorch(loaded, query)
     error = np.linalg.norm(tiny_generator(query).array - expected) / np.linalg.norm(expected)
-    assert 0 < error <= exporting.INT8_BOUND
+    assert 0 < error <= verify.MAX_ERROR["int8"]
 
 
 def test_both_graphs_give_the_task_its_answers(tiny_generator: Generator, fp32_generator: Generator) -> None:
@@ -64,7 +74,7 @@ def test_both_graphs_give_the_task_its_answers(tiny_generator: Generator, fp32_g
 
 
 def test_the_runtime_prefers_the_int8_graph(tiny_bundle: Path) -> None:
-    assert Bundle(tiny_bundle).graph == "onnx/model_int8.onnx"
+    assert Generator(Bundle(tiny_bundle), provider="cpu").precision == "int8"
     sizes = [(tiny_bundle / name).stat().st_size for name in ("onnx/model_int8.onnx", "onnx/model.onnx")]
     assert sizes[0] < sizes[1]
 
@@ -72,7 +82,7 @@ def test_the_runtime_prefers_the_int8_graph(tiny_bundle: Path) -> None:
 def test_a_graph_too_far_from_pytorch_is_not_written(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "INT8_BOUND", 1e-9)
+    monkeypatch.setitem(verify.MAX_ERROR, "int8", 1e-9)
     with pytest.raises(BundleError, match="int8 graph differs from PyTorch"):
         exporting.run(tiny_checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -80,8 +90,8 @@ def test_a_graph_too_far_from_pytorch_is_not_written(
 
 def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(tiny_checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    exporting.run(tiny_checkpoint, output, int8=False)
-    exporting.run(tiny_checkpoint, output, fp32=False)
+    exporting.run(tiny_checkpoint, output, precisions=["fp32"])
+    exporting.run(tiny_checkpoint, output, precisions=["int8"])
     assert sorted(Bundle(output).manifest.files) == ["README.md", "onnx/model_int8.onnx", "tokenizer.json"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
@@ -96,7 +106,7 @@ def cli(*arguments: object) -> Result:
 def test_the_command_exports_with_a_card(tiny_checkpoint: Path, tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     card.write_text("# mine\n")
-    result = cli(tiny_checkpoint, tmp_path / "bundle", "--no-fp32", "--card", card)
+    result = cli(tiny_checkpoint, tmp_path / "bundle", "--precision", "int8", "--card", card)
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'bundle'}\n")
     assert (tmp_path / "bundle" / "README.md").read_text() == "# mine\n"
 
@@ -107,8 +117,8 @@ def test_the_command_says_what_is_wrong(tiny_checkpoint: Path, tmp_path: Path) -
     cases = {
         "absent": (1, [tmp_path / "absent", tmp_path / "out"]),
         "damaged": (1, [tmp_path / "copy", tmp_path / "out"]),
+        "int4": (2, [tiny_checkpoint, tmp_path / "out", "--precision", "fp32,int4"]),
         "card.md": (2, [tiny_checkpoint, tmp_path / "out", "--card", tmp_path / "card.md"]),
-        "nothing to export": (2, [tiny_checkpoint, tmp_path / "out", "--no-int8", "--no-fp32"]),
     }
     for word, (code, arguments) in cases.items():
         result = cli(*arguments)
@@ -116,3 +126,111 @@ def test_the_command_says_what_is_wrong(tiny_checkpoint: Path, tmp_path: Path) -
         assert word in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("processor", ["any", "avx2", "avx512_vnni", "arm64"])
+def test_the_int8_graph_of_every_processor_is_near_pytorch(
+    tiny_checkpoint: Path, tmp_path: Path, processor: Processor
+) -> None:
+    report = exporting.run(tiny_checkpoint, tmp_path / "bundle", precisions=["int8"], processor=processor)
+    checked = report.checked["int8"]
+    assert report.kept == "narrowing"
+    assert checked.fidelity.cosine > 0.99
+    assert 0 < checked.fidelity.error < 0.1 > checked.batch
+    assert len(checked.layers) == 3
+    assert checked.lengths == (3, 64)
+    assert Bundle(tmp_path / "bundle").manifest.fidelity == {"int8": checked.fidelity}
+
+
+def test_int8_that_is_not_exact_enough_keeps_more_in_float(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter(["too far", ""])
+    monkeypatch.setattr(exporting, "faults", lambda *_: next(faults))
+    report = exporting.run(tiny_checkpoint, tmp_path / "bundle", precisions=["int8"])
+    assert report.kept == "all"
+    operators = {node.op_type for node in onnx.load(tmp_path / "bundle" / "onnx" / "model_int8.onnx").graph.node}
+    assert "MatMulNBits" in operators
+    assert not operators & {"MatMulInteger", "DynamicQuantizeLinear"}
+
+
+@pytest.mark.parametrize("positions", list(Positions))
+def test_the_check_goes_through_to_the_targets_logits(
+    tiny_checkpoint: Path, tiny_gguf: Path, tmp_path: Path, positions: Positions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny_checkpoint / "checkpoint", tmp_path / "copy")
+    config = json.loads((folder / checkpoint.CONFIG).read_text())
+    config["injection"]["positions"] = positions.value
+    (folder / checkpoint.CONFIG).write_text(json.dumps(config))
+    report = exporting.run(folder, tmp_path / "bundle", precisions=["fp32"], model=tiny_gguf, queries=["fig", "cow 1"])
+    assert report.logits is not None
+    logits = report.logits["fp32"]
+    assert (logits.prompts, logits.agreement) == (2, 1)
+    assert logits.cosine > 0.999 < logits.base_cosine
+    assert logits.divergence < 1e-3
+    assert "Through llama.cpp" in (tmp_path / "bundle" / "README.md").read_text()
+    shutil.rmtree(tmp_path / "bundle")
+    monkeypatch.setattr(through, "_llama", lambda *_: torch.randn(288))  # not what PyTorch gives
+    with pytest.raises(BundleError, match="nothing was written"):
+        exporting.run(folder, tmp_path / "bundle", precisions=["fp32"], model=tiny_gguf)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("place", ["alone", "in a batch"])
+def test_a_graph_that_gives_nan_for_one_query_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    whole = verify.open_session
+
+    class Sometimes:
+        def __init__(self, session: Any) -> None:
+            self.session, self.n = session, 0
+
+        def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            (found,) = self.session.run(names, inputs)
+            self.n += 1
+            if len(found) > 1 if place == "in a batch" else self.n == 5:
+                found[-1] = np.nan
+            return [found]
+
+    monkeypatch.setattr(verify, "open_session", lambda *given: Sometimes(whole(*given)))
+    with pytest.raises(BundleError, match="off by inf"):
+        exporting.run(tiny_checkpoint, tmp_path / "bundle", precisions=["fp32"])
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_run_is_verified_with_its_own_rows(tiny_checkpoint: Path, tmp_path: Path, tiny_rows: Path) -> None:
+    rows = [json.loads(line)["input"] for line in tiny_rows.read_text().splitlines()]
+    assert set(own_queries(tiny_checkpoint)) == set(rows)
+    assert own_queries(tiny_checkpoint / "checkpoint") == []
+    moved = shutil.copytree(tiny_checkpoint, tmp_path / "run")
+    record = (moved / "run.json").read_text().replace(tiny_rows.name, "gone.jsonl")
+    (moved / "run.json").write_text(record)
+    assert own_queries(moved) == []
+    exporting.run(moved, tmp_path / "bundle", precisions=["fp32"])
+
+
+def test_the_report_as_json(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    result = cli(tiny_checkpoint, tmp_path / "bundle", "--precision", "fp16, int8", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["graphs"].keys() == {"int8", "fp16"}
+    assert report["files"].keys() == Bundle(tmp_path / "bundle").manifest.files.keys()
+    assert all(len(graph["cosine_by_layer"]) == 3 for graph in report["graphs"].values())
+
+
+def test_layers_that_are_never_steered_have_no_cosine(job: Job, tmp_path: Path) -> None:
+    train(replace(job, layers=(2, 2), hold_out=False), tmp_path / "run")
+    result = cli(tmp_path / "run", tmp_path / "bundle", "--json")
+    assert result.exit_code == 0, result.stderr
+    layers = json.loads(result.stdout)["graphs"]["int8"]["cosine_by_layer"]
+    assert (layers[0], layers[2]) == (None, None)
+    assert layers[1] > 0.99
+
+
+def test_an_untrained_generator_is_exported(job: Job, tmp_path: Path) -> None:
+    """Its vectors are zero: there is nothing to be near to, and nothing to divide by."""
+    train(replace(job, settings=replace(job.settings, epochs=1, learning_rate=0.0)), tmp_path / "run")
+    report = exporting.run(tmp_path / "run", tmp_path / "bundle")
+    assert report.checked["int8"].fidelity.error == 0
+    assert not Generator(Bundle(tmp_path / "bundle"))("fig").array.any()

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 import atv_local
 from atv_export.run import run as export
+from atv_local import control
 from atv_local.errors import ModelError
-from atv_local.vectors import TaskVector
 from atv_train import checkpoint
 from atv_train.backbone import load_backbone
 from atv_train.examples import Example
@@ -35,7 +35,7 @@ def test_every_kind_of_generator_learns_exports_and_answers(job: Job, tmp_path: 
     hooks = Hooks(on_epoch=lambda metrics: losses.append(metrics["loss"]))
     run(replace(job, hold_out=False, settings=settings, **change), tmp_path / "out", hooks)
     assert losses[-1] < 0.8 * losses[0]
-    export(tmp_path / "out", tmp_path / "bundle", int8=False)
+    export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
     vector = engine.vector("fig 2")
     assert (vector.array[0] == 0).all() == ("layers" in change)
@@ -93,13 +93,13 @@ def test_baselines_are_measured_and_written(job: Job, tmp_path: Path) -> None:
     assert found["static"]["valid_loss"] < found["none"]["valid_loss"]
     files = sorted(path.name for path in (tmp_path / "out" / "baselines").glob("*.gguf"))
     assert files == ["averaged.gguf", "per-task.gguf", "static.gguf"]
-    assert TaskVector.load_gguf(tmp_path / "out" / "baselines" / "static.gguf", 3).array.any()
+    assert control.read(tmp_path / "out" / "baselines" / "static.gguf").vector(3).array.any()
 
 
 def test_baselines_steer_the_layers_that_the_generator_steers(job: Job, tmp_path: Path) -> None:
     run(replace(job, baselines=True, layers=(2, 3)), tmp_path / "out")
     for file in (tmp_path / "out" / "baselines").glob("*.gguf"):
-        norms = np.linalg.norm(TaskVector.load_gguf(file, 3).array, axis=-1)
+        norms = np.linalg.norm(control.read(file).vector(3).array, axis=-1)
         assert norms[0] == 0 < min(norms[1:]), file.name
 
 
@@ -140,7 +140,7 @@ def test_a_small_llama_is_a_backbone_too(job: Job, tiny_backbone: Path, tmp_path
     AutoTokenizer.from_pretrained(tiny_backbone).save_pretrained(tmp_path / "llama")
     brief = replace(job, backbone=str(tmp_path / "llama"), pooling=pooling, settings=replace(job.settings, epochs=1))
     run(brief, tmp_path / "out")
-    export(tmp_path / "out", tmp_path / "bundle", int8=False)
+    export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     assert atv_local.load(job.model, tmp_path / "bundle").vector("apple").array.any()
 
 

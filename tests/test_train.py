@@ -70,7 +70,7 @@ def test_every_mode_of_injection_learns_the_rows(job: Job, tmp_path: Path, posit
     job = replace(job, positions=positions, settings=settings)
     run(job, tmp_path / "out", Hooks(on_epoch=lambda metrics: losses.append(metrics["loss"])))
     assert losses[-1] < losses[0] / 2
-    export(tmp_path / "out", tmp_path / "bundle", int8=False)
+    export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
     assert engine.steering.positions is positions
     assert next(engine.stream("fig 2")).text != next(engine.stream("hen 2")).text
@@ -181,7 +181,7 @@ def test_queries_longer_than_the_backbone_reads_are_cut(job: Job, tmp_path: Path
     rows.write_text(json.dumps({"input": "a b c " * 60, "output": "a"}) + "\n")
     long = replace(job, data=[rows], max_query_tokens=512)
     run(long, tmp_path / "out")
-    export(tmp_path / "out", tmp_path / "bundle", int8=False)
+    export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
     assert engine.vector("a b c " * 60).array.any()
 

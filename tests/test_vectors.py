@@ -1,10 +1,7 @@
-"""Task vectors: algebra, files, and what is not one."""
+"""Task vectors: algebra, steering, and what is not one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import gguf
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,36 +36,6 @@ def test_steering_scales_its_layers_and_zeroes_the_rest(
     assert not rows[last:].any()
     with pytest.raises(UsageError):
         Steering(layers=(first, vector.n_rows + 1)).apply(vector)
-
-
-@given(vector=VECTORS)
-def test_a_control_vector_file_keeps_every_bit(tmp_path_factory: pytest.TempPathFactory, vector: TaskVector) -> None:
-    path = tmp_path_factory.mktemp("vector") / "v.gguf"
-    vector.save_gguf(path)
-    assert TaskVector.load_gguf(path, vector.n_rows) == vector
-    names = [tensor.name for tensor in gguf.GGUFReader(path).tensors]
-    assert names == [f"direction.{layer}" for layer in range(1, vector.n_rows + 1)]
-
-
-def test_layers_a_file_lacks_are_zero_and_those_too_many_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "v.gguf"
-    TaskVector(np.ones((3, 8))).save_gguf(path)
-    assert TaskVector.load_gguf(path, 5).norms().tolist()[3:] == [0, 0]
-    with pytest.raises(VectorError, match="the target has 1-2"):
-        TaskVector.load_gguf(path, 2)
-
-
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + b"\xff" * 40, b"junk" * 10])
-def test_a_file_that_is_no_control_vector_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "v.gguf"
-    path.write_bytes(content)
-    with pytest.raises(VectorError, match="not a control-vector GGUF"):
-        TaskVector.load_gguf(path, 3)
-
-
-def test_a_model_is_no_control_vector(tiny_gguf: Path) -> None:
-    with pytest.raises(VectorError, match="not a control-vector GGUF"):
-        TaskVector.load_gguf(tiny_gguf, 3)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from io import TextIOWrapper
@@ -11,7 +12,7 @@ from typing import Any
 
 import typer
 
-from atv_cli import export, run, train
+from atv_cli import export, inspect, run, train, vector
 from atv_local.errors import AtvError
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-for verb in (run.run, train.train, export.export):
+for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect):
     app.command()(_reported(verb))
 
 
@@ -64,4 +65,5 @@ def main() -> None:
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal's encoding does not
+    warnings.formatwarning = lambda message, *_: f"atv-local: {message}\n"
     app()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atv_local.errors import UsageError
+from atv_local.providers import Precision, Provider
 from atv_local.steering import Positions
 
 if TYPE_CHECKING:
@@ -42,20 +43,48 @@ def run(
         Positions | None, typer.Option("--positions", help="Which tokens to steer [default: as trained].")
     ] = None,
     off: Annotated[bool, typer.Option("--off", help="Answer with the base model; needs no bundle.")] = False,
+    control_vector: Annotated[
+        list[Path] | None,
+        typer.Option(help="Steer by this control-vector GGUF: beside the generator of -g, where it steers, or alone."),
+    ] = None,
+    control_vector_scaled: Annotated[
+        list[str] | None, typer.Option(metavar="FILE:SCALE", help="The same, times a factor; repeatable.")
+    ] = None,
+    provider: Annotated[
+        Provider | None, typer.Option(help="Where the generator runs [default: the first that works].")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Which graph of the bundle it runs [default: what suits the provider].")
+    ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Answer without and with steering.")] = False,
     show_vector: Annotated[bool, typer.Option("--show-vector", help="Plot the vector's norms on stderr.")] = False,
 ) -> None:
     """Answer a query with the target, steered by the task vector the generator reads from it."""
     if off and (compare or show_vector):
         raise UsageError("--off leaves nothing to compare or show; drop it or the other option")
+    if off and (control_vector or control_vector_scaled or provider or precision):
+        raise UsageError("--off steers by nothing; drop it, or the control vectors, --provider and --precision")
     text = _query(query or [], file)
     layer_range = parse_layers(layers) if layers is not None else None
 
     import atv_local
     from atv_cli import show
+    from atv_local import control
 
     sampling = atv_local.Sampling(temperature, top_p, top_k, seed)
-    engine = atv_local.load(model, bundle, steered=not off, n_ctx=ctx_size, n_threads=threads, n_gpu_layers=gpu_layers)
+    vectors = [(path, 1.0) for path in control_vector or []]
+    vectors += [control.parse(given) for given in control_vector_scaled or []]
+    engine = atv_local.load(
+        model,
+        bundle,
+        steered=not off,
+        n_ctx=ctx_size,
+        n_threads=threads,
+        n_gpu_layers=gpu_layers,
+        control_vectors=vectors,
+        provider=provider,
+        precision=precision,
+    )
     steering = _steering(engine, off, strength, layer_range, positions)
     settings: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "system": system}
     if show_vector:
@@ -103,6 +132,8 @@ def _record(engine: Engine, text: str, steering: Steering, settings: dict[str, A
             "total": round(last.total_ms, 2),
         },
         "bundle": engine.generator.bundle.id if engine.generator and steered else None,
+        "precision": engine.generator.precision if engine.generator and steered else None,
+        "provider": engine.generator.provider if engine.generator and steered else None,
         "strength": steering.strength,
         "layers": list(steering.layers or (1, engine.target.n_rows)) if steered else None,
         "positions": steering.positions if steered else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -43,6 +44,7 @@ class _Exported(nn.Module):
 
 def write_graph(generator: Generator, path: Path) -> None:
     """Export to `path`: input_ids, attention_mask int64 [batch, seq] -> task_vector float32 [batch, n_rows, n_embd]."""
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what tracing cannot know, the verification that follows does
         model = _Exported(generator.eval())
         export(model, _GeneratorOnnxConfig(model.config), path, opset=OPSET)

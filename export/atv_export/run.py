@@ -3,117 +3,220 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnxruntime as ort
+import onnx
 import torch
-from numpy.typing import NDArray
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from atv_export import authors, card, layer0, through
 from atv_export.graph import write_graph
-from atv_export.quantize import quantize_graph
-from atv_local.bundle import MANIFEST, TOKENIZER
-from atv_local.errors import BundleError, UsageError
+from atv_export.quantize import KEPT, Processor, quantize_graph
+from atv_export.queries import N_QUERIES, examples_of, own_queries, pooled_states, task_vectors
+from atv_export.verify import Checked, Probes, faults, require
+from atv_local.bundle import GRAPHS, MANIFEST, TOKENIZER
+from atv_local.engine import check_query
+from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.files import replacing_folder
-from atv_local.manifest import FileEntry, Manifest
+from atv_local.manifest import FileEntry, Manifest, Spec
+from atv_local.providers import Precision
+from atv_local.steering import Positions
+from atv_local.target import read_spec
 from atv_train import checkpoint
-from atv_train.generator import Generator
-
-FP32_BOUND = 1e-5
-"""Largest difference of one value between the float32 graph and PyTorch, relative to the largest value."""
-INT8_BOUND = 0.1
-"""Largest relative error, in norm, of a task vector from the int8 graph."""
+from atv_train.examples import Example
+from atv_train.general import read_general
+from atv_train.generator import Generator, Pooling
+from atv_train.plan import target_dtype
+from atv_train.target import load_target
 
 _CARD = "README.md"
-_PROBES = (
-    "hi",
-    "Is this message spam? You have won a prize, call now to claim it.",
-    "My card was charged twice for the same coffee yesterday, and I would like one of the two payments back. " * 4,
-)
+_MAX_QUERIES = 2000
+_MAX_GRAPH = (2 << 30) - (16 << 20)  # protobuf's limit, less the nodes
+CPU = torch.device("cpu")
 
 
-def run(folder: Path, output: Path, *, int8: bool = True, fp32: bool = True, card: Path | None = None) -> Manifest:
+@dataclass(frozen=True)
+class FromAuthors:
+    """What the authors' file does not say of itself. `layer0` is what becomes of it; None chooses the best measured."""
+
+    backbone: str = "gpt2"
+    positions: Positions = Positions.ALL
+    pooling: Pooling = "last"
+    layer0: layer0.Remedy | None = None
+
+
+@dataclass
+class Report:
+    """What was written and how it was verified."""
+
+    manifest: Manifest
+    checked: dict[Precision, Checked] = field(default_factory=dict)
+    kept: str | None = None
+    """Which of the backbone's matrices the int8 graph computes in float."""
+    logits: dict[Precision, through.Logits] | None = None
+    layer0: layer0.Layer0 | None = None
+
+
+def run(
+    source: Path,
+    output: Path,
+    *,
+    precisions: Sequence[Precision] = ("int8", "fp32"),
+    processor: Processor = "any",
+    model: Path | None = None,
+    through_target: bool = True,
+    from_authors: FromAuthors | None = None,
+    queries: Sequence[str] = (),
+    text: Path | None = None,
+) -> Report:
     """Write the bundle of a checkpoint, or nothing.
 
     Args:
-        folder: written by `atv-local train`.
+        source: a run or checkpoint of `atv-local train`, or the paper authors' .pt.
         output: bundle folder; an earlier bundle there is replaced.
-        int8: include the 8-bit graph, which the runtime prefers.
-        fp32: include the float32 graph.
-        card: Markdown for the bundle's README.md; by default a short one made from the manifest.
+        precisions: graphs to write.
+        processor: what the int8 graph is for.
+        model: GGUF of the target. Needed for the authors' file; with it graphs are checked through to the logits.
+        through_target: whether to load the target for that check.
+        from_authors: for the authors' file alone.
+        queries: real ones to verify with; by default rows of the run's own data where they still are, else general
+            ones.
+        text: Markdown for the bundle's README.md; by default `card.write`.
 
     Raises:
         BundleError: the checkpoint is damaged, or a graph is further from PyTorch than its bound.
-        UsageError: neither graph is wanted, or the output cannot be written.
+        UsageError: no graph is wanted, the model is missing, or the output cannot be written.
+        ModelError: the target cannot be read.
     """
-    if not int8 and not fp32:
-        raise UsageError("nothing to export: leave --int8 or --fp32 on")
-    spec, generator, tokenizer = checkpoint.load(folder)
-    text = _read(card) if card else _default_card(output.name, spec.model_dump_json(indent=2))
+    wanted = [precision for precision in GRAPHS if precision in precisions]
+    _check(source, output, wanted, queries)
+    given = _read(text) if text else None
+    theirs = _read_authors(source, model, from_authors or FromAuthors()) if source.is_file() else None
+    spec, generator, tokenizer = (
+        (theirs.spec, theirs.generator, theirs.tokenizer) if theirs else _read_ours(source, model, from_authors)
+    )
+    if (size := 4 * sum(parameter.numel() for parameter in generator.parameters())) > _MAX_GRAPH:
+        raise BundleError(f"the generator of {source} has {size} bytes of weights; an ONNX graph holds {_MAX_GRAPH}")
+    queries = queries or (own_queries(source) or read_general(None))[:N_QUERIES]
+    examples = examples_of(model, queries) if model else []
+    target: PreTrainedModel | None = None
     with replacing_folder(output, marker=MANIFEST) as temporary:
-        graphs = temporary / "onnx"
-        graphs.mkdir()
-        full, small = graphs / "model.onnx", graphs / "model_int8.onnx"
-        write_graph(generator, full)
-        probes = [_encode(tokenizer, text, spec.generator.max_tokens) for text in _PROBES]
-        expected = [_pytorch(generator, probe) for probe in probes]
-        _require("float32", _largest_difference(full, probes, expected), FP32_BOUND)
-        if int8:
-            quantize_graph(full, small)
-            _require("int8", _largest_error(small, probes, expected), INT8_BOUND)
-        if not fp32:
-            full.unlink()
+        if model and through_target:
+            target = load_target(model, torch.float32 if theirs else target_dtype(CPU), CPU)
+        lost = _mend(theirs, target, examples, from_authors) if theirs else None
+        probes = Probes(generator, tokenizer, spec.generator.query_template, spec.generator.max_tokens, queries)
+        report = Report(Manifest(**spec.model_dump(), files={}), layer0=lost)
+        _graphs(temporary, wanted, generator, probes, processor, report)
         tokenizer.backend_tokenizer.save(str(temporary / TOKENIZER))
-        (temporary / _CARD).write_text(text, encoding="utf-8")
-        files = {path.relative_to(temporary).as_posix(): _entry(path) for path in sorted(temporary.rglob("*.*"))}
-        manifest = Manifest(**spec.model_dump(), files=files)
-        (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return manifest
+        _seal(temporary, spec, report, given or card.write(output.name, spec, report.checked, None, lost))
+        if model and target is not None:
+            expected = list(zip(examples, task_vectors(generator, tokenizer, spec, examples), strict=True))
+            report.logits = through.check(temporary, target, model, expected)
+            if given is None:
+                _seal(temporary, spec, report, card.write(output.name, spec, report.checked, report.logits, lost))
+    return report
 
 
-def _encode(tokenizer: Any, text: str, max_tokens: int) -> dict[str, NDArray[np.int64]]:
-    encoded = tokenizer([text], truncation=True, max_length=max_tokens, return_tensors="np")
-    return {name: encoded[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
+def _check(source: Path, output: Path, wanted: Sequence[Precision], queries: Sequence[str]) -> None:
+    """Everything a user can get wrong that is cheap to see."""
+    if not wanted:
+        raise UsageError("nothing to export: name a precision")
+    if not source.exists():
+        raise BundleError(f"{source} is neither a checkpoint of `atv-local train` nor a file of the paper's authors")
+    if output.suffix == ".zip":
+        raise UsageError(f"{output} would be a folder; name one, and zip its content")
+    if len(queries) > _MAX_QUERIES:
+        raise UsageError(f"{len(queries)} queries are more than the {_MAX_QUERIES} that graphs are verified with")
+    for query in queries:
+        check_query(query)
 
 
-@torch.no_grad()
-def _pytorch(generator: Generator, probe: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-    return generator(**{name: torch.from_numpy(array) for name, array in probe.items()}).numpy()
+def _read_authors(source: Path, model: Path | None, options: FromAuthors) -> authors.Authors:
+    if model is None:
+        raise UsageError(f"{source} is a file, as the paper authors' are; name the target's GGUF with -m")
+    return authors.read(source, model, options.backbone, options.positions, options.pooling)
 
 
-def _outputs(graph: Path, probes: list[dict[str, NDArray[np.int64]]]) -> list[NDArray[np.float32]]:
-    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    return [session.run(None, probe)[0] for probe in probes]
+def _read_ours(
+    source: Path, model: Path | None, from_authors: FromAuthors | None
+) -> tuple[Spec, Generator, PreTrainedTokenizerFast]:
+    if from_authors is not None:
+        raise UsageError(f"{source} is a checkpoint of ours, which says itself how it was trained")
+    spec, generator, tokenizer = checkpoint.load(source)
+    if model and (mismatch := spec.target.mismatch(read_spec(model))):
+        raise ModelError(f"the checkpoint {source} was {mismatch}; name the model it was trained for")
+    return spec, generator, tokenizer
 
 
-def _largest_difference(graph: Path, probes: list[Any], expected: list[NDArray[np.float32]]) -> float:
-    scale = max(np.abs(vector).max() for vector in expected) or 1.0
-    pairs = zip(_outputs(graph, probes), expected, strict=True)
-    return float(max(np.abs(found - vector).max() for found, vector in pairs) / scale)
+def _graphs(
+    folder: Path,
+    wanted: Sequence[Precision],
+    generator: Generator,
+    probes: Probes,
+    processor: Processor,
+    report: Report,
+) -> None:
+    """Write the graphs that are wanted, each verified."""
+    (folder / "onnx").mkdir()
+    full = folder / GRAPHS["fp32"]
+    write_graph(generator, full)
+    found = probes.check(full)
+    require(found, "fp32")
+    if "int8" in wanted:
+        small = folder / GRAPHS["int8"]
+        for kept in KEPT:  # the first that is exact enough is the fastest
+            quantize_graph(full, small, generator.backbone.config, processor, kept)
+            report.checked["int8"], report.kept = probes.check(small), kept
+            if not faults(report.checked["int8"], "int8"):
+                break
+        require(report.checked["int8"], "int8")
+    if "fp16" in wanted:
+        half = convert_float_to_float16(onnx.load(full), keep_io_types=True)
+        onnx.save(half, folder / GRAPHS["fp16"])
+        report.checked["fp16"] = probes.check(folder / GRAPHS["fp16"])
+        require(report.checked["fp16"], "fp16")
+    if "fp32" in wanted:
+        report.checked["fp32"] = found
+    else:
+        full.unlink()
 
 
-def _largest_error(graph: Path, probes: list[Any], expected: list[NDArray[np.float32]]) -> float:
-    pairs = zip(_outputs(graph, probes), expected, strict=True)
-    return float(max(np.linalg.norm(found - vector) / (np.linalg.norm(vector) or 1.0) for found, vector in pairs))
+def _seal(folder: Path, spec: Spec, report: Report, text: str) -> None:
+    """Write card and manifest, which lists every file."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    (folder / _CARD).write_text(text, encoding="utf-8")
+    files = {path.relative_to(folder).as_posix(): _entry(path) for path in sorted(folder.rglob("*.*"))}
+    fidelity = {name: found.fidelity for name, found in report.checked.items()}
+    report.manifest = Manifest(**spec.model_dump(), files=files, fidelity=fidelity)
+    (folder / MANIFEST).write_text(report.manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _require(name: str, found: float, bound: float) -> None:
-    if not found <= bound:
-        raise BundleError(
-            f"the {name} graph differs from PyTorch by {found:.2g}, more than {bound:g}; nothing was written"
-        )
+def _mend(
+    theirs: authors.Authors,
+    target: PreTrainedModel | None,
+    examples: Sequence[Example],
+    from_authors: FromAuthors | None,
+) -> layer0.Layer0:
+    """Fold layer 0 into layer 1 as far as it goes."""
+    remedy = from_authors.layer0 if from_authors else None
+    pooled = pooled_states(theirs.generator, theirs.tokenizer, theirs.spec, examples)
+    if target is not None:
+        return layer0.choose(theirs, target, examples, pooled, remedy)
+    if remedy == "carry":
+        raise UsageError("carrying layer 0 through block 1 needs the target; leave out --no-through")
+    if remedy != "drop":
+        layer0.fold(theirs, theirs.weight, theirs.bias)
+    return layer0.Layer0(layer0.share(theirs, pooled), remedy or "add", {})
 
 
-def _read(card: Path) -> str:
+def _read(text: Path) -> str:
     try:
-        return card.read_text(encoding="utf-8")
+        return text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the model card {card}: {error}") from error
-
-
-def _default_card(name: str, spec: str) -> str:
-    return f"# {name}\n\nA task-vector generator for atv-local; made from, for and with:\n\n```json\n{spec}\n```\n"
+        raise UsageError(f"cannot read the model card {text}: {error}") from error
 
 
 def _entry(path: Path) -> FileEntry:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -43,7 +44,7 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         ModelError: neither a folder with a model nor a hub id that can be reached.
     """
     try:
-        return _without_pooler(AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE)), load_tokenizer(name)
+        return without_pooler(AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE)), load_tokenizer(name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"cannot load the backbone {name}: {reason} Name a model folder or install it.") from error
@@ -52,10 +53,10 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 def backbone_from_config(folder: Path) -> PreTrainedModel:
     """The architecture of a saved backbone, its weights not loaded."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return _without_pooler(AutoModel.from_config(config, trust_remote_code=False))
+    return without_pooler(AutoModel.from_config(config, trust_remote_code=False))
 
 
-def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
     """BERT and its kin carry a layer on top that we do not use; it would be trained, saved and exported for nothing."""
     if getattr(model, "pooler", None) is not None:
         setattr(model, "pooler", None)  # noqa: B010  # its type does not admit what its code does
@@ -77,6 +78,13 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def vocabulary_size(backbone: PreTrainedModel) -> int:
+    """How many tokens it has an embedding for."""
+    embeddings = backbone.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    return embeddings.num_embeddings
 
 
 def query_limit(backbone: PreTrainedModel, wanted: int) -> int:

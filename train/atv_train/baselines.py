@@ -7,7 +7,9 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+from atv_local import control
 from atv_local.files import replacing_folder
+from atv_local.steering import Positions
 from atv_local.vectors import TaskVector
 from atv_train.examples import Example
 from atv_train.sources import Adaptive, Source, Static, averaged, random_like
@@ -67,13 +69,14 @@ def compare(
     with replacing_folder(folder, marker=MARKER) as temporary:
         (temporary / MARKER).write_text("Static vectors as llama.cpp control vectors (--control-vector).\n")
         for name in ("averaged", "per-task", "static"):
-            write(sources[name], temporary, name)
+            write(sources[name], temporary, name, target.model.config.model_type, target.positions)
 
 
-def write(source: Source, folder: Path, name: str) -> None:
+def write(source: Source, folder: Path, name: str, architecture: str, positions: Positions) -> None:
     """Each vector of a static source as a control-vector GGUF, numbered where there are several."""
     if isinstance(source, Static):
         for label, index in source.names.items():
             vector = TaskVector(source.vectors[index].detach().float().cpu().numpy())
             plain = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in label)[:80]
-            vector.save_gguf(folder / (f"{name}.gguf" if len(source.names) == 1 else f"{name}-{index}-{plain}.gguf"))
+            file = f"{name}.gguf" if len(source.names) == 1 else f"{name}-{index}-{plain}.gguf"
+            control.save(vector, folder / file, architecture, {"positions": positions.value})

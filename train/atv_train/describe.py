@@ -8,36 +8,24 @@ from importlib.metadata import version
 from pydantic import ValidationError
 
 from atv_local.errors import UsageError
-from atv_local.llama import Model
-from atv_local.manifest import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec, TargetSpec
-from atv_local.vocabulary import Vocabulary
+from atv_local.manifest import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
+from atv_local.target import read_spec
 from atv_train.backbone import backbone_name, default_backbone
 from atv_train.data import RowFile
 from atv_train.job import Job
 from atv_train.sources import QUERY_TEMPLATE
-from atv_train.target import FrozenTarget
 
 
-def describe(
-    job: Job, vocabulary: Vocabulary, target: FrozenTarget, data: Sequence[RowFile], max_query: int, seed: int
-) -> Spec:
+def describe(job: Job, data: Sequence[RowFile], max_query: int, seed: int) -> Spec:
     """The spec of the run's checkpoint, its metrics still empty.
 
     Raises:
         UsageError: something that a manifest cannot hold, such as layers the target does not have.
     """
-    model = Model(job.model, vocab_only=True)
     try:
         return Spec(
             format_version=FORMAT_VERSION,
-            target=TargetSpec(
-                architecture=model.architecture,
-                n_layer=target.n_rows + 1,
-                n_embd=target.n_embd,
-                vocabulary_sha256=vocabulary.sha256,
-                name=job.model.stem,
-                licence=model.meta("general.license"),
-            ),
+            target=read_spec(job.model),
             generator=GeneratorSpec(
                 backbone=backbone_name(job.backbone or default_backbone()),
                 pooling=job.pooling,

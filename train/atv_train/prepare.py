@@ -104,7 +104,7 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: Record | 
         prefix_bytes=keep,
     )
     _check_writable(kept)
-    spec = describe(job, vocabulary, target, data.files, max_query, settings.seed)
+    spec = describe(job, data.files, max_query, settings.seed)
     generator = Generator(backbone, target.n_rows, target.n_embd, job.pooling, job.scale, job.rank, job.layers)
     source = Adaptive(generator, tokenizer, max_query, job.tuning).to(device)
     trainer = Trainer(source, target, settings, general, accelerator=accelerator)

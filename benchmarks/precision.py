@@ -1,0 +1,109 @@
+"""What the precision of a graph costs and keeps: time of a query, exactness, and accuracy on the demo's tasks.
+
+python -m benchmarks.precision --run FOLDER --output FILE.jsonl [--rows N] [--rounds 60]
+
+FOLDER is a run of `make demo-bundle`. Its graphs are exported anew; times are of one query of 64 tokens on one thread,
+all graphs in turn; exactness is against the float32 graph over the test queries; accuracy is by the path of
+`atv-local run`, greedy, free text, exact match.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+import atv_local
+from atv_export.run import run as export
+from atv_local.bundle import Bundle
+from atv_local.generator import Generator
+from atv_local.providers import Precision
+from benchmarks.tasks import Task, load_tasks
+
+N_TOKENS = 64
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def speed(generators: dict[str, Generator], text: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds of each, and the median of the float32 graph's time over its own in the same round."""
+    times = [{name: seconds(lambda g=g: g(text)) for name, g in generators.items()} for _ in range(rounds)]  # type: ignore[misc]
+    return {
+        name: {
+            "ms": 1000 * statistics.median(one[name] for one in times),
+            "times_fp32": statistics.median(one["fp32"] / one[name] for one in times),
+        }
+        for name in generators
+    }
+
+
+def exactness(found: Generator, full: Generator, queries: list[str]) -> dict[str, float]:
+    """As `atv_local.manifest.Fidelity`: the smallest cosine of any layer, and errors in parts of the norm."""
+    expected = [full(query).array.astype(np.float64) for query in queries]
+    typical = float(np.median([np.linalg.norm(vector) for vector in expected]))
+    cosines, errors = [], []
+    for query, b in zip(queries, expected, strict=True):
+        a = found(query).array.astype(np.float64)
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        if np.linalg.norm(b) >= typical / 2:
+            cosines.append(float(((a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0))[norms > 0].min()))
+        errors.append(float(np.linalg.norm(a - b)) / max(typical, float(np.linalg.norm(b))))
+    return {"cosine": min(cosines), "error": statistics.median(errors), "largest_error": max(errors)}
+
+
+def accuracy(bundle: Path, precision: Precision, tasks: list[Task]) -> dict[str, float]:
+    """Share of exactly right answers for each task, and their mean."""
+    engine = atv_local.load(bundle=bundle, precision=precision)
+    scores = {}
+    for task in tasks:
+        answers = ["".join(event.text for event in engine.stream(query, max_tokens=16)) for query, _ in task.rows]
+        pairs = zip(answers, task.rows, strict=True)
+        scores[task.name] = statistics.mean(answer.strip() == output for answer, (_, output) in pairs)
+    return scores | {"mean": statistics.mean(scores.values())}
+
+
+def main() -> None:
+    """Export, then measure every graph."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=None, help="test rows per task, all by default")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--output", type=Path, required=True, help="JSON lines, replaced")
+    arguments = parser.parse_args()
+    tasks = [Task(t.name, t.rows[: arguments.rows], t.labels, t.shots) for t in load_tasks()]
+    queries = [query for task in tasks for query, _ in task.rows]
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work) / "bundle"
+        report = export(arguments.run, folder, precisions=get_args(Precision))
+        bundle = Bundle(folder)
+        generators: dict[str, Generator] = {p: Generator(bundle, precision=p) for p in bundle.graphs}
+        text = " ".join(["word"] * (N_TOKENS - 2))  # and the two tokens around it
+        times = speed(generators, text, arguments.rounds)
+        lines = []
+        for precision, name in bundle.graphs.items():
+            found = exactness(generators[precision], generators["fp32"], queries)
+            line: dict[str, object] = {
+                "precision": precision,
+                "bytes": bundle.manifest.files[name].size,
+                "queries": len(queries),
+            }
+            line |= {"kept": report.kept if precision == "int8" else None, **times[precision], **found}
+            lines.append(line | {"accuracy": accuracy(folder, precision, tasks)})
+            print(lines[-1], flush=True)
+    arguments.output.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""`atv-local inspect`: what a bundle, a model or a control vector is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atv_local.errors import UsageError
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A bundle (folder or zip), a model's GGUF, or a control vector's.")],
+    model: Annotated[
+        Path | None, typer.Option("-m", "--model", help="Say whether the bundle or vector fits this GGUF.")
+    ] = None,
+    query: Annotated[
+        list[str] | None, typer.Option("-q", "--query", help="Show the bundle's vector for it; repeatable.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", help='The same for these: lines, or "input" of JSON Lines.')
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="PNG", help="Draw the vectors: norms by layer, likeness.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record instead of tables.")] = False,
+) -> None:
+    """Say what a file is, what it fits, what it was trained on, its numbers, licences and hashes."""
+    from atv_cli import facts, show
+    from atv_cli.queries import read_queries
+
+    queries = [*(query or []), *(read_queries(file) if file else [])]
+    if picture and not queries:
+        raise UsageError("--picture draws the vectors of queries; name some with -q or -f")
+    found, vectors = facts.of(path, model, queries)
+    if as_json:
+        print(json.dumps(found))  # in ASCII: a stranger's text may hold what a terminal obeys
+    else:
+        show.facts(found)
+        if queries:
+            show.vectors(queries, vectors)
+    if picture:
+        from atv_cli.extras import need
+
+        with need("plot"):
+            from atv_cli import pictures
+        pictures.draw(queries, vectors, picture)

@@ -1,0 +1,65 @@
+"""`atv-local vector`: the task vector of a query, or the mean over a file of them, as a llama.cpp control vector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atv_local.errors import UsageError
+
+
+def vector(
+    output: Annotated[Path, typer.Option("-o", "--output", help="GGUF to write.")],
+    query: Annotated[str | None, typer.Argument(help="The query.")] = None,
+    bundle: Annotated[Path | None, typer.Option("-g", "--bundle", help="Bundle [default: the demo bundle].")] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", help='Take the mean over these: lines, or "input" of JSON Lines.')
+    ] = None,
+    strength: Annotated[float, typer.Option("--strength", help="Factor on the vector.")] = 1.0,
+    layers: Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Only these layers.")] = None,
+) -> None:
+    """Write a task vector as the control-vector file that `llama-cli --control-vector` and `run` take."""
+    from atv_cli.queries import read_queries
+    from atv_cli.run import parse_layers
+
+    if (query is None) == (file is None):
+        raise UsageError("name one query, or a file of them with -f")
+    queries = read_queries(file) if file else [query or ""]
+
+    import hashlib
+
+    import numpy as np
+
+    from atv_local import control
+    from atv_local.bundle import Bundle
+    from atv_local.engine import check_query
+    from atv_local.generator import Generator
+    from atv_local.steering import Steering
+    from atv_local.store import default_bundle
+    from atv_local.vectors import TaskVector
+
+    for text in queries:
+        check_query(text)
+    if output.exists() and not control.is_control_vector(output):
+        raise UsageError(f"{output} exists and is no control vector; choose another output")
+    generator = Generator(Bundle(bundle or default_bundle()))
+    spec = generator.bundle.manifest
+    steering = Steering(strength=strength, layers=parse_layers(layers) if layers else spec.injection.layers)
+    total = np.zeros(generator.shape)
+    for text in queries:
+        total += generator(text).array
+    provenance = {
+        "bundle": generator.bundle.id,
+        "precision": generator.precision,
+        "target": spec.target.name,
+        "vocabulary_sha256": spec.target.vocabulary_sha256,
+        "positions": spec.injection.positions.value,
+        "strength": f"{strength:g}",
+        "layers": "-".join(map(str, steering.layers or (1, spec.target.n_layer - 1))),
+        "n_queries": str(len(queries)),
+        "queries_sha256": hashlib.sha256("\n".join(queries).encode()).hexdigest(),
+    }
+    control.save(steering.apply(TaskVector(total / len(queries))), output, spec.target.architecture, provenance)
+    print(output)

@@ -1,0 +1,1 @@
+"""Files as someone would make them who means harm."""

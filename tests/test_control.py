@@ -1,0 +1,304 @@
+"""Control-vector files: ours read elsewhere, others read here, sums and scales, and `run` under them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from conftest import write_gguf
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from typer.testing import CliRunner, Result
+
+import atv_local
+from atv_cli.main import app
+from atv_local import Positions, TaskVector, control, gguf_file
+from atv_local.bundle import Bundle
+from atv_local.errors import UsageError, VectorError
+from atv_local.generator import Generator
+
+ROWS, WIDTH = 3, 64  # of the tiny target
+VECTORS = array_shapes(min_dims=2, max_dims=2, max_side=6).flatmap(
+    lambda shape: arrays(np.float32, shape, elements=st.floats(-1e3, 1e3, width=32))
+)
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)), input="")
+
+
+def noise(seed: int, size: float = 1.0) -> TaskVector:
+    return TaskVector(np.random.default_rng(seed).normal(0, size, (ROWS, WIDTH)))
+
+
+def written(vector: TaskVector, path: Path) -> Path:
+    control.save(vector, path)
+    return path
+
+
+@given(array=VECTORS)
+def test_a_file_keeps_every_bit(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
+    path = tmp_path_factory.mktemp("vector") / "v.gguf"
+    control.save(TaskVector(array), path, "llama", {"bundle": "abc"})
+    found = control.read(path)
+    assert np.array_equal(found.vector(len(array)).array, array)
+    assert (found.model_hint, found.provenance) == ("llama", {"bundle": "abc"})
+    names = [tensor.name for tensor in gguf.GGUFReader(path).tensors]
+    assert names == [f"direction.{layer}" for layer in range(1, len(array) + 1)]
+
+
+def test_repeng_reads_ours_and_we_read_repengs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "float_", np.float64, raising=False)  # repeng 0.4 names what NumPy 2 has removed
+    import repeng
+
+    vector = noise(0)
+    theirs = repeng.ControlVector.import_gguf(written(vector, tmp_path / "ours.gguf"))
+    assert sorted(theirs.directions) == [1, 2, 3]
+    assert all(np.array_equal(theirs.directions[layer], vector.array[layer - 1]) for layer in (1, 2, 3))
+    del theirs.directions[2]
+    (theirs * 0.5).export_gguf(tmp_path / "theirs.gguf")
+    read = control.read(tmp_path / "theirs.gguf").vector(ROWS)
+    assert np.array_equal(read.array, 0.5 * vector.array * np.array([[1], [0], [1]], dtype=np.float32))
+
+
+def test_layers_a_file_lacks_are_zero_and_those_too_many_are_refused(tmp_path: Path) -> None:
+    file = control.read(written(noise(0), tmp_path / "v.gguf"))
+    assert file.vector(5).norms().tolist()[3:] == [0, 0]
+    with pytest.raises(VectorError, match="the target has 1-2"):
+        file.vector(2)
+
+
+def test_files_add_up_with_their_scales(tmp_path: Path) -> None:
+    one, two = noise(1), noise(2)
+    files = [control.read(written(one, tmp_path / "1.gguf")), control.read(written(two, tmp_path / "2.gguf"))]
+    found = control.total([(files[0], 0.5), (files[1], -2.0)], ROWS, WIDTH)
+    assert np.allclose(found.array, 0.5 * one.array - 2 * two.array, atol=1e-6)
+    with pytest.raises(VectorError, match="width 64, the target has 32"):
+        control.total([(files[0], 1.0)], ROWS, 32)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("a.gguf:0.8", ("a.gguf", 0.8)), ("C:\\v.gguf:-1", ("C:\\v.gguf", -1.0)), ("a:b.gguf:2e-1", ("a:b.gguf", 0.2))],
+)
+def test_scaled_files_are_written_as_llama_cpp_writes_them(given: str, expected: tuple[str, float]) -> None:
+    assert control.parse(given) == (Path(expected[0]), expected[1])
+
+
+@pytest.mark.parametrize(
+    "given", ["a.gguf", "a.gguf:", "a.gguf:much", ":0.5", "", "a.gguf:nan", "a.gguf:inf", "a.gguf:1e300"]
+)
+def test_a_scale_that_is_none(given: str) -> None:
+    with pytest.raises(UsageError, match="FILE:SCALE"):
+        control.parse(given)
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + b"\xff" * 40, b"junk" * 10])
+def test_a_file_that_is_no_control_vector_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "v.gguf"
+    path.write_bytes(content)
+    with pytest.raises(VectorError, match="not a control-vector GGUF"):
+        control.read(path)
+
+
+def test_a_model_is_no_control_vector(tiny_gguf: Path, tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match="not a control-vector GGUF"):
+        control.read(tiny_gguf)
+    with pytest.raises(VectorError, match="absent"):
+        control.read(tmp_path / "absent.gguf")
+
+
+def write(path: Path, *tensors: tuple[str, np.ndarray]) -> Path:
+    writer = gguf.GGUFWriter(path, "controlvector")
+    for name, data in tensors:
+        writer.add_tensor(name, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+ROW = np.ones(WIDTH, np.float32)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        [],
+        [("direction.1", ROW.astype(np.float16))],
+        [("direction.1", np.ones((2, 4), np.float32))],
+        [("direction.1", ROW), ("direction.2", ROW[:8])],
+        [("direction.0", ROW)],
+        [("direction.-1", ROW)],
+        [("direction.one", ROW)],
+        [("weights", ROW)],
+        [("direction.1", ROW * np.float32(np.nan))],
+    ],
+)
+def test_other_content_is_refused(tmp_path: Path, tensors: list[tuple[str, np.ndarray]]) -> None:
+    with pytest.raises(VectorError, match=r"v\.gguf|NaN"):
+        control.read(write(tmp_path / "v.gguf", *tensors)).vector(ROWS)
+
+
+@given(data=st.data())
+def test_a_damaged_file_is_one_clear_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = written(noise(0), tmp_path_factory.mktemp("vector") / "v.gguf")
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(400, len(content) - 1)))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with suppress(VectorError):
+        control.read(path).vector(ROWS)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        struct.pack("<QQ", 1 << 60, 1),
+        struct.pack("<QQ", 0, 1 << 60),
+        struct.pack("<QQQ", 0, 1, 1 << 60),
+        struct.pack("<QQQ1sIIQ", 0, 1, 1, b"k", 9, 4, 1 << 62),
+        struct.pack("<QQQ1sIIQ", 0, 1, 1, b"k", 9, 8, 1 << 62),
+        struct.pack("<QQQ1sI", 0, 1, 1, b"k", 99),
+    ],
+)
+def test_a_header_that_declares_too_much_is_refused_at_once(tail: bytes) -> None:
+    with pytest.raises(ValueError, match="it "):
+        gguf_file.parse(b"GGUF" + struct.pack("<I", 3) + tail)
+
+
+def test_tensors_that_share_their_bytes_are_refused() -> None:
+    info = b"".join(struct.pack("<Q2sIQIQ", 2, b"%02d" % n, 1, 64, 0, 0) for n in range(90))
+    with pytest.raises(ValueError, match="larger than the file"):
+        gguf_file.parse(b"GGUF" + struct.pack("<IQQ", 3, 90, 0) + info + bytes(400))
+
+
+def test_a_vector_of_another_vocabulary_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    assert cli("vector", "fig", "-g", tiny_bundle, "-o", tmp_path / "v.gguf").exit_code == 0
+    other = write_gguf(tmp_path / "other.gguf", vocabulary="é")
+    result = cli("run", "-m", other, "--control-vector", tmp_path / "v.gguf", "fig")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "vocabulary" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--off", "--control-vector", "v.gguf"],
+        ["--off", "--provider", "cpu"],
+        ["--control-vector", "{v}", "--provider", "cpu"],
+        ["--control-vector", "{v}", "--precision", "int8"],
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tiny_gguf: Path, tmp_path: Path, options: list[str]) -> None:
+    path = written(noise(0), tmp_path / "v.gguf")
+    result = cli("run", "-m", tiny_gguf, "fig", *(option.format(v=path) for option in options))
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_a_file_beside_a_generator_steers_layers_that_the_generator_leaves(
+    tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    manifest = json.loads((bundle / "atv.json").read_text())
+    manifest["injection"]["layers"] = [1, 1]
+    (bundle / "atv.json").write_text(json.dumps(manifest))
+    path = written(noise(4), tmp_path / "v.gguf")
+    engine = atv_local.load(tiny_gguf, bundle, control_vectors=[(path, 1.0)])
+    own = Generator(Bundle(tiny_bundle))("fig")
+    assert engine.steering.apply(engine.vector("fig")) == own.only(1, 1) + noise(4)
+
+
+def answers(result: Result) -> dict[str, object]:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_run_steers_by_files_beside_a_generator_or_without_one(
+    tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    query = "apple 1"
+    own = Generator(Bundle(tiny_bundle))(query)
+    control.save(own, tmp_path / "own.gguf", provenance={"positions": "decode"})
+    control.save(-own, tmp_path / "minus.gguf", provenance={"positions": "decode"})
+    common = ["run", "--json", "-m", tiny_gguf, query, "-n", 4]
+    steered = answers(cli(*common, "-g", tiny_bundle))
+    alone = answers(cli(*common, "--control-vector", tmp_path / "own.gguf"))
+    assert (alone["text"], alone["positions"], alone["bundle"]) == (steered["text"], "decode", None)
+    halves = ["--control-vector-scaled", f"{tmp_path / 'own.gguf'}:0.25"] * 2
+    halves += ["--control-vector-scaled", f"{tmp_path / 'minus.gguf'}:-0.5"]
+    assert answers(cli(*common, *halves))["text"] == steered["text"]
+    undone = answers(cli(*common, "-g", tiny_bundle, "--control-vector", tmp_path / "minus.gguf"))
+    assert undone["text"] == answers(cli(*common, "--off"))["text"] != steered["text"]
+    assert undone["bundle"] == steered["bundle"]
+
+
+def test_a_strangers_file_steers_all_tokens(tiny_gguf: Path, tmp_path: Path) -> None:
+    path = written(noise(3), tmp_path / "v.gguf")
+    engine = atv_local.load(tiny_gguf, control_vectors=[(path, 2.0)])
+    assert engine.steering.positions is Positions.ALL
+    assert engine.vector("anything") == 2 * noise(3)
+
+
+def test_the_command_writes_the_vector_of_a_query(tiny_bundle: Path, tmp_path: Path) -> None:
+    generator = Generator(Bundle(tiny_bundle))
+    output = tmp_path / "v.gguf"
+    result = cli("vector", "apple 1", "-g", tiny_bundle, "-o", output, "--strength", 0.5, "--layers", "2-3")
+    assert (result.exit_code, result.stdout) == (0, f"{output}\n"), result.stderr
+    found = control.read(output)
+    assert np.allclose(found.vector(ROWS).array, 0.5 * generator("apple 1").only(2, 3).array)
+    assert found.model_hint == "llama"
+    assert found.provenance["bundle"] == generator.bundle.id
+    assert found.provenance["positions"] == "decode"
+
+
+def test_the_command_writes_the_mean_over_a_file(tiny_bundle: Path, tmp_path: Path) -> None:
+    generator = Generator(Bundle(tiny_bundle))
+    queries = ["apple 1", "cat 2", "fig 3"]
+    expected = np.mean([generator(query).array for query in queries], axis=0)
+    (tmp_path / "q.txt").write_text("\n".join(queries) + "\n\n")
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps({"input": query, "output": "a"}) + "\n" for query in queries))
+    (tmp_path / "q.CSV").write_text("output,input\n" + "".join(f"a,{query}\n" for query in queries))
+    for name in ("q.txt", "q.jsonl", "q.CSV"):
+        assert cli("vector", "-f", tmp_path / name, "-g", tiny_bundle, "-o", tmp_path / "v.gguf").exit_code == 0
+        found = control.read(tmp_path / "v.gguf")
+        assert np.allclose(found.vector(ROWS).array, expected, atol=1e-6)
+        assert found.provenance["n_queries"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "words"),
+    [
+        (2, ["hi", "-o", "rows.jsonl"], "no control vector"),
+        (1, ["-f", "rows.csv"], "rows.csv:3"),
+        (2, [], "name one query"),
+        (2, ["one", "-f", "rows.jsonl"], "name one query"),
+        (2, [" "], "the query is empty"),
+        (1, ["-f", "absent.txt"], "absent.txt"),
+        (1, ["-f", "empty.txt"], "holds no query"),
+        (1, ["-f", "rows.jsonl"], "rows.jsonl:2"),
+        (1, ["-f", "bytes.txt"], "not UTF-8"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").write_text("\n \n")
+    Path("bytes.txt").write_bytes(b"\xff\xfe")
+    Path("rows.csv").write_text("input,output\na,b\n,c\n")
+    Path("rows.jsonl").write_text('{"input": "a"}\n{"text": "b"}\n')
+    output = [] if "-o" in arguments else ["-o", "v.gguf"]
+    result = cli("vector", *arguments, "-g", tiny_bundle, *output)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not Path("v.gguf").exists()

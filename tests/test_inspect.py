@@ -1,0 +1,156 @@
+"""`atv-local inspect`: bundles, models, control vectors, and the vectors of queries."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from conftest import write_gguf
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from atv_cli.main import app
+from atv_local import TaskVector, control
+from atv_local.bundle import Bundle
+from atv_local.generator import Generator
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
+
+
+def facts(*arguments: object) -> dict:
+    result = cli(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def other_gguf(tmp_path: Path) -> Path:
+    return write_gguf(tmp_path / "other.gguf", n_layer=3)
+
+
+def test_a_bundle(tiny_bundle: Path, tiny_gguf: Path, other_gguf: Path) -> None:
+    found = facts(tiny_bundle, "-m", tiny_gguf)
+    bundle = Bundle(tiny_bundle)
+    assert (found["kind"], found["id"], found["fits"]) == ("bundle", bundle.id, "yes")
+    assert found["target"]["licence"] == "apache-2.0"
+    assert found["provenance"]["data"][0]["rows"] == 40
+    assert found["files"].keys() == bundle.manifest.files.keys()
+    assert found["fidelity"].keys() == {"int8", "fp32"}
+    refused = facts(tiny_bundle, "-m", other_gguf)["fits"]
+    assert refused.startswith("no: ")
+    assert "n_layer" in refused
+
+
+def test_a_model(tiny_gguf: Path) -> None:
+    found = facts(tiny_gguf)
+    sizes = found["n_layer"], found["n_embd"], found["n_ctx"], found["steerable_layers"]
+    assert (found["kind"], found["architecture"], *sizes) == ("model", "llama", 4, 64, 512, [1, 3])
+    assert found["size"] == tiny_gguf.stat().st_size
+
+
+def test_the_real_model(smollm2: Path) -> None:
+    found = facts(smollm2)
+    assert (found["quantisation"], found["licence"], found["chat_template"]) == ("Q4_1", "apache-2.0", True)
+
+
+def test_a_control_vector(tiny_bundle: Path, tiny_gguf: Path, other_gguf: Path, tmp_path: Path) -> None:
+    vector = Generator(Bundle(tiny_bundle))("fig")
+    control.save(vector, tmp_path / "v.gguf", "llama", {"bundle": "abc"})
+    found = facts(tmp_path / "v.gguf", "-m", tiny_gguf)
+    assert (found["kind"], found["layers"], found["fits"]) == ("control vector", [1, 2, 3], "yes")
+    assert found["provenance"] == {"bundle": "abc"}
+    assert np.allclose(list(found["norms"].values()), vector.norms())
+    assert "1-2" in facts(tmp_path / "v.gguf", "-m", other_gguf)["fits"]
+
+
+def test_what_a_file_says_cannot_command_the_terminal(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    manifest = json.loads((bundle / "atv.json").read_text())
+    manifest["target"]["name"] = "\x1b[2J\nforged  row"
+    manifest["provenance"]["versions"] = {"data": "x", "files": "y", "size": "z"}
+    manifest["provenance"]["metrics"] = {"loss": float("nan")}
+    (bundle / "atv.json").write_text(json.dumps(manifest))
+    result = cli(bundle)
+    assert result.exit_code == 0, result.stderr
+    assert "\x1b" not in result.stdout
+    assert not any(line.startswith("forged") for line in result.stdout.splitlines())
+    assert facts(bundle)["provenance"]["metrics"] == {"loss": None}
+    control.save(TaskVector(np.ones((3, 64))), tmp_path / "v.gguf", "\x1b[2J", {"files": "x", "note": "\x07"})
+    result = cli(tmp_path / "v.gguf")
+    assert result.exit_code == 0
+    assert not {"\x1b", "\x07"} & set(result.stdout)
+
+
+def test_layers_with_a_gap_are_listed(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "v.gguf", "controlvector")
+    for layer in (3, 20):
+        writer.add_tensor(f"direction.{layer}", np.ones(8, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert re.search(r"layers +3, 20", cli(tmp_path / "v.gguf").stdout)
+
+
+def test_a_model_too_small_to_steer_is_refused(tmp_path: Path) -> None:
+    result = cli(write_gguf(tmp_path / "flat.gguf", n_layer=1))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "cannot be steered: n_layer 1" in result.stderr
+
+
+def test_the_vectors_of_queries(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.txt").write_text("cow 1\nhen 2\n")
+    generator = Generator(Bundle(tiny_bundle))
+    queries = ["fig $1 \x1b[2J", "cow 1", "hen 2"]
+    options = ["-q", queries[0], "-f", tmp_path / "q.txt"]
+    found = facts(tiny_bundle, *options)
+    assert [entry["query"] for entry in found["queries"]] == queries
+    assert np.allclose(found["queries"][1]["norms"], generator("cow 1").norms(), atol=1e-5)
+    a, b = (generator(query).array.ravel() for query in queries[1:])
+    assert found["cosines"][1][2] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-4)
+    assert found["cosines"][1][2] > found["cosines"][0][1]  # two beasts are more alike than a beast and a fruit
+    result = cli(tiny_bundle, *options, "--picture", tmp_path / "p.png")
+    assert result.exit_code == 0, result.stderr
+    assert "\x1b" not in result.stdout
+    assert "cow 1" in result.stdout
+    with Image.open(tmp_path / "p.png") as picture:
+        assert len(set(picture.convert("L").getdata())) > 50
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "words"),
+    [
+        (1, ["absent"], "absent"),
+        (1, ["absent.gguf"], "absent.gguf"),
+        (1, ["text.gguf"], "not a GGUF"),
+        (1, ["text.zip"], "neither a folder nor a zip"),
+        (2, ["{gguf}", "-q", "hi"], "is a GGUF"),
+        (2, ["{gguf}", "-m", "{gguf}"], "is a model itself"),
+        (2, ["{bundle}", "--picture", "p.png"], "name some"),
+        (2, ["{bundle}", "-q", " "], "empty"),
+        (1, ["{bundle}", "-m", "absent.gguf"], "absent.gguf"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    tiny_bundle: Path,
+    tiny_gguf: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.gguf", "text.zip"):
+        Path(name).write_text("nothing of the kind")
+    result = cli(*(argument.format(gguf=tiny_gguf, bundle=tiny_bundle) for argument in arguments))
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
