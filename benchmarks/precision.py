@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -39,7 +40,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def speed(generators: dict[str, Generator], text: str, rounds: int) -> dict[str, dict[str, float]]:
     """Median milliseconds of each, and the median of the float32 graph's time over its own in the same round."""
-    times = [{name: seconds(lambda g=g: g(text)) for name, g in generators.items()} for _ in range(rounds)]  # type: ignore[misc]
+    times = [{name: seconds(partial(g, text)) for name, g in generators.items()} for _ in range(rounds)]
     return {
         name: {
             "ms": 1000 * statistics.median(one[name] for one in times),

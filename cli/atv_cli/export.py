@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -101,7 +102,7 @@ def _record(report: Report) -> dict[str, object]:
             "queries": found.fidelity.queries,
             "lengths": list(found.lengths),
             "cosine": found.fidelity.cosine,
-            "cosine_by_layer": [None if value != value else value for value in found.layers],  # noqa: PLR0124  # NaN
+            "cosine_by_layer": [None if math.isnan(value) else value for value in found.layers],
             "largest_error": found.fidelity.error,
             "largest_error_in_a_batch": found.batch,
             "largest_difference": found.largest_difference,

@@ -93,7 +93,7 @@ def attend(
     query, key, value = kept.spread(query), kept.spread(key), kept.spread(value)
     batch, n_head, tail, width = query.shape
     n_head_kv = key.shape[1]
-    past_key, past_value = kept.states[int(module.layer_idx)]  # type: ignore[arg-type]
+    past_key, past_value = kept.states[int(module.layer_idx)]  # type: ignore[arg-type]  # typed as any attribute
     grouped = query.reshape(batch, n_head_kv, -1, width) * (width**-0.5 if scaling is None else scaling)
     past = grouped @ past_key.transpose(-1, -2)
     own = grouped @ key.transpose(-1, -2)

@@ -76,7 +76,7 @@ def _answers(prompts: list[tuple[int, ...]], target: FrozenTarget, vocabulary: V
         tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in batch], device=target.device)
         lengths = torch.tensor([len(prompt) for prompt in batch], device=target.device)
         mask = (torch.arange(width, device=target.device) >= width - lengths[:, None]).long()
-        generated = target.model.generate(  # type: ignore[operator]
+        generated = target.model.generate(  # type: ignore[operator]  # typed as a tensor or module
             tokens, attention_mask=mask, do_sample=False, max_new_tokens=_ANSWER_TOKENS, pad_token_id=0
         )[:, width:].tolist()
         for row in generated:

@@ -92,7 +92,7 @@ class Adaptive(Source):
         if self.tuning != "lora":
             return self.generator
         generator = deepcopy(self.generator)
-        generator.backbone = generator.backbone.merge_and_unload()  # type: ignore[operator]
+        generator.backbone = generator.backbone.merge_and_unload()  # type: ignore[operator]  # typed as a module
         return generator
 
     def _encoded(self, examples: Sequence[Example]) -> dict[str, Tensor]:
