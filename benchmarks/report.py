@@ -178,7 +178,8 @@ ONNX. `zero`, `icl` and `bm25` prompt the base model with instruction and labels
 in the first wording; `none` (no vector), `atv-*` and the static vectors get the bare query, `-instruction` the first
 wording. `target-lora` is peft LoRA (r=8) on the target's own weights, one for all tasks, one epoch on the rows that the
 generator saw four times, measured in PyTorch. Where three wordings were tried, the best of each task is the best on
-these very rows, which with so few flatters it. Exact match in percent, mean over tasks and seeds, with a 95 % bootstrap interval over rows.
+these very rows, which with so few flatters it. Exact match in percent, mean over tasks and seeds, with a 95 % bootstrap
+interval over rows.
 `python -m benchmarks.prompted`, `python -m benchmarks.steered`, `python -m benchmarks.lora` (their `--help` says more).
 
 {table(["", "free text", "among the choices", "seeds", "tasks", "rows", "prompt tokens"], rows)}
