@@ -44,7 +44,7 @@ def test_an_interruption_between_the_renames_loses_nothing(
 
 def test_a_failure_while_writing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError), replacing(tmp_path / "file") as temporary:
-        temporary.write_text(3)  # type: ignore[arg-type]
+        temporary.write_text(3)  # type: ignore[arg-type]  # the mistake under test
     full = pytest.raises(UsageError, match="disk full")
     with full, replacing_folder(tmp_path / "out", marker="x"):
         raise OSError(28, "disk full")

@@ -45,7 +45,7 @@ def test_steering_scales_its_layers_and_zeroes_the_rest(
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_what_is_not_a_vector(array: object) -> None:
     with pytest.raises(VectorError):
-        TaskVector(array)  # type: ignore[arg-type]
+        TaskVector(array)  # type: ignore[arg-type]  # the mistake under test
 
 
 def test_vectors_cannot_be_changed_from_outside() -> None:

@@ -62,7 +62,7 @@ for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect
 def main() -> None:
     """Entry point of the `atv-local` script."""
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123  # closed by the caller
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # as above
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal's encoding does not
     warnings.formatwarning = lambda message, *_: f"atv-local: {message}\n"
