@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,13 +27,23 @@ class Prompt:
 class PromptFormat:
     """Renders queries with the chat template in the GGUF, or as they are where it has none (a base model).
 
+    Args:
+        turns: what was asked and answered before, such as demonstrations.
+
     Raises:
         ModelError: the template cannot be used, for example because it takes no system message.
     """
 
-    def __init__(self, vocabulary: Vocabulary, system: str | None = None) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, system: str | None = None, turns: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self._vocabulary = vocabulary
         self._system = system
+        self._turns = [
+            {"role": role, "content": text}
+            for turn in turns
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
         self._template = self._compile() if vocabulary.chat_template else None
         head, mark, _ = self._render(_MARK).partition(_MARK)
         self._head = vocabulary.tokenize(head, special=True) if mark else []
@@ -81,7 +92,7 @@ class PromptFormat:
             raise ModelError(f"the chat template in the GGUF cannot be read: {error}") from error
 
     def _render(self, query: str, answer: str | None = None) -> str:
-        messages: list[Any] = [{"role": "user", "content": query}]
+        messages: list[Any] = [*self._turns, {"role": "user", "content": query}]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         if self._system is not None:

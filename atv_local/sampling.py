@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import llama_cpp as lib
 
@@ -53,4 +54,8 @@ class Sampler:
 
     def __call__(self, target: Target) -> int:
         """Draw the next token from the logits of the target's last evaluation."""
-        return int(lib.llama_sampler_sample(self._chain, target.handle, -1))
+        return self.pick(target.handle, -1)
+
+    def pick(self, context: Any, row: int) -> int:
+        """Draw it from one row of a context's logits."""
+        return int(lib.llama_sampler_sample(self._chain, context, row))

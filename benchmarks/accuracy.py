@@ -18,9 +18,9 @@ from pathlib import Path
 
 import atv_local
 from atv_local import Engine
+from atv_local.general import measured, read_general
 from atv_local.store import default_model
 from atv_local.target import Target
-from atv_train.general import measured, read_general
 from benchmarks.prompting import Prompting, clean, common_prefix
 from benchmarks.tasks import WORDINGS, Task, load_tasks
 

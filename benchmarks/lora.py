@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from atv_local.prompt import PromptFormat
+from atv_local.rows import Row as TrainingRow
 from atv_local.store import default_model
 from atv_local.vocabulary import Vocabulary
-from atv_train.data import Row as TrainingRow
 from atv_train.examples import Example, encode, epoch_batches, pad
 from atv_train.objective import divergence
 from atv_train.plan import target_dtype

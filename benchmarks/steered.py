@@ -26,11 +26,11 @@ from atv_export.run import run as export
 from atv_local import Bundle, Positions, Target, TaskVector
 from atv_local import Generator as OnnxGenerator
 from atv_local.prompt import PromptFormat
+from atv_local.rows import Row as TrainingRow
 from atv_local.store import default_model
 from atv_train import checkpoint
 from atv_train.backbone import default_backbone, load_backbone
 from atv_train.baselines import learned
-from atv_train.data import Row as TrainingRow
 from atv_train.describe import describe
 from atv_train.examples import Example, encode
 from atv_train.generator import Generator

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from atv_local.rows import Row, read_rows
 from atv_local.steering import Positions
 from atv_local.store import default_model
 from atv_local.vocabulary import Vocabulary
 from atv_train.backbone import default_backbone, load_backbone
 from atv_train.baselines import learned
-from atv_train.data import Row, read_rows
 from atv_train.examples import Example, encode, pad
 from atv_train.general import general_examples
 from atv_train.generator import Generator, expansion, trainable

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
+from atv_local.rows import read_rows
 from atv_local.steering import Positions
 from atv_local.store import default_model
 from atv_local.vocabulary import Vocabulary
 from atv_train.backbone import default_backbone, load_backbone
-from atv_train.data import read_rows
 from atv_train.examples import Example, encode, epoch_batches
 from atv_train.generator import Generator
 from atv_train.plan import target_dtype

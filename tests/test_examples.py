@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atv_local.errors import DataError
+from atv_local.general import read_general
+from atv_local.rows import Row
 from atv_local.vocabulary import Vocabulary
-from atv_train.data import Row
 from atv_train.examples import Example, encode, epoch_batches
-from atv_train.general import read_general
 from atv_train.plan import hold_out
 from atv_train.prefixes import PrefixStore
 

@@ -24,10 +24,10 @@ from atv_export.run import run as export
 from atv_local import Positions
 from atv_local.errors import BundleError, DataError, ModelError, TrainingError, UsageError
 from atv_local.manifest import Spec
+from atv_local.rows import read_rows
 from atv_local.vocabulary import Vocabulary
 from atv_train import checkpoint
 from atv_train.backbone import load_backbone
-from atv_train.data import read_rows
 from atv_train.examples import Example, encode
 from atv_train.generator import Generator, Pooling
 from atv_train.job import Job

@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 from atv_cli.main import app
 from atv_local import Positions
 from atv_local.errors import BundleError, DataError, ModelError
+from atv_local.rows import read_rows
 from atv_train import checkpoint
-from atv_train.data import read_rows
 from atv_train.examples import Example
 from atv_train.folder import RUN, STATE
 from atv_train.job import Job

@@ -80,8 +80,8 @@ def train(
     from atv_cli.extras import need
 
     with need("train"):
+        from atv_local.rows import Columns
         from atv_train import run as training
-        from atv_train.data import Columns
         from atv_train.job import Job
         from atv_train.trainer import Settings
     if resume is not None:

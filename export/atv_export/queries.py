@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from atv_local.errors import AtvError, DataError
 from atv_local.manifest import Spec
 from atv_local.prompt import PromptFormat
+from atv_local.rows import Row, data_files, read_rows
 from atv_local.vocabulary import Vocabulary
-from atv_train.data import Row, data_files, read_rows
 from atv_train.examples import Example
 from atv_train.folder import read_record
 from atv_train.generator import Generator

@@ -21,13 +21,13 @@ from atv_local.bundle import GRAPHS, MANIFEST, TOKENIZER
 from atv_local.engine import check_query
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.files import replacing_folder
+from atv_local.general import read_general
 from atv_local.manifest import FileEntry, Manifest, Spec
 from atv_local.providers import Precision
 from atv_local.steering import Positions
 from atv_local.target import read_spec
 from atv_train import checkpoint
 from atv_train.examples import Example
-from atv_train.general import read_general
 from atv_train.generator import Generator, Pooling
 from atv_train.plan import target_dtype
 from atv_train.target import load_target

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from atv_local.errors import UsageError
 from atv_local.manifest import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
+from atv_local.rows import RowFile
 from atv_local.target import read_spec
 from atv_train.backbone import backbone_name, default_backbone
-from atv_train.data import RowFile
 from atv_train.job import Job
 from atv_train.sources import QUERY_TEMPLATE
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from atv_local.errors import DataError
 from atv_local.prompt import PromptFormat
+from atv_local.rows import Row
 from atv_local.vocabulary import Vocabulary
-from atv_train.data import Row
 
 PLAIN = "{input}"
 Templates = Mapping[str, Sequence[str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from atv_train.data import Row
+from atv_local.rows import Row
 
 FEW_ROWS = 8
 MAX_LABELS = 50

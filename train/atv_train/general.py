@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
-from typing import TypeVar
-
 import torch
 
 from atv_local.errors import DataError
+from atv_local.general import measured, read_general
 from atv_local.prompt import PromptFormat
 from atv_local.vocabulary import Vocabulary
 from atv_train.examples import Example
 from atv_train.job import Job
 from atv_train.target import FrozenTarget
 
-MAX_LINES, MAX_BYTES = 2000, 1 << 20
 TASK = "general"
-_T = TypeVar("_T")
 _ANSWER_TOKENS, _BATCH = 16, 16
 
 
@@ -42,28 +36,6 @@ def general_examples(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> 
     ]
     held = measured(examples)
     return examples[: -len(held)], held
-
-
-def measured(everything: Sequence[_T]) -> list[_T]:
-    """The last sixth, at least two: what is measured and not trained on."""
-    return list(everything[-max(2, len(everything) // 6) :])
-
-
-def read_general(path: Path | None) -> list[str]:
-    """The lines of a text file, by default of our own list."""
-    source = path or files("atv_train") / "general.txt"
-    try:
-        with source.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        lines = data.decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {source}: {error}") from error
-    queries = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if len(data) > MAX_BYTES or not 12 <= len(queries) <= MAX_LINES:
-        raise DataError(
-            f"{source} has {len(queries)} queries; give 12 to {MAX_LINES}, one a line, below {MAX_BYTES} bytes"
-        )
-    return queries
 
 
 @torch.no_grad()

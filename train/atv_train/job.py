@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from atv_local.rows import DEFAULT_COLUMNS, Columns
 from atv_local.steering import Positions
-from atv_train.data import DEFAULT_COLUMNS, Columns
 from atv_train.examples import Templates
 from atv_train.generator import Pooling
 from atv_train.plan import Dtype

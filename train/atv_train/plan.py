@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from atv_local.errors import UsageError
-from atv_train.data import Row
+from atv_local.rows import Row
 from atv_train.examples import Example
 from atv_train.prefixes import PrefixStore
 from atv_train.trainer import Settings, Trainer

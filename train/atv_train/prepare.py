@@ -11,9 +11,9 @@ from accelerate import Accelerator
 
 from atv_local.errors import DataError, UsageError
 from atv_local.manifest import Spec
+from atv_local.rows import Row, RowFile, data_files, read_rows
 from atv_local.vocabulary import Vocabulary
 from atv_train.backbone import default_backbone, load_backbone, query_limit
-from atv_train.data import Row, RowFile, data_files, read_rows
 from atv_train.describe import describe
 from atv_train.examples import Encoded, Example, encode
 from atv_train.findings import examine

@@ -1,0 +1,169 @@
+"""Many prompts answered or scored together: what `Engine.stream` does for one. Prompts in, texts and numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atv_local.engine import OFF, Engine, Finish
+from atv_local.errors import ModelError, PromptError
+from atv_local.prompt import Prompt
+from atv_local.sampling import Sampler, Sampling
+from atv_local.schedule import Branch, Scheduler, Tree
+from atv_local.sequences import Sequences
+from atv_local.steering import Steering
+from atv_local.vectors import TaskVector
+from atv_local.vocabulary import Vocabulary
+
+N_SEQUENCES = 128
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a prompt is evaluated: under which rows, and at which positions. Without rows it is the base model."""
+
+    rows: TaskVector | None = None
+    steering: Steering = OFF
+
+    @classmethod
+    def of(cls, steering: Steering, vector: TaskVector | None) -> Way:
+        """A vector as a steering applies it."""
+        return cls() if vector is None or steering.off else cls(steering.apply(vector), steering)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt, to be answered and to have options scored, each in one or several ways.
+
+    Options are token ids, as `PromptFormat.answer` gives them: with the token that ends an answer.
+    """
+
+    prompt: Prompt
+    ways: Sequence[Way] = (Way(),)
+    max_tokens: int = 0
+    options: Sequence[Sequence[int]] = ()
+    sampling: Sampling | None = None
+    enough: Callable[[Sequence[int]], bool] | None = None
+    """Given the tokens written so far: whether the rest of the answer does not matter."""
+    tag: Any = None
+    """The caller's."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a question in one of its ways."""
+
+    text: str
+    finish: Finish | None
+    n_generated: int
+    options: tuple[float, ...]
+    """Log-probability of each option, in nats."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A question with an outcome for each of its ways, or the error that it met."""
+
+    question: Question
+    outcomes: tuple[Outcome, ...]
+    n_evaluated: int
+    """Tokens evaluated for it; those of a shared beginning are not counted."""
+    error: PromptError | ModelError | None = None
+
+
+class Batch:
+    """Answers questions of one engine together, each as if it were alone. Not for several threads.
+
+    The context is beside the engine's own, over the same weights; CPUs give bit for bit what the engine gives for
+    prompts up to 63 tokens of their own with answers up to 256 tokens, and something equally near beyond that.
+
+    Args:
+        n_sequences: at most so many answers and options at a time, up to 255.
+        n_ctx: tokens of all of them together, those they share counted once; by default twice the engine's.
+
+    Raises:
+        UsageError: llama.cpp cannot make such a context.
+        ModelError: the architecture cannot be steered token by token.
+    """
+
+    def __init__(self, engine: Engine, *, n_sequences: int = N_SEQUENCES, n_ctx: int | None = None) -> None:
+        self._vocabulary, self._n_ctx = engine.target.vocabulary, engine.target.n_ctx
+        self.sequences = Sequences(
+            engine.target.model,
+            n_sequences=n_sequences,
+            n_ctx=n_ctx or 2 * self._n_ctx,
+            n_threads=engine.target.n_threads,
+        )
+        self.scheduler = Scheduler(self.sequences, self._vocabulary.ends)
+
+    def ask(self, questions: Iterable[Question]) -> Iterator[Reply]:
+        """A reply to each question, in order. Questions are drawn as there is room, some hundreds ahead at most.
+
+        Greedy answers and scores do not depend on what else is asked; an error is that of its own question.
+        """
+        for tree in self.scheduler.run(map(self._tree, questions)):
+            question: Question = tree.tag
+            outcomes = () if tree.error else tuple(self._outcome(question, head) for head in _heads(tree))
+            yield Reply(question, outcomes, tree.n_evaluated, tree.error)
+
+    def _tree(self, question: Question) -> Tree:
+        length = len(question.prompt.tokens)
+        if length >= self._n_ctx:
+            error = PromptError(f"the prompt has {length} tokens and the context {self._n_ctx}; shorten it")
+            return Tree((), [], tag=question, error=error)
+        room = self._n_ctx - length + 1  # the last token written is not evaluated
+        return tree_of(question, min(question.max_tokens, room))
+
+    def _outcome(self, question: Question, head: Branch) -> Outcome:
+        finish = None
+        if question.max_tokens:
+            longest = len(head.written) == question.max_tokens
+            finish = Finish.STOP if head.ended else Finish.LENGTH if longest else Finish.CONTEXT
+        options = tuple(sum(child.logprobs) for child in head.children)
+        return Outcome(text_of(self._vocabulary, head.written), finish, len(head.written), options)
+
+
+def tree_of(question: Question, max_tokens: int) -> Tree:
+    """What a question's ways have in common is evaluated once: all but the last token, unless one steers that too."""
+    prompt = question.prompt
+    after_shared: list[Branch] = []
+    from_start: list[Branch] = []
+    *prefix, last = prompt.tokens
+    for way in question.ways:
+        after = way.rows if way.steering.positions.generated else None
+        everything = way.rows is not None and way.steering.positions.prefix
+        sampled = question.sampling is not None and question.sampling.temperature > 0
+        head = Branch(
+            prompt.tokens if everything else (last,),
+            way.rows,
+            children=[Branch(option, after, scored=True) for option in question.options],
+            from_start=everything,
+            max_tokens=max_tokens,
+            after=after,
+            sampler=Sampler(question.sampling) if question.sampling and sampled else None,
+            enough=question.enough,
+        )
+        (from_start if everything else after_shared).append(head)
+    if after_shared and (own := prefix[prompt.shared :]):
+        after_shared = [Branch(own, children=after_shared)]
+    shared = tuple(prefix[: prompt.shared]) if after_shared else ()
+    return Tree(shared, [*after_shared, *from_start], tag=question)
+
+
+def _heads(tree: Tree) -> list[Branch]:
+    """The branches that hold the prompt's last token, in the order of the question's ways."""
+    question: Question = tree.tag
+    found = [branch for branch in tree.walk() if not branch.scored and (branch.max_tokens or _scores(branch))]
+    plain = iter(branch for branch in found if not branch.from_start)
+    whole = iter(branch for branch in found if branch.from_start)
+    return [next(whole if way.rows is not None and way.steering.positions.prefix else plain) for way in question.ways]
+
+
+def _scores(branch: Branch) -> bool:
+    return any(child.scored for child in branch.children)
+
+
+def text_of(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
+    """Tokens as text; bytes that are no UTF-8 become U+FFFD."""
+    return b"".join(map(vocabulary.piece, tokens)).decode("utf-8", "replace")

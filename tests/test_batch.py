@@ -1,0 +1,190 @@
+"""Many questions at once: each gets what it would get alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import atv_local
+from atv_local.batch import Batch, Question, Way
+from atv_local.engine import OFF, Engine, Finish
+from atv_local.errors import ModelError, PromptError
+from atv_local.generator import Generator
+from atv_local.prompt import Prompt, PromptFormat
+from atv_local.sampling import Sampling
+from atv_local.steering import Positions, Steering
+from atv_local.target import Target
+from atv_local.vectors import TaskVector
+
+DEMO = Path(__file__).parent.parent / "data" / "demo" / "test"
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_gguf: Path, tiny_generator: Generator) -> Engine:
+    return Engine(Target(tiny_gguf, n_threads=1), tiny_generator)
+
+
+@pytest.fixture(scope="module")
+def real() -> Engine:
+    return atv_local.load()
+
+
+def alone(engine: Engine, query: str, steering: Steering, max_tokens: int) -> str:
+    return "".join(event.text for event in engine.stream(query, steering=steering, max_tokens=max_tokens))
+
+
+def test_the_real_target_says_bit_for_bit_what_it_says_one_by_one(real: Engine) -> None:
+    lines = [line for file in sorted(DEMO.glob("*.jsonl")) for line in file.read_text().splitlines()[:4]]
+    queries = [json.loads(line)["input"] for line in lines]
+    prompts = PromptFormat(real.target.vocabulary)
+    steering = real.steering
+    last = Steering(0.7, (4, 20), Positions.LAST)
+    everything = Steering(0.2, None, Positions.ALL)
+    styles = (OFF, steering, last, everything)
+
+    def questions() -> Iterator[Question]:
+        for query in queries:
+            vector = real.vector(query)
+            options = [prompts.answer(query, text) for text in ("ham", "spam", "travel", "banking")]
+            yield Question(prompts(query), [Way.of(style, vector) for style in styles], 12, options)
+
+    together = list(Batch(real).ask(questions()))
+    few = list(Batch(real, n_sequences=21, n_ctx=400).ask(questions()))
+    assert [reply.outcomes for reply in together] == [reply.outcomes for reply in few]
+    for query, reply in zip(queries, together, strict=True):
+        assert not reply.error
+        exact = styles if len(prompts(query).tokens) < 64 else styles[:3]  # `all` evaluates the whole prompt at once
+        assert [o.text for o in reply.outcomes[: len(exact)]] == [alone(real, query, style, 12) for style in exact]
+
+
+def test_options_score_as_the_target_evaluates_them_alone(real: Engine) -> None:
+    prompts, target, query = PromptFormat(real.target.vocabulary), real.target, "book me a flight to rome"
+    texts, vector, prompt = ["travel", "kitchen and dining", "t"], real.vector(query), prompts(query)
+    options = [prompts.answer(query, text) for text in texts]
+    (reply,) = Batch(real).ask([Question(prompt, [Way(), Way.of(real.steering, vector)], options=options)])
+    for outcome, steered in zip(reply.outcomes, (False, True), strict=True):
+        for option, found in zip(options, outcome.options, strict=True):
+            target.reset()
+            target.prefill(prompt.tokens[: prompt.shared], prompt.tokens[prompt.shared : -1])
+            if steered:
+                target.apply(real.steering.apply(vector))
+            total = 0.0
+            for before, token in zip((prompt.tokens[-1], *option), option, strict=False):
+                logits = np.float64(target.evaluate([before]))
+                total += logits[token] - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+            assert found == pytest.approx(total, abs=1e-3)
+    target.reset()
+    base, steered_ones = (reply.outcomes[0].options, reply.outcomes[1].options)
+    assert np.argmax(steered_ones) == 0
+    assert base != steered_ones
+
+
+def test_positions_and_vectors_of_neighbours_do_not_meet(tiny: Engine) -> None:
+    vector = TaskVector(np.random.default_rng(0).normal(size=(tiny.target.n_rows, tiny.target.n_embd)))
+    prompt = PromptFormat(tiny.target.vocabulary)("hello there")
+    option = PromptFormat(tiny.target.vocabulary).answer("hello there", "abc")
+    ways = [Way(), *(Way.of(Steering(s, None, p), vector) for s in (0.1, 1, 3) for p in Positions)]
+    (together,) = Batch(tiny).ask([Question(prompt, ways, 8, [option])])
+    singly = [next(iter(Batch(tiny).ask([Question(prompt, [way], 8, [option])]))).outcomes[0] for way in ways]
+    for found, wanted in zip(together.outcomes, singly, strict=True):
+        assert found.text == wanted.text
+        assert found.options == pytest.approx(wanted.options, abs=1e-3)
+    assert len({round(outcome.options[0], 3) for outcome in together.outcomes}) == len(ways)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 90), st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=12),
+    n_sequences=st.integers(6, 20),
+    n_ctx=st.integers(130, 600),
+)
+def test_any_mixture_comes_back_whole_and_in_order(
+    tiny: Engine, sizes: list[tuple[int, int, int]], n_sequences: int, n_ctx: int
+) -> None:
+    rng = np.random.default_rng(1)
+    questions = [
+        Question(
+            Prompt(tuple(int(t) for t in rng.integers(5, 260, length)), min(length - 1, 20)),
+            max_tokens=max_tokens,
+            options=[[int(t) for t in rng.integers(5, 260, n + 1)] for n in range(n_options)],
+            tag=index,
+        )
+        for index, (length, max_tokens, n_options) in enumerate(sizes)
+        if max_tokens or n_options
+    ]
+    replies = list(Batch(tiny, n_sequences=n_sequences, n_ctx=n_ctx).ask(questions))
+    assert [reply.question.tag for reply in replies] == [question.tag for question in questions]
+    for reply in replies:
+        assert reply.error is None
+        assert reply.n_evaluated >= len(reply.question.prompt.tokens) - reply.question.prompt.shared
+        assert len(reply.outcomes[0].options) == len(reply.question.options)
+        assert all(np.isfinite(reply.outcomes[0].options))
+
+
+def test_a_prompt_too_long_and_a_vector_too_strong_are_their_own_misfortune(tiny: Engine) -> None:
+    prompts = PromptFormat(tiny.target.vocabulary)
+    shape = tiny.target.n_rows, tiny.target.n_embd
+    monstrous = Way(TaskVector(np.full(shape, 3e38)))
+    asked = [
+        Question(prompts("first"), max_tokens=4),
+        Question(prompts("a" * 2000), max_tokens=4),
+        Question(prompts("second"), [monstrous], max_tokens=4),
+        Question(prompts("third"), max_tokens=4),
+    ]
+    found = list(Batch(tiny).ask(asked))
+    assert [type(reply.error) for reply in found] == [type(None), PromptError, ModelError, type(None)]
+    for reply, query in ((found[0], "first"), (found[3], "third")):
+        assert reply.outcomes[0].text == alone(tiny, query, OFF, 4)
+
+
+def test_answers_end_as_those_of_the_engine(tiny: Engine) -> None:
+    prompts = PromptFormat(tiny.target.vocabulary)
+    query = "apple 1"
+    long = "a" * (tiny.target.n_ctx - len(prompts("").tokens) - 3)
+    asked = [
+        Question(prompts(query), [Way.of(tiny.steering, tiny.vector(query))], max_tokens=20),
+        Question(prompts(query), max_tokens=3, sampling=Sampling(1.0, seed=3)),
+        Question(prompts(query), max_tokens=3, sampling=Sampling(1.0, seed=3)),
+        Question(prompts(long), max_tokens=20),
+        Question(prompts(query), max_tokens=20, enough=lambda written: len(written) == 2),
+    ]
+    steered, drawn, again, full, enough = (reply.outcomes[0] for reply in Batch(tiny).ask(asked))
+    events = list(tiny.stream(query, max_tokens=20))
+    assert (steered.text, steered.finish) == ("".join(event.text for event in events), events[-1].finish)
+    assert drawn == again
+    assert drawn.n_generated <= 3
+    last = list(tiny.stream(long, steering=OFF, max_tokens=20))[-1]
+    assert (full.finish, full.n_generated) == (last.finish, last.generated_tokens) == (Finish.CONTEXT, 4)
+    assert enough.n_generated == 2
+
+
+def test_what_questions_share_is_evaluated_once(tiny: Engine) -> None:
+    prompts, batch = PromptFormat(tiny.target.vocabulary, "answer with one letter"), Batch(tiny)
+    asked = [Question(prompts(f"query {n}"), [Way(), Way()], max_tokens=1) for n in range(30)]
+    list(batch.ask(asked))
+    own = sum(len(question.prompt.tokens) - question.prompt.shared + 1 for question in asked)  # the last token twice
+    assert batch.sequences.n_evaluated == own + asked[0].prompt.shared
+
+
+def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:
+    drawn = 0
+
+    def endless() -> Iterator[Question]:
+        nonlocal drawn
+        prompts = PromptFormat(tiny.target.vocabulary)
+        while True:
+            drawn += 1
+            yield Question(prompts(f"query {drawn}"), max_tokens=1)
+
+    replies = Batch(tiny, n_sequences=8).ask(endless())
+    for _ in range(5):
+        next(replies)
+    assert drawn < 60
+    replies.close()
+    assert len(list(Batch(tiny).ask([]))) == 0
