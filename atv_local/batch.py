@@ -55,10 +55,16 @@ class Outcome:
     """What became of a question in one of its ways."""
 
     text: str
+    tokens: tuple[int, ...]
+    """Those written, without one that ended them."""
     finish: Finish | None
-    n_generated: int
     options: tuple[float, ...]
     """Log-probability of each option, in nats."""
+
+    @property
+    def n_generated(self) -> int:
+        """Number of tokens written."""
+        return len(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class Batch:
         """
         for tree in self.scheduler.run(map(self._tree, questions)):
             question: Question = tree.tag
-            outcomes = () if tree.error else tuple(self._outcome(question, head) for head in _heads(tree))
+            outcomes = () if tree.error else tuple(self._outcome(question, head) for head in heads_of(tree))
             yield Reply(question, outcomes, tree.n_evaluated, tree.error)
 
     def _tree(self, question: Question) -> Tree:
@@ -121,7 +127,7 @@ class Batch:
             longest = len(head.written) == question.max_tokens
             finish = Finish.STOP if head.ended else Finish.LENGTH if longest else Finish.CONTEXT
         options = tuple(sum(child.logprobs) for child in head.children)
-        return Outcome(text_of(self._vocabulary, head.written), finish, len(head.written), options)
+        return Outcome(text_of(self._vocabulary, head.written), tuple(head.written), finish, options)
 
 
 def tree_of(question: Question, max_tokens: int) -> Tree:
@@ -151,7 +157,7 @@ def tree_of(question: Question, max_tokens: int) -> Tree:
     return Tree(shared, [*after_shared, *from_start], tag=question)
 
 
-def _heads(tree: Tree) -> list[Branch]:
+def heads_of(tree: Tree) -> list[Branch]:
     """The branches that hold the prompt's last token, in the order of the question's ways."""
     question: Question = tree.tag
     found = [branch for branch in tree.walk() if not branch.scored and (branch.max_tokens or _scores(branch))]

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from atv_cli import eval as evaluation
 from atv_cli import export, inspect, run, train, vector
 from atv_local.errors import AtvError
 
@@ -57,6 +58,7 @@ def _discard_output() -> None:
 
 for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect):
     app.command()(_reported(verb))
+app.command("eval")(_reported(evaluation.evaluate))
 
 
 def main() -> None:

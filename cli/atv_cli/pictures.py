@@ -1,9 +1,10 @@
-"""The vectors of some queries as a PNG: norms by layer, and how alike they are."""
+"""PNGs: vectors of queries, and what an evaluation gave."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
@@ -11,6 +12,11 @@ from atv_cli.facts import likeness
 from atv_cli.queries import shorten
 from atv_local.files import replacing
 from atv_local.vectors import TaskVector
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from atv_eval.report import Summary
 
 mpl.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt  # reads the backend when it is imported
@@ -35,8 +41,41 @@ def draw(queries: Sequence[str], vectors: Sequence[TaskVector], path: Path) -> N
         right.set_xticks([])
         right.set_yticks(range(len(labels)), labels if len(labels) <= 40 else [""] * len(labels), fontsize="small")
         figure.colorbar(image, ax=right)
-        try:
-            with replacing(path) as temporary:
-                figure.savefig(temporary, dpi=120, format="png")
-        finally:
-            plt.close(figure)
+        _save(figure, path)
+
+
+def draw_scores(summary: Summary, path: Path) -> None:
+    """Write bars of each task's accuracy by method, with their intervals, to `path`.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    tasks = list(dict.fromkeys(score.task for score in summary.scores))
+    methods = list(dict.fromkeys(score.method for score in summary.scores))
+    height = 0.8 / len(methods)
+    with plt.rc_context({"text.parse_math": False}):
+        size = 1.5 + 0.28 * len(tasks) * (len(methods) + 1)
+        figure, axes = plt.subplots(figsize=(8, min(size, 40)), layout="constrained")
+        for number, method in enumerate(methods):
+            scores = [score for score in summary.scores if score.method == method]
+            places = [tasks.index(score.task) + number * height for score in scores]
+            estimates = [score.exact for score in scores]
+            reach = [
+                [100 * (e.value - e.low) for e in estimates],
+                [100 * (e.high - e.value) for e in estimates],
+            ]
+            values = [100 * e.value for e in estimates]
+            axes.barh(places, values, height, xerr=reach, label=str(method), error_kw={"linewidth": 1})
+        axes.set_yticks([place + 0.4 - height / 2 for place in range(len(tasks))], tasks)
+        axes.invert_yaxis()
+        axes.set(xlabel="exact match, %, with 95 % intervals", xlim=(0, 100))
+        axes.legend(fontsize="small")
+        _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    try:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=120, format="png")
+    finally:
+        plt.close(figure)

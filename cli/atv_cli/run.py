@@ -85,7 +85,7 @@ def run(
         provider=provider,
         precision=precision,
     )
-    steering = _steering(engine, off, strength, layer_range, positions)
+    steering = steering_of(engine, off, strength, layer_range, positions)
     settings: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "system": system}
     if show_vector:
         show.norms(steering.apply(engine.vector(text)))
@@ -179,7 +179,7 @@ def parse_layers(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-def _steering(
+def steering_of(
     engine: Engine, off: bool, strength: float | None, layers: tuple[int, int] | None, positions: Positions | None
 ) -> Steering:
     """The bundle's own steering, changed where an option says so."""

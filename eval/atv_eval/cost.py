@@ -1,0 +1,33 @@
+"""Time to the first token of each method, one query at a time from an empty cache, in turn."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+
+from atv_eval.method import Method
+from atv_eval.plan import Asker, Plan
+from atv_local.batch import Question
+from atv_local.engine import OFF, Engine
+
+
+def first_token_ms(plan: Plan, engine: Engine, n_queries: int) -> Mapping[Method, float]:
+    """Median of the milliseconds from query to first token; the generator's time is in that of the steered one."""
+    times: dict[Method, list[float]] = {method: [] for method in plan.methods}
+    for queries in Asker(plan, engine).samples(n_queries):
+        for method, question in queries.items():
+            times[method].append(_first_token(plan, engine, method, question))
+    return {method: statistics.median(values) for method, values in times.items() if values}
+
+
+def _first_token(plan: Plan, engine: Engine, method: Method, question: Question) -> float:
+    engine.target.reset()
+    row = question.tag.row
+    if method in (Method.BASE, Method.STEERED):
+        steering = plan.steering if method is Method.STEERED else OFF
+        return next(engine.stream(row.input, steering=steering, max_tokens=1)).first_token_ms
+    started = time.perf_counter()
+    engine.target.prefill(question.prompt.tokens[:-1])
+    engine.target.evaluate(question.prompt.tokens[-1:]).argmax()
+    return 1000 * (time.perf_counter() - started)

@@ -1,0 +1,102 @@
+"""What steering does to queries outside its tasks, beside what noise of the same size does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atv_local.batch import Batch, Question, Way, heads_of, tree_of
+from atv_local.engine import Engine
+from atv_local.prompt import PromptFormat
+from atv_local.schedule import Tree
+from atv_local.steering import Steering
+from atv_local.vectors import TaskVector
+
+N_TOKENS = 16
+"""Of the base model's answer, over which the distributions are compared."""
+
+_TOGETHER = 24  # sequences; each keeps its distributions until its query is done
+
+
+@dataclass(frozen=True)
+class Harm:
+    """Over all queries: how far the target is from its unsteered self."""
+
+    kl: float
+    """KL(base || steered) in nats per token of the base model's own answer."""
+    agreement: float
+    """Share of those tokens that stay the most likely ones."""
+    same: float
+    """Share of queries answered as without steering, word for word in the first tokens."""
+    n_queries: int
+
+
+def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Steering], seed: int = 0) -> list[Harm]:
+    """The harm of each steering, and last that of a random vector with the row norms of the first one's.
+
+    Raises:
+        AtvError: a query that cannot be evaluated.
+    """
+    batch = Batch(engine, n_sequences=max(_TOGETHER, len(steerings) + 3))
+    prompts = PromptFormat(engine.target.vocabulary)
+    rng = np.random.default_rng(seed)
+
+    def ways(query: str) -> list[Way]:
+        vector = engine.vector(query)
+        noise = _like(vector, rng)
+        return [Way(), *(Way.of(steering, vector) for steering in steerings), Way.of(steerings[0], noise)]
+
+    asked = [Question(prompts(query), ways(query), N_TOKENS) for query in queries]
+    texts: list[list[str]] = []
+    answers: list[tuple[int, ...]] = []
+    for reply in batch.ask(asked):
+        if reply.error:
+            raise reply.error
+        texts.append([outcome.text for outcome in reply.outcomes])
+        answers.append(reply.outcomes[0].tokens)
+    compared = list(_compared(batch, asked, answers))
+    return [
+        Harm(
+            kl=float(np.mean([kl for query in compared for kl in query[way - 1][0]])),
+            agreement=float(np.mean([same for query in compared for same in query[way - 1][1]])),
+            same=float(np.mean([found[0] == found[way] for found in texts])),
+            n_queries=len(queries),
+        )
+        for way in range(1, len(asked[0].ways))
+    ]
+
+
+_Compared = tuple[NDArray[np.float64], NDArray[np.bool_]]
+
+
+def _compared(batch: Batch, asked: Iterable[Question], answers: Iterable[tuple[int, ...]]) -> Iterator[list[_Compared]]:
+    """For each query and each way but the first: KL at each token of the first way's answer, and whether it stays."""
+    trees = (_forced(question, answer) for question, answer in zip(asked, answers, strict=True) if answer)
+    for tree in batch.scheduler.run(trees):
+        if tree.error:
+            raise tree.error
+        base, *others = ([d for child in head.children for d in child.distributions] for head in heads_of(tree))
+        yield [_compare(np.array(base), np.array(other)) for other in others]
+
+
+def _forced(question: Question, answer: tuple[int, ...]) -> Tree:
+    """The question with that answer as its only option, of which whole distributions are kept."""
+    tree = tree_of(replace(question, options=[answer]), max_tokens=0)
+    for branch in tree.walk():
+        branch.keep = branch.scored
+    return tree
+
+
+def _compare(base: NDArray[np.float32], other: NDArray[np.float32]) -> _Compared:
+    p = np.exp(base, dtype=np.float64)
+    kl: NDArray[np.float64] = (p * (base.astype(np.float64) - other)).sum(axis=1)
+    return np.maximum(kl, 0), base.argmax(axis=1) == other.argmax(axis=1)
+
+
+def _like(vector: TaskVector, rng: np.random.Generator) -> TaskVector:
+    """A random vector with the same norm in every row."""
+    drawn = rng.normal(size=vector.array.shape)
+    return TaskVector(drawn * (vector.norms() / np.linalg.norm(drawn, axis=1))[:, None])
