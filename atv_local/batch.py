@@ -60,6 +60,8 @@ class Outcome:
     finish: Finish | None
     options: tuple[float, ...]
     """Log-probability of each option, in nats."""
+    greedy: tuple[bool, ...] = ()
+    """Whether each option is what a greedy answer would begin with."""
 
     @property
     def n_generated(self) -> int:
@@ -115,7 +117,7 @@ class Batch:
 
     def _tree(self, question: Question) -> Tree:
         length = len(question.prompt.tokens)
-        if length >= self._n_ctx:
+        if length >= self._n_ctx + (not question.max_tokens):  # the last token of an option is not evaluated
             error = PromptError(f"the prompt has {length} tokens and the context {self._n_ctx}; shorten it")
             return Tree((), [], tag=question, error=error)
         room = self._n_ctx - length + 1  # the last token written is not evaluated
@@ -127,7 +129,8 @@ class Batch:
             longest = len(head.written) == question.max_tokens
             finish = Finish.STOP if head.ended else Finish.LENGTH if longest else Finish.CONTEXT
         options = tuple(sum(child.logprobs) for child in head.children)
-        return Outcome(text_of(self._vocabulary, head.written), tuple(head.written), finish, options)
+        greedy = tuple(all(child.greedy) for child in head.children)
+        return Outcome(text_of(self._vocabulary, head.written), tuple(head.written), finish, options, greedy)
 
 
 def tree_of(question: Question, max_tokens: int) -> Tree:

@@ -92,15 +92,25 @@ class PromptFormat:
             raise ModelError(f"the chat template in the GGUF cannot be read: {error}") from error
 
     def _render(self, query: str, answer: str | None = None) -> str:
-        messages: list[Any] = [*self._turns, {"role": "user", "content": query}]
+        messages = [*self._turns, {"role": "user", "content": query}]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         if self._system is not None:
             messages.insert(0, {"role": "system", "content": self._system})
+        return self.render(messages)
+
+    def render(self, messages: Sequence[dict[str, str]]) -> str:
+        """A conversation, each message with `role` and `content`, up to where the next answer begins.
+
+        Raises:
+            ModelError: the template does not take it.
+        """
         if self._template is None:
             return "\n\n".join(message["content"] for message in messages)
+        taken: Any = messages
         try:
-            return self._template(messages=messages).prompt
+            return self._template(messages=taken).prompt
         except Exception as error:  # a template may fail in any way its author wrote
-            hint = "; try it without a system message" if self._system is not None else ""
+            system = any(message["role"] == "system" for message in messages)
+            hint = "; try it without a system message" if system else ""
             raise ModelError(f"the chat template in the GGUF cannot render this prompt: {error}{hint}") from error

@@ -73,9 +73,14 @@ class Vocabulary:
         return int(lib.llama_vocab_eos(self._vocab))
 
     @cached_property
+    def bos(self) -> int:
+        """The beginning-of-sequence token, negative if there is none."""
+        return int(lib.llama_vocab_bos(self._vocab))
+
+    @cached_property
     def bos_text(self) -> str:
         """Text of the beginning-of-sequence token, empty if there is none."""
-        return self._special_text(int(lib.llama_vocab_bos(self._vocab)))
+        return self._special_text(self.bos)
 
     @cached_property
     def eos_text(self) -> str:

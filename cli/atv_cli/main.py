@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from atv_cli import eval as evaluation
-from atv_cli import export, inspect, run, train, vector
+from atv_cli import export, harness, inspect, run, train, vector
 from atv_local.errors import AtvError
 
 app = typer.Typer(
@@ -59,6 +59,7 @@ def _discard_output() -> None:
 for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect):
     app.command()(_reported(verb))
 app.command("eval")(_reported(evaluation.evaluate))
+app.command("lm-eval", add_help_option=False, context_settings=harness.AS_THEY_ARE)(_reported(harness.lm_eval))
 
 
 def main() -> None:
