@@ -98,6 +98,18 @@ class AtvLocal(TemplateLM):
         """Token ids; by default with a beginning-of-sequence token where the GGUF asks for one."""
         return self._vocabulary.tokenize(string, special=True, bos=add_special_tokens)
 
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Split as lm_eval does, but in the chat template, whose last token stays with the context, as in training.
+
+        lm_eval takes white space at the end of a context, such as that token often is, for the continuation's.
+        """
+        if self._queries(context) != context:
+            before, whole = self.tok_encode(context), self.tok_encode(context + continuation)
+            if whole[: len(before)] == before:
+                return before, whole[len(before) :]
+        pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+        return pair
+
     @property
     def tokenizer_name(self) -> str:
         """Tells request caches apart: of vocabulary and chat template."""
