@@ -290,7 +290,8 @@ def test_what_is_too_long_loses_its_beginning(arguments: dict[str, Any], alone: 
         ((total, _),) = small.loglikelihood(asked("loglikelihood", (long, "xyz")), True)
     whole = tokens_of(alone, long + "xyz")
     assert total == pytest.approx(scored(alone, whole[-257:-3], whole[-3:], alone.vector(long))[0], abs=1e-2)
-    ((total, _),) = small.loglikelihood(asked("loglikelihood", (long, "x")), True)  # all of the context is context
+    with pytest.warns(UserWarning, match="lose their beginning"):  # all that n_ctx holds is context
+        ((total, _),) = small.loglikelihood(asked("loglikelihood", (long, "x")), True)
     assert total == pytest.approx(scored(alone, whole[-259:-3], whole[-3:-2], alone.vector(long))[0], abs=1e-2)
 
 
@@ -476,8 +477,12 @@ def test_tasks_of_each_kind_through_lm_evals_command_line(
 
 
 def test_mistakes_under_lm_eval_are_one_sentence_too(tasks: Path, arguments: dict[str, Any]) -> None:
-    done = lm_eval(tasks, {**arguments, "model": "missing.gguf"}, "--tasks", "choosing")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("atv-local: ")
-    assert "missing.gguf" in done.stderr.splitlines()[-1]
+    for changed, task, code, word in (
+        ({"model": "missing.gguf"}, "choosing", 1, "missing.gguf"),
+        ({}, "no-such-task", 2, "no-such-task"),
+    ):
+        done = lm_eval(tasks, arguments | changed, "--tasks", task)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("atv-local: ")
+        assert word in done.stderr.splitlines()[-1]

@@ -59,7 +59,7 @@ def _discard_output() -> None:
 for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect):
     app.command()(_reported(verb))
 app.command("eval")(_reported(evaluation.evaluate))
-app.command("lm-eval", add_help_option=False, context_settings=harness.AS_THEY_ARE)(_reported(harness.lm_eval))
+app.command("lm-eval", context_settings=harness.AS_THEY_ARE)(_reported(harness.lm_eval))
 
 
 def main() -> None:
