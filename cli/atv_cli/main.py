@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from atv_cli import export, inspect, run, train, vector
+from atv_cli import batch, export, inspect, run, train, vector
 from atv_local.errors import AtvError
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect):
+for verb in (run.run, batch.batch, train.train, export.export, vector.vector, inspect.inspect):
     app.command()(_reported(verb))
 
 
