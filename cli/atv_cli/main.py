@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
+from atv_cli import batch, calibrate, export, inspect, run, train, vector
 from atv_cli import eval as evaluation
-from atv_cli import export, inspect, run, train, vector
 from atv_local.errors import AtvError
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect):
+for verb in (run.run, batch.batch, train.train, export.export, vector.vector, inspect.inspect, calibrate.calibrate):
     app.command()(_reported(verb))
 app.command("eval")(_reported(evaluation.evaluate))
 
