@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,7 +52,7 @@ def cli(tiny_gguf: Path, tiny_bundle: Path) -> Cli:
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "atv_cli", *map(str, arguments), "-m", str(tiny_gguf), "-g", str(tiny_bundle)]
-        return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=dict(os.environ))
+        return subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
     return run
 
@@ -88,8 +87,8 @@ def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: P
         row = json.loads(asked.read_text().splitlines()[record.row])
         if record.method in (Method.BASE, Method.STEERED):
             steering = OFF if record.method is Method.BASE else tiny.steering
-            whole = "".join(e.text for e in tiny.stream(row["input"], steering=steering, max_tokens=5))
-            assert whole.startswith(record.answer)
+            whole = "".join(e.text for e in tiny.stream(row["input"], steering=steering, max_tokens=9))
+            assert whole.startswith(record.answer.rstrip("\N{REPLACEMENT CHARACTER}"))
             assert (whole.strip() == row["output"]) == (record.said == record.output)
         assert record.chosen in ("a", "b")
     by_method = {score.method: score for score in score(records)}
@@ -120,14 +119,11 @@ def test_an_answer_is_read_until_it_is_decided(tiny: Engine, asked: Path) -> Non
 def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path: Path) -> None:
     plan, folder = plan_of(asked), tmp_path / "out"
 
-    class Stop(Exception):
-        pass
-
     def stop(record: Record) -> None:
         if record.row == 4:
-            raise Stop
+            raise KeyboardInterrupt
 
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         measure(plan, tiny, folder, stop)
     file = folder / RECORDS
     kept = file.read_text().splitlines()
@@ -143,11 +139,8 @@ def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path:
     assert len({(line["row"], line["method"]) for line in lines}) == len(lines) == 40
     with pytest.raises(UsageError, match="strength"):
         measure(Plan(plan.tasks, plan.methods, Steering(0.5), n_shots=4), tiny, folder)
-    other = (
-        read_tasks([write_rows(tmp_path / "o" / "kinds.jsonl", ["fig 3"])], [], DEFAULT_COLUMNS, None, False)
-        if ((tmp_path / "o").mkdir() or True)
-        else []
-    )
+    (tmp_path / "others").mkdir()
+    other = read_tasks([write_rows(tmp_path / "others" / "kinds.jsonl", ["fig 3"])], [], DEFAULT_COLUMNS, None, False)
     with pytest.raises(UsageError, match="another row 1"):
         measure(Plan(other, plan.methods, Steering(), n_shots=4), tiny, folder)
     file.write_text("hello\n")
@@ -297,7 +290,7 @@ def summaries(records: list[Record]) -> Iterator[Summary]:
     yield Summary({}, score(records), compare(records), {Method.BASE: 3.5}, {})
 
 
-def test_tables_agree(tiny: Engine, asked: Path, shown: Path, tmp_path: Path) -> None:
+def test_tables_agree(tiny: Engine, asked: Path, tmp_path: Path) -> None:
     second = write_rows(tmp_path / "more.jsonl", ["cat 1", "fig 1", "dog 1", "lime 1"])
     tasks = read_tasks([asked, second], [], DEFAULT_COLUMNS, 3, False)
     (summary,) = summaries(measure(Plan(tasks, (Method.BASE, Method.STEERED), Steering()), tiny, None))
@@ -366,7 +359,7 @@ def test_calibrate_prints_the_curve_and_writes(cli: Cli, asked: Path, tmp_path: 
     assert cli(*command, "--strengths", "a").returncode == 2
 
 
-def test_labels_stand_in_for_choices(asked: Path, tmp_path: Path) -> None:
+def test_labels_stand_in_for_choices(tmp_path: Path) -> None:
     bare = write_rows(tmp_path / "bare.jsonl", ["cat 1", "fig 1"])
     (task,) = read_tasks([bare], [], DEFAULT_COLUMNS, None, True)
     assert all(set(row.choices or ()) == {"a", "b"} for row in task.rows)
