@@ -70,6 +70,8 @@ def evaluate(
     form: Annotated[Format, typer.Option("--format", help="Of the results on stdout.")] = "md",
 ) -> None:
     """Measure accuracy on rows with known answers: base model, steered, and prompts with demonstrations."""
+    if general is not None and not harm:
+        raise UsageError("--general names queries to measure harm on; drop it or --no-harm")
     changes = options.steering_changes(strength, layers, positions)
 
     import atv_local
