@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from atv_cli import export, inspect, run, train, vector
+from atv_cli import bench, export, inspect, run, train, vector
 from atv_local.errors import AtvError
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect):
+for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect, bench.bench):
     app.command()(_reported(verb))
 
 
