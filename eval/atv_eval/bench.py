@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from atv_eval import costs, machine
-from atv_eval.costs import Findings, Plan, Subject
+from atv_eval.costs import Plan, Subject
+from atv_eval.findings import Findings
 from atv_local.bundle import Bundle
 from atv_local.engine import Engine
 from atv_local.errors import AtvError, ModelError, UsageError

@@ -6,17 +6,17 @@ Prompts are random words: what a model makes of them does not change how long it
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import cycle, islice
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
+from atv_eval.findings import Findings
 from atv_eval.machine import resident
-from atv_eval.timing import Samples, in_turn, ratios, seconds, spread
+from atv_eval.timing import Samples, in_turn, seconds
 from atv_local.batch import Batch, Question, Way
 from atv_local.engine import OFF, Engine
 from atv_local.errors import BundleError
@@ -49,45 +49,6 @@ class Plan:
     """Answered one by one and together: queries of `n_query` tokens, answers of at most `n_answer`."""
     n_query: int = 8
     n_answer: int = 16
-
-
-@dataclass
-class Findings:
-    """What was measured: rows of plain values, fit for JSON.
-
-    Each row has its part, `what` it is of, a `size` (tokens or queries, or None), the median and quartiles `low` and
-    `high`, and all samples in order; those of `medians` a unit too.
-    """
-
-    say: Callable[[str], None]
-    ratios: list[dict[str, Any]] = field(default_factory=list)
-    medians: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        """What a reader of the figures must know."""
-        self.notes.append(text)
-        self.say(text)
-
-    def add(
-        self,
-        part: str,
-        size: int | None,
-        unit: str,
-        samples: Mapping[str, Sequence[float]],
-        pairs: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        """Samples by name, and the ratios of those that are to be compared."""
-        for above, below in pairs:
-            row = {"part": part, "what": f"{above} / {below}", "size": size}
-            self.ratios.append(row | _figures(ratios(samples[above], samples[below])))
-        for name, values in samples.items():
-            self.medians.append({"part": part, "what": name, "size": size, "unit": unit} | _figures(values))
-
-
-def _figures(samples: Sequence[float]) -> dict[str, Any]:
-    found = {name: round(value, 6) for name, value in spread(samples)._asdict().items()}
-    return found | {"samples": [round(value, 6) for value in samples]}
 
 
 @dataclass
