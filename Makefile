@@ -29,6 +29,7 @@ docs: .venv/dev
 	$(BIN)/python -m benchmarks.report
 
 bench: .venv/dev
+	$(BIN)/atv-local bench
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.memory
 

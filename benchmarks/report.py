@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atv_eval.tables import table
 from benchmarks.paper_tasks import N_POOL
 from benchmarks.prompted import best_hits, interval
 from benchmarks.study import TASKS
@@ -33,12 +34,6 @@ def records(name: str) -> list[Record]:
     """All lines of a results file, none if it is not there."""
     path = RESULTS / name
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first column is text, the others are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def percent(value: float) -> str:

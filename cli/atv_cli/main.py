@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from atv_cli import batch, calibrate, export, inspect, run, train, vector
+from atv_cli import batch, bench, calibrate, export, inspect, run, train, vector
 from atv_cli import eval as evaluation
 from atv_local.errors import AtvError
 
@@ -56,9 +56,11 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-for verb in (run.run, batch.batch, train.train, export.export, vector.vector, inspect.inspect, calibrate.calibrate):
+for verb in (run.run, batch.batch, train.train, export.export, vector.vector, inspect.inspect):
     app.command()(_reported(verb))
 app.command("eval")(_reported(evaluation.evaluate))
+for verb in (calibrate.calibrate, bench.bench):
+    app.command()(_reported(verb))
 
 
 def main() -> None:
