@@ -128,7 +128,7 @@ def evaluate(
 
 
 def _timed(plan: Any, engine: Engine, n: int, say: Any) -> Any:
-    from atv_eval.cost import first_token_ms
+    from atv_eval.first_token import first_token_ms
 
     if not n:
         return {}

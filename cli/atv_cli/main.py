@@ -56,11 +56,19 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-for verb in (run.run, batch.batch, train.train, export.export, vector.vector, inspect.inspect):
-    app.command()(_reported(verb))
-app.command("eval")(_reported(evaluation.evaluate))
-for verb in (calibrate.calibrate, bench.bench):
-    app.command()(_reported(verb))
+VERBS: dict[str, Callable[..., None]] = {
+    "run": run.run,
+    "batch": batch.batch,
+    "train": train.train,
+    "export": export.export,
+    "eval": evaluation.evaluate,
+    "calibrate": calibrate.calibrate,
+    "bench": bench.bench,
+    "vector": vector.vector,
+    "inspect": inspect.inspect,
+}
+for name, verb in VERBS.items():
+    app.command(name)(_reported(verb))
 
 
 def main() -> None:
