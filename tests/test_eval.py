@@ -313,8 +313,8 @@ def test_tables_agree(tiny: Engine, asked: Path, tmp_path: Path) -> None:
 def test_the_command_writes_results_and_resumes(cli: Cli, asked: Path, shown: Path, tmp_path: Path) -> None:
     general = tmp_path / "general.txt"
     general.write_text("".join(f"say {n}\n" for n in range(12)))
-    command = ["eval", asked, "--shots-from", shown, "-o", tmp_path / "out", "--general", general, "-t", "1"]
-    first = cli(*command)
+    command = ["eval", asked, "--shots-from", shown, "-o", tmp_path / "out", "-t", "1"]
+    first = cli(*command, "--general", general)
     assert first.returncode == 0, first.stderr
     assert "| kinds: steered | 20 |" in first.stdout
     assert (tmp_path / "out" / "results.md").read_text() == first.stdout
