@@ -102,7 +102,7 @@ def _numbers(text: str) -> list[float]:
 
 def _curve(points: Sequence[Point], best: Point | None) -> str:
     """Markdown, by layers and strength; the chosen point is marked."""
-    from atv_eval.report import table
+    from atv_eval.tables import table
 
     rows = []
     for point in points:

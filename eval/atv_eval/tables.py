@@ -13,7 +13,8 @@ _SIZES = {"batch": "queries"}  # what a size counts, if not tokens
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 1) -> str:
     """A Markdown table; the first `n_text` columns are text, the others are numbers."""
     rule = [*["---"] * n_text, *["---:"] * (len(head) - n_text)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *rows)) + "\n"
+    safe = [[printable(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *safe)) + "\n"
 
 
 def bench(record: dict[str, Any]) -> str:
