@@ -32,8 +32,8 @@ COMMANDS = (
     (
         "eval",
         "The demo bundle",
-        "SmolLM2-135M-Instruct Q4_1, all test rows; k-shot and BM25 show 16 training rows as turns of the chat. Brackets hold\n"
-        "95 % intervals.",
+        "SmolLM2-135M-Instruct Q4_1, all test rows; k-shot and BM25 show 16 training rows as turns of the chat.\n"
+        "Brackets hold 95 % intervals.",
         "atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval",
     ),
     (
@@ -82,10 +82,11 @@ def throughput(r: Record) -> str:
         [ways[name], f"{per_second:.2f}", f"{r['times_the_loop'][name]:.2f}"]
         for name, per_second in r["per_second"].items()
     ]
+    same = percent(r["same_text_as_the_loop"])
     return f"""## Queries per second
 
-{r["queries"]} short queries ({r["prompt_tokens"]:.0f} tokens a prompt on average, greedy, at most {r["max_tokens"]} tokens), the same prompts
-in turn in blocks of 100, {r["threads"]} threads. {percent(r["same_text_as_the_loop"])} % of the texts are the loop's word for word.
+{r["queries"]} short queries, {r["prompt_tokens"]:.0f} tokens a prompt on average, greedy, at most {r["max_tokens"]} tokens; the same
+prompts in turn in blocks of 100, {r["threads"]} threads. {same} % of the whole answers are the loop's word for word.
 `python -m benchmarks.throughput --default-threads --output benchmarks/results/throughput.jsonl`
 
 {table(["", "queries a second", "times the loop"], rows)}"""
