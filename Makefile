@@ -7,7 +7,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 GGUF = $(shell $(BIN)/python -c "from atv_local.store import default_model; print(default_model())")
 VALID = $(foreach file,$(wildcard data/demo/valid/*.jsonl),--valid $(file))
 
-.PHONY: demo test lint format docs bench demo-bundle dist clean
+.PHONY: demo test lint format docs bench results demo-bundle dist clean
 
 demo: .venv/runtime
 	@sh benchmarks/demo.sh $(BIN)/atv-local
@@ -29,8 +29,20 @@ docs: .venv/dev
 	$(BIN)/python -m benchmarks.report
 
 bench: .venv/dev
+	$(BIN)/atv-local bench
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.memory
+
+# About an hour on two cores: every command whose figures docs/results.md shows, then the page. Training is not in it.
+results: .venv/dev
+	mkdir -p runs
+	$(BIN)/atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval > runs/eval.md
+	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 40 --dry-run > runs/calibrate.md
+	$(BIN)/atv-local bench > runs/bench.md
+	$(BIN)/python -m benchmarks.throughput --default-threads --output benchmarks/results/throughput.jsonl
+	$(BIN)/python -m benchmarks.growth 0.1B 0.5B 1B -- --quick
+	mv runs/eval.md runs/calibrate.md runs/bench.md benchmarks/results/
+	$(BIN)/python -m benchmarks.report
 
 # About an hour on two cores: train, export, measure on test rows, export again with the figures in the card.
 demo-bundle: .venv/dev

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atv_local.engine import OFF, Engine, Finish
-from atv_local.errors import ModelError, PromptError
+from atv_local.errors import AtvError, PromptError
 from atv_local.prompt import Prompt
 from atv_local.sampling import Sampler, Sampling
 from atv_local.schedule import Branch, Scheduler, Tree
@@ -48,6 +48,8 @@ class Question:
     """Given the tokens written so far: whether the rest of the answer does not matter."""
     tag: Any = None
     """The caller's."""
+    error: AtvError | None = None
+    """Why it cannot be asked; its reply has the same, in its turn."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Reply:
     outcomes: tuple[Outcome, ...]
     n_evaluated: int
     """Tokens evaluated for it; those of a shared beginning are not counted."""
-    error: PromptError | ModelError | None = None
+    error: AtvError | None = None
 
 
 class Batch:
@@ -108,7 +110,8 @@ class Batch:
     def ask(self, questions: Iterable[Question]) -> Iterator[Reply]:
         """A reply to each question, in order. Questions are drawn as there is room, some hundreds ahead at most.
 
-        Greedy answers and scores do not depend on what else is asked; an error is that of its own question.
+        Scores and answers, greedy or with a seed, do not depend on what else is asked; an error is that of its own
+        question.
         """
         for tree in self.scheduler.run(map(self._tree, questions)):
             question: Question = tree.tag
@@ -117,6 +120,8 @@ class Batch:
 
     def _tree(self, question: Question) -> Tree:
         length = len(question.prompt.tokens)
+        if question.error:
+            return Tree((), [], tag=question, error=question.error)
         if length >= self._n_ctx + (not question.max_tokens):  # the last token of an option is not evaluated
             error = PromptError(f"the prompt has {length} tokens and the context {self._n_ctx}; shorten it")
             return Tree((), [], tag=question, error=error)

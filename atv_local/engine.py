@@ -65,13 +65,13 @@ class Engine:
         self.target, self.generator, self.static = target, generator, static
         self._layers: tuple[int, int] | None = None
         self.steering = OFF if static is None else Steering(positions=Positions.ALL)
-        """What `stream` uses unless told otherwise: the injection the generator was trained with."""
+        """What `stream` uses unless told otherwise: the injection that the bundle names."""
         if generator is not None:
             generator.bundle.check_target(target.spec)
             injection = generator.bundle.manifest.injection
             self._layers = injection.layers
             self.steering = Steering(
-                layers=None if static is not None else injection.layers, positions=injection.positions
+                injection.strength, None if static is not None else injection.layers, injection.positions
             )
         self._turn = object()
         self._worker = ThreadPoolExecutor(max_workers=1)

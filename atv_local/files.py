@@ -47,7 +47,7 @@ def replacing_folder(path: Path, marker: str) -> Iterator[Path]:
 
 def check_replaceable(path: Path, marker: str) -> None:
     """Raise UsageError now if `replacing_folder` could not write `path` later, after much work."""
-    with _said(path):
+    with writing(path):
         here = Path.cwd()
         if path.is_symlink() or path.is_mount() or path.resolve() in (here, *here.parents):
             raise UsageError(f"{path} is a link, a mount or around the current folder; choose another output")
@@ -60,7 +60,7 @@ def check_replaceable(path: Path, marker: str) -> None:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A temporary folder on the same file system as `path`."""
-    with _said(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
         try:
@@ -70,7 +70,8 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says into a UsageError that names the output."""
     try:
         yield
     except OSError as error:

@@ -75,6 +75,10 @@ class Generator:
         except BaseException as error:
             raise BundleError(f"the bundle {self.bundle.path} cannot read {query[:40]!r}: {_line(error)}") from error
 
+    def count(self, query: str) -> int:
+        """Tokens that it reads of a query, those of its template included."""
+        return len(self._encode(query).ids)
+
     def _trial(self, session: Any) -> None:
         inputs = sorted(node.name for node in session.get_inputs())
         if inputs != ["attention_mask", "input_ids"]:
@@ -82,7 +86,7 @@ class Generator:
         TaskVector(self._run(session, "a query"))
 
     def _run(self, session: Any, query: str) -> NDArray[np.float32]:
-        encoding = self._tokenizer.encode(self._template.replace("{query}", query))
+        encoding = self._encode(query)
         inputs = {
             "input_ids": np.array([encoding.ids], dtype=np.int64),
             "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
@@ -95,6 +99,9 @@ class Generator:
             )
         vector: NDArray[np.float32] = output[0]
         return vector
+
+    def _encode(self, query: str) -> Any:
+        return self._tokenizer.encode(self._template.replace("{query}", query))
 
 
 def _line(error: BaseException) -> str:

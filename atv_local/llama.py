@@ -72,6 +72,17 @@ class Model:
         return self.meta("general.architecture")
 
     @property
+    def quantisation(self) -> str:
+        """What most of its tensors are stored as, such as `Q4_1` (`general.file_type`), empty if it does not say."""
+        from gguf import LlamaFileType
+
+        number = self.meta("general.file_type")
+        try:
+            return LlamaFileType(int(number)).name.removeprefix("MOSTLY_")
+        except ValueError:  # none, or newer than the library
+            return number
+
+    @property
     def n_ctx(self) -> int:
         """Tokens of context the model was trained for."""
         return int(lib.llama_model_n_ctx_train(self.handle)) or self._number("context_length")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atv_local.providers import Precision
-from atv_local.steering import Positions
+from atv_local.steering import MAX_STRENGTH, Positions
 
 FORMAT_VERSION: Literal[1] = 1
 """The one version this program reads and writes; `Spec.format_version` holds it."""
@@ -58,11 +58,15 @@ class GeneratorSpec(_Section):
 
 
 class InjectionSpec(_Section):
-    """How the vectors were injected in training; the defaults at run time. `scale` is part of the graph already."""
+    """How vectors are injected unless told otherwise: as in training, or as calibrated since.
+
+    `scale` is part of the graph already; `strength` is not.
+    """
 
     positions: Positions
     layers: tuple[int, int] | None = None
     scale: float = 1.0
+    strength: float = Field(default=1.0, gt=-MAX_STRENGTH, lt=MAX_STRENGTH)
 
 
 class DataFile(_Section):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import llama_cpp as lib
@@ -31,6 +32,11 @@ class Sampling:
             raise UsageError(f"top-k {self.top_k} is negative or too large; 0 is off")
         if self.seed is not None and not 0 <= self.seed < 1 << 32:
             raise UsageError(f"seed {self.seed} is outside 0 to 2^32-1")
+
+    def of_row(self, number: int) -> Sampling:
+        """The same with a seed for one of many rows, made of its number and this seed (0 if there is none)."""
+        digest = hashlib.sha256(f"{self.seed or 0}:{number}".encode()).digest()
+        return replace(self, seed=int.from_bytes(digest[:4], "big"))
 
 
 class Sampler:
@@ -59,3 +65,7 @@ class Sampler:
     def pick(self, context: Any, row: int) -> int:
         """Draw it from one row of a context's logits."""
         return int(lib.llama_sampler_sample(self._chain, context, row))
+
+    def reset(self) -> None:
+        """Begin again, with the same seed."""
+        lib.llama_sampler_reset(self._chain)

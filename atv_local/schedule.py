@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.errors import ModelError, PromptError
+from atv_local.errors import AtvError, ModelError, PromptError
 from atv_local.sampling import Sampler
 from atv_local.sequences import MAX_BATCH, Sequences, Token
 from atv_local.vectors import TaskVector
@@ -78,6 +78,8 @@ class Branch:
     def forget(self) -> None:
         """Drop all results."""
         self.logprobs, self.greedy, self.distributions, self.written, self.ended = [], [], [], [], False
+        if self.sampler:
+            self.sampler.reset()
 
 
 @dataclass(eq=False)
@@ -91,7 +93,7 @@ class Tree:
     branches: Sequence[Branch]
     tag: Any = None
     """The caller's."""
-    error: PromptError | ModelError | None = None
+    error: AtvError | None = None
     """Why it has no results, or cannot have any."""
     n_evaluated: int = 0
     """Result: tokens evaluated for this tree, the shared ones not counted."""

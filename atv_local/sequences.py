@@ -70,7 +70,8 @@ class Sequences:
         self._model = model
         self.n_sequences = n_sequences
         params = lib.llama_context_default_params()
-        params.n_ctx, params.n_seq_max, params.kv_unified = n_ctx + 1, n_sequences + 1, True  # one for company
+        # one more of each for company; llama.cpp cuts batches to the context that is asked for
+        params.n_ctx, params.n_seq_max, params.kv_unified = max(n_ctx, MAX_BATCH) + 1, n_sequences + 1, True
         params.n_batch = params.n_ubatch = MAX_BATCH
         params.n_threads = params.n_threads_batch = n_threads
         params.n_outputs_max = max(MAX_BATCH, n_sequences + 1)

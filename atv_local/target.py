@@ -70,6 +70,7 @@ class Target:
                 raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
             self.close = weakref.finalize(self, lib.llama_free, self.handle)
         self.n_ctx = int(lib.llama_n_ctx(self.handle))
+        self._batch = int(lib.llama_n_batch(self.handle))  # of a small context less than was asked for
         self.n_evaluated = 0
         """Tokens evaluated so far, reused ones not counted."""
         self.n_vector_calls = 0
@@ -178,8 +179,8 @@ class Target:
         if self._n_past + len(tokens) > self.n_ctx:
             total = self._n_past + len(tokens)
             raise PromptError(f"{total} tokens do not fit the context of {self.n_ctx}; shorten the prompt or raise it")
-        for start in range(0, len(tokens), _BATCH):
-            chunk = tokens[start : start + _BATCH]
+        for start in range(0, len(tokens), self._batch):
+            chunk = tokens[start : start + self._batch]
             array = (lib.llama_token * len(chunk))(*chunk)
             code = lib.llama_decode(self.handle, lib.llama_batch_get_one(array, len(chunk)))
             if code != 0:

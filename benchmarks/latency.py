@@ -1,8 +1,9 @@
-"""Time to the first token and tokens per second, as ratios taken side by side in one run.
+"""Time to the first token and tokens per second on real queries, against llama-cpp-python and 16-shot prompting.
 
 First token: for every query llama-cpp-python alone, our base model, the steered one (generator included) and a 16-shot
 prompt answer in turn, each from an empty cache; and once more, base and steered, with the chat template's prefix
 already evaluated. Decoding: a bare llama-cpp-python loop and ours under a vector, in turn, the same number of tokens.
+What needs no real queries, with any model: `atv-local bench`.
 
     python -m benchmarks.latency [--rows N] [--rounds N]
 """
@@ -10,20 +11,19 @@ already evaluated. Decoding: a bare llama-cpp-python loop and ours under a vecto
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable
+from functools import partial
 
 import llama_cpp
 
 import atv_local
+from atv_eval.timing import Measure, Samples, in_turn, ratios, seconds, spread
 from atv_local.engine import OFF, Engine
 from atv_local.steering import Steering
 from atv_local.store import default_model
 from benchmarks.prompting import Prompting
 from benchmarks.tasks import inline, load_tasks
 
-Measure = Callable[[], float]
 N_DECODE = 128
 
 
@@ -41,12 +41,13 @@ def first_token(engine: Engine, query: str, steering: Steering, cold: bool) -> M
 def sixteen_shot(prompting: Prompting, tokens: list[int]) -> Measure:
     """The same for a prompt with demonstrations, from an empty cache."""
 
-    def measure() -> float:
-        prompting.target.reset()
-        started = time.perf_counter()
+    def answer() -> None:
         prompting.prefill(tokens, 0)
         prompting.target.evaluate(tokens[-1:]).argmax()
-        return 1000 * (time.perf_counter() - started)
+
+    def measure() -> float:
+        prompting.target.reset()
+        return 1000 * seconds(answer)
 
     return measure
 
@@ -56,9 +57,7 @@ def bare_first_token(model: llama_cpp.Llama, tokens: list[int]) -> Measure:
 
     def measure() -> float:
         model.reset()
-        started = time.perf_counter()
-        next(model.generate(tokens, temp=0.0, repeat_penalty=1.0))
-        return 1000 * (time.perf_counter() - started)
+        return 1000 * seconds(lambda: next(model.generate(tokens, temp=0.0, repeat_penalty=1.0)))
 
     return measure
 
@@ -93,7 +92,7 @@ def main() -> None:
     threads = engine.target.n_threads
     model = llama_cpp.Llama(str(default_model()), n_ctx=4096, n_threads=threads, flash_attn=True, verbose=False)
     names = ("bare", "base", "steered", "16-shot", "base warm", "steered warm")
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: Samples = {name: [] for name in names}
     for task in load_tasks():
         for query, _ in task.rows[: arguments.rows]:
             measures = {
@@ -102,14 +101,14 @@ def main() -> None:
                 "steered": first_token(engine, query, engine.steering, cold=True),
                 "16-shot": sixteen_shot(prompting, prompting.tokens(inline(task, task.shots, query))),
             }
-            for name, measure in measures.items():
-                times[name].append(measure())
+            for name, samples in in_turn(measures, rounds=1, warm=()).items():
+                times[name] += samples
             for name, steering in (("base warm", OFF), ("steered warm", engine.steering)):
                 first_token(engine, "warm the prefix", OFF, cold=False)()
                 times[name].append(first_token(engine, query, steering, cold=False)())
     print(f"time to the first token, {len(times['base'])} queries, median of each and of the ratios")
     for name, values in times.items():
-        print(f"  {name:14} {statistics.median(values):8.1f} ms")
+        print(f"  {name:14} {spread(values).median:8.1f} ms")
     show("steered / base", times["steered"], times["base"])
     show("steered / bare llama-cpp-python", times["steered"], times["bare"])
     show("steered / base, template evaluated", times["steered warm"], times["base warm"])
@@ -118,23 +117,18 @@ def main() -> None:
     query = "Tell me a long story about a ship, its crew and the sea."
     tokens = prompting.tokens([{"role": "user", "content": query}])
     soft = Steering(strength=0.05)  # weak enough that the answer stays long
-    rates: dict[str, list[float]] = {"bare": [], "steered": [], "off": []}
-    for _ in range(max(2, arguments.rounds)):
-        rates["bare"].append(bare_decode(model, tokens))
-        rates["steered"].append(our_decode(engine, query, soft))
-        rates["off"].append(our_decode(engine, query, OFF))
+    decoding = {"bare": partial(bare_decode, model, tokens), "steered": partial(our_decode, engine, query, soft)}
+    rates = in_turn(decoding, max(2, arguments.rounds))
     print(f"decoding, {arguments.rounds} rounds of {N_DECODE} tokens")
     for name, values in rates.items():
-        print(f"  {name:14} {statistics.median(values):8.1f} tokens/s")
+        print(f"  {name:14} {spread(values).median:8.1f} tokens/s")
     show("steered / bare loop", rates["steered"], rates["bare"])
-    show("off / bare loop", rates["off"], rates["bare"])
 
 
 def show(name: str, above: list[float], below: list[float]) -> None:
     """The median of the ratios pair by pair, with the quartiles."""
-    ratios = [a / b for a, b in zip(above, below, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    print(f"  {name:36} {middle:6.2f}  (quartiles {low:.2f} to {high:.2f})")
+    found = spread(ratios(above, below))
+    print(f"  {name:36} {found.median:6.2f}  (quartiles {found.low:.2f} to {found.high:.2f})")
 
 
 if __name__ == "__main__":

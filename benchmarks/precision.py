@@ -13,8 +13,6 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -22,6 +20,7 @@ from typing import get_args
 import numpy as np
 
 import atv_local
+from atv_eval.timing import in_turn, ratios, seconds, spread
 from atv_export.run import run as export
 from atv_local.bundle import Bundle
 from atv_local.generator import Generator
@@ -31,22 +30,12 @@ from benchmarks.tasks import Task, load_tasks
 N_TOKENS = 64
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long one call takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def speed(generators: dict[str, Generator], text: str, rounds: int) -> dict[str, dict[str, float]]:
     """Median milliseconds of each, and the median of the float32 graph's time over its own in the same round."""
-    times = [{name: seconds(partial(g, text)) for name, g in generators.items()} for _ in range(rounds)]
+    times = in_turn({name: partial(seconds, partial(g, text)) for name, g in generators.items()}, rounds)
     return {
-        name: {
-            "ms": 1000 * statistics.median(one[name] for one in times),
-            "times_fp32": statistics.median(one["fp32"] / one[name] for one in times),
-        }
-        for name in generators
+        name: {"ms": 1000 * spread(one).median, "times_fp32": spread(ratios(times["fp32"], one)).median}
+        for name, one in times.items()
     }
 
 

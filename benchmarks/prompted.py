@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
 import re
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atv_eval.demonstrations import BM25, balanced
 from atv_local.store import default_model
 from atv_local.target import Target
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, Task, conversation, load
@@ -35,44 +34,6 @@ Line = dict[str, Any]
 KEY = ("method", "shots", "seed", "group", "task", "wording", "index")
 MAX_PROMPT = 4096  # tokens; beyond it the first demonstrations go
 MAX_ANSWER = 8  # tokens; the longest label has three
-
-
-def balanced(pool: Sequence[Row], n: int, seed: int) -> list[Row]:
-    """`n` rows in which every answer occurs as often as the others, as far as the pool has them."""
-    seen: Counter[str] = Counter()
-    rank = []
-    for row in pool:
-        rank.append(seen[row.output])
-        seen[row.output] += 1
-    picked = [pool[i] for i in sorted(range(len(pool)), key=rank.__getitem__)[:n]]
-    random.Random(seed).shuffle(picked)
-    return picked
-
-
-class BM25:
-    """Okapi BM25 over the inputs of a pool, with Lucene's weights."""
-
-    def __init__(self, pool: Sequence[Row], k1: float = 1.5, b: float = 0.75) -> None:
-        self.pool = pool
-        counts = [Counter(words(row.input)) for row in pool]
-        mean = sum(count.total() for count in counts) / len(counts)
-        found = Counter(word for count in counts for word in count)
-        self.weights: list[dict[str, float]] = []
-        for count in counts:
-            soft = k1 * (1 - b + b * count.total() / mean)
-            idf = {word: math.log(1 + (len(pool) - found[word] + 0.5) / (found[word] + 0.5)) for word in count}
-            self.weights.append({word: idf[word] * n / (n + soft) for word, n in count.items()})
-
-    def nearest(self, query: str, n: int) -> list[Row]:
-        """The `n` most similar rows, the most similar last."""
-        terms = words(query)
-        scores = [sum(weight.get(word, 0.0) for word in terms) for weight in self.weights]
-        return [self.pool[i] for i in np.argsort(scores, kind="stable")[len(scores) - n :]]
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words and numbers."""
-    return re.findall(r"\w+", text.lower())
 
 
 def says(answer: str, choices: Sequence[str]) -> str | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from atv_eval.tables import table
 from benchmarks.paper_tasks import N_POOL
 from benchmarks.prompted import best_hits, interval
 from benchmarks.study import TASKS
@@ -26,6 +27,23 @@ CURVE = ("default", "averaged", "per-task")
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 Record = dict[str, Any]
+
+COMMANDS = (
+    (
+        "eval",
+        "The demo bundle",
+        "SmolLM2-135M-Instruct Q4_1, all test rows; k-shot and BM25 show 16 training rows as turns of the chat.\n"
+        "Brackets hold 95 % intervals.",
+        "atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval",
+    ),
+    (
+        "calibrate",
+        "Its strength and layers",
+        "Validation rows, 40 a task; queries outside the tasks are those of `eval`.",
+        "atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 40 --dry-run",
+    ),
+    ("bench", "What steering costs", "Ratios first, then medians, all taken in turn in one run.", "atv-local bench"),
+)
 Hits = dict[str, NDArray[np.float64]]
 
 
@@ -35,15 +53,64 @@ def records(name: str) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first column is text, the others are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 def percent(value: float) -> str:
     """One decimal."""
     return f"{100 * value:.1f}"
+
+
+def said() -> Iterator[str]:
+    """What commands printed, as they printed it; `make results` runs them again."""
+    for name, title, text, command in COMMANDS:
+        path = RESULTS / f"{name}.md"
+        if path.exists():
+            yield f"## {title}\n\n{text}\n`{command}`\n\n{path.read_text()}"
+    found = records("throughput.jsonl")
+    if found:
+        yield throughput(found[-1])
+
+
+def throughput(r: Record) -> str:
+    """Queries per second against a plain loop."""
+    ways = {
+        "loop": "loop over `Llama.create_completion`, all cores",
+        "loop, default threads": "the same with the library's number of threads",
+        "whole": "base model, answers to their end",
+        "evaluation": "base model, as `eval` reads answers",
+        "steered": "steered, as `eval` reads answers",
+    }
+    rows = [
+        [ways[name], f"{per_second:.2f}", f"{r['times_the_loop'][name]:.2f}"]
+        for name, per_second in r["per_second"].items()
+    ]
+    same = percent(r["same_text_as_the_loop"])
+    return f"""## Queries per second
+
+{r["queries"]} short queries, {r["prompt_tokens"]:.0f} tokens a prompt on average, greedy, up to {r["max_tokens"]} tokens; the
+same prompts in turn in blocks of 100, {r["threads"]} threads. {same} % of the whole answers are the loop's word for word.
+`python -m benchmarks.throughput --default-threads --output benchmarks/results/throughput.jsonl`
+
+{table(["", "queries a second", "times the loop"], rows)}"""
+
+
+def growth() -> str:
+    """What `atv-local bench` gives on random GGUFs by size."""
+    latest = {record["size"]: record for record in records("growth.jsonl")}
+    if not latest:
+        return ""
+    names = list(dict.fromkeys((row["what"], row["size"]) for record in latest.values() for row in record["ratios"]))
+    head = ["parameters", *(f"{what}{f', {size}' if size else ''}" for what, size in names), "base first token, ms"]
+    rows = []
+    for size, record in latest.items():
+        ratios = {(row["what"], row["size"]): f"{row['median']:.2f}" for row in record["ratios"]}
+        base = [row["median"] for row in record["medians"] if (row["part"], row["what"]) == ("first-token", "base")]
+        rows.append([size, *(ratios.get(name, "") for name in names), f"{base[0]:.0f}" if base else ""])
+    return f"""## As the target grows
+
+Random GGUFs in Q4_0, two threads: what a vector costs when the target is larger; the generator's milliseconds do not
+grow with it and are not in these figures, as no generator fits a random target.
+`python -m benchmarks.growth 0.1B 0.5B 1B -- --quick`
+
+{table(head, rows)}"""
 
 
 def study() -> str:
@@ -268,7 +335,7 @@ def over_seeds(runs: Sequence[Hits]) -> Hits:
 def main() -> None:
     """Write the page."""
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
-    parts += [part for part in (speed(), paper(), study(), curve(), sweeps(), precision()) if part]
+    parts += [part for part in (*said(), speed(), paper(), study(), curve(), sweeps(), precision(), growth()) if part]
     PAGE.write_text("\n".join(parts))
 
 

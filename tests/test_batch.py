@@ -188,3 +188,9 @@ def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:
     assert drawn < 60
     replies.close()
     assert len(list(Batch(tiny).ask([]))) == 0
+
+
+def test_a_small_context_of_many_sequences_takes_a_full_batch(tiny: Engine) -> None:
+    prompt = PromptFormat(tiny.target.vocabulary)("apple 1")
+    replies = list(Batch(tiny, n_sequences=4, n_ctx=16).ask([Question(prompt, max_tokens=2)] * 3))
+    assert [reply.outcomes[0].n_generated for reply in replies if not reply.error] == [2, 2, 2]

@@ -219,3 +219,11 @@ def test_a_truncated_gguf_is_one_clear_error(tmp_path: Path, tiny_gguf: Path) ->
 def test_a_missing_model_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such file"):
         Target(tmp_path / "absent.gguf")
+
+
+def test_a_small_context_takes_whatever_fits_it(tiny_gguf: Path) -> None:
+    small = Target(tiny_gguf, n_ctx=16, n_threads=1)
+    tokens = [7] * (small.n_ctx - 1)  # llama.cpp makes it larger than asked for, but not its batches
+    small.prefill(tokens[:-1])
+    assert np.isfinite(small.evaluate(tokens[-1:])).all()
+    assert small.n_past == len(tokens)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from atv_cli.run import parse_layers, steering_of
+from atv_cli import options
 from atv_eval.method import Method
-from atv_local.errors import DataError, UsageError
-from atv_local.providers import Precision, Provider
-from atv_local.steering import Positions
+from atv_local.errors import UsageError
 
 if TYPE_CHECKING:
-    from atv_eval.plan import Task
     from atv_eval.report import Summary
     from atv_local.engine import Engine
-    from atv_local.rows import Columns
 
 Format = Literal["md", "json", "csv"]
 
@@ -29,8 +26,8 @@ def evaluate(
     data: Annotated[
         list[Path], typer.Argument(help='JSON Lines or CSV with "input", "output", "choices", or folders of them.')
     ],
-    model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF [default: the embedded model].")] = None,
-    bundle: Annotated[Path | None, typer.Option("-g", "--bundle", help="Bundle [default: the demo bundle].")] = None,
+    model: options.Model = None,
+    bundle: options.Bundle = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder for answers and results; the same command goes on where it was."),
@@ -56,44 +53,41 @@ def evaluate(
     column: Annotated[
         list[str] | None, typer.Option(help="What the data calls a part of a row, as input=question; repeatable.")
     ] = None,
-    strength: Annotated[float | None, typer.Option("--strength", help="Factor on the vector [default: 1].")] = None,
-    layers: Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Steer only these layers.")] = None,
-    positions: Annotated[
-        Positions | None, typer.Option("--positions", help="Which tokens to steer [default: as trained].")
-    ] = None,
+    strength: options.Strength = None,
+    layers: options.Layers = None,
+    positions: options.Positions = None,
     general: Annotated[
         Path | None, typer.Option(help="Queries outside the tasks, one a line [default: some of our own].")
     ] = None,
     harm: Annotated[bool, typer.Option(help="Measure what steering does to those.")] = True,
     timed: Annotated[int, typer.Option(min=0, help="Queries to time one by one; 0 times none.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Draws the rows shown and the random vectors.")] = 0,
-    ctx_size: Annotated[int | None, typer.Option("-c", "--ctx-size", min=1, help="Context [default: 2048].")] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")] = None,
-    gpu_layers: Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers to offload; -1 is all.")] = -1,
-    provider: Annotated[
-        Provider | None, typer.Option(help="Where the generator runs [default: the first that works].")
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="Which graph of the bundle it runs [default: what suits the provider].")
-    ] = None,
+    ctx_size: options.CtxSize = None,
+    threads: options.Threads = None,
+    gpu_layers: options.GpuLayers = -1,
+    provider: options.Provider = None,
+    precision: options.Precision = None,
     form: Annotated[Format, typer.Option("--format", help="Of the results on stdout.")] = "md",
 ) -> None:
     """Measure accuracy on rows with known answers: base model, steered, and prompts with demonstrations."""
-    layer_range = parse_layers(layers) if layers is not None else None
+    if general is not None and not harm:
+        raise UsageError("--general names queries to measure harm on; drop it or --no-harm")
+    changes = options.steering_changes(strength, layers, positions)
 
     import atv_local
     from atv_cli.eval_view import View
     from atv_eval import report
     from atv_eval.measure import fingerprint, measure
     from atv_eval.plan import Plan
+    from atv_eval.tasks import outside, read_tasks
     from atv_local.rows import Columns
 
-    tasks = _tasks(data, shots_from or [], Columns.parse(column or []), rows, labels)
+    tasks = read_tasks(data, shots_from or [], Columns.parse(column or []), rows, labels)
     showable = all(task.pool for task in tasks)
     chosen = list(dict.fromkeys(method or ()))
     chosen = chosen or [m for m in Method if showable or m in (Method.BASE, Method.STEERED)]
     steered = Method.STEERED in chosen
-    queries = _general(general) if steered and harm else []
+    queries = outside(general) if steered and harm else []
     engine = atv_local.load(
         model,
         bundle,
@@ -104,7 +98,7 @@ def evaluate(
         provider=provider if steered else None,
         precision=precision if steered else None,
     )
-    steering = steering_of(engine, not steered, strength, layer_range, positions)
+    steering = replace(engine.steering, **changes) if steered else atv_local.OFF
     if steered:
         steering.apply(engine.vector("a query"))  # layers that this target lacks are found now
     plan = Plan(tasks, chosen, steering, shots, seed, max_tokens, whole)
@@ -133,40 +127,8 @@ def evaluate(
     print(texts[form], end="")
 
 
-def _tasks(
-    data: Sequence[Path], shots_from: Sequence[Path], columns: Columns, rows: int | None, labels: bool
-) -> list[Task]:
-    """Rows by the name of their task, in the order of the files."""
-    from atv_eval.plan import MAX_LABELS, Task
-    from atv_local.rows import Row, data_files, read_rows
-
-    pool = [row for file in data_files(shots_from) for row in read_rows(file, columns).rows]
-    found: dict[str, list[Row]] = {}
-    for row in (row for file in data_files(data) for row in read_rows(file, columns).rows):
-        found.setdefault(row.task, []).append(row)
-    tasks = []
-    for name, some in found.items():
-        shown, asked = [row for row in pool if row.task == name], some[:rows]
-        if labels:
-            outputs = tuple(dict.fromkeys(row.output for row in [*shown, *some]))
-            if len(outputs) > MAX_LABELS:
-                raise DataError(f"task {name!r} has {len(outputs)} outputs, too many for labels; leave --labels out")
-            asked = [row if row.choices else row.model_copy(update={"choices": outputs}) for row in asked]
-        if common := {row.input for row in asked} & {row.input for row in shown}:
-            text = next(iter(common))[:60]
-            raise DataError(f"task {name!r}: {len(common)} rows are among those to show, such as {text!r}")
-        tasks.append(Task.of(name, asked, shown))
-    return tasks
-
-
-def _general(path: Path | None) -> list[str]:
-    from atv_local.general import measured, read_general
-
-    return measured(read_general(None)) if path is None else read_general(path)
-
-
 def _timed(plan: Any, engine: Engine, n: int, say: Any) -> Any:
-    from atv_eval.cost import first_token_ms
+    from atv_eval.first_token import first_token_ms
 
     if not n:
         return {}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import LlamaFileType
 from numpy.typing import NDArray
 
 from atv_local import control
@@ -103,7 +102,7 @@ def _of_model(path: Path) -> Facts:
         "name": opened.meta("general.name"),
         "licence": spec.licence,
         "architecture": spec.architecture,
-        "quantisation": _file_type(opened),
+        "quantisation": opened.quantisation,
         "n_layer": spec.n_layer,
         "n_embd": spec.n_embd,
         "n_ctx": opened.n_ctx,
@@ -113,15 +112,6 @@ def _of_model(path: Path) -> Facts:
         "size": path.stat().st_size,
         "sha256": _sha256(path),
     }
-
-
-def _file_type(model: Model) -> str:
-    """The quantisation most of its tensors have, such as `Q4_1` (GGUF, `general.file_type`)."""
-    number = model.meta("general.file_type")
-    try:
-        return LlamaFileType(int(number)).name.removeprefix("MOSTLY_")
-    except ValueError:  # none, or newer than the library
-        return number
 
 
 def _fits(check: Any) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
+from atv_cli import batch, bench, calibrate, export, harness, inspect, run, train, vector
 from atv_cli import eval as evaluation
-from atv_cli import export, harness, inspect, run, train, vector
 from atv_local.errors import AtvError
 
 app = typer.Typer(
@@ -56,9 +56,19 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-for verb in (run.run, train.train, export.export, vector.vector, inspect.inspect):
-    app.command()(_reported(verb))
-app.command("eval")(_reported(evaluation.evaluate))
+VERBS: dict[str, Callable[..., None]] = {
+    "run": run.run,
+    "batch": batch.batch,
+    "train": train.train,
+    "export": export.export,
+    "eval": evaluation.evaluate,
+    "calibrate": calibrate.calibrate,
+    "bench": bench.bench,
+    "vector": vector.vector,
+    "inspect": inspect.inspect,
+}
+for name, verb in VERBS.items():
+    app.command(name)(_reported(verb))
 app.command("lm-eval", context_settings=harness.AS_THEY_ARE)(_reported(harness.lm_eval))
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atv_cli import options
 from atv_local.errors import UsageError
-from atv_local.providers import Precision, Provider
-from atv_local.steering import Positions
 
 if TYPE_CHECKING:
     from atv_local.engine import Engine, Event
@@ -23,26 +22,24 @@ _MAX_QUERY = 1 << 20
 
 def run(
     query: Annotated[list[str] | None, typer.Argument(help="The query; text piped in is added to it.")] = None,
-    model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF [default: the embedded model].")] = None,
-    bundle: Annotated[Path | None, typer.Option("-g", "--bundle", help="Bundle [default: the demo bundle].")] = None,
+    model: options.Model = None,
+    bundle: options.Bundle = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query, or more of it, here.")] = None,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print tokens as they come.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record instead of text.")] = False,
-    max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Longest answer, in tokens.")] = 256,
-    temperature: Annotated[float, typer.Option("--temp", help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option("--top-p", help="1 is off.")] = 0.95,
-    top_k: Annotated[int, typer.Option("--top-k", help="0 is off.")] = 40,
+    max_tokens: options.MaxTokens = 256,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 0.95,
+    top_k: options.TopK = 40,
     seed: Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable [default: random].")] = None,
-    system: Annotated[str | None, typer.Option("-s", "--system", help="System message.")] = None,
-    ctx_size: Annotated[int | None, typer.Option("-c", "--ctx-size", min=1, help="Context [default: 2048].")] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")] = None,
-    gpu_layers: Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers to offload; -1 is all.")] = -1,
-    strength: Annotated[float | None, typer.Option("--strength", help="Factor on the vector [default: 1].")] = None,
-    layers: Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Steer only these layers.")] = None,
-    positions: Annotated[
-        Positions | None, typer.Option("--positions", help="Which tokens to steer [default: as trained].")
-    ] = None,
-    off: Annotated[bool, typer.Option("--off", help="Answer with the base model; needs no bundle.")] = False,
+    system: options.System = None,
+    ctx_size: options.CtxSize = None,
+    threads: options.Threads = None,
+    gpu_layers: options.GpuLayers = -1,
+    strength: options.Strength = None,
+    layers: options.Layers = None,
+    positions: options.Positions = None,
+    off: options.Off = False,
     control_vector: Annotated[
         list[Path] | None,
         typer.Option(help="Steer by this control-vector GGUF: beside the generator of -g, where it steers, or alone."),
@@ -50,12 +47,8 @@ def run(
     control_vector_scaled: Annotated[
         list[str] | None, typer.Option(metavar="FILE:SCALE", help="The same, times a factor; repeatable.")
     ] = None,
-    provider: Annotated[
-        Provider | None, typer.Option(help="Where the generator runs [default: the first that works].")
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="Which graph of the bundle it runs [default: what suits the provider].")
-    ] = None,
+    provider: options.Provider = None,
+    precision: options.Precision = None,
     compare: Annotated[bool, typer.Option("--compare", help="Answer without and with steering.")] = False,
     show_vector: Annotated[bool, typer.Option("--show-vector", help="Plot the vector's norms on stderr.")] = False,
 ) -> None:
@@ -65,7 +58,7 @@ def run(
     if off and (control_vector or control_vector_scaled or provider or precision):
         raise UsageError("--off steers by nothing; drop it, or the control vectors, --provider and --precision")
     text = _query(query or [], file)
-    layer_range = parse_layers(layers) if layers is not None else None
+    changes = options.steering_changes(strength, layers, positions)
 
     import atv_local
     from atv_cli import show
@@ -85,7 +78,7 @@ def run(
         provider=provider,
         precision=precision,
     )
-    steering = steering_of(engine, off, strength, layer_range, positions)
+    steering = atv_local.OFF if off else replace(engine.steering, **changes)
     settings: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "system": system}
     if show_vector:
         show.norms(steering.apply(engine.vector(text)))
@@ -169,31 +162,3 @@ def _query(arguments: list[str], file: Path | None) -> str:
     if len(text) > _MAX_QUERY:
         raise UsageError(f"the query is longer than {_MAX_QUERY} characters")
     return text
-
-
-def parse_layers(text: str) -> tuple[int, int]:
-    """`8-20` or `8` as a range; UsageError for anything else."""
-    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
-    if match is None:
-        raise UsageError(f"--layers {text!r} is not A-B, such as 8-20")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def steering_of(
-    engine: Engine, off: bool, strength: float | None, layers: tuple[int, int] | None, positions: Positions | None
-) -> Steering:
-    """The bundle's own steering, changed where an option says so."""
-    from dataclasses import replace
-
-    from atv_local.engine import OFF
-
-    if off:
-        return OFF
-    changes: dict[str, Any] = {}
-    if strength is not None:
-        changes["strength"] = strength
-    if layers is not None:
-        changes["layers"] = layers
-    if positions is not None:
-        changes["positions"] = positions
-    return replace(engine.steering, **changes)

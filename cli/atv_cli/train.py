@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from atv_cli.run import parse_layers
+from atv_cli.options import parse_layers
 from atv_local.errors import DataError, UsageError
 from atv_local.steering import Positions
 

@@ -7,22 +7,22 @@ from typing import Annotated
 
 import typer
 
+from atv_cli import options
 from atv_local.errors import UsageError
 
 
 def vector(
     output: Annotated[Path, typer.Option("-o", "--output", help="GGUF to write.")],
     query: Annotated[str | None, typer.Argument(help="The query.")] = None,
-    bundle: Annotated[Path | None, typer.Option("-g", "--bundle", help="Bundle [default: the demo bundle].")] = None,
+    bundle: options.Bundle = None,
     file: Annotated[
         Path | None, typer.Option("-f", "--file", help='Take the mean over these: lines, or "input" of JSON Lines.')
     ] = None,
-    strength: Annotated[float, typer.Option("--strength", help="Factor on the vector.")] = 1.0,
+    strength: options.Strength = None,
     layers: Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Only these layers.")] = None,
 ) -> None:
     """Write a task vector as the control-vector file that `llama-cli --control-vector` and `run` take."""
     from atv_cli.queries import read_queries
-    from atv_cli.run import parse_layers
 
     if (query is None) == (file is None):
         raise UsageError("name one query, or a file of them with -f")
@@ -46,7 +46,10 @@ def vector(
         raise UsageError(f"{output} exists and is no control vector; choose another output")
     generator = Generator(Bundle(bundle or default_bundle()))
     spec = generator.bundle.manifest
-    steering = Steering(strength=strength, layers=parse_layers(layers) if layers else spec.injection.layers)
+    steering = Steering(
+        strength=spec.injection.strength if strength is None else strength,
+        layers=options.parse_layers(layers) if layers else spec.injection.layers,
+    )
     total = np.zeros(generator.shape)
     for text in queries:
         total += generator(text).array
@@ -56,7 +59,7 @@ def vector(
         "target": spec.target.name,
         "vocabulary_sha256": spec.target.vocabulary_sha256,
         "positions": spec.injection.positions.value,
-        "strength": f"{strength:g}",
+        "strength": f"{steering.strength:g}",
         "layers": "-".join(map(str, steering.layers or (1, spec.target.n_layer - 1))),
         "n_queries": str(len(queries)),
         "queries_sha256": hashlib.sha256("\n".join(queries).encode()).hexdigest(),

@@ -258,8 +258,8 @@ class AtvLocal(TemplateLM):
                 float(wanted.get("temperature", 1.0)) if wanted["do_sample"] else 0.0,
                 float(wanted.get("top_p", 1.0)),
                 int(wanted.get("top_k", 0)),
-                (self._arguments.seed + index) % (1 << 32),
-            )
+                self._arguments.seed,
+            ).of_row(index)
             tokens = self._fitting(self.tok_encode(context), self.max_length - max_tokens)
             yield Question(
                 Prompt(tokens, 0),

@@ -15,6 +15,7 @@ from atv_eval.harm import Harm
 from atv_eval.measure import Record
 from atv_eval.method import Method
 from atv_eval.statistics import Difference, Estimate, difference, macro_f1, mean_over_tasks
+from atv_eval.tables import table
 
 MEAN = "mean of tasks"
 
@@ -120,13 +121,6 @@ def as_csv(summary: Summary) -> str:
         cost = [s.prompt_tokens, s.evaluated_tokens, ms, s.dropped, s.errors]
         writer.writerow([s.task, s.method, s.rows, *cells, *cost])
     return out.getvalue()
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first column is text, the others are numbers."""
-    safe = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    lines = [list(head), ["---", *["---:"] * (len(head) - 1)], *safe]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _scores(summary: Summary) -> str:

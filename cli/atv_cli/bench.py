@@ -1,0 +1,77 @@
+"""`atv-local bench`: what steering costs on this machine, with any GGUF."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atv_local.errors import UsageError
+from atv_local.providers import Provider
+
+_OURS = (b"# Cost of steering\n", b'{"benchmark": "atv-local bench"')
+
+
+def bench(
+    model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF [default: the embedded model].")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("-g", "--bundle", help="Bundle [default: the demo's if it fits, else a random vector]."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")] = None,
+    ctx_size: Annotated[int | None, typer.Option("-c", "--ctx-size", min=1, help="Context [default: 2048].")] = None,
+    gpu_layers: Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers to offload; -1 is all.")] = -1,
+    provider: Annotated[
+        Provider | None, typer.Option(help="Where the generator runs [default: the first that works].")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds of each part [default: 7].")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="3 rounds, and short ones.")] = False,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="PARTS", help="Some of memory,generator,vector,first-token,decode,batch."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON record instead of Markdown tables.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here, not on stdout.")] = None,
+) -> None:
+    """Measure what steering costs: ratios of times taken in turn, then medians."""
+    from atv_eval import tables
+    from atv_eval.bench import Options, parse_parts, run
+    from atv_local.files import replacing
+
+    if output is not None:
+        _check_replaceable(output)
+    options = Options(
+        model,
+        bundle,
+        n_ctx=ctx_size,
+        n_threads=threads,
+        n_gpu_layers=gpu_layers,
+        provider=provider,
+        rounds=rounds,
+        quick=quick,
+        parts=parse_parts(only) if only is not None else (),
+    )
+
+    def measured() -> str:
+        record = run(options, lambda line: print(line, file=sys.stderr))
+        return json.dumps(record) + "\n" if as_json else tables.bench(record)
+
+    if output is None:
+        print(measured(), end="")
+    else:
+        with replacing(output) as temporary:  # says now if it cannot be written
+            temporary.write_text(measured(), encoding="utf-8")
+
+
+def _check_replaceable(output: Path) -> None:
+    """Raise UsageError rather than replace something else, such as the model."""
+    if not output.exists():
+        return
+    if output.is_file():
+        with output.open("rb") as file:
+            if file.read(64).startswith(_OURS):
+                return
+    raise UsageError(f"{output} exists and is no result of this command; choose another output")

@@ -1,0 +1,55 @@
+"""Options that several verbs have in common, each declared once, and what their values mean together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atv_local.errors import UsageError
+from atv_local.providers import Precision as PrecisionName
+from atv_local.providers import Provider as ProviderName
+from atv_local.steering import Positions as PositionsName
+
+Model = Annotated[Path | None, typer.Option("-m", "--model", help="GGUF [default: the embedded model].")]
+Bundle = Annotated[Path | None, typer.Option("-g", "--bundle", help="Bundle [default: the demo bundle].")]
+MaxTokens = Annotated[int, typer.Option("-n", "--max-tokens", help="Longest answer, in tokens.")]
+Temperature = Annotated[float, typer.Option("--temp", help="0 is greedy.")]
+TopP = Annotated[float, typer.Option("--top-p", help="1 is off.")]
+TopK = Annotated[int, typer.Option("--top-k", help="0 is off.")]
+System = Annotated[str | None, typer.Option("-s", "--system", help="System message.")]
+CtxSize = Annotated[int | None, typer.Option("-c", "--ctx-size", min=1, help="Context [default: 2048].")]
+Threads = Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")]
+GpuLayers = Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers to offload; -1 is all.")]
+Strength = Annotated[float | None, typer.Option("--strength", help="Factor on the vector [default: the bundle's].")]
+Layers = Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Steer only these layers.")]
+Positions = Annotated[
+    PositionsName | None, typer.Option("--positions", help="Which tokens to steer [default: as trained].")
+]
+Off = Annotated[bool, typer.Option("--off", help="Answer with the base model; needs no bundle.")]
+Provider = Annotated[
+    ProviderName | None, typer.Option(help="Where the generator runs [default: the first that works].")
+]
+Precision = Annotated[
+    PrecisionName | None, typer.Option(help="Which graph of the bundle it runs [default: what suits the provider].")
+]
+
+
+def parse_layers(text: str) -> tuple[int, int]:
+    """`8-20` or `8` as a range; UsageError for anything else."""
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    if match is None:
+        raise UsageError(f"--layers {text!r} is not A-B, such as 8-20")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def steering_changes(strength: float | None, layers: str | None, positions: PositionsName | None) -> dict[str, Any]:
+    """What the options change in a bundle's own `Steering`, for `dataclasses.replace`."""
+    given = {
+        "strength": strength,
+        "layers": None if layers is None else parse_layers(layers),
+        "positions": positions,
+    }
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,95 @@
+"""Where a measurement was taken: plain values, fit for JSON. Knows nothing of what is measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as lib
+
+from atv_local.target import Target
+
+_STATUS = Path("/proc/self/status")
+_CPUS = Path("/proc/cpuinfo")
+
+
+def machine(target: Target) -> dict[str, Any]:
+    """The computer, and the llama.cpp that a target runs in."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "threads": target.n_threads,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "atv_local": _version("atv-local"),
+        "llama_cpp_python": lib.__version__,
+        "llama_cpp": lib.llama_print_system_info().decode().strip(),
+        "gpu_offload": bool(lib.llama_supports_gpu_offload()),
+    }
+
+
+def model(target: Target) -> dict[str, Any]:
+    """The model, its sizes in bytes, and the context."""
+    found = target.model
+    return {
+        "name": found.path.stem,
+        "architecture": found.architecture,
+        "quantisation": found.quantisation,
+        "parameters": int(lib.llama_model_n_params(found.handle)),
+        "size": int(lib.llama_model_size(found.handle)),
+        "n_layer": found.n_layer,
+        "n_embd": found.n_embd,
+        "n_vocab": target.vocabulary.n_tokens,
+        "n_ctx": target.n_ctx,
+        "kv_bytes_per_token": kv_bytes(target),
+    }
+
+
+def kv_bytes(target: Target, tokens: int = 4) -> int:
+    """Bytes that one more token takes in the cache, by what llama.cpp would save of it. Empties the cache."""
+    sizes = []
+    for length in (1, 1 + tokens):
+        target.reset()
+        target.prefill([0] * length)
+        sizes.append(int(lib.llama_state_seq_get_size(target.handle, 0)))
+    target.reset()
+    return (sizes[1] - sizes[0]) // tokens
+
+
+def resident() -> float | None:
+    """Resident memory of this process in MB; where the system tells only the highest so far, that; else None."""
+    try:
+        found = re.search(r"VmRSS:\s+(\d+) kB", _STATUS.read_text())
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) / 1024
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", _CPUS.read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree
+        return ""
