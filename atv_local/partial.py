@@ -59,6 +59,9 @@ class Partial:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._file.closed and self.empty:  # nothing was answered, so there is nothing to go on from
+            self._settings_path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
         self._file.close()
 
     @property
@@ -137,6 +140,8 @@ class Partial:
                 raise taken from None
         if not self.path.exists() or not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
             raise taken  # and has just finished it
+        if not self.path.is_file():
+            raise UsageError(f"{self.path} is not a file; choose another output")
 
     def _refuse_existing(self) -> None:
         if not self.output.exists() or (self._overwrite and self.output.is_file()):

@@ -1,0 +1,424 @@
+"""`atv-local batch`: every row once, in order, whatever happens on the way."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from atv_cli.main import app
+from atv_local.answering import Answerer, Recipe
+from atv_local.asking import Asked, read
+from atv_local.batch import Batch, Question, Way
+from atv_local.engine import Engine
+from atv_local.partial import Partial
+from atv_local.prompt import PromptFormat
+from atv_local.rows import MAX_LINE_BYTES
+from atv_local.sampling import Sampling
+from atv_local.vectors import TaskVector
+
+KINDS = ("apple", "cat", "pear", "dog", "plum", "cow")
+ROWS = [{"input": f"{kind} {n}", "id": f"{kind}-{n}"} for n in range(5) for kind in KINDS]
+
+
+@pytest.fixture
+def pair(tiny_gguf: Path, tiny_bundle: Path) -> list[str]:
+    return ["-m", str(tiny_gguf), "-g", str(tiny_bundle), "-t", "1", "-n", "6"]
+
+
+@pytest.fixture
+def recipe(tiny_gguf: Path, tiny_bundle: Path) -> Recipe:
+    """The same."""
+    return Recipe(tiny_gguf, tiny_bundle, max_tokens=6, n_threads=1, sampling=Sampling(seed=0))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return written(tmp_path / "in.jsonl", ROWS)
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def batch(*arguments: object, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(app, ["batch", *map(str, arguments)], input=stdin)
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def one_sentence(result: Result, code: int, *words: str) -> None:
+    assert result.exit_code == code, result.output
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_each_row_gets_the_answer_of_run_in_its_place(pair: list[str], tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = [
+        *ROWS[:6],
+        {"input": "fig 1", "system": "Be kind."},
+        {"input": "hen", "max_tokens": 1},
+    ]
+    output = tmp_path / "new" / "out.jsonl"
+    result = batch(written(tmp_path / "in.jsonl", asked), output, *pair, "--strength", "0.6", "--layers", "1-2")
+    assert (result.exit_code, result.stdout) == (0, f"{output}\n"), result.output
+    found = records(output)
+    assert [list(record) for record in found] == [[*row, "line", "text", "finish_reason", "tokens"] for row in asked]
+    for line, (row, record) in enumerate(zip(asked, found, strict=True), start=1):
+        extra = ["-s", row["system"]] if "system" in row else ["-n", "1"] if "max_tokens" in row else []
+        alone = CliRunner().invoke(
+            app, ["run", *pair, "--strength", "0.6", "--layers", "1-2", "--json", *extra, row["input"]], input=""
+        )
+        wanted = json.loads(alone.stdout)
+        assert record["line"] == line
+        assert (record["text"], record["finish_reason"]) == (wanted["text"], wanted["finish_reason"])
+        assert record["tokens"] == {name: wanted["tokens"][name] for name in ("prompt", "generated")}
+    assert sorted(path.name for path in output.parent.iterdir()) == ["out.jsonl"]
+
+
+def test_off_is_the_base_model(pair: list[str], rows: Path, tmp_path: Path) -> None:
+    assert batch(rows, tmp_path / "on.jsonl", *pair).exit_code == 0
+    assert batch(rows, tmp_path / "off.jsonl", *pair[:2], *pair[4:], "--off").exit_code == 0
+    alone = CliRunner().invoke(app, ["run", *pair[:2], *pair[4:], "--off", "--json", ROWS[3]["input"]], input="")
+    found = records(tmp_path / "off.jsonl")
+    assert found[3]["text"] == json.loads(alone.stdout)["text"] != records(tmp_path / "on.jsonl")[3]["text"]
+
+
+def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> None:
+    file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    bad = {
+        2: (b"{'input': 1}", "not JSON"),
+        3: (b'["apple"]', "not a JSON object"),
+        5: (b'{"output": "a"}', "input: Field required"),
+        6: (b'{"input": "  "}', "input: nothing is written there"),
+        7: (b'{"input": 5}', "input: Input should be a valid string"),
+        8: (b'{"input": "caf\xe9"}', "not UTF-8"),
+        9: (b'{"input": "%s"}' % (b"a" * 3000), "the context 512"),
+        10: (b'{"input": "%s"}' % (b"a" * MAX_LINE_BYTES), "longer than 1048576 bytes"),
+        11: (b'{"input": "x", "max_tokens": 0}', "max_tokens: "),
+        12: (b'{"input": "x", "n": 1e999}', "not JSON"),
+        13: (b"\x1b[31m", "not JSON"),
+    }
+    lines = {1: b'\xef\xbb\xbf{"input": "apple 1", "text": "old"}', 4: b"", **{n: row for n, (row, _) in bad.items()}}
+    lines[14] = b'{"input": "dog 1"}'  # and no newline
+    file.write_bytes(b"\n".join(lines[n] for n in sorted(lines)))
+    result = batch(file, output, *pair)
+    assert result.exit_code == 0
+    assert [(record["line"], record["text"]) for record in records(output)] == [(1, "a"), (14, "b")]
+    *said, last = result.stderr.splitlines()
+    assert last.startswith("2 rows answered, 11 passed over")
+    for line, (number, (_, words)) in zip(said, bad.items(), strict=True):
+        assert line.startswith(f"{file}:{number}: ")
+        assert words in line
+        assert line.isprintable()
+    strict = batch(file, output, *pair, "--strict", "--overwrite")
+    assert strict.exit_code == 1
+    assert len(records(output)) == 2
+
+
+def test_a_file_without_rows_gives_one_without_answers(pair: list[str], tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").touch()
+    result = batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", *pair)
+    assert (result.exit_code, (tmp_path / "out.jsonl").read_bytes()) == (0, b"")
+
+
+@pytest.mark.parametrize("sampling", [[], ["--temp", "1.5", "--top-k", "0", "--seed", "3"]])
+def test_killed_and_resumed_it_ends_in_the_same_bytes(
+    pair: list[str], rows: Path, tmp_path: Path, sampling: list[str]
+) -> None:
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    options = [*pair, *sampling, "--parallel", "3"]
+    assert batch(rows, whole, *options).exit_code == 0
+    killed = begun(output, options, rows.read_bytes())
+    killed.kill()
+    killed.wait()
+    assert not output.exists()
+    done = len((tmp_path / "out.jsonl.partial").read_text().splitlines())
+    assert 5 <= done <= len(ROWS)
+    result = batch(rows, output, *options)
+    assert (result.exit_code, output.read_bytes()) == (0, whole.read_bytes()), result.output
+    assert result.stderr.startswith(f"going on after {done} rows answered")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "whole.jsonl"]
+
+
+def begun(output: Path, options: list[str], rows: bytes) -> subprocess.Popen[bytes]:
+    """A process that has answered some rows and waits for more: it cannot end by itself."""
+    command = [sys.executable, "-m", "atv_cli", "batch", "-", str(output), *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin
+    process.stdin.write(rows)
+    process.stdin.flush()
+    partial, deadline = output.with_name(f"{output.name}.partial"), time.monotonic() + 120
+    while not (partial.exists() and partial.read_bytes().count(b"\n") >= 5):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def test_ctrl_c_says_how_to_go_on(pair: list[str], rows: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    process = begun(output, [*pair, "--parallel", "3"], rows.read_bytes())
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, b"")
+    assert b"Traceback" not in stderr
+    assert b"the same command goes on from there" in stderr
+    assert batch(rows, output, *pair).exit_code == 0
+    assert [record["id"] for record in records(output)] == [row["id"] for row in ROWS]
+
+
+@pytest.fixture
+def answered(pair: list[str], rows: Path, tmp_path: Path) -> list[dict[str, Any]]:
+    assert batch(rows, tmp_path / "whole.jsonl", *pair).exit_code == 0
+    return records(tmp_path / "whole.jsonl")
+
+
+def left(output: Path, recipe: Recipe, answered: list[dict[str, Any]], torn: bytes = b"") -> Path:
+    """What a process that died leaves."""
+    with Partial(output, recipe.identity()) as partial:
+        for record in answered:
+            partial.append(record)
+    with partial.path.open("ab") as file:
+        file.write(torn)
+    return partial.path
+
+
+def test_a_torn_line_is_answered_again(
+    pair: list[str], rows: Path, tmp_path: Path, recipe: Recipe, answered: list[dict[str, Any]]
+) -> None:
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    line = whole.splitlines(keepends=True)[7]
+    for length in (0, 1, len(line) // 2, len(line) - 1):
+        output = tmp_path / f"out{length}.jsonl"
+        left(output, recipe, answered[:7], line[:length])
+        result = batch(rows, output, *pair)
+        assert (result.exit_code, output.read_bytes()) == (0, whole), result.output
+        assert "after 7 rows" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--strength", "2"], ["strength", "'2.0'"]),
+        (["-n", "7"], ["max_tokens 6", "now is 7"]),
+        (["-s", "Be kind."], ["system", "Be kind."]),
+        (["--temp", "1"], ["sampling", "greedy"]),
+        (["--off"], ["bundle"]),
+    ],
+)
+def test_it_does_not_go_on_with_other_settings(
+    pair: list[str], rows: Path, tmp_path: Path, recipe: Recipe, options: list[str], words: list[str]
+) -> None:
+    output = tmp_path / "out.jsonl"
+    partial = left(output, recipe, [{**ROWS[0], "line": 1, "text": "a", "finish_reason": "stop", "tokens": {}}])
+    before = partial.read_bytes()
+    one_sentence(batch(rows, output, *pair, *options), 2, "--overwrite", *words)
+    assert partial.read_bytes() == before
+    assert batch(rows, output, *pair, *options, "--overwrite").exit_code == 0
+    assert len(records(output)) == len(ROWS)
+
+
+def test_an_input_that_has_grown_and_one_that_has_changed(
+    pair: list[str], tmp_path: Path, recipe: Recipe, answered: list[dict[str, Any]]
+) -> None:
+    grown, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    left(output, recipe, answered)
+    with grown.open("a") as file:
+        file.write('{"input": "fig 1", "id": "late"}\n')
+    for changed in (grown.read_text().replace("dog-1", "dog-x"), "\n" + grown.read_text(), ""):
+        (tmp_path / "changed.jsonl").write_text(changed)
+        one_sentence(batch(tmp_path / "changed.jsonl", output, *pair), 2, "of the input is not the row", "--overwrite")
+    result = batch(grown, output, *pair)
+    assert result.exit_code == 0
+    assert records(output)[:-1] == answered
+    assert records(output)[-1]["id"] == "late"
+
+
+def test_rows_passed_over_before_are_counted_and_not_named_again(
+    pair: list[str], tmp_path: Path, recipe: Recipe
+) -> None:
+    file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text('{"input": "apple 1"}\nbad\n{"input": "dog 1"}\nbad too\n{"input": "cat 1"}\n')
+    assert batch(file, output, *pair).exit_code == 0
+    whole = records(output)
+    output.unlink()
+    left(output, recipe, whole[:2])
+    result = batch(file, output, *pair, "--strict")
+    assert result.exit_code == 1
+    assert f"{file}:2" not in result.stderr
+    assert f"{file}:4" in result.stderr
+    assert "3 rows answered, 2 passed over" in result.stderr
+    assert records(output) == whole
+
+
+def test_what_is_there_is_not_replaced_unasked(pair: list[str], rows: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    output.write_text("precious")
+    one_sentence(batch(rows, output, *pair), 2, "exists", "--overwrite")
+    assert output.read_text() == "precious"
+    assert not (tmp_path / "out.jsonl.partial").exists()
+    assert batch(rows, output, *pair, "--overwrite").exit_code == 0
+    assert len(records(output)) == len(ROWS)
+    one_sentence(batch(rows, tmp_path, *pair, "--overwrite"), 2, "exists")
+
+
+def test_two_processes_do_not_write_one_output(pair: list[str], rows: Path, tmp_path: Path, recipe: Recipe) -> None:
+    output = tmp_path / "out.jsonl"
+    with Partial(output, recipe.identity()):
+        one_sentence(batch(rows, output, *pair), 2, "another process is writing")
+        one_sentence(batch(rows, output, *pair, "--overwrite"), 2, "another process is writing")
+    assert batch(rows, output, *pair).exit_code == 0
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(pair: list[str], rows: Path, tmp_path: Path) -> None:
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    assert batch(rows, whole, *pair).exit_code == 0
+    limited = "import resource, atv_cli.main as m; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); m.main()"
+    command = [sys.executable, "-c", limited, "batch", str(rows), str(output), *pair]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"atv-local: cannot write {output}.partial: File too large\n"
+    assert (tmp_path / "out.jsonl.partial").stat().st_size == 2000
+    assert batch(rows, output, *pair).exit_code == 0
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_an_output_that_is_no_file(pair: list[str], rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl.partial").symlink_to("/dev/full")
+    one_sentence(batch(rows, tmp_path / "out.jsonl", *pair), 2, "is not a file")
+    (tmp_path / "link.jsonl").symlink_to("/dev/full")
+    one_sentence(batch(rows, tmp_path / "link.jsonl", *pair, "--overwrite"), 2, "exists")
+
+
+def test_a_row_draws_by_its_line_and_the_seed(pair: list[str], rows: Path, tmp_path: Path, engine: Engine) -> None:
+    hot = ["--temp", "1.5", "--top-k", "0", "--top-p", "1"]
+    texts = {}
+    for name, extra in {
+        "1": ["--seed", "1"],
+        "again": ["--seed", "1", "--parallel", "1"],
+        "2": ["--seed", "2"],
+    }.items():
+        assert batch(rows, tmp_path / f"{name}.jsonl", *pair, *hot, *extra).exit_code == 0
+        texts[name] = [record["text"] for record in records(tmp_path / f"{name}.jsonl")]
+    assert texts["1"] == texts["again"] != texts["2"]
+    sampling = Sampling(1.5, 1.0, 0, 1)
+    alone = [
+        "".join(event.text for event in engine.stream(row["input"], sampling=sampling.of_row(line), max_tokens=6))
+        for line, row in enumerate(ROWS[:8], start=1)
+    ]
+    assert texts["1"][:8] == alone
+    same = [{"input": "apple 1"}] * 12
+    assert batch(written(tmp_path / "same.jsonl", same), tmp_path / "same", *pair[:2], "--off", *hot).exit_code == 0
+    assert len({record["text"] for record in records(tmp_path / "same")}) > 1
+
+
+def test_a_neighbour_that_fails_does_not_change_what_is_drawn(engine: Engine) -> None:
+    prompts = PromptFormat(engine.target.vocabulary)
+    monstrous = Way(TaskVector(np.full((engine.target.n_rows, engine.target.n_embd), 3e38)))
+    drawing = Question(prompts("apple 1"), max_tokens=8, sampling=Sampling(1.5, seed=5))
+    late = Question(prompts("a long way to go"), [monstrous], max_tokens=8)
+    (alone,) = Batch(engine).ask([drawing])
+    first, _ = Batch(engine).ask([drawing, late])
+    assert first.outcomes == alone.outcomes
+
+
+def test_a_file_is_read_as_it_is_answered(recipe: Recipe) -> None:
+    drawn = itertools.count()
+
+    def endless() -> Iterator[Asked]:
+        for n in drawn:
+            yield Asked(n + 1, 0, {}, f"apple {n}", error="bad" if n % 3 else "")
+
+    results = Answerer(recipe)(endless())
+    assert [next(results).asked.line for _ in range(40)] == list(range(1, 41))
+    assert next(drawn) < 40 + 4 * 128
+
+
+def test_a_line_without_end_takes_no_memory() -> None:
+    class Pipe(io.RawIOBase):
+        left = 64
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            self.left -= 1
+            data = b"x" * (1 << 20) if self.left > 0 else b'\n{"input": "y"}\n' if self.left == 0 else b""
+            data = data[: len(buffer)]
+            buffer[: len(data)] = data
+            return len(data)
+
+    tracemalloc.start()
+    first, second = read(io.BufferedReader(Pipe(), 1 << 20))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * MAX_LINE_BYTES
+    assert "longer than" in first.error
+    assert (second.line, second.query) == (2, "y")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--layers", "x"], 2, ["'x'"]),
+        (["--layers", "1-9"], 2, ["1-9", "1-3"]),
+        (["--strength", "nan"], 2, ["strength nan"]),
+        (["--temp", "-1"], 2, ["temperature -1"]),
+        (["--seed", "-1"], 2, ["seed -1"]),
+        (["-n", "0"], 2, ["max-tokens 0"]),
+        (["-c", "9999999"], 2, ["9999999"]),
+        (["-m", "absent.gguf"], 1, ["absent.gguf"]),
+        (["-g", "absent"], 1, ["absent"]),
+        (["--off", "--provider", "cpu"], 2, ["--off"]),
+        (["--workers", "2"], 2, ["--on ray"]),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(
+    pair: list[str], rows: Path, tmp_path: Path, arguments: list[str], code: int, words: list[str]
+) -> None:
+    one_sentence(batch(rows, tmp_path / "out.jsonl", *pair, *arguments), code, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_an_input_that_is_not_there(pair: list[str], tmp_path: Path) -> None:
+    one_sentence(batch(tmp_path / "absent.jsonl", tmp_path / "out.jsonl", *pair), 1, "absent.jsonl")
+    one_sentence(batch(tmp_path, tmp_path / "out.jsonl", *pair), 1, "cannot read")
+
+
+def test_a_bar_on_a_terminal(pair: list[str], rows: Path, tmp_path: Path) -> None:
+    import pty
+
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "atv_cli", "batch", str(rows), str(tmp_path / "out.jsonl"), *pair]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=environment)
+    os.close(child)
+    output = b""
+    while True:
+        try:
+            part = os.read(parent, 4096)
+        except OSError:  # the other end is closed
+            break
+        output += part
+    os.close(parent)
+    assert process.wait(timeout=60) == 0
+    assert b"answering" in output
+    assert b"30 rows answered" in output
