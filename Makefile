@@ -39,7 +39,7 @@ results: .venv/dev
 	$(BIN)/atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval > runs/eval.md
 	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 40 --dry-run > runs/calibrate.md
 	$(BIN)/atv-local bench > runs/bench.md
-	$(BIN)/python -m benchmarks.throughput --default-threads --output benchmarks/results/throughput.jsonl
+	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl
 	$(BIN)/python -m benchmarks.growth 0.1B 0.5B 1B -- --quick
 	mv runs/eval.md runs/calibrate.md runs/bench.md benchmarks/results/
 	$(BIN)/python -m benchmarks.report

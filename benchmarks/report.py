@@ -85,10 +85,10 @@ def throughput(r: Record) -> str:
     same = percent(r["same_text_as_the_loop"])
     return f"""## Queries per second
 
-{r["queries"]} short queries of {r["prompt_tokens"]:.0f} tokens on average, template included; greedy, up to {r["max_tokens"]}
-tokens; the same prompts in turn in blocks of 100, {r["threads"]} threads. {same} % of the whole answers are the
-loop's word for word.
-`python -m benchmarks.throughput --default-threads --output benchmarks/results/throughput.jsonl`
+{r["queries"]} short queries of {r["prompt_tokens"]:.0f} tokens on average, template included; greedy, up to
+{r["max_tokens"]} tokens; the same prompts in turn in blocks of 100, {r["threads"]} threads. {same} % of the
+whole answers are the loop's word for word.
+`python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl`
 
 {table(["", "queries a second", "times the loop"], rows)}"""
 
