@@ -10,9 +10,10 @@ from atv_local.engine import OFF, Engine, Finish
 from atv_local.errors import AtvError, PromptError
 from atv_local.prompt import Prompt
 from atv_local.sampling import Sampler, Sampling
-from atv_local.schedule import Branch, Scheduler, Tree
+from atv_local.schedule import Scheduler
 from atv_local.sequences import Sequences
 from atv_local.steering import Steering
+from atv_local.trees import Branch, Tree
 from atv_local.vectors import TaskVector
 from atv_local.vocabulary import Vocabulary
 

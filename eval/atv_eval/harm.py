@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from atv_local.batch import Batch, Question, Way, heads_of, tree_of
 from atv_local.engine import Engine
 from atv_local.prompt import PromptFormat
-from atv_local.schedule import Tree
 from atv_local.steering import Steering
+from atv_local.trees import Tree
 from atv_local.vectors import TaskVector
 
 N_TOKENS = 16
