@@ -79,7 +79,7 @@ def throughput(r: Record) -> str:
         "steered": "steered, as `eval` reads answers",
     }
     rows = [
-        [ways[name], f"{per_second:.2f}", f"{r['times_the_loop'][name]:.2f}"]
+        [ways[name], f"{per_second:.2f}", "{median:.2f} ({low:.2f} to {high:.2f})".format(**r["times_the_loop"][name])]
         for name, per_second in r["per_second"].items()
     ]
     same = percent(r["same_text_as_the_loop"])
@@ -87,7 +87,7 @@ def throughput(r: Record) -> str:
 
 {r["queries"]} short queries of {r["prompt_tokens"]:.0f} tokens on average, template included; greedy, up to
 {r["max_tokens"]} tokens; the same prompts in turn in blocks of 100, {r["threads"]} threads. {same} % of the
-whole answers are the loop's word for word.
+whole answers are the loop's word for word. Medians of the blocks, with quartiles.
 `python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl`
 
 {table(["", "queries a second", "times the loop"], rows)}"""

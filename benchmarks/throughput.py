@@ -2,7 +2,8 @@
 
 The same prompts in turn, block by block, so that all meet the same machine: `Llama.create_completion` greedy with all
 cores and with its default threads, our base model with whole answers, and as an evaluation reads them, to the token
-that decides whether they can be right; and the steered model. The texts of the loop and of ours are compared.
+that decides whether they can be right; and the steered model. The texts of the loop and of ours are compared. Figures
+are medians of the blocks, ratios those of each block.
 
     python -m benchmarks.throughput [--queries 1000] [--max-tokens 16] --output benchmarks/results/throughput.jsonl
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ import llama_cpp
 
 import atv_local
 from atv_eval.answers import Answers
+from atv_eval.timing import ratios, spread
 from atv_local import Engine
 from atv_local.batch import Batch, Question, Way
 from atv_local.prompt import PromptFormat
@@ -85,21 +88,22 @@ def main() -> None:
     }
     if arguments.default_threads:
         runs["loop, default threads"] = plain(None, engine.target.n_ctx, prompts, n)
-    seconds = dict.fromkeys(runs, 0.0)
+    blocks: dict[str, list[float]] = {name: [] for name in runs}
     texts: dict[str, list[str]] = {name: [] for name in runs}
     for start in range(0, len(queries), BLOCK):
         for name, run in runs.items():
             started = time.perf_counter()
             texts[name] += run(queries[start : start + BLOCK])
-            seconds[name] += time.perf_counter() - started
-        print(start + BLOCK, {name: round(value, 1) for name, value in seconds.items()}, flush=True)
+            blocks[name].append(time.perf_counter() - started)
+        print(start + BLOCK, {name: round(values[-1], 1) for name, values in blocks.items()}, flush=True)
     record = {
         "queries": len(queries),
         "max_tokens": n,
         "prompt_tokens": sum(len(prompts(query).tokens) for _, query in queries) / len(queries),
         "threads": engine.target.n_threads,
-        "per_second": {name: len(queries) / value for name, value in seconds.items()},
-        "times_the_loop": {name: seconds["loop"] / value for name, value in seconds.items()},
+        "per_second": {name: BLOCK / statistics.median(values) for name, values in blocks.items()},
+        "times_the_loop": {name: spread(ratios(blocks["loop"], values))._asdict() for name, values in blocks.items()},
+        "seconds": blocks,
         "same_text_as_the_loop": sum(a == b for a, b in zip(texts["loop"], texts["whole"], strict=True)) / len(queries),
     }
     print(json.dumps(record, indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -68,6 +69,28 @@ def test_the_readmes_python_runs() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert "spam" in result.stdout
+
+
+def test_the_readmes_measuring_commands_run(
+    tiny_gguf: Path, tiny_bundle: Path, tiny_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").symlink_to(tiny_gguf)
+    (tmp_path / "bundle").symlink_to(tiny_bundle)
+    lines = tiny_rows.read_text().splitlines(keepends=True)
+    for number, name in enumerate(["test", "train", "valid", "questions"]):
+        rows = (json.dumps(json.loads(line) | {"task": "kinds"}) + "\n" for line in lines[number::4])
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    (commands,) = [block.splitlines() for block in blocks("sh") if "atv-local eval" in block]
+    verbs = []
+    for command in commands:
+        words = shlex.split(command)[1:]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        verbs.append(words[0])
+    assert verbs == ["eval", "calibrate", "batch", "bench"]
+    assert (tmp_path / "results" / "results.json").exists()
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == len(lines[3::4])
 
 
 def test_the_readmes_training_commands_run(
