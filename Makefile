@@ -36,6 +36,7 @@ bench: .venv/dev
 # About an hour on two cores: every command whose figures docs/results.md shows, then the page. Training is not in it.
 results: .venv/dev
 	mkdir -p runs
+	rm -rf runs/eval
 	$(BIN)/atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval > runs/eval.md
 	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 40 --dry-run > runs/calibrate.md
 	$(BIN)/atv-local bench > runs/bench.md

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -16,7 +14,8 @@ from atv_local.asking import Asked
 from atv_local.batch import N_SEQUENCES, Batch, Question, Reply, Way
 from atv_local.bundle import Bundle
 from atv_local.engine import OFF, check_query
-from atv_local.errors import AtvError, DataError, ModelError, UsageError
+from atv_local.errors import AtvError, DataError, UsageError
+from atv_local.llama import identity
 from atv_local.loading import load
 from atv_local.prompt import Prompt, PromptFormat
 from atv_local.providers import Precision, Provider
@@ -26,8 +25,6 @@ from atv_local.vectors import TaskVector
 
 ADDED = ("line", "text", "finish_reason", "tokens")
 """What a record has beside the row it answers."""
-
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Recipe:
             ModelError, BundleError: one that cannot be read.
         """
         return {
-            "model": _identity(self.model or default_model()),
+            "model": identity(self.model or default_model()),
             "bundle": None if self.off else Bundle(self.bundle or default_bundle()).id,
             **{name: str(value) for name, value in self.changes.items()},
             "system": self.system,
@@ -134,17 +131,3 @@ def _record(asked: Asked, reply: Reply) -> dict[str, Any]:
     tokens = {"prompt": len(reply.question.prompt.tokens), "generated": outcome.n_generated}
     added = asked.line, outcome.text, outcome.finish, tokens
     return asked.fields | dict(zip(ADDED, added, strict=True))
-
-
-def _identity(path: Path) -> str:
-    """Size and hash of a GGUF's two ends: what it says of itself, and weights. All of it can take minutes."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            digest = hashlib.sha256(file.read(_PIECE))
-            file.seek(max(0, size - _PIECE))
-            digest.update(file.read(_PIECE))
-    except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
-    return f"{size}:{digest.hexdigest()}"

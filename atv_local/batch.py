@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from atv_local.engine import OFF, Engine, Finish
-from atv_local.errors import AtvError, PromptError
+from atv_local.errors import AtvError, PromptError, UsageError
 from atv_local.prompt import Prompt
 from atv_local.sampling import Sampler, Sampling
 from atv_local.schedule import Scheduler
@@ -51,6 +53,12 @@ class Question:
     """The caller's."""
     error: AtvError | None = None
     """Why it cannot be asked; its reply has the same, in its turn."""
+    goes_on: bool = False
+    """Its options are further ones of the same way as those of the question before."""
+
+    def __post_init__(self) -> None:
+        if self.error is None and not (self.ways and (self.max_tokens > 0 or self.options)):
+            raise UsageError("a question needs a way to be evaluated, and tokens to write or options to score")
 
 
 @dataclass(frozen=True)
@@ -86,8 +94,9 @@ class Reply:
 class Batch:
     """Answers questions of one engine together, each as if it were alone. Not for several threads.
 
-    The context is beside the engine's own, over the same weights; CPUs give bit for bit what the engine gives for
-    prompts up to 63 tokens of their own with answers up to 256 tokens, and something equally near beyond that.
+    The context is beside the engine's own, over the same weights; CPUs give bit for bit what the engine gives
+    where a prompt has up to 63 tokens of its own and, with its answer, up to 256 in all; beyond that they round
+    otherwise.
 
     Args:
         n_sequences: at most so many answers and options at a time, up to 255.
@@ -114,10 +123,39 @@ class Batch:
         Scores and answers, greedy or with a seed, do not depend on what else is asked; an error is that of its own
         question.
         """
-        for tree in self.scheduler.run(map(self._tree, questions)):
-            question: Question = tree.tag
-            outcomes = () if tree.error else tuple(self._outcome(question, head) for head in heads_of(tree))
-            yield Reply(question, outcomes, tree.n_evaluated, tree.error)
+        parts: deque[tuple[Question, int]] = deque()
+        trees = self.scheduler.run(tree for question in questions for tree in self._trees(question, parts))
+        while (tree := next(trees, None)) is not None:
+            question, n_trees = parts.popleft()
+            found = [tree, *islice(trees, n_trees - 1)]
+            error = next((tree.error for tree in found if tree.error), None)
+            outcomes = () if error else self._outcomes(found)
+            yield Reply(question, outcomes, sum(tree.n_evaluated for tree in found), error)
+
+    def _trees(self, question: Question, parts: deque[tuple[Question, int]]) -> list[Tree]:
+        """The question as one tree, or as several where one has more branches or tokens than fit at a time."""
+        asked, trees = [question], []
+        while asked:
+            part = asked.pop()
+            tree = self._tree(part)
+            halves = () if tree.error or self.scheduler.holds(tree) else _halves(part)
+            asked += reversed(halves)
+            trees += [] if halves else [tree]
+        parts.append((question, len(trees)))
+        return trees
+
+    def _outcomes(self, trees: Sequence[Tree]) -> tuple[Outcome, ...]:
+        """Those of all parts, in the order of the ways; what the parts of one way say is put together."""
+        found: list[Outcome] = []
+        for tree in trees:
+            part: Question = tree.tag
+            outcomes = [self._outcome(part, head) for head in heads_of(tree)]
+            if part.goes_on:
+                before, (more,) = found.pop(), outcomes
+                options, greedy = before.options + more.options, before.greedy + more.greedy
+                outcomes = [replace(before, options=options, greedy=greedy)]
+            found += outcomes
+        return tuple(found)
 
     def _tree(self, question: Question) -> Tree:
         length = len(question.prompt.tokens)
@@ -137,6 +175,16 @@ class Batch:
         options = tuple(sum(child.logprobs) for child in head.children)
         greedy = tuple(all(child.greedy) for child in head.children)
         return Outcome(text_of(self._vocabulary, head.written), tuple(head.written), finish, options, greedy)
+
+
+def _halves(question: Question) -> tuple[Question, ...]:
+    """Two questions that ask the same: of half the ways each, or in one way with half the options; none if neither."""
+    if (middle := len(question.ways) // 2) and not question.goes_on:
+        return replace(question, ways=question.ways[:middle]), replace(question, ways=question.ways[middle:])
+    if middle := len(question.options) // 2:
+        first, second = question.options[:middle], question.options[middle:]
+        return replace(question, options=first), replace(question, options=second, max_tokens=0, goes_on=True)
+    return ()
 
 
 def tree_of(question: Question, max_tokens: int) -> Tree:

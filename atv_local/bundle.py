@@ -45,6 +45,8 @@ class Bundle:
         self.path = path
         raw = b"".join(islice(self._pieces(MANIFEST), 2))
         self.manifest = _parse(raw, path)
+        self.manifest_bytes = raw
+        """The manifest as it is written, with what this version does not know."""
         self.id = hashlib.sha256(raw).hexdigest()[:12]
         """Names this very bundle: the first 12 hexadecimal digits of its manifest's SHA-256."""
         files = self.manifest.files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from time import perf_counter
@@ -65,14 +65,13 @@ class Engine:
         self.target, self.generator, self.static = target, generator, static
         self._layers: tuple[int, int] | None = None
         self.steering = OFF if static is None else Steering(positions=Positions.ALL)
-        """What `stream` uses unless told otherwise: the injection that the bundle names."""
+        """What `stream` uses unless told otherwise: what the bundle says."""
         if generator is not None:
             generator.bundle.check_target(target.spec)
-            injection = generator.bundle.manifest.injection
-            self._layers = injection.layers
-            self.steering = Steering(
-                injection.strength, None if static is not None else injection.layers, injection.positions
-            )
+            self.steering = generator.bundle.manifest.steering
+            self._layers = self.steering.layers
+            if static is not None:
+                self.steering = replace(self.steering, layers=None)
         self._turn = object()
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._format = lru_cache(maxsize=8)(lambda system: PromptFormat(target.vocabulary, system))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import signal
 import threading
@@ -18,6 +19,7 @@ import llama_cpp as lib
 from atv_local.errors import ModelError
 
 _GGUF_MAGIC = b"GGUF"
+_PIECE = 1 << 20
 _log: deque[str] = deque(maxlen=8)
 
 
@@ -117,6 +119,24 @@ def interrupts_deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if held:
         signal.raise_signal(signal.SIGINT)
+
+
+def identity(path: Path) -> str:
+    """Size and hash of a GGUF's two ends: what it says of itself, and weights. All of it could take minutes.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            digest = hashlib.sha256(file.read(_PIECE))
+            file.seek(max(0, size - _PIECE))
+            digest.update(file.read(_PIECE))
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+    return f"{size}:{digest.hexdigest()}"
 
 
 def check_gguf(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atv_local.providers import Precision
-from atv_local.steering import MAX_STRENGTH, Positions
+from atv_local.steering import MAX_STRENGTH, Positions, Steering
 
 FORMAT_VERSION: Literal[1] = 1
 """The one version this program reads and writes; `Spec.format_version` holds it."""
@@ -58,15 +58,18 @@ class GeneratorSpec(_Section):
 
 
 class InjectionSpec(_Section):
-    """How vectors are injected unless told otherwise: as in training, or as calibrated since.
-
-    `scale` is part of the graph already; `strength` is not.
-    """
+    """How the vectors were injected in training; the defaults at run time. `scale` is part of the graph already."""
 
     positions: Positions
     layers: tuple[int, int] | None = None
     scale: float = 1.0
-    strength: float = Field(default=1.0, gt=-MAX_STRENGTH, lt=MAX_STRENGTH)
+
+
+class Calibration(_Section):
+    """What `atv-local calibrate` found to be better defaults at run time than those of training."""
+
+    strength: float = Field(gt=0, le=MAX_STRENGTH)
+    layers: tuple[int, int] | None = None
 
 
 class DataFile(_Section):
@@ -129,3 +132,17 @@ class Manifest(Spec):
 
     files: dict[Text, FileEntry] = Field(max_length=100)
     fidelity: dict[Precision, Fidelity] = {}
+    calibration: Calibration | None = None
+
+    @property
+    def steering(self) -> Steering:
+        """How its vectors are applied unless told otherwise: as trained, or as calibrated since."""
+        found = self.calibration or Calibration(strength=1)
+        return Steering(found.strength, found.layers or self.injection.layers, self.injection.positions)
+
+    @model_validator(mode="after")
+    def _calibrated_layers_exist(self) -> Manifest:
+        first, last = (self.calibration and self.calibration.layers) or (1, 1)
+        if not 1 <= first <= last < self.target.n_layer:
+            raise ValueError(f"calibration.layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
+        return self

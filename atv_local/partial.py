@@ -19,12 +19,7 @@ from pydantic_core import from_json
 from atv_local.answering import ADDED
 from atv_local.asking import Asked
 from atv_local.errors import UsageError
-from atv_local.files import replacing, writing
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from atv_local.files import lock, replacing, writing
 
 
 class Partial:
@@ -40,6 +35,8 @@ class Partial:
     """
 
     def __init__(self, output: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        if not output.name:
+            raise UsageError(f"{output} is a folder; name a file to write the answers to")
         self.output, self._overwrite = output, overwrite
         self.path = output.with_name(f"{output.name}.partial")
         self._settings_path = output.with_name(f"{output.name}.partial.json")
@@ -133,11 +130,8 @@ class Partial:
 
     def _lock(self) -> None:
         taken = UsageError(f"another process is writing {self.path}; wait for it, or choose another output")
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise taken from None
+        if not lock(self._file):
+            raise taken
         if not self.path.exists() or not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
             raise taken  # and has just finished it
         if not self.path.is_file():

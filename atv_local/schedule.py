@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from atv_local.errors import ModelError, PromptError
+from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.sequences import MAX_BATCH, Sequences, Token
 from atv_local.trees import Branch, Tree
 
@@ -59,13 +59,23 @@ class Scheduler:
     def __init__(self, sequences: Sequences, ends: Callable[[int], bool]) -> None:
         self._sequences, self._ends = sequences, ends
         self._prefixes: dict[tuple[int, ...], int] = {}
+        self._open = False
         self._clear()
+
+    def holds(self, tree: Tree) -> bool:
+        """Whether there is room for a tree when nothing else is there."""
+        shared = len(tree.shared)
+        fits = tree.n_cells + shared <= self._sequences.n_ctx
+        return fits and tree.n_leaves + bool(shared) <= self._sequences.n_sequences
 
     def run(self, trees: Iterable[Tree]) -> Iterator[Tree]:
         """Each tree with its results, in order. Trees are drawn as there is room for them, a few ahead of the first.
 
         A tree that does not fit the context, or whose evaluation fails, comes with `error` set; others do not suffer.
         """
+        if self._open:
+            raise UsageError("another run of this scheduler has not ended; read or close that one first")
+        self._open = True
         source = iter(trees)
         order: deque[_Admitted] = deque()
         waiting: deque[_Admitted] = deque()
@@ -78,13 +88,18 @@ class Scheduler:
                     if tree is not None:
                         waiting.append(_Admitted(tree))
                         order.append(waiting[-1])
-                if waiting and self._admit(waiting[0]):
-                    waiting.popleft()
-                elif self._runs:
-                    waiting.extendleft(reversed(self._step()))
+                try:
+                    if waiting and self._admit(waiting[0]):
+                        waiting.popleft()
+                    elif self._runs:
+                        waiting.extendleft(reversed(self._step()))
+                except ModelError as error:  # of a shared run
+                    waiting.popleft().tree.error = error
+                    waiting.extendleft(reversed(self._again()))
                 while order and order[0].finished:
                     yield order.popleft().tree
         finally:
+            self._open = False
             self._clear()
 
     def _clear(self, keep: tuple[int, ...] = ()) -> None:
@@ -108,7 +123,7 @@ class Scheduler:
             return True
         own, shared, leaves = tree.n_cells, len(tree.shared), tree.n_leaves
         n_ctx, n_sequences = self._sequences.n_ctx, self._sequences.n_sequences
-        if own + shared > n_ctx or leaves + bool(shared) > n_sequences:
+        if not self.holds(tree):
             tree.error = PromptError(
                 f"{own + shared} tokens in {leaves} branches do not fit a context of {n_ctx} tokens and "
                 f"{n_sequences} sequences; shorten the prompt or raise them"
@@ -200,14 +215,17 @@ class Scheduler:
 
     def _retry(self, error: ModelError) -> list[_Admitted]:
         """What was running, without results and each to be alone; what was alone already has failed."""
+        running = self._again()
+        if len(running) == 1:
+            running.pop().tree.error = error
+        return running
+
+    def _again(self) -> list[_Admitted]:
+        """Give up what is running, to be evaluated again tree by tree."""
         running = list(dict.fromkeys(run.tree for run in self._runs))
         self._clear()
         for admitted in running:
-            admitted.sequences, admitted.running = (), 0
-        if len(running) == 1:
-            running.pop().tree.error = error
-        for admitted in running:
-            admitted.alone = True
+            admitted.sequences, admitted.running, admitted.alone = (), 0, True
         return running
 
     def _read(self, run: _Run, place: int, row: int) -> None:

@@ -6,6 +6,7 @@ Runtime (`target.py`) and training (`atv_train.injection`) read the same three b
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -69,3 +70,11 @@ class Steering:
         if last > vector.n_rows:
             raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{vector.n_rows}")
         return (self.strength * vector).only(first, last)
+
+
+def parse_layers(text: str) -> tuple[int, int]:
+    """`8-20` or `8` as a range; UsageError for anything else."""
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    if match is None:
+        raise UsageError(f"layers {text!r} is not A-B, such as 8-20")
+    return int(match[1]), int(match[2] or match[1])

@@ -95,19 +95,20 @@ whole answers are the loop's word for word. Medians of the blocks, with quartile
 
 def growth() -> str:
     """What `atv-local bench` gives on random GGUFs by size."""
-    latest = {record["size"]: record for record in records("growth.jsonl")}
+    latest = {(record["size"], record["model"]["quantisation"]): record for record in records("growth.jsonl")}
     if not latest:
         return ""
     names = list(dict.fromkeys((row["what"], row["size"]) for record in latest.values() for row in record["ratios"]))
     head = ["parameters", *(f"{what}{f', {size}' if size else ''}" for what, size in names), "base first token, ms"]
     rows = []
-    for size, record in latest.items():
+    for (size, kind), record in latest.items():
         ratios = {(row["what"], row["size"]): f"{row['median']:.2f}" for row in record["ratios"]}
         base = [row["median"] for row in record["medians"] if (row["part"], row["what"]) == ("first-token", "base")]
-        rows.append([size, *(ratios.get(name, "") for name in names), f"{base[0]:.0f}" if base else ""])
+        rows.append([f"{size} {kind}", *(ratios.get(name, "") for name in names), f"{base[0]:.0f}" if base else ""])
+    threads = next(iter(latest.values()))["machine"]["threads"]
     return f"""## As the target grows
 
-Random GGUFs in Q4_0, two threads: what a vector costs when the target is larger; the generator's milliseconds do not
+Random GGUFs, {threads} threads: what a vector costs when the target is larger; the generator's milliseconds do not
 grow with it and are not in these figures, as no generator fits a random target.
 `python -m benchmarks.growth 0.1B 0.5B 1B -- --quick`
 

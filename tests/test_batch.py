@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import atv_local
 from atv_local.batch import Batch, Question, Way
 from atv_local.engine import OFF, Engine, Finish
-from atv_local.errors import ModelError, PromptError
+from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.generator import Generator
 from atv_local.prompt import Prompt, PromptFormat
 from atv_local.sampling import Sampling
@@ -194,3 +194,34 @@ def test_a_small_context_of_many_sequences_takes_a_full_batch(tiny: Engine) -> N
     prompt = PromptFormat(tiny.target.vocabulary)("apple 1")
     replies = list(Batch(tiny, n_sequences=4, n_ctx=16).ask([Question(prompt, max_tokens=2)] * 3))
     assert [reply.outcomes[0].n_generated for reply in replies if not reply.error] == [2, 2, 2]
+
+
+def test_more_ways_and_options_than_fit_at_a_time_are_asked_in_parts(tiny: Engine) -> None:
+    prompts = PromptFormat(tiny.target.vocabulary)
+    rng = np.random.default_rng(2)
+    vector = TaskVector(rng.normal(size=(tiny.target.n_rows, tiny.target.n_embd)))
+    options = [[int(token) for token in rng.integers(5, 260, 2 + n % 3)] for n in range(40)]
+    ways = [Way(), Way.of(Steering(0.5), vector), Way.of(Steering(0.5, None, Positions.ALL), vector)]
+    asked = [Question(prompts("fig 1"), ways, 4, options), Question(prompts("fig 2"), ways[:1], 4, tag="next")]
+    roomy, tight = (list(Batch(tiny, n_sequences=n).ask(asked)) for n in (255, 9))
+    assert [reply.question for reply in tight] == asked
+    for wide, narrow in zip(roomy, tight, strict=True):
+        assert narrow.error is None
+        assert [outcome.text for outcome in narrow.outcomes] == [outcome.text for outcome in wide.outcomes]
+        for one, other in zip(narrow.outcomes, wide.outcomes, strict=True):
+            assert one.options == pytest.approx(other.options, abs=1e-3)
+            assert len(one.options) == len(one.greedy)
+
+
+def test_what_cannot_be_asked_is_refused(tiny: Engine) -> None:
+    prompt = PromptFormat(tiny.target.vocabulary)("fig")
+    for wrong in ({"ways": (), "max_tokens": 1}, {"max_tokens": 0}):
+        with pytest.raises(UsageError):
+            Question(prompt, **wrong)  # type: ignore[arg-type]
+    batch = Batch(tiny)
+    first = batch.ask([Question(prompt, max_tokens=1)] * 3)
+    next(first)
+    with pytest.raises(UsageError, match="has not ended"):
+        next(batch.ask([Question(prompt, max_tokens=1)]))
+    first.close()
+    assert len(list(batch.ask([Question(prompt, max_tokens=1)]))) == 1

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from atv_eval.statistics import macro_f1, mcnemar, mean_over_tasks
 from atv_eval.tasks import read_tasks
 from atv_local.bundle import Bundle
 from atv_local.engine import OFF, Engine
-from atv_local.errors import DataError, UsageError
+from atv_local.errors import BundleError, DataError, UsageError
 from atv_local.generator import Generator
 from atv_local.loading import load
 from atv_local.rows import DEFAULT_COLUMNS, Row
@@ -129,10 +130,8 @@ def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path:
     kept = file.read_text().splitlines()
     assert 1 < len(kept) < 30
     file.write_text("\n".join(kept) + '\n{"task": "kinds", "ro')  # as a crash leaves it
-    before = tiny.generator
     seen: list[Record] = []
     again = measure(plan, tiny, folder, seen.append)
-    assert before is tiny.generator
     assert again == measure(plan, tiny, None)
     assert len(seen) == 40
     lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
@@ -220,6 +219,54 @@ def test_shown_rows_are_balanced_and_near() -> None:
     assert picked == balanced(rows[::-1] + rows[:5], 6, 0)
     assert [row.input.split()[0] for row in BM25(rows).nearest("a pig", 3)] == ["pig"] * 3
     assert BM25(rows).nearest("two", 99)
+
+
+def test_texts_of_several_lines_are_compared_whole() -> None:
+    answers = Answers(["SELECT a\nFROM t"])
+    assert answers.said("SELECT a\nFROM t ") == "SELECT a\nFROM t"
+    assert answers.said("SELECT a\nFROM u") is None
+    assert Answers(["*", "+"]).said("") is None
+
+
+def test_a_row_that_cannot_be_asked_spoils_nothing(cli: Cli, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "kinds.jsonl", ["cat " * 400, "fig 1", "cat 1"], ["a", "b"])
+    text = rows.read_text().replace("fig 1", "fig\\u2028 1")
+    rows.write_text(text)
+    command = ["eval", rows, "--no-harm", "--timed", "2", "-o", tmp_path / "out"]
+    first, again = cli(*command), cli(*command)
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert "| among the choices, % |" in first.stdout
+    lines = [result.stdout.split(" | ")[:10] for result in (first, again)]
+    assert lines[0] == lines[1]
+
+
+def test_two_evaluations_do_not_share_a_folder(tiny: Engine, asked: Path, tmp_path: Path) -> None:
+    def meanwhile(_: Record) -> None:
+        with pytest.raises(UsageError, match="another process"):
+            measure(plan_of(asked), tiny, tmp_path / "out")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(plan_of(asked), tiny, tmp_path / "out", meanwhile)
+
+
+def test_calibrated_in_place_a_bundle_keeps_what_else_it_has(tmp_path: Path, tiny_bundle: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    (folder / "notes.txt").write_text("mine")
+    found = json.loads((folder / "atv.json").read_text())
+    (folder / "atv.json").write_text(json.dumps(found | {"future": {"a": 1}}))
+    before = Bundle(folder)
+    write(before, Steering(0.5, (2, 3)), folder)
+    after = Bundle(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert json.loads((folder / "atv.json").read_text())["future"] == {"a": 1}
+    assert after.manifest.injection == before.manifest.injection
+    assert (after.manifest.steering.strength, after.manifest.steering.layers) == (0.5, (2, 3))
+    for wrong in ({"strength": 0}, {"strength": 1, "layers": [2, 99]}):
+        (folder / "atv.json").write_text(json.dumps(found | {"calibration": wrong}))
+        with pytest.raises(BundleError):
+            Bundle(folder)
 
 
 def test_harm_grows_with_strength_and_of_none_is_none(tiny: Engine) -> None:
@@ -340,6 +387,7 @@ def test_the_command_writes_results_and_resumes(cli: Cli, asked: Path, shown: Pa
 )  # fmt: skip
 def test_mistakes_are_said_in_a_sentence(cli: Cli, asked: Path, arguments: list[str], words: str) -> None:
     result = cli("eval", asked, *(str(asked) if a == "SELF" else a for a in arguments), "--timed", "0", "--no-harm")
+    assert result.returncode in (1, 2)
     assert words in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -363,8 +411,8 @@ def test_calibrate_prints_the_curve_and_writes(cli: Cli, asked: Path, tmp_path: 
     assert result.stdout == dry.stdout
     assert result.stdout.count("(chosen)") == 1
     chosen = float(next(line for line in result.stdout.splitlines() if "(chosen)" in line).split()[1])
-    assert Bundle(tmp_path / "new").manifest.injection.strength == chosen
-    assert Bundle(tiny_bundle).manifest.injection.strength == 1
+    assert Bundle(tmp_path / "new").manifest.steering.strength == chosen
+    assert Bundle(tiny_bundle).manifest.steering.strength == 1
     tight = cli(*command[:-4], "--budget", "1e-9", "-o", tmp_path / "never")
     assert tight.returncode == 1
     assert "raise --budget" in tight.stderr

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
@@ -70,6 +71,10 @@ def batch(
     if off and (provider or precision):
         raise UsageError("--off steers by nothing; drop it, or --provider and --precision")
     changes = options.steering_changes(strength, layers, positions)
+    if file.exists() and any(place.exists() and file.samefile(place) for place in (output, _partial(output))):
+        raise UsageError(f"{file} is the input and would be replaced by its answers; choose another output")
+    if system is not None and not system.isascii() and system.encode("utf-8", "replace").decode() != system:
+        raise UsageError("the system message is not UTF-8 text")
 
     from atv_local.answering import Recipe
     from atv_local.asking import read
@@ -111,12 +116,21 @@ def batch(
         sys.exit(1)
 
 
+def _partial(output: Path) -> Path:
+    return output.with_name(f"{output.name}.partial") if output.name else output
+
+
 def _answers(
     recipe: Recipe, rows: Iterator[Asked], on: str, address: str | None, workers: int | None, view: _View
 ) -> Generator[Answered]:
     if on == "ray":
+        from atv_local.bundle import Bundle
+        from atv_local.store import default_bundle
+
         with need("ray"):
             from atv_local import cluster
+        if not (recipe.off or recipe.provider or recipe.precision):  # else nodes could choose different graphs
+            recipe = replace(recipe, precision=next(iter(Bundle(recipe.bundle or default_bundle()).graphs)))
         yield from cluster.answers(recipe, rows, address=address, n_workers=workers, say=view.say)
     else:
         from atv_local.answering import Answerer

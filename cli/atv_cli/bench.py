@@ -9,24 +9,22 @@ from typing import Annotated
 
 import typer
 
+from atv_cli import options
 from atv_local.errors import UsageError
-from atv_local.providers import Provider
 
 _OURS = (b"# Cost of steering\n", b'{"benchmark": "atv-local bench"')
 
 
 def bench(
-    model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF [default: the embedded model].")] = None,
+    model: options.Model = None,
     bundle: Annotated[
         Path | None,
         typer.Option("-g", "--bundle", help="Bundle [default: the demo's if it fits, else a random vector]."),
     ] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")] = None,
-    ctx_size: Annotated[int | None, typer.Option("-c", "--ctx-size", min=1, help="Context [default: 2048].")] = None,
-    gpu_layers: Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers to offload; -1 is all.")] = -1,
-    provider: Annotated[
-        Provider | None, typer.Option(help="Where the generator runs [default: the first that works].")
-    ] = None,
+    threads: options.Threads = None,
+    ctx_size: options.CtxSize = None,
+    gpu_layers: options.GpuLayers = -1,
+    provider: options.Provider = None,
     rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds of each part [default: 7].")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="3 rounds, and short ones.")] = False,
     only: Annotated[
@@ -43,7 +41,7 @@ def bench(
 
     if output is not None:
         _check_replaceable(output)
-    options = Options(
+    chosen = Options(
         model,
         bundle,
         n_ctx=ctx_size,
@@ -56,7 +54,7 @@ def bench(
     )
 
     def measured() -> str:
-        record = run(options, lambda line: print(line, file=sys.stderr))
+        record = run(chosen, lambda line: print(line, file=sys.stderr))
         return json.dumps(record) + "\n" if as_json else tables.bench(record)
 
     if output is None:

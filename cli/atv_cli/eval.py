@@ -13,7 +13,7 @@ import typer
 
 from atv_cli import options
 from atv_eval.method import Method
-from atv_local.errors import UsageError
+from atv_local.errors import AtvError, UsageError
 
 if TYPE_CHECKING:
     from atv_eval.report import Summary
@@ -142,7 +142,11 @@ def _harm(engine: Engine, queries: Sequence[str], plan: Any, say: Any) -> Any:
     if not queries or plan.steering.off:
         return {}
     say(f"{len(queries)} queries outside the tasks")
-    found = measure_harm(engine, queries, [plan.steering], plan.seed)
+    try:
+        found = measure_harm(engine, queries, [plan.steering], plan.seed)
+    except AtvError as error:
+        say(f"harm is not measured: {error}")
+        return {}
     return dict(zip(("steered", "random vectors of the same norms"), found, strict=True))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from atv_local.errors import UsageError
 from atv_local.providers import Precision as PrecisionName
 from atv_local.providers import Provider as ProviderName
 from atv_local.steering import Positions as PositionsName
+from atv_local.steering import parse_layers
 
 Model = Annotated[Path | None, typer.Option("-m", "--model", help="GGUF [default: the embedded model].")]
 Bundle = Annotated[Path | None, typer.Option("-g", "--bundle", help="Bundle [default: the demo bundle].")]
@@ -35,14 +34,6 @@ Provider = Annotated[
 Precision = Annotated[
     PrecisionName | None, typer.Option(help="Which graph of the bundle it runs [default: what suits the provider].")
 ]
-
-
-def parse_layers(text: str) -> tuple[int, int]:
-    """`8-20` or `8` as a range; UsageError for anything else."""
-    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
-    if match is None:
-        raise UsageError(f"--layers {text!r} is not A-B, such as 8-20")
-    return int(match[1]), int(match[2] or match[1])
 
 
 def steering_changes(strength: float | None, layers: str | None, positions: PositionsName | None) -> dict[str, Any]:

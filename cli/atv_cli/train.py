@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from atv_cli.options import parse_layers
 from atv_local.errors import DataError, UsageError
-from atv_local.steering import Positions
+from atv_local.steering import Positions, parse_layers
 
 if TYPE_CHECKING:
     from atv_train.job import Job

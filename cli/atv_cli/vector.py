@@ -36,7 +36,7 @@ def vector(
     from atv_local.bundle import Bundle
     from atv_local.engine import check_query
     from atv_local.generator import Generator
-    from atv_local.steering import Steering
+    from atv_local.steering import Steering, parse_layers
     from atv_local.store import default_bundle
     from atv_local.vectors import TaskVector
 
@@ -47,8 +47,8 @@ def vector(
     generator = Generator(Bundle(bundle or default_bundle()))
     spec = generator.bundle.manifest
     steering = Steering(
-        strength=spec.injection.strength if strength is None else strength,
-        layers=options.parse_layers(layers) if layers else spec.injection.layers,
+        strength=spec.steering.strength if strength is None else strength,
+        layers=parse_layers(layers) if layers else spec.steering.layers,
     )
     total = np.zeros(generator.shape)
     for text in queries:

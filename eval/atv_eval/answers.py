@@ -13,18 +13,19 @@ _AROUND = " \t\"'`*.:("
 class Answers:
     """The answers that count for a row. Case, what surrounds a label and later lines do not matter.
 
-    Two candidates that differ in nothing else are told apart to the letter.
+    Where candidates differ in nothing else, have several lines or are no words, an answer must be one to the letter.
     """
 
     def __init__(self, candidates: Sequence[str]) -> None:
         self._candidates = {_plain(candidate): candidate for candidate in candidates}
         self._exact = set(candidates)
-        self._to_the_letter = len(self._candidates) < len(self._exact)
+        lines = any("\n" in candidate.strip() for candidate in candidates)
+        self._to_the_letter = lines or "" in self._candidates or len(self._candidates) < len(self._exact)
 
     def said(self, text: str) -> str | None:
         """The candidate that an answer is."""
         if self._to_the_letter:
-            return text.strip() if text.strip() in self._exact else None
+            return next((candidate for candidate in self._exact if candidate.strip() == text.strip()), None)
         return self._candidates.get(_plain(text))
 
     def decided(self, vocabulary: Vocabulary) -> Callable[[Sequence[int]], bool]:
@@ -35,7 +36,7 @@ class Answers:
             if "\N{REPLACEMENT CHARACTER}" in text:  # half a character
                 return False
             if self._to_the_letter:
-                return not any(candidate.startswith(text.strip()) for candidate in self._exact)
+                return not any(candidate.strip().startswith(text.strip()) for candidate in self._exact)
             said = _plain(text)
             over = bool(said) and "\n" in text.lstrip(_AROUND + "\n")
             return over or not any(candidate.startswith(said) for candidate in self._candidates)

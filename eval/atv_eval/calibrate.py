@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from atv_local.batch import Batch, Way
 from atv_local.bundle import MANIFEST, Bundle
 from atv_local.engine import Engine
 from atv_local.errors import UsageError
-from atv_local.files import replacing_folder
+from atv_local.files import replacing, replacing_folder
 from atv_local.steering import Steering
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -44,15 +45,16 @@ def calibrate(
 ) -> tuple[Point | None, list[Point]]:
     """(The best point with a KL of at most `budget` nats a token, none if there is none; all points).
 
-    First all strengths with the layers of the bundle; then, at the two best of them, ranges that leave out the first
+    First all strengths with the layers of training; then, at the two best of them, ranges that leave out the first
     or last quarters. Best is the highest accuracy, and of those alike the smallest KL.
 
     Raises:
         AtvError: a query that cannot be evaluated.
     """
     on_stage(f"{len(strengths)} strengths")
-    layers = engine.steering.layers
-    points = _measure(engine, tasks, queries, [replace(engine.steering, strength=s) for s in strengths])
+    layers = engine.generator.bundle.manifest.injection.layers if engine.generator else None
+    trained = replace(engine.steering, layers=layers)
+    points = _measure(engine, tasks, queries, [replace(trained, strength=s) for s in strengths])
     if search_layers:
         ranges = [found for found in _ranges(layers or (1, engine.target.n_rows)) if found != layers]
         likely = sorted(points, key=_rank(budget))[:2]
@@ -66,20 +68,26 @@ def calibrate(
 def write(bundle: Bundle, steering: Steering, output: Path) -> str:
     """Write the bundle with this strength and these layers as its defaults; returns its new id.
 
+    In place only the manifest is replaced. All that it says stays, also what this version does not know.
+
     Raises:
         UsageError: `output` cannot be written, or is a folder of something else.
         BundleError: the bundle is damaged.
     """
-    injection = bundle.manifest.injection.model_copy(
-        update={"strength": steering.strength, "layers": steering.layers or bundle.manifest.injection.layers}
-    )
-    manifest = bundle.manifest.model_copy(update={"injection": injection})
-    with replacing_folder(output, marker=MANIFEST) as folder:
-        for name in bundle.manifest.files:
-            file = folder / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(bundle.read(name))
-        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    found = json.loads(bundle.manifest_bytes)
+    layers = None if steering.layers == bundle.manifest.injection.layers else steering.layers
+    found["calibration"] = {"strength": steering.strength, "layers": layers}
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    if output.is_dir() and output.samefile(bundle.path):
+        with replacing(output / MANIFEST) as manifest:
+            manifest.write_text(text, encoding="utf-8")
+    else:
+        with replacing_folder(output, marker=MANIFEST) as folder:
+            for name in bundle.manifest.files:
+                file = folder / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(bundle.read(name))
+            (folder / MANIFEST).write_text(text, encoding="utf-8")
     return Bundle(output).id
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from atv_eval.method import Method
 from atv_eval.plan import Asker, Plan
 from atv_local.batch import Question
 from atv_local.engine import OFF, Engine
+from atv_local.errors import AtvError
 
 
 def first_token_ms(plan: Plan, engine: Engine, n_queries: int) -> Mapping[Method, float]:
@@ -17,11 +19,14 @@ def first_token_ms(plan: Plan, engine: Engine, n_queries: int) -> Mapping[Method
     times: dict[Method, list[float]] = {method: [] for method in plan.methods}
     for queries in Asker(plan, engine).samples(n_queries):
         for method, question in queries.items():
-            times[method].append(_first_token(plan, engine, method, question))
+            with suppress(AtvError):  # a row that cannot be answered has been counted as such
+                times[method].append(_first_token(plan, engine, method, question))
     return {method: statistics.median(values) for method, values in times.items() if values}
 
 
 def _first_token(plan: Plan, engine: Engine, method: Method, question: Question) -> float:
+    if question.error:
+        raise question.error
     engine.target.reset()
     row = question.tag.row
     if method in (Method.BASE, Method.STEERED):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from atv_local.batch import Batch, Question, Way, heads_of, tree_of
 from atv_local.engine import Engine
+from atv_local.errors import ModelError
 from atv_local.prompt import PromptFormat
 from atv_local.steering import Steering
 from atv_local.trees import Tree
@@ -58,6 +59,8 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
         texts.append([outcome.text for outcome in reply.outcomes])
         answers.append(reply.outcomes[0].tokens)
     compared = list(_compared(batch, asked, answers))
+    if not compared:
+        raise ModelError("the base model answers none of the queries outside the tasks, so nothing can be compared")
     return [
         Harm(
             kl=float(np.mean([kl for query in compared for kl in query[way - 1][0]])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,16 +9,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from atv_local.batch import N_SEQUENCES
 from atv_local.errors import UsageError
-from atv_local.steering import Positions
+from atv_local.steering import Positions, parse_layers
 
 _EVERYBODYS = {"batch_size", "max_batch_size", "device"}  # lm_eval gives them to every model
 
 
 def _layers(given: object) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", str(given))
-    if match is None:
-        raise ValueError("not A-B, such as 8-20")
-    return int(match[1]), int(match[2] or match[1])
+    try:
+        return parse_layers(str(given))
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 class Arguments(BaseModel):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from atv_eval.plan import Asked, Asker, Key, Plan
 from atv_local.batch import Batch, Outcome, Reply
 from atv_local.engine import Engine
 from atv_local.errors import UsageError
+from atv_local.files import lock
+from atv_local.llama import identity
 from atv_local.rows import Row
 
 RECORDS = "answers.jsonl"
@@ -39,6 +42,7 @@ class Record:
     evaluated_tokens: int
     """Of prompt and answer, beyond what the prompts have in common."""
     generated_tokens: int
+    n_choices: int
     dropped: int
     """Demonstrations that did not fit the context."""
     error: str | None = None
@@ -95,11 +99,11 @@ def fingerprint(plan: Plan, engine: Engine) -> dict[str, Any]:
     """What must be the same for answers to stand beside each other; more rows or other methods may come."""
     texts = hashlib.sha256()
     for task in plan.tasks:
-        texts.update(json.dumps([task.name, [row.model_dump() for row in task.pool]]).encode())
+        texts.update(json.dumps([task.name, task.labels, [row.model_dump() for row in task.pool]]).encode())
     return {
-        "version": 1,
+        "version": version("atv-local"),
         "target": json.loads(engine.target.spec.model_dump_json()),
-        "model_bytes": engine.target.model.path.stat().st_size,
+        "model": identity(engine.target.model.path),
         "bundle": engine.generator.bundle.id if engine.generator else None,
         "precision": engine.generator.precision if engine.generator else None,
         "strength": plan.steering.strength,
@@ -110,7 +114,7 @@ def fingerprint(plan: Plan, engine: Engine) -> dict[str, Any]:
         "seed": plan.seed,
         "max_tokens": plan.max_tokens,
         "whole": plan.whole,
-        "shown": texts.hexdigest(),
+        "labels_and_shown": texts.hexdigest(),
     }
 
 
@@ -134,6 +138,7 @@ def _records(reply: Reply, candidates: Callable[[Row, str], tuple[str, ...]]) ->
                 prompt_tokens=len(prompt.tokens),
                 evaluated_tokens=len(prompt.tokens) - prompt.shared + len(outcome.tokens),
                 generated_tokens=len(outcome.tokens),
+                n_choices=len(choices),
                 dropped=asked.dropped,
                 error=str(reply.error) if reply.error else None,
             )
@@ -150,11 +155,15 @@ class _Log:
 
     def __init__(self, path: Path, wanted: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = path.read_bytes() if path.exists() else b""
+        self._file = path.open("a+b")
+        if not lock(self._file):
+            raise UsageError(f"another process is writing {path}; wait for it, or choose another folder")
+        self._file.seek(0)
+        data = self._file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        head, *lines = whole.decode("utf-8", "replace").splitlines() or [""]
+        head, *lines = whole.decode("utf-8", "replace").split("\n")[:-1] or [""]
         try:
-            found = json.loads(head) if head else wanted
+            found = dict(json.loads(head)) if head else wanted
             self.kept = [Record(**(fields | {"method": Method(fields["method"])})) for fields in map(json.loads, lines)]
         except (ValueError, TypeError, KeyError) as error:
             raise UsageError(f"{path} is not a file of answers: {error}; choose another folder") from error
@@ -163,9 +172,7 @@ class _Log:
             raise UsageError(
                 f"{path} holds answers with {name} {found.get(name)!r}, not {wanted[name]!r}; choose another folder"
             )
-        self._file = path.open("r+b" if path.exists() else "wb")
         self._file.truncate(len(whole))
-        self._file.seek(len(whole))
         if not head:
             self._write(wanted)
 

@@ -14,7 +14,7 @@ from atv_eval.demonstrations import BM25, balanced
 from atv_eval.method import Method
 from atv_local.batch import Question, Way
 from atv_local.engine import Engine
-from atv_local.errors import UsageError
+from atv_local.errors import AtvError, DataError, UsageError
 from atv_local.prompt import Prompt, PromptFormat
 from atv_local.rows import Row
 from atv_local.steering import Steering
@@ -43,12 +43,12 @@ class Task:
     """What an answer can be: the outputs and choices of all rows; empty if they are written for each row."""
 
     @classmethod
-    def of(cls, name: str, rows: Sequence[Row], pool: Sequence[Row]) -> Task:
-        """A task from rows to answer and rows to show."""
+    def of(cls, name: str, rows: Sequence[Row], pool: Sequence[Row], limit: int | None = None) -> Task:
+        """A task from rows, the first `limit` of them to answer, and rows to show. All rows say what its labels are."""
         outputs = dict.fromkeys(label for row in rows for label in (row.output, *(row.choices or ())))
         written = len(outputs) > MAX_LABELS or len({row.output for row in rows}) * 2 > len(rows) > 1
         shared = all(row.choices == rows[0].choices for row in rows) and rows[0].choices is not None
-        return cls(name, rows, pool, () if written and not shared else tuple(outputs))
+        return cls(name, rows[:limit], pool, () if written and not shared else tuple(outputs))
 
     def candidates(self, row: Row) -> tuple[str, ...]:
         """What an answer to this row can be."""
@@ -123,10 +123,14 @@ class Asker:
             }
 
     def _question(self, task: Task, keys: tuple[Key, ...], row: Row, prompts: Prompts) -> Question:
-        prompt, dropped = prompts(row)
+        try:
+            prompt, dropped = prompts(row)
+            ways = [self._way(row, key.method) for key in keys]
+        except AtvError as error:
+            return Question(Prompt((), 0), tag=Asked(keys, row, 0), error=error)
         return Question(
             prompt,
-            [self._way(row, key.method) for key in keys],
+            ways,
             self._limit(task),
             [self._bare.answer(row.input, choice) for choice in row.choices or ()],
             enough=None if self._plan.whole else Answers(task.candidates(row)).decided(self._vocabulary),
@@ -135,7 +139,8 @@ class Asker:
 
     def _prompts(self, task: Task, methods: Sequence[Method]) -> Prompts:
         """From a row to its prompt and the number of demonstrations that did not fit it."""
-        n, pool = self._plan.n_shots, self._showable(task)
+        n = self._plan.n_shots
+        pool = self._showable(task) if {Method.BM25, Method.SHOTS} & set(methods) else []
         if Method.BM25 in methods:
             nearest = BM25(pool)
 
@@ -162,8 +167,15 @@ class Asker:
         return self._plan.max_tokens or self._limits[task.name]
 
     def _showable(self, task: Task) -> list[Row]:
-        """A row that spells a control token would be taken for the end of its turn."""
-        return [row for row in task.pool if not self._vocabulary.spells_control(row.input + "\n" + row.output)]
+        """A row that spells a control token would be taken for the end of its turn.
+
+        Raises:
+            DataError: there is no other.
+        """
+        rows = [row for row in task.pool if not self._vocabulary.spells_control(row.input + "\n" + row.output)]
+        if not rows:
+            raise DataError(f"all rows of {task.name!r} to show spell control tokens of the target; give plain text")
+        return rows
 
     def _fitting(self, task: Task, shown: Sequence[Row], longest: str) -> tuple[PromptFormat, int]:
         """As many of the rows, the last ones, as leave room for the longest query and its answer."""

@@ -80,7 +80,7 @@ def compare(records: Sequence[Record]) -> dict[Method, dict[str, Difference]]:
         if theirs:
             pairs = [[ours[r.key[:2]] for r in theirs], theirs]
             found[method] = {"exact": difference(*(_hits(side, _exact) for side in pairs))}
-            if all(r.chosen is not None for side in pairs for r in side):
+            if all(r.n_choices > 0 for side in pairs for r in side):
                 found[method]["choice"] = difference(*(_hits(side, _choice) for side in pairs))
     return found
 
@@ -151,7 +151,7 @@ def _difference(found: Difference | None) -> list[str]:
 
 def _score(task: str, method: Method, tasks: Mapping[str, Sequence[Record]]) -> Score:
     every = [record for records in tasks.values() for record in records]
-    all_choose = all(record.chosen is not None for record in every)
+    all_choose = all(record.n_choices > 0 for record in every)
     one = next(iter(tasks.values()))
     labelled = len(tasks) == 1 and len({record.output for record in one}) * 2 <= len(one)
     return Score(

@@ -27,16 +27,16 @@ def read_tasks(
         found.setdefault(row.task, []).append(row)
     tasks = []
     for name, some in found.items():
-        shown, asked = [row for row in pool if row.task == name], some[:rows]
+        shown, asked = [row for row in pool if row.task == name], some
         if labels:
             outputs = tuple(dict.fromkeys(row.output for row in [*shown, *some]))
             if len(outputs) > MAX_LABELS:
                 raise DataError(f"task {name!r} has {len(outputs)} outputs, too many for labels; leave --labels out")
             asked = [row if row.choices else row.model_copy(update={"choices": outputs}) for row in asked]
-        if common := {row.input for row in asked} & {row.input for row in shown}:
+        if common := {row.input for row in asked[:rows]} & {row.input for row in shown}:
             text = next(iter(common))[:60]
             raise DataError(f"task {name!r}: {len(common)} rows are among those to show, such as {text!r}")
-        tasks.append(Task.of(name, asked, shown))
+        tasks.append(Task.of(name, asked, shown, rows))
     return tasks
 
 
