@@ -7,6 +7,7 @@ same version of this package, and the model and the bundle under the same paths,
 from __future__ import annotations
 
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ _AHEAD = 2  # blocks of a worker: while it answers one, the next is on its way
 _WAITING = 4  # blocks for each worker that are drawn and not written: answered ones wait for those before them
 _ATTEMPTS = 3  # of a block, whose rows may be what its workers died of
 _PATIENCE = 60.0  # seconds
+_KNOCK = 10.0  # seconds
 
 
 class _Worker:
@@ -109,10 +111,13 @@ def answers(
 
 def _connect(address: str | None) -> None:
     try:
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():  # Ray itself would wait for minutes where nobody listens
+            socket.create_connection((host, int(port)), timeout=_KNOCK).close()
         ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        where = f"Ray at {address}" if address else "running Ray cluster"
-        raise UsageError(f"there is no {where}: {_line(error)}; start one with: ray start --head") from error
+    except (RayError, OSError, OverflowError, RuntimeError, ValueError) as error:
+        where = f"Ray cluster at {address}" if address else "running Ray cluster"
+        raise UsageError(f"there is no {where} ({_line(error)}); start one with: ray start --head") from error
 
 
 def _absolute(path: Path | None) -> Path | None:
