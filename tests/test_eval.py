@@ -139,7 +139,8 @@ def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path:
     with pytest.raises(UsageError, match="strength"):
         measure(Plan(plan.tasks, plan.methods, Steering(0.5), n_shots=4), tiny, folder)
     (tmp_path / "others").mkdir()
-    other = read_tasks([write_rows(tmp_path / "others" / "kinds.jsonl", ["fig 3"])], [], DEFAULT_COLUMNS, None, False)
+    others = write_rows(tmp_path / "others" / "kinds.jsonl", ["fig 3", "cat 3", "fig 4", "cat 4"])
+    other = read_tasks([others], [], DEFAULT_COLUMNS, None, False)
     with pytest.raises(UsageError, match="another row 1"):
         measure(Plan(other, plan.methods, Steering(), n_shots=4), tiny, folder)
     file.write_text("hello\n")
