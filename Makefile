@@ -5,6 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 GGUF = $(shell $(BIN)/python -c "from atv_local.store import default_model; print(default_model())")
+EVALUATE = $(BIN)/atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval
 VALID = $(foreach file,$(wildcard data/demo/valid/*.jsonl),--valid $(file))
 
 .PHONY: demo test lint format docs bench results demo-bundle dist clean
@@ -33,16 +34,17 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.memory
 
-# About an hour on two cores: every command whose figures docs/results.md shows, then the page. Training is not in it.
+# Every command whose figures docs/results.md shows, then the page; what trains is not in it.
 results: .venv/dev
 	mkdir -p runs
 	rm -rf runs/eval
-	$(BIN)/atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval > runs/eval.md
-	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 40 --dry-run > runs/calibrate.md
+	$(EVALUATE) --method base --method steered --method k-shot > runs/eval.md
+	$(EVALUATE) --rows 30 --no-harm > runs/eval-bm25.md
+	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run > runs/calibrate.md
 	$(BIN)/atv-local bench > runs/bench.md
 	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl
-	$(BIN)/python -m benchmarks.growth 0.1B 0.5B 1B -- --quick
-	mv runs/eval.md runs/calibrate.md runs/bench.md benchmarks/results/
+	$(BIN)/python -m benchmarks.growth 0.1B 0.5B -- --quick
+	mv runs/eval.md runs/eval-bm25.md runs/calibrate.md runs/bench.md benchmarks/results/
 	$(BIN)/python -m benchmarks.report
 
 # About an hour on two cores: train, export, measure on test rows, export again with the figures in the card.

@@ -28,19 +28,26 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 Record = dict[str, Any]
 
+EVALUATE = "atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval"
 COMMANDS = (
     (
         "eval",
         "The demo bundle",
-        "SmolLM2-135M-Instruct Q4_1, all test rows; k-shot and BM25 show 16 training rows as turns of the chat.\n"
-        "Brackets hold 95 % intervals.",
-        "atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval",
+        "SmolLM2-135M-Instruct Q4_1, all test rows; k-shot shows 16 training rows as turns of the chat. Brackets hold 95 %\n"
+        "intervals.",
+        f"{EVALUATE} --method base --method steered --method k-shot",
+    ),
+    (
+        "eval-bm25",
+        "Against the most similar demonstrations",
+        "The first 30 rows of each task; BM25 shows the 16 training rows that are most like the query.",
+        f"{EVALUATE} --rows 30 --no-harm",
     ),
     (
         "calibrate",
-        "Its strength and layers",
-        "Validation rows, 40 a task; queries outside the tasks are those of `eval`.",
-        "atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 40 --dry-run",
+        "Strength and layers",
+        "Validation rows, 30 a task; the queries outside the tasks are those of `eval`.",
+        "atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run",
     ),
     ("bench", "What steering costs", "Ratios first, then medians, all taken in turn in one run.", "atv-local bench"),
 )
@@ -110,7 +117,7 @@ def growth() -> str:
 
 Random GGUFs, {threads} threads: what a vector costs when the target is larger; the generator's milliseconds do not
 grow with it and are not in these figures, as no generator fits a random target.
-`python -m benchmarks.growth 0.1B 0.5B 1B -- --quick`
+`python -m benchmarks.growth 0.1B 0.5B -- --quick`
 
 {table(head, rows)}"""
 
