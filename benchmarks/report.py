@@ -33,8 +33,8 @@ COMMANDS = (
     (
         "eval",
         "The demo bundle",
-        "SmolLM2-135M-Instruct Q4_1, all test rows; k-shot shows 16 training rows as turns of the chat. Brackets hold 95 %\n"
-        "intervals.",
+        "SmolLM2-135M-Instruct Q4_1, all test rows; k-shot shows 16 training rows as turns of the chat. Brackets hold\n"
+        "95 % intervals.",
         f"{EVALUATE} --method base --method steered --method k-shot",
     ),
     (
