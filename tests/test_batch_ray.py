@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -123,16 +124,19 @@ def test_a_worker_that_dies_costs_no_row(
     assert output.read_bytes() == whole
 
 
-def test_a_driver_that_dies_is_resumed_here(
-    cluster: str, rows: Path, options: list[str], whole: bytes, tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_is_stopped_is_resumed_here(
+    cluster: str, rows: Path, options: list[str], whole: bytes, tmp_path: Path, how: signal.Signals
 ) -> None:
     output = tmp_path / "out.jsonl"
     process = begin(rows, output, *options, "--on", "ray", "--address", cluster)
     while not n_lines(output.with_name("out.jsonl.partial")):
         assert process.poll() is None
         time.sleep(0.05)
-    process.kill()
-    process.communicate()
+    process.send_signal(how)
+    said = ended(process, 130 if how == signal.SIGINT else -how)
+    assert ("the same command goes on" in said) == (how == signal.SIGINT)
+    assert "Traceback" not in said
     stderr = ended(begin(rows, output, *options))
     assert "going on after" in stderr
     assert output.read_bytes() == whole

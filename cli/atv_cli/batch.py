@@ -107,7 +107,9 @@ def batch(
                             partial.append(result.record)
                         view.show(result)
             except KeyboardInterrupt:
-                view.say(f"stopped; {partial.path} holds {view.counts}; the same command goes on from there")
+                how = "the same command without --overwrite" if overwrite else "the same command"
+                kept = f"{partial.path} holds {view.counts}; {how} goes on from there"
+                view.say(f"stopped; {kept if view.answered else 'nothing was answered yet'}")
                 sys.exit(130)
         partial.finish()
     view.say(f"{view.counts}, {view.speed}")
