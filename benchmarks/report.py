@@ -70,7 +70,8 @@ def said() -> Iterator[str]:
     for name, title, text, command in COMMANDS:
         path = RESULTS / f"{name}.md"
         if path.exists():
-            yield f"## {title}\n\n{text}\n`{command}`\n\n{path.read_text()}"
+            printed = path.read_text().removeprefix("# Cost of steering\n\n")
+            yield f"## {title}\n\n{text}\n`{command}`\n\n{printed}"
     found = records("throughput.jsonl")
     if found:
         yield throughput(found[-1])
