@@ -41,7 +41,7 @@ COMMANDS = (
         "eval-bm25",
         "Against the most similar demonstrations",
         "The first 30 rows of each task; BM25 shows the 16 training rows that are most like the query.",
-        f"{EVALUATE} --rows 30 --no-harm",
+        f"{EVALUATE} --rows 30 --no-harm --timed 0",
     ),
     (
         "calibrate",

@@ -56,7 +56,8 @@ def calibrate(
     trained = replace(engine.steering, layers=layers)
     points = _measure(engine, tasks, queries, [replace(trained, strength=s) for s in strengths])
     if search_layers:
-        ranges = [found for found in _ranges(layers or (1, engine.target.n_rows)) if found != layers]
+        whole = layers or (1, engine.target.n_rows)
+        ranges = [found for found in _ranges(whole) if found != whole]
         likely = sorted(points, key=_rank(budget))[:2]
         on_stage(f"{len(ranges)} ranges of layers at {len(likely)} strengths")
         tried = [replace(point.steering, layers=found) for point in likely for found in ranges]
