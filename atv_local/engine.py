@@ -37,6 +37,8 @@ class Event:
     """
 
     text: str
+    token: int
+    """The token that gave it; its text may come later, with the rest of a character."""
     prompt_tokens: int
     evaluated_tokens: int
     """Prompt tokens that were not already in the cache."""
@@ -101,6 +103,7 @@ class Engine:
         sampling: Sampling | None = None,
         max_tokens: int = 256,
         system: str | None = None,
+        prompt: Prompt | None = None,
     ) -> Iterator[Event]:
         """Answer a query, token by token.
 
@@ -110,6 +113,8 @@ class Engine:
             steering: by default `self.steering`; all layers at strength 1 for a given vector without a generator.
             max_tokens: of the answer, at least 1.
             system: a system message.
+            prompt: what the target reads instead of the query, such as the conversation that the query ends; the query
+                still makes the vector.
 
         Raises:
             UsageError: an empty query, `max_tokens` below 1, steering that this target does not have, or another
@@ -119,10 +124,11 @@ class Engine:
         started = perf_counter()
         if steering is None:
             steering = Steering() if vector is not None and self.steering.off else self.steering
-        check_query(query)
+        if prompt is None or not (steering.off or vector):
+            check_query(query)
         if max_tokens < 1:
             raise UsageError(f"max-tokens {max_tokens} is below 1")
-        prompt = self._format(system)(query)
+        prompt = prompt or self._format(system)(query)
         if len(prompt.tokens) >= self.target.n_ctx:
             raise PromptError(
                 f"the prompt has {len(prompt.tokens)} tokens and the context {self.target.n_ctx}; "
@@ -146,7 +152,7 @@ class Engine:
                 total_ms = 1000 * (perf_counter() - started)
                 first_ms = first_ms or total_ms
                 sizes = len(prompt.tokens), evaluated, count - ended
-                yield Event(text, *sizes, generator_ms, first_ms, total_ms, finish)
+                yield Event(text, token, *sizes, generator_ms, first_ms, total_ms, finish)
                 if finish:
                     return
                 if turn is not self._turn:
@@ -165,14 +171,13 @@ class Engine:
 
     def _prompt(self, prompt: Prompt, query: str, vector: TaskVector | None, steering: Steering) -> float:
         """Evaluate the prompt under its vector; the generator works while the unsteered prefix is evaluated."""
-        *prefix, last = prompt.tokens
-        shared, own = prefix[: prompt.shared], prefix[prompt.shared :]
+        segments, last = prompt.segments, prompt.tokens[-1]
         if steering.off:
-            self.target.prefill(shared, own)
+            self.target.prefill(*segments)
             self.target.evaluate([last])
             return 0.0
         pending = self._worker.submit(self._timed_vector, query, vector)
-        self.target.prefill(*(() if steering.positions.prefix else (shared, own)))
+        self.target.prefill(*(() if steering.positions.prefix else segments))
         made, generator_ms = pending.result()
         self.target.apply(steering.apply(made))
         self.target.evaluate(prompt.tokens if steering.positions.prefix else [last])

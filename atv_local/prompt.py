@@ -1,10 +1,12 @@
-"""A query in the target's chat template, as tokens. The same for running and training."""
+"""A query, or a conversation that ends in one, in the target's chat template, as tokens. Training reads the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import jinja2
@@ -15,6 +17,9 @@ from atv_local.vocabulary import Vocabulary
 
 _MARK = "\ufdd0query\ufdd0"  # a Unicode noncharacter: no text contains it
 
+Message = Mapping[str, str]
+"""What one side of a conversation said: `role` (system, user, assistant) and `content`."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -22,6 +27,14 @@ class Prompt:
 
     tokens: tuple[int, ...]
     shared: int
+    turns: tuple[int, ...] = ()
+    """Of a conversation: how many tokens each earlier prompt had before its last one."""
+
+    @property
+    def segments(self) -> list[tuple[int, ...]]:
+        """All tokens but the last, in the runs that are evaluated by themselves and can be kept for the next turn."""
+        cuts = sorted({0, self.shared, *self.turns, len(self.tokens) - 1})
+        return [self.tokens[start:end] for start, end in pairwise(cuts)]
 
 
 class PromptFormat:
@@ -38,40 +51,66 @@ class PromptFormat:
         self, vocabulary: Vocabulary, system: str | None = None, turns: Sequence[tuple[str, str]] = ()
     ) -> None:
         self._vocabulary = vocabulary
-        self._system = system
-        self._turns = [
+        self._before: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self._before += [
             {"role": role, "content": text}
             for turn in turns
             for role, text in zip(("user", "assistant"), turn, strict=True)
         ]
         self._template = self._compile() if vocabulary.chat_template else None
-        head, mark, _ = self._render(_MARK).partition(_MARK)
-        self._head = vocabulary.tokenize(head, special=True) if mark else []
+        self._turn = lru_cache(maxsize=256)(lambda *messages: self._tokens([dict(message) for message in messages]))
+        self._head = self._tokens_before(self._before)
 
     def __call__(self, query: str) -> Prompt:
         """The prompt for one query."""
-        tokens = self._tokens(query)
-        shared = 0  # a token may span the seam between template and query; it is not shared
-        limit = min(len(self._head), len(tokens) - 1)
-        while shared < limit and tokens[shared] == self._head[shared]:
-            shared += 1
-        return Prompt(tuple(tokens), shared)
+        tokens = self._tokens(self._messages(query))
+        return Prompt(tuple(tokens), _common(self._head, tokens))
 
-    def _tokens(self, query: str) -> list[int]:
-        """The rendered prompt as llama.cpp tokenises it; control tokens spelt in the query stay mere text."""
-        if not self._vocabulary.spells_control(query):
-            return self._vocabulary.tokenize(self._render(query), special=True)
-        head, _, tail = self._render(_MARK).partition(_MARK)
+    def conversation(self, messages: Sequence[Message]) -> Prompt:
+        """The prompt for the next answer in a conversation, which has its own system message if any.
+
+        Of one that ends in the user's first words it is what a query gives. What an earlier turn's prompt had before
+        its last token begins this one's, unless the template changes what was said before.
+
+        Raises:
+            ModelError: the template does not take it, for example because the roles do not alternate.
+        """
+        tokens = self._tokens(messages)
+        asked = [index for index, message in enumerate(messages) if message["role"] == "user"]
+        head = self._tokens_before(messages[: asked[0]]) if asked else []
+        ends = []
+        for index in asked:
+            if index + 1 < len(messages):
+                *before, _ = self._turn(*(tuple(message.items()) for message in messages[: index + 1]))
+                if before == tokens[: len(before)] and len(before) < len(tokens):
+                    ends.append(len(before))
+        return Prompt(tuple(tokens), _common(head, tokens), tuple(ends))
+
+    def _messages(self, query: str) -> list[Message]:
+        return [*self._before, {"role": "user", "content": query}]
+
+    def _tokens_before(self, messages: Sequence[Message]) -> list[int]:
+        """What stands before a query, whatever it is; a token may yet span the seam."""
+        head, mark, _ = self.render([*messages, {"role": "user", "content": _MARK}]).partition(_MARK)
+        return self._vocabulary.tokenize(head, special=True) if mark else []
+
+    def _tokens(self, messages: Sequence[Message]) -> list[int]:
+        """The rendered prompt as llama.cpp tokenises it; control tokens spelt in what was said stay mere text."""
+        if not any(self._vocabulary.spells_control(message["content"]) for message in messages):
+            return self._vocabulary.tokenize(self.render(messages), special=True)
+        marked = [dict(message) | {"content": f"{_MARK}{index}{_MARK}"} for index, message in enumerate(messages)]
         tokens: list[int] = []
-        for text, special in ((head, True), (query, False), (tail, True)):
-            if text:
-                tokens += self._vocabulary.tokenize(text, special=special, bos=not tokens)
+        for place, text in enumerate(re.split(f"{_MARK}(\\d+){_MARK}", self.render(marked))):
+            said = place % 2 == 1
+            part = messages[int(text)]["content"] if said else text
+            if part:
+                tokens += self._vocabulary.tokenize(part, special=not said, bos=not tokens)
         return tokens
 
     def answer(self, query: str, text: str) -> tuple[int, ...]:
         """A given answer as the target would write it after that prompt, ended as the template ends it."""
         prompt = self(query).tokens
-        whole = self._vocabulary.tokenize(self._render(query) + text, special=True)
+        whole = self._vocabulary.tokenize(self.render(self._messages(query)) + text, special=True)
         if tuple(whole[: len(prompt)]) == prompt and not self._vocabulary.spells_control(text):
             return (*whole[len(prompt) :], self.end_of_answer)
         return (*self._vocabulary.tokenize(text, special=False), self.end_of_answer)
@@ -79,7 +118,8 @@ class PromptFormat:
     @cached_property
     def end_of_answer(self) -> int:
         """The token that ends an answer in this template: what a trained answer must finish with."""
-        text = self._render("", answer=_MARK).partition(_MARK)[2]
+        answered = {"role": "assistant", "content": _MARK}
+        text = self.render([*self._messages(""), answered]).partition(_MARK)[2]
         tokens = self._vocabulary.tokenize(text, special=True)
         return next((token for token in tokens if self._vocabulary.ends(token)), self._vocabulary.eos)
 
@@ -91,15 +131,7 @@ class PromptFormat:
         except jinja2.TemplateError as error:
             raise ModelError(f"the chat template in the GGUF cannot be read: {error}") from error
 
-    def _render(self, query: str, answer: str | None = None) -> str:
-        messages = [*self._turns, {"role": "user", "content": query}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
-        if self._system is not None:
-            messages.insert(0, {"role": "system", "content": self._system})
-        return self.render(messages)
-
-    def render(self, messages: Sequence[dict[str, str]]) -> str:
+    def render(self, messages: Sequence[Message]) -> str:
         """A conversation, each message with `role` and `content`, up to where the next answer begins.
 
         Raises:
@@ -114,3 +146,9 @@ class PromptFormat:
             system = any(message["role"] == "system" for message in messages)
             hint = "; try it without a system message" if system else ""
             raise ModelError(f"the chat template in the GGUF cannot render this prompt: {error}{hint}") from error
+
+
+def _common(head: Sequence[int], tokens: Sequence[int]) -> int:
+    """How many tokens of a prompt are those of what always stands before it; never the last one."""
+    limit = min(len(head), len(tokens) - 1)
+    return next((place for place in range(limit) if head[place] != tokens[place]), limit)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import llama_cpp as lib
@@ -27,16 +29,20 @@ from atv_local.vocabulary import Vocabulary
 DEFAULT_CTX = 2048
 MAX_THREADS = 512
 _BATCH = 512
+_READ = 32
+"""Tokens of a batch whose logits are all read: each takes the memory of a vocabulary."""
 
 
 class Target:
     """A frozen, quantised model with one context.
 
     Args:
-        path: the GGUF.
+        model: the GGUF, or one that is loaded already: its weights are then shared.
         n_ctx: tokens of prompt and answer together; by default 2048 or what the model was trained for, if less.
         n_threads: by default all cores this process may use.
         n_gpu_layers: layers to offload; -1 is all. Without effect in a CPU build of llama.cpp.
+        in_turn: calls the function it is given, which evaluates a batch, and returns what that returns; for several
+            targets that must not all do so at once.
 
     Raises:
         ModelError: not a loadable GGUF, or its architecture ignores control vectors.
@@ -45,19 +51,21 @@ class Target:
 
     def __init__(
         self,
-        path: Path,
+        model: Path | Model,
         *,
         n_ctx: int | None = None,
         n_threads: int | None = None,
         n_gpu_layers: int = -1,
+        in_turn: Callable[[Callable[[], int]], int] = lambda evaluate: evaluate(),
     ) -> None:
-        self.model = Model(path, n_gpu_layers=n_gpu_layers)
+        self.model = model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers)
+        self._in_turn = in_turn
         self.vocabulary = Vocabulary(self.model)
         self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
         params = lib.llama_context_default_params()
         trained = self.model.n_ctx
         if n_ctx is not None and not 1 <= n_ctx <= trained:
-            raise UsageError(f"a context of {n_ctx} tokens is not within the 1 to {trained} of {path.name}")
+            raise UsageError(f"a context of {n_ctx} tokens is not within the 1 to {trained} of {self.model.path.name}")
         if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
             raise UsageError(f"{n_threads} threads are not within 1 to {MAX_THREADS}")
         params.n_ctx = n_ctx or min(DEFAULT_CTX, trained)
@@ -91,6 +99,10 @@ class Target:
         """Tokens in the cache."""
         return self._n_past
 
+    def kept(self, segments: Sequence[Sequence[int]]) -> int:
+        """How many tokens of these segments `prefill` would not evaluate again."""
+        return sum(map(len, self._segments[: self._alike([tuple(segment) for segment in segments])]))
+
     def prefill(self, *segments: Sequence[int]) -> None:
         """Bring the cache to exactly these tokens, unsteered; leading segments that are there already are kept.
 
@@ -99,13 +111,14 @@ class Target:
         """
         self.clear()
         wanted = [tuple(segment) for segment in segments if segment]
-        kept = 0
-        while kept < min(len(wanted), len(self._segments)) and wanted[kept] == self._segments[kept]:
-            kept += 1
-        self._truncate(kept)
+        self._truncate(self._alike(wanted))
         for segment in wanted[len(self._segments) :]:
-            self._decode(segment)
+            self._decode(segment, self._batch)
             self._segments.append(segment)
+
+    def _alike(self, wanted: Sequence[tuple[int, ...]]) -> int:
+        pairs = zip(wanted, self._segments, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def evaluate(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Evaluate tokens after those in the cache, under the vector if one is applied.
@@ -117,16 +130,30 @@ class Target:
             PromptError: more tokens than the context holds.
             ModelError: the logits are not finite, as under too strong a vector.
         """
-        self._decode(tokens)
-        logits = self.logits()
+        self._decode(tokens, self._batch)
+        return self._finite(self.logits())
+
+    def read(self, tokens: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """As `evaluate`, but gives the logits after each token in turn; what it evaluates is not kept.
+
+        Raises:
+            PromptError, ModelError: as `evaluate`.
+        """
+        for start in range(0, len(tokens), _READ):
+            chunk = tokens[start : start + _READ]
+            self._decode(chunk, _READ, every=True)
+            for row in range(len(chunk)):
+                yield self._finite(self.logits(row))
+
+    def _finite(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(logits.max()):
             self.reset()
             raise ModelError("the target's logits are not finite under this vector; lower the strength")
         return logits
 
-    def logits(self) -> NDArray[np.float32]:
+    def logits(self, row: int = -1) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] after the last evaluated token: a view, valid until the next evaluation."""
-        pointer = lib.llama_get_logits_ith(self.handle, -1)
+        pointer = lib.llama_get_logits_ith(self.handle, row)
         if not pointer:
             raise ModelError(f"{self.model.path} gives no logits; it is not a text generation model")
         return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.n_tokens,))
@@ -175,14 +202,18 @@ class Target:
             segments, length = [], 0
         self._segments, self._n_past = segments, length
 
-    def _decode(self, tokens: Sequence[int]) -> None:
+    def _decode(self, tokens: Sequence[int], n_batch: int, *, every: bool = False) -> None:
+        """Evaluate in batches; `every` asks for the logits of all tokens and not of each batch's last."""
         if self._n_past + len(tokens) > self.n_ctx:
             total = self._n_past + len(tokens)
             raise PromptError(f"{total} tokens do not fit the context of {self.n_ctx}; shorten the prompt or raise it")
-        for start in range(0, len(tokens), self._batch):
-            chunk = tokens[start : start + self._batch]
+        for start in range(0, len(tokens), n_batch):
+            chunk = tokens[start : start + n_batch]
             array = (lib.llama_token * len(chunk))(*chunk)
-            code = lib.llama_decode(self.handle, lib.llama_batch_get_one(array, len(chunk)))
+            batch = lib.llama_batch_get_one(array, len(chunk))
+            if every:
+                batch.logits = (ctypes.c_int8 * len(chunk))(*[1] * len(chunk))
+            code = self._in_turn(partial(lib.llama_decode, self.handle, batch))
             if code != 0:
                 self.reset()
                 raise ModelError(f"llama.cpp could not evaluate {len(chunk)} tokens (code {code}): {last_error()}")
