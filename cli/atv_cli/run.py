@@ -128,7 +128,7 @@ def _record(engine: Engine, text: str, steering: Steering, settings: dict[str, A
         "precision": engine.generator.precision if engine.generator and steered else None,
         "provider": engine.generator.provider if engine.generator and steered else None,
         "strength": steering.strength,
-        "layers": list(steering.layers or (1, engine.target.n_rows)) if steered else None,
+        "layers": list(steering.range(engine.target.n_rows)) if steered else None,
         "positions": steering.positions if steered else None,
     }
 
