@@ -24,6 +24,8 @@ class Asked:
 
     prompt: Prompt
     query: str
+    text: str = ""
+    """What an echo says."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def ready_completion(served: Served, request: CompletionRequest, limit: int) -> 
         text = given if isinstance(given, str) else served.vocabulary.text(tokens)
         if not tokens:
             raise UsageError("the prompt is empty; say something to go on from")
-        prompts.append(_fitting(served, Asked(Prompt(tuple(tokens), 0), served.queries(text))))
+        prompts.append(_fitting(served, Asked(Prompt(tuple(tokens), 0), served.queries(text), text)))
     wanted = 16 if request.max_tokens is None else request.max_tokens
     made = _ready(served, request, prompts, _bounded(wanted, limit), request.logprobs)
     made = replace(made, echo=bool(request.echo))
@@ -159,18 +161,17 @@ def _written(ready: Ready, asked: Asked, context: Context, number: int) -> Itera
 def _echo(ready: Ready, asked: Asked, context: Context) -> Iterator[Piece]:
     """The prompt, scored if that is wanted: under the vector where every position is steered, else as it is."""
     tokens, target, applied = asked.prompt.tokens, context.target, ready.applied
-    text = target.vocabulary.text(tokens)
     last = None if ready.max_tokens else Finish.LENGTH
     counted = 0 if ready.max_tokens else len(tokens)
     if ready.n_top is None:
-        yield Piece(text, finish=last, n_prompt=counted)
+        yield Piece(asked.text, finish=last, n_prompt=counted)
         return
     vector = None
     if applied.generator and applied.steering.positions.prefix:
         vector = applied.steering.apply(context.engine(applied).vector(_query(ready, asked)))
     scores = tuple(score_text(target, tokens, ready.n_top, vector))
     n_evaluated = len(tokens) - 1
-    yield Piece(text, scores, first=tokens[0], finish=last, n_prompt=counted, n_evaluated=n_evaluated)
+    yield Piece(asked.text, scores, first=tokens[0], finish=last, n_prompt=counted, n_evaluated=n_evaluated)
 
 
 def _query(ready: Ready, asked: Asked) -> str:

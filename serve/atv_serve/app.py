@@ -28,7 +28,7 @@ from atv_serve.metrics import CONTENT_TYPE, Metrics
 from atv_serve.openapi import description
 from atv_serve.problems import Problem, of_error, of_validation, problem_response
 from atv_serve.replying import Replying
-from atv_serve.served import BASE, Applied, Context, Served, UnknownModelError
+from atv_serve.served import Applied, Context, Served, UnknownModelError
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_HEADERS = {
@@ -100,7 +100,7 @@ class Application:
         try:
             return kind.model_validate_json(raw)
         except ValidationError as error:
-            raise of_validation(error) from error
+            raise of_validation(error, requests.FIELDS) from error
 
     # What answers.
 
@@ -114,7 +114,7 @@ class Application:
 
     async def _embed(self, request: Request) -> Response:
         asked = await self._body(request, requests.EmbeddingRequest)
-        applied = self._served.applied(asked.model, strength=1)
+        applied = self._served.applied(asked.model, strength=1, layers=(1, self._served.n_rows))
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         arrays = await self._vectors(request, applied, texts)
         data = [
@@ -136,8 +136,6 @@ class Application:
 
     async def _vectors(self, request: Request, applied: Applied, texts: list[str]) -> list[Any]:
         """Rows float32 [n_layer-1, n_embd] for each text, as they would be added."""
-        if applied.generator is None:
-            raise Problem(400, f"the model {BASE!r} has no generator; name one of the others", param="model")
         for text in texts:
             check_query(text)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
@@ -65,16 +67,20 @@ def problem_response(problem: Problem) -> JSONResponse:
     return JSONResponse(problem.as_json(), problem.status, headers)
 
 
-def of_validation(error: ValidationError) -> Problem:
-    """The first thing that is wrong with a request."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "this is not known here"
-    return Problem(
-        400, printable(f"{field}: {message}" if field else message)[:500], param=printable(field)[:200] or None
-    )
+def of_validation(error: ValidationError, known: Collection[str]) -> Problem:
+    """What is wrong with a request: of what may be several things, that in the field that lies deepest.
+
+    Args:
+        known: names of fields; between them pydantic puts those of the alternatives that it tried.
+    """
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    deepest = max(errors, key=lambda found: len(found["loc"]))
+    unknown = deepest["type"] == "extra_forbidden"
+    *place, last = deepest["loc"] or ("",)
+    parts = [part for part in (*place, last) if isinstance(part, int) or part in known or (unknown and part is last)]
+    field = printable(".".join(map(str, parts)))[:200]
+    said = "this is not known here" if unknown else deepest["msg"].removeprefix("Value error, ")
+    return Problem(400, f"{field}: {printable(said)[:300]}" if field else printable(said)[:300], param=field or None)
 
 
 def of_error(error: AtvError, message: str, *, preparing: bool = False) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -22,6 +23,12 @@ Nothing = Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+def _kinds(kind: type[_Request]) -> Iterator[type[_Request]]:
+    yield kind
+    for more in kind.__subclasses__():
+        yield from _kinds(more)
 
 
 class SteeringRequest(_Request):
@@ -191,3 +198,7 @@ class DetokenizeRequest(_Request):
 
     model: Annotated[str, Field(max_length=256)] | None = None
     tokens: Annotated[list[Token], Field(max_length=MAX_TEXT)]
+
+
+FIELDS = frozenset(name for kind in _kinds(_Request) for name in kind.model_fields)
+"""Names of all fields of all requests."""

@@ -113,7 +113,7 @@ class Served:
             raise UsageError(f"there is no generator {name!r}; there are {', '.join(self.generators) or 'none'}")
         if off or name == BASE:
             if changes and not off:
-                raise UsageError(f"the model {BASE!r} is not steered; name a generator, or leave the rest out")
+                raise UsageError(f"the model {BASE!r} has no generator to steer by; name one of the others")
             return Applied()
         bundle = self.generators[name].bundle
         steering = replace(bundle.manifest.steering, **changes)
