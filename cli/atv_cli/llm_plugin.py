@@ -42,7 +42,9 @@ class Atv(llm.Model):
         bundle: str | None = Field(None, description="Bundle; by default the demo bundle")
         strength: float | None = Field(None, description="Factor on the vector; by default the bundle's")
         layers: str | None = Field(None, description="Steer only these layers, such as 5-20")
-        positions: Positions | None = Field(None, description="Which tokens to steer; by default as trained")
+        positions: Positions | None = Field(
+            None, description="Steer all tokens, the prompt's last, or from there on (decode)"
+        )
         off: bool | None = Field(None, description="Answer with the base model; needs no bundle")
         temperature: float | None = Field(None, description="0, the default, is greedy")
         top_p: float | None = Field(None, description="1 is off; by default 0.95")
