@@ -107,12 +107,15 @@ def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, An
 
 
 def _record(engine: Engine, text: str, steering: Steering, settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything about one answer; times in milliseconds."""
+    """Everything about one answer."""
     events: list[Event] = list(engine.stream(text, steering=steering, **settings))
-    last = events[-1]
+    return {"text": "".join(event.text for event in events)} | account(engine, steering, events[-1])
+
+
+def account(engine: Engine, steering: Steering, last: Event) -> dict[str, Any]:
+    """What is to be said of an answer by its last event, and what steered it; times in milliseconds."""
     steered = not steering.off
     return {
-        "text": "".join(event.text for event in events),
         "finish_reason": last.finish,
         "tokens": {
             "prompt": last.prompt_tokens,
