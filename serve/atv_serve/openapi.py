@@ -99,7 +99,7 @@ def description() -> dict[str, Any]:
 def _answer(path: str) -> dict[str, Any]:
     media: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if path in _STREAMS:
-        media["text/event-stream"] = {"schema": {"type": "string"}}
+        media["text/event-stream"] = {"schema": {"type": "object", "properties": {"data": {"type": "string"}}}}
     if path == "/metrics":
         media = {"text/plain": {"schema": {"type": "string"}}}
     return {"description": "The answer.", "content": media}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from atv_local.sampling import Sampling
 from atv_local.steering import MAX_STRENGTH, Positions
@@ -13,11 +13,20 @@ from atv_local.steering import MAX_STRENGTH, Positions
 MAX_CHOICES = 128
 MAX_TEXT = 1 << 20
 
+
+def _boolean(given: Any) -> Any:
+    """Python takes 0 for False; JSON does not."""
+    if given is not False:
+        raise ValueError("this is either false or left out, or says more")
+    return given
+
+
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Token = Annotated[int, Field(ge=0, lt=1 << 31)]
 Tokens = Annotated[list[Token], Field(min_length=1, max_length=MAX_TEXT)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
+Off = Annotated[Literal[False], BeforeValidator(_boolean)]
 Nothing = Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None
 
 
@@ -44,7 +53,7 @@ class SteeringRequest(_Request):
 
 class _Steered(_Request):
     model: Annotated[str, Field(max_length=256)] | None = None
-    steering: Literal[False] | SteeringRequest | None = None
+    steering: Off | SteeringRequest | None = None
 
 
 class StreamOptions(_Request):
@@ -121,7 +130,7 @@ class ChatRequest(_Generation):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
     tools: Nothing = None
-    store: Literal[False] | None = None
+    store: Off | None = None
     metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = None
 
     @model_validator(mode="after")
