@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Callable
 from functools import wraps
 from io import TextIOWrapper
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from atv_cli import batch, bench, calibrate, export, harness, inspect, run, train, vector
+from atv_cli import alias, batch, bench, calibrate, export, harness, inspect, ls, pull, run, train, vector
 from atv_cli import eval as evaluation
 from atv_local.errors import AtvError
 
@@ -20,10 +20,19 @@ app = typer.Typer(
     name="atv-local",
     help="Teach a GGUF model your own tasks, per query, without touching its weights or its prompt.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _everywhere(
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing, whatever the command; as HF_HUB_OFFLINE=1.")
+    ] = False,
+) -> None:
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported, inside the command
 
 
 def _reported(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,9 +75,13 @@ VERBS: dict[str, Callable[..., None]] = {
     "bench": bench.bench,
     "vector": vector.vector,
     "inspect": inspect.inspect,
+    "ls": ls.ls,
+    "pull": pull.pull,
+    "alias": alias.alias,
 }
 for name, verb in VERBS.items():
     app.command(name)(_reported(verb))
+app.command("show", hidden=True, help="The same as inspect.")(_reported(inspect.inspect))
 app.command("lm-eval", context_settings=harness.AS_THEY_ARE)(_reported(harness.lm_eval))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -26,9 +25,10 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Path | None = None
-    generator: Path | None = None
-    """A bundle."""
+    model: str | None = None
+    """A name, as `-m` takes it."""
+    generator: str | None = None
+    """A bundle, as `-g` takes it."""
     strength: float | None = None
     layers: Annotated[tuple[int, int], BeforeValidator(_layers)] | None = None
     positions: Positions | None = None
