@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atv_cli import alias, batch, bench, calibrate, export, harness, inspect, ls, pull, run, train, vector
+from atv_cli import alias, batch, bench, calibrate, doctor, export, harness, inspect, ls, pull, run, train, vector
 from atv_cli import eval as evaluation
 from atv_local.errors import AtvError
 
@@ -78,6 +78,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "ls": ls.ls,
     "pull": pull.pull,
     "alias": alias.alias,
+    "doctor": doctor.doctor,
 }
 for name, verb in VERBS.items():
     app.command(name)(_reported(verb))
