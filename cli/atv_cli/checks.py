@@ -44,11 +44,11 @@ class Check:
     detail: str
     mend: str = ""
     needed: bool = True
-    """Whether answering with the given model and bundle needs it."""
+    """Whether steering with the given model and bundle needs it."""
 
 
 def all_of(model: str | None, bundle: str | None) -> Iterator[Check]:
-    """Every check, as soon as it is done."""
+    """Every check, as soon as it is done. Nothing is downloaded."""
     yield from packages()
     yield from machine()
     yield _tried("llama.cpp", trials.llama_cpp, mend=_built_here("llama-cpp-python"))
@@ -57,7 +57,10 @@ def all_of(model: str | None, bundle: str | None) -> Iterator[Check]:
     yield check
     folder, check = _found("bundle", store.bundle, trials.bundle, bundle, _again(_US))
     yield check
-    yield _steering(gguf, folder if bundle else None) if gguf else _untried("steering", "there is no model")
+    if gguf is None or (bundle and folder is None):
+        yield Check("steering", State.FAILED, f"not tried: there is no {'bundle' if gguf else 'model'}")
+    else:
+        yield _steering(gguf, folder if bundle else None)
 
 
 def packages(requires: Sequence[str] | None = None) -> Iterator[Check]:
@@ -152,16 +155,12 @@ def _tried(name: str, trial: Callable[..., str], *arguments: Any, mend: str = ""
         return Check(name, State.FAILED, apart.line(error), mend)
 
 
-def _untried(name: str, why: str) -> Check:
-    return Check(name, State.FAILED, f"not tried: {why}")
-
-
 def _found(
-    name: str, find: Callable[[str | None], Path], trial: Callable[[Path], str], given: str | None, mend: str
+    name: str, find: Callable[..., Path], trial: Callable[[Path], str], given: str | None, mend: str
 ) -> tuple[Path | None, Check]:
     """Where a name leads, and what is there; `mend` is for the default."""
     try:
-        path = find(given)
+        path = find(given, offline=True)
     except Exception as error:
         return None, Check(name, State.MISSING, apart.line(error), "" if given else mend)
     return path, _tried(name, trial, path, mend="" if given else mend)
@@ -177,14 +176,14 @@ def _steering(model: Path, bundle: Path | None) -> Check:
     if not found.exact:
         return Check("steering", State.FAILED, "with strength 0 the logits are not those of the base model")
     before, after = found.tokens
-    became = (
+    token = (
         f"most likely token {before!r}, then {after!r}" if before != after else f"most likely token {before!r} stays"
     )
     return Check(
         "steering",
         State.OK,
         f"strength 0 is the base model bit for bit; strength 1 of the {found.by} moves it by {found.kl:.3g} nats (KL), "
-        f"{became}; first token after {found.first_token_ms:.0f} ms, the generator's {found.generator_ms:.1f} ms included",
+        f"{token}; first token after {found.first_token_ms:.0f} ms, generator {found.generator_ms:.1f} ms",
     )
 
 
