@@ -93,4 +93,8 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal's encoding does not
     warnings.formatwarning = lambda message, *_: f"atv-local: {message}\n"
-    app()
+    try:
+        app()
+    except ImportError as error:  # a damaged installation; one that lacks an extra is `extras.need`'s
+        print(f"atv-local: {error}; atv-local doctor says what is broken", file=sys.stderr)
+        sys.exit(1)
