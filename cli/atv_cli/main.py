@@ -96,5 +96,6 @@ def main() -> None:
     try:
         app()
     except ImportError as error:  # a damaged installation; one that lacks an extra is `extras.need`'s
-        print(f"atv-local: {error}; atv-local doctor says what is broken", file=sys.stderr)
+        mend = "atv-local doctor says what is broken; if it does not run: pip install --force-reinstall atv-local"
+        print(f"atv-local: cannot import a package: {error}; {mend}", file=sys.stderr)
         sys.exit(1)

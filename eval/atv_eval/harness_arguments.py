@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -25,9 +26,9 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = None
+    model: str | Path | None = None
     """A name, as `-m` takes it."""
-    generator: str | None = None
+    generator: str | Path | None = None
     """A bundle, as `-g` takes it."""
     strength: float | None = None
     layers: Annotated[tuple[int, int], BeforeValidator(_layers)] | None = None
