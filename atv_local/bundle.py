@@ -43,8 +43,7 @@ class Bundle:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        raw = b"".join(islice(self._pieces(MANIFEST), 2))
-        self.manifest = _parse(raw, path)
+        self.manifest, raw = read_manifest(path)
         self.manifest_bytes = raw
         """The manifest as it is written, with what this version does not know."""
         self.id = hashlib.sha256(raw).hexdigest()[:12]
@@ -74,7 +73,7 @@ class Bundle:
         if name == TOKENIZER and entry.size > _MAX_TOKENIZER:
             raise BundleError(f"the bundle {self.path} has a {name} of {entry.size} bytes, more than can be loaded")
         digest, size, pieces = hashlib.sha256(), 0, []
-        for piece in self._pieces(name):
+        for piece in _pieces(self.path, name):
             size += len(piece)
             if size > entry.size:
                 break
@@ -85,41 +84,59 @@ class Bundle:
             raise BundleError(f"the bundle {self.path} is damaged: {name} is not the file its manifest describes")
         return b"".join(pieces)
 
-    def _pieces(self, name: str) -> Iterator[bytes]:
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name or "\0" in name:
-            raise BundleError(f"the bundle {self.path} names a file outside its folder: {name!r}")
-        try:
-            if self.path.is_dir():
-                with self._inside(name).open("rb") as file:
-                    yield from iter(lambda: file.read(_PIECE), b"")
-            else:
-                with zipfile.ZipFile(self.path) as archive:
-                    info = archive.getinfo(name)
-                    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others cannot be bounded
-                        raise BundleError(f"the bundle {self.path} is refused: {name} is neither stored nor deflated")
-                    if info.file_size > _PIECE and info.file_size > _MAX_RATIO * info.compress_size:
-                        raise BundleError(f"the bundle {self.path} is refused: {name} is compressed beyond reason")
-                    with archive.open(info) as member:
-                        yield from iter(lambda: member.read(_PIECE), b"")
-        except KeyError as error:
-            raise BundleError(f"the bundle {self.path} has no {name}") from error
-        except zipfile.BadZipFile as error:
-            raise BundleError(f"{self.path} is not a bundle: neither a folder nor a zip with {MANIFEST}") from error
-        except OSError as error:
-            raise BundleError(f"cannot read {name} of the bundle {self.path}: {error.strerror or error}") from error
-        except BundleError:
-            raise
-        except Exception as error:  # what a damaged member raises depends on its compression
-            raise BundleError(f"the bundle {self.path} is damaged: {name}: {error}") from error
 
-    def _inside(self, name: str) -> Path:
-        file = (self.path / name).resolve()
-        if not file.is_relative_to(self.path.resolve()):
-            raise BundleError(f"the bundle {self.path} has a link out of its folder: {name!r}")
-        if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-            raise BundleError(f"the bundle {self.path} has a {name} that is not a regular file")
-        return file
+def read_manifest(path: Path) -> tuple[Manifest, bytes]:
+    """What a bundle says of itself, and the bytes that say it. Its other files are not looked at.
+
+    Raises:
+        BundleError: no bundle, or a manifest that is not valid.
+    """
+    raw = b"".join(islice(_pieces(path, MANIFEST), 2))
+    return _parse(raw, path), raw
+
+
+def _pieces(path: Path, name: str) -> Iterator[bytes]:
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name or "\0" in name:
+        raise BundleError(f"the bundle {path} names a file outside its folder: {name!r}")
+    try:
+        if path.is_dir():
+            with _inside(path, name).open("rb") as file:
+                yield from iter(lambda: file.read(_PIECE), b"")
+        else:
+            with zipfile.ZipFile(path) as archive:
+                info = archive.getinfo(name)
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others cannot be bounded
+                    raise BundleError(f"the bundle {path} is refused: {name} is neither stored nor deflated")
+                if info.file_size > _PIECE and info.file_size > _MAX_RATIO * info.compress_size:
+                    raise BundleError(f"the bundle {path} is refused: {name} is compressed beyond reason")
+                with archive.open(info) as member:
+                    yield from iter(lambda: member.read(_PIECE), b"")
+    except KeyError as error:
+        raise BundleError(f"the bundle {path} has no {name}") from error
+    except zipfile.BadZipFile as error:
+        raise BundleError(f"{path} is not a bundle: neither a folder nor a zip with {MANIFEST}") from error
+    except OSError as error:
+        raise BundleError(f"cannot read {name} of the bundle {path}: {error.strerror or error}") from error
+    except BundleError:
+        raise
+    except Exception as error:  # what a damaged member raises depends on its compression
+        raise BundleError(f"the bundle {path} is damaged: {name}: {error}") from error
+
+
+def _inside(path: Path, name: str) -> Path:
+    file = (path / name).resolve()
+    if not any(file.is_relative_to(place.resolve()) for place in (path, *_blobs(path))):
+        raise BundleError(f"the bundle {path} has a link out of its folder: {name!r}")
+    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
+        raise BundleError(f"the bundle {path} has a {name} that is not a regular file")
+    return file
+
+
+def _blobs(path: Path) -> list[Path]:
+    """Where a bundle in Hugging Face's cache has its files: `snapshots/COMMIT` is a folder of links to `blobs`."""
+    snapshots = path.absolute().parent
+    return [snapshots.parent / "blobs"] if snapshots.name == "snapshots" else []
 
 
 def _parse(raw: bytes, path: Path) -> Manifest:

@@ -26,6 +26,10 @@ class UsageError(AtvError):
     exit_code = 2
 
 
+class StoreError(AtvError):
+    """A name that leads to no model or bundle here."""
+
+
 class ModelError(AtvError):
     """The GGUF cannot be loaded, or llama.cpp does not steer its architecture."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from atv_local import control
+from atv_local import control, store
 from atv_local.bundle import Bundle
 from atv_local.engine import Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
 from atv_local.providers import Precision, Provider
 from atv_local.steering import Steering
-from atv_local.store import default_bundle, default_model
 from atv_local.target import Target
 
 
@@ -31,8 +30,8 @@ def load(
     """An engine for a GGUF and a bundle, each the embedded default if not named.
 
     Args:
-        model: path of a GGUF.
-        bundle: folder or zip that `atv-local export` wrote.
+        model: a GGUF: a path, or as text any name that `store.model` knows.
+        bundle: a folder or zip that `atv-local export` wrote, named in the same ways.
         steered: with False no generator is loaded, and the base model answers.
         n_ctx: context size in tokens; see `Target`.
         n_threads: threads of llama.cpp; by default all cores.
@@ -42,17 +41,18 @@ def load(
         provider: see `Generator`; so is `precision`.
 
     Raises:
+        StoreError: a name that leads nowhere.
         ModelError: no such model, or one that llama.cpp cannot load or steer.
         BundleError: a damaged bundle, or one made for another target.
         VectorError: a file that is no control vector, or made for a target of another shape.
         UsageError: a provider or precision that is not there.
     """
-    path = Path(model) if model else default_model()
+    path = store.model(model)
     files = [(control.read(Path(file)), factor) for file, factor in control_vectors] if steered else []
     generated = steered and bool(bundle or not files)
     if (provider or precision) and not generated:
         raise UsageError(f"no generator is loaded to run with {provider or precision!r}; name a bundle or leave it out")
-    opened = Bundle(Path(bundle) if bundle else default_bundle()) if generated else None
+    opened = Bundle(store.bundle(bundle)) if generated else None
     target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     for file, _ in files:
         control.check_target(file, target.spec)

@@ -246,7 +246,7 @@ def describe(model: Model, vocabulary: Vocabulary) -> TargetSpec:
             n_layer=model.n_layer,
             n_embd=model.n_embd,
             vocabulary_sha256=vocabulary.sha256,
-            name=model.path.stem,
+            name=_name(model),
             licence=model.meta("general.license"),
         )
     except ValidationError as error:
@@ -254,6 +254,11 @@ def describe(model: Model, vocabulary: Vocabulary) -> TargetSpec:
         raise ModelError(
             f"{model.path} cannot be steered: {first['loc'][0]} {first['input']!r}: {first['msg']}"
         ) from error
+
+
+def _name(model: Model) -> str:
+    """That of its file; of one that is named by its hash, as in Ollama's folder, what the GGUF calls itself."""
+    return model.path.stem if model.path.suffix else model.meta("general.name") or model.path.stem
 
 
 def read_spec(path: Path) -> TargetSpec:

@@ -76,14 +76,15 @@ def batch(
     if system is not None and not system.isascii() and system.encode("utf-8", "replace").decode() != system:
         raise UsageError("the system message is not UTF-8 text")
 
+    from atv_local import store
     from atv_local.answering import Recipe
     from atv_local.asking import read
     from atv_local.partial import Partial
     from atv_local.sampling import Sampling
 
     recipe = Recipe(
-        model=model,
-        bundle=bundle,
+        model=store.model(model),
+        bundle=None if off else store.bundle(bundle),
         off=off,
         changes={} if off else changes,
         system=system,

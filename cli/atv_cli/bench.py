@@ -18,8 +18,10 @@ _OURS = (b"# Cost of steering\n", b'{"benchmark": "atv-local bench"')
 def bench(
     model: options.Model = None,
     bundle: Annotated[
-        Path | None,
-        typer.Option("-g", "--bundle", help="Bundle [default: the demo's if it fits, else a random vector]."),
+        str | None,
+        typer.Option(
+            "-g", "--bundle", help="Bundle [default: the demo's if it fits, else a random vector].", **options.NAME
+        ),
     ] = None,
     threads: options.Threads = None,
     ctx_size: options.CtxSize = None,
@@ -37,13 +39,14 @@ def bench(
     """Measure what steering costs: ratios of times taken in turn, then medians."""
     from atv_eval import tables
     from atv_eval.bench import Options, parse_parts, run
+    from atv_local import store
     from atv_local.files import replacing
 
     if output is not None:
         _check_replaceable(output)
     chosen = Options(
-        model,
-        bundle,
+        store.model(model),
+        store.bundle(bundle) if bundle else None,
         n_ctx=ctx_size,
         n_threads=threads,
         n_gpu_layers=gpu_layers,

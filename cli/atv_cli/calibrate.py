@@ -21,7 +21,9 @@ BUDGET = 0.2
 
 def calibrate(
     data: Annotated[list[Path], typer.Argument(help="Validation rows, as for eval; never those you report on.")],
-    bundle: Annotated[Path, typer.Option("-g", "--bundle", help="Bundle to calibrate, a folder or a zip.")],
+    bundle: Annotated[
+        str, typer.Option("-g", "--bundle", help="Bundle to calibrate, a folder or a zip.", **options.NAME)
+    ],
     model: options.Model = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the bundle here [default: in its place].")
@@ -51,12 +53,16 @@ def calibrate(
     import atv_local
     from atv_eval import calibrate as calibration
     from atv_eval.tasks import outside, read_tasks
+    from atv_local import store
     from atv_local.bundle import MANIFEST
     from atv_local.files import check_replaceable
     from atv_local.rows import Columns
 
     calibration.check(tried, budget)
-    place = output or bundle
+    if output is None and not dry_run and store.is_fetched(bundle):
+        raise UsageError(f"{bundle} is in a cache and stays as it is; name a folder for the calibrated bundle with -o")
+    opened = store.bundle(bundle)
+    place = output or opened
     if not dry_run:
         if place.is_file():
             raise UsageError(f"{place} is a file; name a folder to write the calibrated bundle to with -o")
@@ -65,7 +71,7 @@ def calibrate(
     queries = outside(general)
     engine = atv_local.load(
         model,
-        bundle,
+        opened,
         n_ctx=ctx_size,
         n_threads=threads,
         n_gpu_layers=gpu_layers,

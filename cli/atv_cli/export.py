@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from atv_cli import options
 from atv_local.errors import UsageError
 from atv_local.providers import Precision
 from atv_local.steering import Positions
@@ -27,7 +28,10 @@ def export(
         Literal["any", "avx2", "avx512_vnni", "arm64"], typer.Option(help="What the int8 graph is made for.")
     ] = "any",
     model: Annotated[
-        Path | None, typer.Option("-m", "--model", help="The target's GGUF: check the vectors through to its logits.")
+        str | None,
+        typer.Option(
+            "-m", "--model", help="The target's GGUF: check the vectors through to its logits.", **options.NAME
+        ),
     ] = None,
     through: Annotated[
         bool, typer.Option("--through/--no-through", help="With -m, load the target for that check.")
@@ -57,6 +61,8 @@ def export(
 
     with need("export"):
         from atv_export.run import FromAuthors, run
+    from atv_local import store
+
     asked = {"backbone": backbone, "positions": positions, "pooling": pooling, "layer0": layer0}
     said = {name: value for name, value in asked.items() if value is not None}
     if said and checkpoint.is_dir():
@@ -70,7 +76,7 @@ def export(
         bundle,
         precisions=_precisions(precision),
         processor=processor,
-        model=model,
+        model=store.model(model) if model else None,
         through_target=through,
         from_authors=FromAuthors(**said) if said else None,  # type: ignore[arg-type]  # typer has checked them
         queries=read_queries(queries) if queries else (),

@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
+from atv_cli import options
 from atv_local.errors import UsageError
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A bundle (folder or zip), a model's GGUF, or a control vector's.")],
+    name: Annotated[
+        str, typer.Argument(help="A bundle (folder or zip), a model's GGUF, or a control vector's.", **options.NAME)
+    ],
     model: Annotated[
-        Path | None, typer.Option("-m", "--model", help="Say whether the bundle or vector fits this GGUF.")
+        str | None,
+        typer.Option("-m", "--model", help="Say whether the bundle or vector fits this GGUF.", **options.NAME),
     ] = None,
     query: Annotated[
         list[str] | None, typer.Option("-q", "--query", help="Show the bundle's vector for it; repeatable.")
@@ -30,11 +34,12 @@ def inspect(
     """Say what a file is, what it fits, what it was trained on, its numbers, licences and hashes."""
     from atv_cli import facts, show
     from atv_cli.queries import read_queries
+    from atv_local import store
 
     queries = [*(query or []), *(read_queries(file) if file else [])]
     if picture and not queries:
         raise UsageError("--picture draws the vectors of queries; name some with -q or -f")
-    found, vectors = facts.of(path, model, queries)
+    found, vectors = facts.of(store.either(name), store.model(model) if model else None, queries)
     if as_json:
         print(json.dumps(found))  # in ASCII: a stranger's text may hold what a terminal obeys
     else:

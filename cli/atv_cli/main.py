@@ -8,11 +8,26 @@ import warnings
 from collections.abc import Callable
 from functools import wraps
 from io import TextIOWrapper
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from atv_cli import batch, bench, calibrate, export, harness, inspect, run, serve, train, vector
+from atv_cli import (
+    alias,
+    batch,
+    bench,
+    calibrate,
+    doctor,
+    export,
+    harness,
+    inspect,
+    ls,
+    pull,
+    run,
+    serve,
+    train,
+    vector,
+)
 from atv_cli import eval as evaluation
 from atv_local.errors import AtvError
 
@@ -20,10 +35,19 @@ app = typer.Typer(
     name="atv-local",
     help="Teach a GGUF model your own tasks, per query, without touching its weights or its prompt.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _everywhere(
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing, whatever the command; as HF_HUB_OFFLINE=1.")
+    ] = False,
+) -> None:
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported, inside the command
 
 
 def _reported(command: Callable[..., None]) -> Callable[..., None]:
@@ -67,9 +91,14 @@ VERBS: dict[str, Callable[..., None]] = {
     "bench": bench.bench,
     "vector": vector.vector,
     "inspect": inspect.inspect,
+    "ls": ls.ls,
+    "pull": pull.pull,
+    "alias": alias.alias,
+    "doctor": doctor.doctor,
 }
 for name, verb in VERBS.items():
     app.command(name)(_reported(verb))
+app.command("show", hidden=True, help="The same as inspect.")(_reported(inspect.inspect))
 app.command("lm-eval", context_settings=harness.AS_THEY_ARE)(_reported(harness.lm_eval))
 
 
@@ -80,4 +109,9 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal's encoding does not
     warnings.formatwarning = lambda message, *_: f"atv-local: {message}\n"
-    app()
+    try:
+        app()
+    except ImportError as error:  # a damaged installation; one that lacks an extra is `extras.need`'s
+        mend = "atv-local doctor says what is broken; if it does not run: pip install --force-reinstall atv-local"
+        print(f"atv-local: cannot import a package: {error}; {mend}", file=sys.stderr)
+        sys.exit(1)

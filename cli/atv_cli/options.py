@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from atv_local.errors import AtvError
 from atv_local.providers import Precision as PrecisionName
 from atv_local.providers import Provider as ProviderName
 from atv_local.steering import Positions as PositionsName
 from atv_local.steering import parse_layers
 
-Model = Annotated[Path | None, typer.Option("-m", "--model", help="GGUF [default: the embedded model].")]
-Bundle = Annotated[Path | None, typer.Option("-g", "--bundle", help="Bundle [default: the demo bundle].")]
+
+def names(incomplete: str) -> list[str]:
+    """Aliases that begin so, for a shell to complete; where there are none it offers files."""
+    from atv_local import aliases
+
+    try:
+        return [name for name in aliases.read() if name.startswith(incomplete)]
+    except AtvError:
+        return []
+
+
+NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": names}
+"""Of whatever takes a name as `atv_local.store` knows them."""
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        help="GGUF: a path, hf:user/repo[:quant], ollama:name or an alias [default: the embedded model].",
+        **NAME,
+    ),
+]
+Bundle = Annotated[
+    str | None,
+    typer.Option("-g", "--bundle", help="Bundle: a path, hf:user/repo or an alias [default: the demo bundle].", **NAME),
+]
 MaxTokens = Annotated[int, typer.Option("-n", "--max-tokens", help="Longest answer, in tokens.")]
 Temperature = Annotated[float, typer.Option("--temp", help="0 is greedy.")]
 TopP = Annotated[float, typer.Option("--top-p", help="1 is off.")]

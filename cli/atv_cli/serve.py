@@ -17,7 +17,12 @@ def serve(
     model: options.Model = None,
     bundle: Annotated[
         list[str] | None,
-        typer.Option("-g", "--bundle", metavar="[NAME=]BUNDLE", help="Bundle; repeatable [default: the demo bundle]."),
+        typer.Option(
+            "-g",
+            "--bundle",
+            metavar="[ID=]NAME",
+            help="Bundle, and what clients call it; repeatable [default: the demo].",
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at; others than loopback need a key.")] = (
         "127.0.0.1"
@@ -47,16 +52,16 @@ def serve(
         raise UsageError("--off steers by nothing; drop it or the bundles")
     named = dict(_named(given) for given in bundle or [])
     if len(named) < len(bundle or []):
-        raise UsageError("two bundles have the same name; write -g NAME=BUNDLE")
+        raise UsageError("two bundles have the same name; write -g ID=NAME")
 
     with need("serve"):
         from atv_serve.server import Options, Server
-    from atv_local.store import default_bundle, default_model
+    from atv_local import store
 
     settings = Options(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     server = Server(
-        model or default_model(),
-        {} if off else named or {"demo": default_bundle()},
+        store.model(model),
+        {} if off else {name: store.bundle(given) for name, given in (named or {"demo": None}).items()},
         settings,
         n_ctx=ctx_size,
         n_threads=threads,
@@ -73,11 +78,11 @@ def serve(
     server.run(say)
 
 
-def _named(given: str) -> tuple[str, Path]:
-    """`NAME=BUNDLE`, or a bundle that is named as its folder is."""
-    name, equals, path = given.partition("=")
+def _named(given: str) -> tuple[str, str]:
+    """`ID=NAME`, or a bundle that is called as its folder is."""
+    called, equals, name = given.partition("=")
     if not equals:
-        name, path = Path(given).resolve().stem, given
-    if not name or not path or len(name) > 256 or not name.isprintable() or "/" in name:
-        raise UsageError(f"-g {given!r} is not NAME=BUNDLE")
-    return name, Path(path)
+        called, name = Path(given).resolve().stem, given
+    if not called or not name or len(called) > 256 or not called.isprintable() or "/" in called:
+        raise UsageError(f"-g {given!r} is not ID=NAME, such as spam=bundles/spam")
+    return called, name

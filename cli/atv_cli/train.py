@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from atv_cli import options
 from atv_local.errors import DataError, UsageError
 from atv_local.steering import Positions, parse_layers
 
@@ -27,7 +28,9 @@ def train(
         list[Path] | None,
         typer.Argument(help='JSON Lines or CSV with "input" and "output", or folders of them; one file is one task.'),
     ] = None,
-    model: Annotated[Path | None, typer.Option("-m", "--model", help="GGUF of the target to teach.")] = None,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="GGUF of the target to teach.", **options.NAME)
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run to write.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder; takes no other option.")] = None,
     valid: Annotated[
@@ -79,6 +82,7 @@ def train(
     from atv_cli.extras import need
 
     with need("train"):
+        from atv_local import store
         from atv_local.rows import Columns
         from atv_train import run as training
         from atv_train.job import Job
@@ -104,7 +108,7 @@ def train(
         seed=seed,
     )
     job = Job(
-        model=model.absolute(),
+        model=store.model(model).absolute(),
         data=[path.absolute() for path in data],
         valid=[path.absolute() for path in valid or []],
         hold_out=hold_out,

@@ -32,19 +32,18 @@ def vector(
 
     import numpy as np
 
-    from atv_local import control
+    from atv_local import control, store
     from atv_local.bundle import Bundle
     from atv_local.engine import check_query
     from atv_local.generator import Generator
     from atv_local.steering import Steering, parse_layers
-    from atv_local.store import default_bundle
     from atv_local.vectors import TaskVector
 
     for text in queries:
         check_query(text)
     if output.exists() and not control.is_control_vector(output):
         raise UsageError(f"{output} exists and is no control vector; choose another output")
-    generator = Generator(Bundle(bundle or default_bundle()))
+    generator = Generator(Bundle(store.bundle(bundle)))
     spec = generator.bundle.manifest
     steering = Steering(
         strength=spec.steering.strength if strength is None else strength,

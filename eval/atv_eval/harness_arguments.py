@@ -26,9 +26,10 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Path | None = None
-    generator: Path | None = None
-    """A bundle."""
+    model: str | Path | None = None
+    """A name, as `-m` takes it."""
+    generator: str | Path | None = None
+    """A bundle, as `-g` takes it."""
     strength: float | None = None
     layers: Annotated[tuple[int, int], BeforeValidator(_layers)] | None = None
     positions: Positions | None = None

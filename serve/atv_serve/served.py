@@ -73,7 +73,7 @@ class Served:
 
     def __init__(self, target: Target, generators: Mapping[str, Generator]) -> None:
         self.generators = dict(generators)
-        self.name = target.model.path.stem
+        self.name = target.spec.name
         self.vocabulary, self.n_ctx, self.n_rows = target.vocabulary, target.n_ctx, target.n_rows
         self.n_embd = target.n_embd
         self.prompts = PromptFormat(self.vocabulary)

@@ -1,0 +1,163 @@
+"""Models that Ollama has pulled, read where they lie. Asks no server, copies nothing, trusts no file.
+
+Layout (github.com/ollama/ollama, docs and server/internal): `manifests/HOST/USER/NAME/TAG` is JSON that lists layers
+by digest; each is `blobs/sha256-HEX`. The layer of the media type below is a GGUF.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from atv_local.errors import StoreError
+
+_MODEL = "application/vnd.ollama.image.model"
+_ADAPTER = "application/vnd.ollama.image.adapter"
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,340}(?::\d{1,5})?")
+_DEFAULTS = ("registry.ollama.ai", "library")
+_MAX_JSON = 1 << 20
+
+
+class _Layer(BaseModel):
+    mediaType: str = ""  # noqa: N815  # as it is written
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    size: int
+
+
+class _Manifest(BaseModel):
+    layers: list[_Layer]
+    config: _Layer | None = None
+
+
+class _Config(BaseModel):
+    file_type: str = ""
+
+
+@dataclass(frozen=True)
+class Name:
+    """`[[host/]user/]name[:tag]`, as Ollama takes it."""
+
+    host: str
+    user: str
+    name: str
+    tag: str = "latest"
+
+    @classmethod
+    def parse(cls, text: str) -> Name:
+        """StoreError for what is no such name, such as one with a `..` in it."""
+        last, _, tag = text.rpartition("/")[2].partition(":")
+        *before, _ = text.split("/")
+        host, user = (*_DEFAULTS[: 2 - len(before)], *before) if len(before) <= 2 else ("", "")
+        if not (_HOST.fullmatch(host) and all(map(_PART.fullmatch, (user, last, tag or "latest")))):
+            raise StoreError(f"{f'ollama:{text}'!r} is not of the form ollama:name:tag or ollama:user/name:tag")
+        return cls(host, user, last, tag or "latest")
+
+    def __str__(self) -> str:
+        before = (self.host, self.user)
+        shown = () if before == _DEFAULTS else before[1:] if self.host == _DEFAULTS[0] else before
+        return f"ollama:{'/'.join((*shown, self.name))}:{self.tag}"
+
+
+def folders() -> list[Path]:
+    """Where Ollama keeps models: OLLAMA_MODELS if that is set, else the user's folder and the Linux service's."""
+    if given := os.environ.get("OLLAMA_MODELS"):
+        return [Path(given)]
+    return [Path.home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
+
+
+def path(name: Name) -> Path:
+    """The GGUF of a model.
+
+    Raises:
+        StoreError: no such model here, one that is no single GGUF, or files that are not what Ollama writes.
+    """
+    for folder in folders():
+        file = folder / "manifests" / name.host / name.user / name.name / name.tag
+        if _exists(file):
+            return _gguf(folder, _manifest(file), name)
+    places = " or ".join(map(str, folders()))
+    raise StoreError(f"there is no {name} in {places}; get it with: ollama pull {str(name).removeprefix('ollama:')}")
+
+
+def quantisation(name: Name) -> str:
+    """What Ollama says it is stored as, such as `Q4_K_M`; empty if it does not."""
+    for folder in folders():
+        file = folder / "manifests" / name.host / name.user / name.name / name.tag
+        if _exists(file) and (config := _manifest(file).config):
+            try:
+                return _Config.model_validate_json(_bytes(_blob(folder, config))).file_type
+            except (ValidationError, StoreError):
+                return ""
+    return ""
+
+
+def cached() -> Iterator[tuple[Name, Path]]:
+    """Every model here, and its GGUF; those that `path` refuses are passed over."""
+    for folder in folders():
+        for file in sorted((folder / "manifests").glob("*/*/*/*")):
+            try:
+                name = Name.parse(":".join(file.relative_to(folder / "manifests").as_posix().rsplit("/", 1)))
+                yield name, path(name)
+            except StoreError:
+                continue
+
+
+def _gguf(folder: Path, manifest: _Manifest, name: Name) -> Path:
+    models = [layer for layer in manifest.layers if layer.mediaType == _MODEL]
+    if len(models) != 1:
+        raise StoreError(f"{name} is not one GGUF but {len(models)} of them, which cannot be read here")
+    if any(layer.mediaType == _ADAPTER for layer in manifest.layers):
+        raise StoreError(f"{name} is a model with an adapter, which would be left out here; merge it into a GGUF first")
+    return _blob(folder, models[0])
+
+
+def _blob(folder: Path, layer: _Layer) -> Path:
+    blobs = (folder / "blobs").resolve()
+    file = blobs / layer.digest.replace(":", "-")
+    try:
+        inside, size = file.resolve().is_relative_to(blobs) and file.is_file(), file.stat().st_size
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror or error}; get it again with ollama pull") from error
+    if not inside:
+        raise StoreError(f"{file} is not a file of its folder")
+    if size != layer.size:
+        raise StoreError(
+            f"{file} has {size} bytes, not the {layer.size} of its manifest; get it again with ollama pull"
+        )
+    return file
+
+
+def _manifest(file: Path) -> _Manifest:
+    try:
+        return _Manifest.model_validate_json(_bytes(file))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{file} is not a manifest of Ollama's: {where} {first['msg']}") from error
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        if not file.is_file():
+            raise StoreError(f"{file} is not a regular file")
+        with file.open("rb") as opened:
+            raw = opened.read(_MAX_JSON + 1)
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror or error}") from error
+    if len(raw) > _MAX_JSON:
+        raise StoreError(f"{file} is larger than {_MAX_JSON} bytes, as no manifest of Ollama's is")
+    return raw
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:
+        return False

@@ -1,0 +1,222 @@
+"""Names of models and bundles: paths, aliases and what is refused; `ls`, `alias`, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import atv_local
+from atv_cli.main import app
+from atv_local import aliases, store
+from atv_local.errors import AtvError, StoreError, UsageError
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without aliases, in an empty folder."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(aliases, "file", lambda: tmp_path / "config" / "atv-local" / "aliases.json")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def test_nothing_is_the_embedded_default() -> None:
+    assert store.model() == store.default_model()
+    assert store.bundle() == store.default_bundle()
+
+
+def test_what_exists_is_a_path_whatever_it_is_called() -> None:
+    for name in ("plain", "hf:user", "x.gguf"):
+        Path(name).touch()
+        assert store.model(name) == Path(name)
+    aliases.add("plain", "hf:user/repo")
+    assert store.model("plain") == Path("plain")
+    assert store.model(Path("hf:user/repo")) == Path("hf:user/repo")
+
+
+@pytest.mark.parametrize("name", ["missing.gguf", "folder/missing", "./missing", "missing.ZIP", "/x/y:z"])
+def test_what_looks_like_a_path_is_a_missing_path(name: str) -> None:
+    with pytest.raises(AtvError, match="cannot read the model"):
+        atv_local.load(name)
+
+
+@pytest.mark.parametrize("name", ["missing", "a b", "x" * 400, "\0", "-"])
+def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
+    with pytest.raises(StoreError, match="atv-local ls"):
+        store.model(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hf:", "hf:user", "hf:a/b/c", "hf:../etc", "hf:a/..", "hf:a/b:", "hf:a/b:x/y", "hf:a/b\n", "ollama:", "ollama:..",
+     "ollama:../../x", "ollama:a/../b", "ollama:a:..", "ollama:a/b/c/d", "ollama:a:b:c", "ollama:/etc", "ollama:a\n"],
+)  # fmt: skip
+def test_names_that_would_lead_elsewhere_are_refused(name: str) -> None:
+    with pytest.raises(StoreError, match="is not of the form"):
+        store.model(name)
+    with pytest.raises(StoreError, match="is not of the form"):
+        store.target(name)
+
+
+def test_an_alias_names_a_model_and_a_bundle_from_anywhere(
+    tiny_gguf: Path, tiny_bundle: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_gguf.parent)
+    assert cli("alias", "mine", tiny_gguf.name).exit_code == 0
+    assert cli("alias", "kinds", tiny_bundle).exit_code == 0
+    monkeypatch.chdir(home)
+    result = cli("run", "-m", "mine", "-g", "kinds", "--json", "apple 1")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["text"] == "a"
+    assert json.loads(cli("inspect", "mine", "--json").stdout)["path"] == str(tiny_gguf)
+    assert json.loads(cli("show", "kinds", "-m", "mine", "--json").stdout)["fits"] == "yes"
+    assert cli("alias").stdout.splitlines() == [f"kinds  {tiny_bundle}", f"mine  {tiny_gguf}"]
+    assert cli("alias", "--remove", "mine").exit_code == 0
+    assert cli("alias").stdout.splitlines() == [f"kinds  {tiny_bundle}"]
+    assert "there is no alias 'mine'" in cli("alias", "--remove", "mine").stderr
+
+
+def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: Path, home: Path) -> None:
+    """Those that load through `load` are covered above."""
+    aliases.add("mine", str(tiny_gguf))
+    aliases.add("kinds", str(tiny_bundle))
+    rows = home / "rows.jsonl"
+    rows.write_text("".join(tiny_rows.read_text().splitlines(keepends=True)[:4]))
+    pair = ["-m", "mine", "-g", "kinds"]
+    for arguments in (
+        ["batch", rows, home / "answers.jsonl", *pair],
+        ["eval", rows, *pair, "--no-harm", "--timed", "0"],
+        ["vector", "-g", "kinds", "apple", "-o", home / "v.gguf"],
+        ["bench", *pair, "--quick", "--rounds", "2", "--only", "vector"],
+        ["calibrate", rows, *pair, "--no-layers", "--strengths", "1", "--rows", "2", "--dry-run", "--budget", "99"],
+    ):
+        result = cli(*arguments)
+        assert result.exit_code == 0, (arguments, result.stderr)
+    assert atv_local.load("mine", "kinds").generator is not None
+
+
+def test_training_and_export_take_names(tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, home: Path) -> None:
+    aliases.add("mine", str(tiny_gguf))
+    run = home / "run"
+    result = cli("train", tiny_rows, "-m", "mine", "-o", run, "--backbone", tiny_backbone, "--epochs", "1")
+    assert result.exit_code == 0, result.stderr
+    result = cli("export", run, home / "bundle", "--precision", "fp32", "-m", "mine")
+    assert result.exit_code == 0, result.stderr
+    assert "through llama.cpp" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["a/b", "hf:x", "a b", "", ".x", "x.gguf", "x.ZIP", "x" * 65, "-x", "a\n"])
+def test_an_alias_that_could_be_something_else_is_refused(name: str, tiny_gguf: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be an alias"):
+        aliases.add(name, str(tiny_gguf))
+    assert aliases.read() == {}
+
+
+def test_an_alias_is_of_a_file_or_a_store_and_never_of_an_alias(tiny_gguf: Path) -> None:
+    aliases.add("one", store.target(str(tiny_gguf)))
+    for target in ("one", "missing.gguf", "https://example.org/x.gguf"):
+        result = cli("alias", "two", target)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert repr(target) in result.stderr
+    assert store.target("hf:user/repo:Q4_K_M") == "hf:user/repo:Q4_K_M"
+    assert store.target("ollama:user/name") == "ollama:user/name:latest"
+    assert cli("alias", "two").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"a": 1}', b'{"a/b": "c"}', b"\xff", b"[" * 100_000, b" " * (2 << 20)]
+)
+def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
+    file = aliases.file()
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    for arguments in (["alias"], ["alias", "--remove", "x"], ["run", "-m", "x", "hello"], ["ls"]):
+        result = cli(*arguments)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
+        assert str(file) in result.stderr
+    with pytest.raises(StoreError):
+        aliases.add("x", "hf:a/b")
+    assert file.read_bytes() == content
+
+
+def test_aliases_are_kept_where_users_keep_settings(home: Path) -> None:
+    code = "from atv_local import aliases; print(aliases.file())"
+    environment = os.environ | {"XDG_CONFIG_HOME": str(home / "elsewhere")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert Path(result.stdout.strip()).parts[-2:] == ("atv-local", "aliases.json")
+    if sys.platform == "linux":
+        assert Path(result.stdout.strip()).is_relative_to(home / "elsewhere")
+
+
+def test_ls_says_what_can_be_named(
+    tiny_gguf: Path, tiny_bundle: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(home / "none"))
+    aliases.add("mine", str(tiny_gguf))
+    aliases.add("kinds", str(tiny_bundle))
+    aliases.add("gone", str(home / "gone.gguf"))
+    aliases.add("far", "hf:user/repo")
+    found = {entry["name"]: entry for entry in json.loads(cli("ls", "--json").stdout)}
+    assert {"(default)", "mine", "kinds", "gone", "far"} <= set(found)
+    assert (found["mine"]["kind"], found["mine"]["size"]) == ("model", tiny_gguf.stat().st_size)
+    assert (found["kinds"]["kind"], found["kinds"]["fits"]) == ("bundle", "tiny")
+    assert "cannot read" in found["gone"]["error"]
+    assert "atv-local pull hf:user/repo" in found["far"]["error"]
+    lines = cli("ls").stdout.splitlines()
+    assert any(line.startswith("(default)") and "Q4_1" in line for line in lines)
+    assert any(line.startswith("gone") and "missing" in line for line in lines)
+
+
+def test_the_shell_completes_aliases() -> None:
+    aliases.add("mistral", "hf:a/b")
+    aliases.add("mine", "hf:a/b")
+    aliases.add("other", "hf:a/b")
+
+    def completed(line: str) -> list[str]:
+        environment = {"_ATV_LOCAL_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
+        return CliRunner().invoke(app, [], prog_name="atv-local", env=environment).stdout.split('"')[1::2]
+
+    assert completed("atv-local run -m mi") == ["mine", "mistral"]
+    assert completed("atv-local run -g o") == ["other"]
+    assert completed("atv-local inspect mis") == ["mistral"]
+    aliases.file().write_text("damaged")
+    assert completed("atv-local run -m mi") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_each_shell_can_be_shown(shell: str) -> None:
+    environment = os.environ | {"_ATV_LOCAL_COMPLETE": f"source_{shell}"}
+    code = "from atv_cli.main import app; app(prog_name='atv-local')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert "_ATV_LOCAL_COMPLETE" in result.stdout
+    assert f"complete_{shell}" in result.stdout
+
+
+def test_help_imports_nothing_of_the_stores() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from atv_cli.main import app; "
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0; "
+        "print([n for n in ('huggingface_hub', 'platformdirs', 'pydantic', 'numpy', 'packaging') if n in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_path_imports_no_hub(tiny_gguf: Path) -> None:
+    code = (
+        "import sys; from atv_local import store; store.model(sys.argv[1]); store.model(); store.bundle(); "
+        "print([n for n in ('huggingface_hub', 'platformdirs', 'pydantic') if n in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tiny_gguf)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

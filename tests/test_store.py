@@ -1,0 +1,374 @@
+"""Models and bundles in Hugging Face's cache and in Ollama's folder, and fetching from the hub."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import requests
+from huggingface_hub import constants
+from typer.testing import CliRunner, Result
+
+import atv_local
+from atv_cli.main import app
+from atv_local import aliases, hub, store
+from atv_local.bundle import Bundle
+from atv_local.errors import BundleError, StoreError
+
+Files = Mapping[str, Path | bytes]
+Add = Callable[..., Path]
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, no aliases, no Ollama."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(aliases, "file", lambda: tmp_path / "aliases.json")
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def add(cache: Path) -> Add:
+    """Writes a commit of a repository into the cache, as huggingface_hub lays it out."""
+
+    def write(repo: str, files: Files, commit: str = "a" * 40, main: bool = True) -> Path:
+        folder = cache / f"models--{repo.replace('/', '--')}"
+        snapshot = folder / "snapshots" / commit
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "blobs").mkdir(exist_ok=True)
+        if main:
+            (folder / "refs" / "main").write_text(commit)
+        for name, content in files.items():
+            raw = content.read_bytes() if isinstance(content, Path) else content
+            blob = folder / "blobs" / hashlib.sha256(raw).hexdigest()
+            blob.write_bytes(raw)
+            (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+            (snapshot / name).unlink(missing_ok=True)
+            (snapshot / name).symlink_to(os.path.relpath(blob, (snapshot / name).parent))
+        return snapshot
+
+    return write
+
+
+@pytest.fixture
+def remote(add: Add, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Path | bytes]]:
+    """Repositories on a hub that is there: what is asked of huggingface_hub is answered from this."""
+    repos: dict[str, dict[str, Path | bytes]] = {}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def download(repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert revision in (None, "b" * 40)
+        chosen = {
+            name: content
+            for name, content in repos[repo].items()
+            if any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns)
+        }
+        return str(add(repo, chosen, "b" * 40))
+
+    def listed(_: object, repo: str) -> list[str]:
+        if repo not in repos:
+            raise requests.exceptions.ConnectionError("no route to host")
+        return list(repos[repo])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listed)
+    return repos
+
+
+def files_of(bundle: Path) -> dict[str, Path | bytes]:
+    return {file.relative_to(bundle).as_posix(): file for file in bundle.rglob("*") if file.is_file()}
+
+
+# Which file of a repository
+
+
+def test_the_quantisation_chooses_the_file() -> None:
+    names = ["README.md", "m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "m-f16.gguf", "mmproj-m-Q4_K_M.gguf"]
+    assert hub.choose(names) == ["m-Q4_K_M.gguf"]
+    assert hub.choose(names, "q8_0") == ["m-Q8_0.gguf"]
+    assert hub.choose(names, "F16") == ["m-f16.gguf"]
+    assert hub.choose(names, "Q4_K") == []
+    assert hub.choose(names, "8_0") == []
+    assert hub.choose(["a-IQ2_M.gguf", "b-Q8_0.gguf"]) == ["b-Q8_0.gguf"]
+    assert hub.choose(["b-IQ2_M.gguf", "a-F32.gguf"]) == ["a-F32.gguf"]
+    assert hub.choose(["README.md", "imatrix.gguf"]) == []
+    assert hub.choose(["UD/m-UD-Q4_K_XL.gguf"], "UD-Q4_K_XL") == ["UD/m-UD-Q4_K_XL.gguf"]
+
+
+def test_a_model_in_parts_needs_all_of_them() -> None:
+    parts = [f"Q8_0/m-Q8_0-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
+    assert hub.choose(reversed(parts), "Q8_0") == parts
+    assert hub.choose(parts[:2], "Q8_0") == []
+    assert hub.choose([*parts[1:], "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("a/SmolLM2-135M-Instruct.Q4_1.gguf", "Q4_1"), ("m-iq3_xxs.gguf", "IQ3_XXS"), ("qwen2.5-0.5b-bf16.gguf", "BF16"),
+     ("m-UD-Q4_K_XL-00001-of-00002.gguf", "UD-Q4_K_XL"), ("q.gguf", ""), ("model.gguf", "")],
+)  # fmt: skip
+def test_the_file_name_says_the_quantisation(name: str, said: str) -> None:
+    assert hub.quantisation(name) == said
+
+
+# In the cache
+
+
+def test_a_model_in_the_cache_answers_without_a_network(add: Add, tiny_gguf: Path, tiny_bundle: Path) -> None:
+    snapshot = add("user/repo", {"tiny-Q8_0.gguf": tiny_gguf, "tiny-F16.gguf": b"GGUF"})
+    assert store.model("hf:user/repo:Q8_0") == snapshot / "tiny-Q8_0.gguf"
+    result = cli("run", "--json", "-m", "hf:user/repo:Q8_0", "-g", tiny_bundle, "apple 1")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["text"] == "a"
+
+
+def test_a_bundle_in_the_cache_is_read_through_its_links(add: Add, tiny_gguf: Path, tiny_bundle: Path) -> None:
+    snapshot = add("user/kinds", files_of(tiny_bundle))
+    assert store.bundle("hf:user/kinds") == snapshot
+    assert atv_local.load(tiny_gguf, "hf:user/kinds").generator.bundle.id == Bundle(tiny_bundle).id  # type: ignore[union-attr]
+    assert store.either("hf:user/kinds") == snapshot
+    shutil.rmtree(snapshot / "onnx")
+    with pytest.raises(StoreError, match="atv-local pull hf:user/kinds"):
+        store.bundle("hf:user/kinds")
+
+
+def test_a_link_out_of_the_cache_is_still_refused(add: Add, tiny_bundle: Path) -> None:
+    snapshot = add("user/kinds", files_of(tiny_bundle))
+    outside = shutil.copy(tiny_bundle / "tokenizer.json", snapshot.parent.parent.parent)
+    (snapshot / "tokenizer.json").unlink()
+    (snapshot / "tokenizer.json").symlink_to(outside)
+    with pytest.raises(BundleError, match="link out of its folder"):
+        Bundle(store.bundle("hf:user/kinds"))
+
+
+def test_the_main_branch_comes_first_then_other_commits(add: Add) -> None:
+    new = add("user/repo", {"m-Q8_0.gguf": b"new"}, "b" * 40)
+    old = add("user/repo", {"m-Q8_0.gguf": b"old", "m-Q4_0.gguf": b"old"}, "a" * 40, main=False)
+    assert store.model("hf:user/repo:Q8_0").parent == new
+    assert store.model("hf:user/repo:Q4_0").parent == old
+
+
+def test_what_is_not_in_the_cache_is_not_fetched_offline(
+    add: Add, remote: dict[str, Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("user/repo", {"m-Q8_0.gguf": b"GGUF"})
+    remote["user/repo"] = {"m-Q4_0.gguf": b"GGUF"}
+    with pytest.raises(StoreError, match="atv-local pull hf:user/repo:Q4_0"):
+        store.model("hf:user/repo:Q4_0", offline=True)
+    assert cli("pull", "hf:user/repo:Q4_0", "--offline").exit_code == 1
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    result = cli("run", "-m", "hf:user/repo:Q4_0", "hello")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "atv-local pull hf:user/repo:Q4_0" in result.stderr
+
+
+def test_offline_for_every_verb_is_what_the_library_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    cli("--offline", "alias")
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+# From the hub
+
+
+def test_a_model_is_fetched_when_it_is_named(remote: dict[str, Files], tiny_gguf: Path) -> None:
+    remote["user/repo"] = {"README.md": b"x", "m[1]-Q4_0.gguf": tiny_gguf, "m-Q8_0.gguf": b"GGUF"}
+    found = store.model("hf:user/repo")
+    assert (found.name, found.read_bytes()) == ("m[1]-Q4_0.gguf", tiny_gguf.read_bytes())
+    assert [file.name for file in found.parent.iterdir()] == ["m[1]-Q4_0.gguf"]
+    remote.clear()  # the hub is gone
+    assert store.model("hf:user/repo") == found
+
+
+def test_all_parts_are_fetched(remote: dict[str, Files]) -> None:
+    parts = {f"m-Q8_0-0000{n}-of-00002.gguf": b"%d" % n for n in (1, 2)}
+    remote["user/repo"] = {**parts, "m-Q2_K.gguf": b"GGUF"}
+    found = store.model("hf:user/repo:Q8_0")
+    assert found.name == "m-Q8_0-00001-of-00002.gguf"
+    assert sorted(file.name for file in found.parent.iterdir()) == sorted(parts)
+
+
+def test_of_a_bundle_only_its_files_are_fetched(remote: dict[str, Files], tiny_bundle: Path, tiny_gguf: Path) -> None:
+    remote["user/kinds"] = {**files_of(tiny_bundle), "pytorch_model.bin": b"x", "tiny-Q8_0.gguf": tiny_gguf}
+    result = cli("pull", "hf:user/kinds")
+    assert result.exit_code == 0, result.stderr
+    folder = Path(result.stdout.strip())
+    assert Bundle(folder).id == Bundle(tiny_bundle).id
+    assert files_of(folder).keys() == files_of(tiny_bundle).keys()
+    result = cli("pull", "hf:user/kinds:Q8_0")
+    assert Path(result.stdout.strip()).read_bytes() == tiny_gguf.read_bytes()
+
+
+def test_pull_brings_up_to_date_what_is_cached(add: Add, remote: dict[str, Files]) -> None:
+    add("user/repo", {"m-Q8_0.gguf": b"old"})
+    remote["user/repo"] = {"m-Q8_0.gguf": b"new"}
+    aliases.add("mine", "hf:user/repo:Q8_0")
+    assert store.model("mine").read_bytes() == b"old"
+    assert cli("pull", "mine", "--offline").exit_code == 0
+    assert store.model("mine").read_bytes() == b"old"
+    assert Path(cli("pull", "mine").stdout.strip()).read_bytes() == b"new"
+    assert store.model("mine").read_bytes() == b"new"
+
+
+def test_pull_of_what_is_here_says_where(tiny_gguf: Path) -> None:
+    assert cli("pull", tiny_gguf).stdout.strip() == str(tiny_gguf)
+
+
+def test_what_the_hub_lacks_is_said_in_one_sentence(remote: dict[str, Files], tiny_bundle: Path) -> None:
+    remote["user/repo"] = {"m-Q8_0.gguf": b"GGUF", "m-Q2_K-00001-of-00002.gguf": b"GGUF"}
+    remote["user/none"] = {"model.safetensors": b"x"}
+    remote["user/kinds"] = {"atv.json": tiny_bundle / "atv.json"}
+    for ask, said in (
+        (lambda: store.model("hf:user/repo:Q4_0"), "it has Q2_K, Q8_0"),
+        (lambda: store.model("hf:user/repo:Q2_K"), "no whole GGUF"),
+        (lambda: store.model("hf:user/none"), "has no GGUF"),
+        (lambda: store.bundle("hf:user/repo"), "no bundle"),
+        (lambda: store.bundle("hf:user/kinds"), "is not whole"),
+        (lambda: store.model("hf:user/elsewhere"), "ConnectionError"),
+    ):
+        with pytest.raises(StoreError, match=said):
+            ask()
+
+
+def test_a_hostile_manifest_names_no_file_outside(remote: dict[str, Files], tiny_bundle: Path) -> None:
+    manifest = json.loads((tiny_bundle / "atv.json").read_text())
+    manifest["files"]["../../../../etc/passwd"] = {"size": 1, "sha256": "0" * 64}
+    remote["user/kinds"] = {**files_of(tiny_bundle), "atv.json": json.dumps(manifest).encode()}
+    with pytest.raises((StoreError, BundleError)):
+        Bundle(store.bundle("hf:user/kinds"))
+
+
+def test_a_bundle_in_a_cache_is_not_calibrated_in_its_place(add: Add, tiny_bundle: Path, tiny_rows: Path) -> None:
+    add("user/kinds", files_of(tiny_bundle))
+    aliases.add("kinds", "hf:user/kinds")
+    result = cli("calibrate", tiny_rows, "-g", "kinds")
+    assert result.exit_code == 2
+    assert "-o" in result.stderr
+
+
+# Ollama's
+
+
+@pytest.fixture
+def ollama(tmp_path: Path, tiny_gguf: Path) -> Callable[..., Path]:
+    """Writes a model as Ollama lays it out; what is given replaces the layer of the model."""
+
+    def write(place: str = "registry.ollama.ai/library/tiny/latest", *more: dict, **changes: object) -> Path:
+        models = tmp_path / "ollama"
+        (models / "blobs").mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+        shutil.copy(tiny_gguf, models / "blobs" / f"sha256-{digest}")
+        config = b'{"model_format": "gguf", "file_type": "F32"}'
+        (models / "blobs" / f"sha256-{hashlib.sha256(config).hexdigest()}").write_bytes(config)
+        layer = {
+            "mediaType": "application/vnd.ollama.image.model",
+            "digest": f"sha256:{digest}",
+            "size": tiny_gguf.stat().st_size,
+        }
+        text = {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'1' * 64}", "size": 3}
+        described = {"digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}
+        file = models / "manifests" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"schemaVersion": 2, "config": described, "layers": [text, layer | changes, *more]}))
+        return models / "blobs" / f"sha256-{digest}"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("place", "names"),
+    [("registry.ollama.ai/library/tiny/latest", ["tiny", "tiny:latest", "library/tiny"]),
+     ("registry.ollama.ai/library/tiny/1b-q4_0", ["tiny:1b-q4_0"]),
+     ("registry.ollama.ai/me/tiny/v1", ["me/tiny:v1", "registry.ollama.ai/me/tiny:v1"]),
+     ("hf.co/user/Repo-GGUF/Q4_K_M", ["hf.co/user/Repo-GGUF:Q4_K_M"]),
+     ("localhost:5000/me/tiny/latest", ["localhost:5000/me/tiny"])],
+)  # fmt: skip
+def test_ollamas_models_are_read_where_they_lie(ollama: Callable[..., Path], place: str, names: list[str]) -> None:
+    blob = ollama(place)
+    assert [store.model(f"ollama:{name}") for name in names] == [blob] * len(names)
+    (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
+    assert (listed["kind"], listed["quantisation"], listed["path"]) == ("model", "F32", str(blob))
+    assert store.model(listed["name"]) == blob
+
+
+def test_ollamas_model_answers(ollama: Callable[..., Path], tiny_bundle: Path) -> None:
+    ollama()
+    result = cli("run", "--json", "-m", "ollama:tiny", "-g", tiny_bundle, "apple 1")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["text"] == "a"
+    assert json.loads(cli("inspect", "ollama:tiny", "--json").stdout)["name"] == "tiny"
+    assert atv_local.load("ollama:tiny", tiny_bundle).target.spec.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"digest": "sha256:../../../etc/passwd"}, "not a manifest"), ({"digest": f"sha256:{'A' * 64}"}, "not a manifest"),
+     ({"digest": f"sha256:{'0' * 64}\n"}, "not a manifest"), ({"digest": f"md5:{'0' * 64}"}, "not a manifest"),
+     ({"digest": f"sha256:{'0' * 64}"}, "cannot read"), ({"size": 5}, "not the 5 of its manifest"),
+     ({"mediaType": "application/vnd.ollama.image.tensor"}, "not one GGUF")],
+)  # fmt: skip
+def test_what_ollama_would_not_have_written_is_refused(
+    ollama: Callable[..., Path], changes: dict[str, object], said: str
+) -> None:
+    ollama("registry.ollama.ai/library/tiny/latest", **changes)
+    with pytest.raises(StoreError, match=said):
+        store.model("ollama:tiny")
+    assert not [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"layers": {}}', b"\xff", b"[" * 100_000, b" " * (2 << 20)])
+def test_a_damaged_manifest_is_one_sentence(ollama: Callable[..., Path], tmp_path: Path, content: bytes) -> None:
+    ollama()
+    (tmp_path / "ollama/manifests/registry.ollama.ai/library/tiny/latest").write_bytes(content)
+    result = cli("run", "-m", "ollama:tiny", "hello")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
+
+
+def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
+    blob = ollama()
+    blob.unlink()
+    blob.symlink_to(tiny_gguf)
+    with pytest.raises(StoreError, match="not a file of its folder"):
+        store.model("ollama:tiny")
+
+
+def test_an_adapter_is_not_left_out_in_silence(ollama: Callable[..., Path]) -> None:
+    adapter = {"mediaType": "application/vnd.ollama.image.adapter", "digest": f"sha256:{'2' * 64}", "size": 1}
+    ollama("registry.ollama.ai/library/tiny/latest", adapter)
+    with pytest.raises(StoreError, match="adapter"):
+        store.model("ollama:tiny")
+
+
+def test_a_model_that_ollama_lacks(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
+    ollama()
+    with pytest.raises(StoreError, match="ollama pull tiny:7b"):
+        store.model("ollama:tiny:7b")
+    with pytest.raises(StoreError, match="Ollama has no bundles"):
+        atv_local.load(tiny_gguf, "ollama:tiny")
+
+
+def test_ls_names_what_leads_back(add: Add, tiny_gguf: Path, tiny_bundle: Path) -> None:
+    add("user/repo", {
+        "m-Q8_0.gguf": tiny_gguf, "m-Q4_0-00001-of-00002.gguf": tiny_gguf, "m-Q4_0-00002-of-00002.gguf": tiny_gguf,
+        "odd.gguf": tiny_gguf, "m-Q2_K-00001-of-00002.gguf": tiny_gguf, "mmproj-m.gguf": tiny_gguf,
+    })  # fmt: skip
+    add("user/kinds", files_of(tiny_bundle))
+    found = {e["name"]: e for e in json.loads(cli("ls", "--json").stdout) if e["name"].startswith("hf:")}
+    assert set(found) == {"hf:user/repo:Q8_0", "hf:user/repo:Q4_0", "hf:user/repo:odd", "hf:user/kinds"}
+    for name, entry in found.items():
+        assert store.either(name, offline=True) == Path(entry["path"])
+    assert found["hf:user/repo:Q4_0"]["size"] == 2 * tiny_gguf.stat().st_size
+    assert found["hf:user/kinds"]["fits"] == "tiny"
