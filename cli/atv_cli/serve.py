@@ -21,7 +21,7 @@ def serve(
             "-g",
             "--bundle",
             metavar="[ID=]NAME",
-            help="Bundle, and what clients call it; repeatable [default: the demo].",
+            help="Bundle, and its name for clients; repeatable [default: the demo].",
         ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at; others than loopback need a key.")] = (
@@ -59,9 +59,10 @@ def serve(
     from atv_local import store
 
     settings = Options(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
+    bundles: dict[str, str | None] = {} if off else {**named} or {"demo": None}
     server = Server(
         store.model(model),
-        {} if off else {name: store.bundle(given) for name, given in (named or {"demo": None}).items()},
+        {called: store.bundle(name) for called, name in bundles.items()},
         settings,
         n_ctx=ctx_size,
         n_threads=threads,
