@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,10 +132,13 @@ class Server:
             server = self.uvicorn()
             host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
             ready(f"http://{host}:{listener.getsockname()[1]}")
+            for number in (
+                signal.SIGINT,
+                signal.SIGTERM,
+            ):  # uvicorn has its own, and raises the signal again at the end
+                signal.signal(number, lambda *_: None)
             try:
                 asyncio.run(server.serve(sockets=[listener]))
-            except KeyboardInterrupt:  # uvicorn raises what stopped it again
-                pass
             finally:
                 self.close()
 
