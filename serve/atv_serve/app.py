@@ -186,7 +186,8 @@ class Application:
     def _described_model(self, name: str) -> dict[str, Any]:
         said = {"id": name, "object": "model", "created": self._started, "owned_by": "atv-local"}
         applied = self._served.applied(name).as_json()
-        return said | {"target": self._served.name, "n_ctx": self._served.n_ctx, "steering": applied}
+        limits = {"n_ctx": self._served.n_ctx, "n_layers": self._served.n_rows, "max_tokens": self._replying.max_tokens}
+        return said | {"target": self._served.name, **limits, "steering": applied}
 
     async def _health(self, _request: Request) -> Response:
         pool = self._replying.pool
