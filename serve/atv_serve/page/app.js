@@ -69,7 +69,7 @@ async function look() {
       draw(at("norms"), added.norms, whole.norms);
     }
     drawn = wanted;
-    at("norms-note").textContent = query.trim() ? "" : "The vector is read from a query: write one.";
+    at("norms-note").textContent = query.trim() ? "" : "The vector is read from the query; there is none yet.";
   } catch (error) {
     if (error.name !== "AbortError") at("norms-note").textContent = error.message;
   }

@@ -5,6 +5,7 @@ export class Column {
     this._said = section.querySelector(".said");
     this._text = section.querySelector(".text");
     this._facts = section.querySelector(".facts");
+    this._hint = section.querySelector(".hint");
   }
 
   /** Show chunks until there are no more, or the source throws; screen readers hear the text when it is whole. */
@@ -14,6 +15,7 @@ export class Column {
     let first, written = 0, last, usage, finish;
     this._text.replaceChildren(text);
     this._facts.replaceChildren();
+    this._hint.remove();
     this._said.setAttribute("aria-busy", "true");
     try {
       for await (const chunk of chunks) {
@@ -47,7 +49,7 @@ function facts(steering, usage, finish, first, written) {
 function applied(steering) {
   if (!steering) return "nothing; this is the base model";
   const [first, last] = steering.layers;
-  const layers = first === last ? `layer ${first}` : `layers ${first}–${last}`;
+  const layers = first === last ? `layer ${first}` : `layers ${first}-${last}`;
   const { generator, bundle, strength, positions } = steering;
   return `${generator} ${bundle}, strength ${strength}, ${layers}, ${positions}`;
 }

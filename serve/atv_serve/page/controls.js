@@ -98,7 +98,7 @@ export class Controls {
     const [first, last] = this._layers;
     if (first > last) at(id === "first" ? "last" : "first").value = at(id).value;
     const [from, to] = this._layers;
-    at("span").textContent = from === to ? String(from) : `${from}–${to}`;
+    at("span").textContent = from === to ? String(from) : `${from}-${to}`;
     const { n_layers } = this._model;
     at("layers").style.setProperty("--from", (from - 1) / Math.max(1, n_layers - 1));
     at("layers").style.setProperty("--to", (to - 1) / Math.max(1, n_layers - 1));
