@@ -245,3 +245,19 @@ def test_an_answer_is_text_whatever_it_looks_like(visit: Visit, tiny: str) -> No
     assert text(page, "With steering") == said
     assert page.locator("#answers img, #answers script").count() == 0
     assert facts(page, "With steering")["Tokens"] == "3 read, 2 written (the limit)"
+
+
+def test_the_browser_is_told_what_the_files_are_and_to_ask_for_them_again(visit: Visit, tiny: str) -> None:
+    page = visit(tiny)
+    found = page.request.get(f"{tiny}/page/app.js")
+    assert found.headers["content-type"].startswith("text/javascript")
+    again = page.request.get(f"{tiny}/page/app.js", headers={"if-none-match": found.headers["etag"]})
+    assert again.status == 304
+    for response in (page.request.get(tiny), found, again):
+        assert response.headers["cache-control"] == "no-cache"
+        assert response.headers["content-security-policy"].startswith("default-src 'self'; ")
+    assert (
+        page.request.get(f"{tiny}/page/../app.py").status
+        == page.request.get(f"{tiny}/page/%2e%2e/app.py").status
+        == 404
+    )
