@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import mimetypes
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
@@ -35,7 +36,9 @@ _PAGE_HEADERS = {
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",  # kept, but asked for again: its files change together
 }
+mimetypes.add_type("text/javascript", ".js")  # Windows may have it as text/plain, which no browser runs as a module
 _log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=BaseModel)
@@ -73,7 +76,7 @@ class Application:
             for method, table in (("POST", posts), ("GET", gets))
             for path, made in table.items()
         ]
-        routes.append(Mount("/page", StaticFiles(directory=_PAGE)))
+        routes.append(Mount("/page", _PageFiles(directory=_PAGE)))
         return Starlette(
             routes=routes,
             middleware=[Middleware(Guard, hosts=hosts, key=key)],
@@ -184,7 +187,8 @@ class Application:
     def _described_model(self, name: str) -> dict[str, Any]:
         said = {"id": name, "object": "model", "created": self._started, "owned_by": "atv-local"}
         applied = self._served.applied(name).as_json()
-        return said | {"target": self._served.name, "n_ctx": self._served.n_ctx, "steering": applied}
+        limits = {"n_ctx": self._served.n_ctx, "n_layers": self._served.n_rows, "max_tokens": self._replying.max_tokens}
+        return said | {"target": self._served.name, **limits, "steering": applied}
 
     async def _health(self, _request: Request) -> Response:
         pool = self._replying.pool
@@ -201,6 +205,16 @@ class Application:
 
     async def _page(self, _request: Request) -> Response:
         return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
+
+
+class _PageFiles(StaticFiles):
+    """What the page is made of."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """One of the files, or that it has not changed."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_PAGE_HEADERS)
+        return response
 
 
 def _encoded(values: Any, encoding: str | None) -> list[float] | str:

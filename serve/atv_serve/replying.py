@@ -44,7 +44,8 @@ class Replying:
     ) -> None:
         self.pool = pool
         self._served, self._metrics = served, metrics
-        self._seconds, self._max_tokens = seconds, max_tokens
+        self.max_tokens = max_tokens
+        self._seconds = seconds
 
     async def one(self, request: Request, work: Callable[[Context], Iterator[Any]]) -> Any:
         """The first item of some work.
@@ -70,7 +71,7 @@ class Replying:
         """
         begun = monotonic()
         try:
-            prepared = await to_thread.run_sync(partial(ready, self._served, asked, self._max_tokens))
+            prepared = await to_thread.run_sync(partial(ready, self._served, asked, self.max_tokens))
         except AtvError as error:
             raise self._problem(error, preparing=True) from error
         job = self.pool.submit(

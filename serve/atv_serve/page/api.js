@@ -1,0 +1,79 @@
+// What the server is asked and how it answers. Knows nothing of the page.
+
+const KEPT = "atv-local key";
+
+/** An answer that is not one: what the server said against the request, or that it said nothing. */
+export class Refused extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export const useKey = (key) => sessionStorage.setItem(KEPT, key);
+
+/** The models: one for each generator, and the base model. */
+export async function models(signal) {
+  return (await (await ask("/v1/models", undefined, signal)).json()).data;
+}
+
+/** What would be added for a query: {steering, norms}, a norm for each layer from the first on. */
+export async function norms(query, steering, signal) {
+  return (await ask("/v1/steering", { query, steering }, signal)).json();
+}
+
+/** The chunks of an answer as they come; the last one has the usage. */
+export async function* chat(query, steering, longest, signal) {
+  const messages = [{ role: "user", content: query }];
+  const body = { messages, steering, stream: true, stream_options: { include_usage: true }, max_tokens: longest };
+  const response = await ask("/v1/chat/completions", body, signal);
+  for await (const data of events(response.body)) {
+    if (data === "[DONE]") return;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new Refused(sentence(chunk.error.message));
+    yield chunk;
+  }
+  throw new Refused("The server closed the connection before the answer was complete.");
+}
+
+async function ask(path, body, signal) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEPT);
+  if (key) headers.authorization = `Bearer ${key}`;
+  if (body) headers["content-type"] = "application/json";
+  const request = { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal };
+  const response = await fetch(path, request).catch(unreachable);
+  if (!response.ok) throw new Refused(await reason(response), response.status);
+  return response;
+}
+
+/** The data of server-sent events. A character may be divided between two pieces, and so may a line. */
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read().catch(unreachable);
+      if (done) return;
+      const lines = (text + value).split("\n");
+      text = lines.pop();
+      for (const line of lines) if (line.startsWith("data:")) yield line.slice(5).trim();
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+async function reason(response) {
+  const wait = response.headers.get("retry-after");
+  if (response.status === 429) return `The server is busy. Try again in ${wait ?? "a few"} seconds.`;
+  const said = await response.json().catch(() => null);
+  return sentence(said?.error?.message ?? `the server answered with status ${response.status}`);
+}
+
+function unreachable(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Refused("The server cannot be reached; is atv-local serve still running?");
+}
+
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");

@@ -1,0 +1,108 @@
+// The controls of steering: what they stand at, and what a bundle would set them to. Knows nothing of answers.
+
+const at = (id) => document.getElementById(id);
+const MOST = 2; // the slider's end, unless a bundle asks for more
+const POSITIONS = {
+  decode: "The last prompt token and every generated one.",
+  last: "Only the last prompt token.",
+  all: "Every token, of the prompt too.",
+};
+
+export class Controls {
+  /** `changed` is called whenever they stand elsewhere. */
+  constructor(changed) {
+    this._changed = changed;
+    this._models = [];
+    at("on").addEventListener("change", changed);
+    at("positions").addEventListener("change", () => this._place());
+    at("generator").addEventListener("change", () => this._reset());
+    at("reset").addEventListener("click", () => this._reset());
+    at("strength").addEventListener("input", () => this._setStrength(at("strength").valueAsNumber));
+    at("strength-number").addEventListener("input", () => this._typed());
+    at("strength-number").addEventListener("change", () => this._setStrength(this._strength));
+    for (const id of ["first", "last"]) at(id).addEventListener("input", () => this._moved(id));
+    at("steering").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  /** Take the generators of a server; without any there is nothing to steer by. */
+  serve(models) {
+    this._models = models.filter((model) => model.steering);
+    at("generator").replaceChildren(...this._models.map((model) => new Option(model.id)));
+    at("generators").hidden = this._models.length < 2;
+    at("steering").hidden = !this._models.length;
+    if (this._models.length) this._reset();
+  }
+
+  /** What a request's `steering` is to be. */
+  get steering() {
+    return this._models.length && at("on").checked
+      ? { ...this.whole, strength: this._strength, layers: this._layers, positions: this._positions }
+      : false;
+  }
+
+  /** The same for the whole vector as its generator writes it; false if there is no generator. */
+  get whole() {
+    const model = this._model;
+    return model ? { generator: model.id, strength: 1, layers: [1, model.n_layers] } : false;
+  }
+
+  get _model() {
+    return this._models[at("generator").selectedIndex];
+  }
+
+  get _positions() {
+    return at("positions").querySelector(":checked").value;
+  }
+
+  get _layers() {
+    return [at("first").valueAsNumber, at("last").valueAsNumber];
+  }
+
+  _reset() {
+    const { n_layers, steering } = this._model;
+    const most = Math.max(MOST, Math.ceil(steering.strength));
+    at("on").checked = true;
+    at("positions").querySelector(`[value="${steering.positions}"]`).checked = true;
+    this._place();
+    at("strength").max = at("strength-number").max = most;
+    at("first").max = at("last").max = n_layers;
+    at("layers").style.setProperty("--layers", n_layers);
+    [at("first").value, at("last").value] = steering.layers;
+    this._setStrength(steering.strength);
+    this._moved("last");
+  }
+
+  _place() {
+    at("positions-note").textContent = POSITIONS[this._positions];
+    this._changed();
+  }
+
+  /** The number is what counts: the slider has steps. */
+  _setStrength(strength) {
+    this._strength = strength;
+    at("strength").value = strength;
+    at("strength-number").value = strength;
+    this._changed();
+  }
+
+  /** While a number is typed it is left as it is, and what is none, or out of range, waits. */
+  _typed() {
+    const number = at("strength-number");
+    if (Number.isNaN(number.valueAsNumber) || number.validity.rangeUnderflow || number.validity.rangeOverflow) return;
+    this._strength = at("strength").value = number.valueAsNumber;
+    this._changed();
+  }
+
+  /** One end of the range pushes the other. */
+  _moved(id) {
+    const [first, last] = this._layers;
+    if (first > last) at(id === "first" ? "last" : "first").value = at(id).value;
+    const [from, to] = this._layers;
+    at("span").textContent = from === to ? String(from) : `${from}-${to}`;
+    const { n_layers } = this._model;
+    at("layers").style.setProperty("--from", (from - 1) / Math.max(1, n_layers - 1));
+    at("layers").style.setProperty("--to", (to - 1) / Math.max(1, n_layers - 1));
+    at("first").classList.toggle("above", from > n_layers / 2); // or two thumbs at the end could not be parted
+    this._changed();
+  }
+}
