@@ -135,7 +135,7 @@ class Server:
             for number in (
                 signal.SIGINT,
                 signal.SIGTERM,
-            ):  # uvicorn has its own, and raises the signal again at the end
+            ):  # uvicorn raises them again when it has ended
                 signal.signal(number, lambda *_: None)
             try:
                 asyncio.run(server.serve(sockets=[listener]))
