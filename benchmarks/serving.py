@@ -1,7 +1,8 @@
 """What the server adds to the Python API until the first byte of an answer, in one run.
 
 The same queries in turn, one through each: `Engine.stream` in this process, and the server in another, over a
-connection that stays open. Both have the embedded pair, all cores, and have answered before; nothing runs beside them.
+connection that stays open. Both have the embedded pair, all cores, and have answered before. Between two of them is a
+pause, as threads of llama.cpp go on for a while after their work, and would take the other's cores.
 
     python -m benchmarks.serving [--queries 200] --output benchmarks/results/serving.jsonl
 """
@@ -25,6 +26,8 @@ from atv_eval.timing import spread
 from benchmarks.tasks import load_tasks
 
 PATH = "/v1/chat/completions"
+PAUSE = 0.2
+"""Seconds between two answers."""
 JSON = {"Content-Type": "application/json"}
 
 
@@ -71,6 +74,7 @@ def main() -> None:
 
         for number, query in enumerate([*queries[:5], *queries]):
             for name, ask in (("python", in_python), ("server", through_server))[:: 1 if number % 2 else -1]:
+                time.sleep(PAUSE)
                 texts[name].append(ask(query))
     for values in times.values():
         del values[:5]  # these warmed up

@@ -178,7 +178,5 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(
-            f"cannot listen at {host}, port {port}: {reason}; choose others with --host and --port"
-        ) from error
+        reason = str(error).partition(" (while")[0].partition("] ")[2] or error
+        raise UsageError(f"cannot listen at {host}:{port}: {reason}; choose others with --host and --port") from error

@@ -1,0 +1,139 @@
+"""`atv-local serve` as a process, and lm-evaluation-harness as a client that knows nothing of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.models.openai_completions import LocalCompletionsAPI
+from typer.testing import CliRunner
+
+from atv_cli.main import app
+from atv_eval.harness import AtvLocal
+from atv_local.store import default_model
+from atv_serve.server import Options, Server
+from tests.serving import listening
+
+
+@contextmanager
+def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "atv_cli", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        line = running.stderr.readline()
+        assert line.startswith("http://127.0.0.1:"), line + running.stderr.read()
+        try:
+            yield running, line.split()[0]
+        finally:
+            running.kill()
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "go on"}], "model": "base"} | more
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_finishes_what_runs(tiny_gguf: Path, number: signal.Signals) -> None:
+    options = ["-m", str(tiny_gguf), "--off", "--parallel", "1", "-t", "1"]
+    with process(*options) as (running, url), httpx.Client(base_url=url, timeout=60) as client:
+        whole = client.post("/v1/chat/completions", json=chat(max_tokens=400, n=3)).json()
+        statuses: list[int] = []
+
+        def wait() -> None:
+            statuses.append(httpx.post(f"{url}/v1/chat/completions", json=chat(), timeout=60).status_code)
+
+        with client.stream("POST", "/v1/chat/completions", json=chat(max_tokens=400, n=3, stream=True)) as answer:
+            lines = answer.iter_lines()
+            found = [next(lines)]
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            while httpx.get(f"{url}/health").json()["waiting"] == 0:
+                pass
+            running.send_signal(number)
+            found += [line for line in lines if line]
+        waiting.join()
+        chunks = [json.loads(line.removeprefix("data: ")) for line in found if line.startswith("data: {")]
+        texts = {choice["index"]: "" for choice in whole["choices"]}
+        for chunk in chunks:
+            for choice in chunk["choices"]:
+                texts[choice["index"]] += choice["delta"].get("content", "")
+        assert found[-1] == "data: [DONE]"
+        assert texts == {choice["index"]: choice["message"]["content"] for choice in whole["choices"]}
+        assert statuses == [503]
+        assert running.wait(30) == 0
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert (running.stdout.read(), running.stderr.read()) == ("", "")
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+
+
+def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    options = ["-m", str(tiny_gguf), "-g", f"fruit={tiny_bundle}", "-g", str(tiny_bundle), "-t", "1"]
+    with process(*options) as (_, url):
+        listed = httpx.get(f"{url}/v1/models").json()["data"]
+        assert [model["id"] for model in listed] == ["fruit", tiny_bundle.name, "base"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--host", "0.0.0.0"], 2, "--api-key"),
+        (["--off", "-g", "x"], 2, "--off"),
+        (["-g", "a=b", "-g", "a=c"], 2, "same name"),
+        (["-g", "base=x.zip"], 2, "cannot be named"),
+        (["-g", "a=missing.zip"], 1, "missing.zip"),
+        (["-m", "missing.gguf"], 1, "missing.gguf"),
+        (["--host", "no-such-host.invalid", "--api-key", "k", "--off"], 2, "cannot listen"),
+    ],
+)
+def test_mistakes_are_told_before_anything_listens(options: list[str], code: int, said: str) -> None:
+    result = CliRunner().invoke(app, ["serve", *options])
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken(tiny_gguf: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(app, ["serve", "-m", str(tiny_gguf), "--off", "--port", port])
+    assert result.exit_code == 2
+    assert f"127.0.0.1:{port}" in result.stderr
+
+
+def requests_of(kind: str, *given: tuple[Any, ...]) -> list[Instance]:
+    return [Instance(request_type=kind, doc={}, arguments=arguments, idx=0) for arguments in given]
+
+
+def test_lm_eval_gets_the_same_numbers_as_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own client for servers of completions, which finds our tokenizer by itself."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    contexts = ["The capital of France is", "Water boils at a hundred degrees", "Two and two are"]
+    pairs = [(context, ending) for context in contexts for ending in (" Paris", " Celsius, at sea level", " four", "!")]
+    asked = requests_of("loglikelihood", *pairs)
+    free = requests_of("generate_until", *((context, {"until": ["\n"], "max_gen_toks": 8}) for context in contexts))
+    ours = AtvLocal(off=True)
+    with listening(Server(default_model(), {}, Options(parallel=1))) as url:
+        theirs = LocalCompletionsAPI(base_url=f"{url}/v1/completions", model="base", num_concurrent=1, batch_size=2)
+        assert theirs.tokenizer_backend == "remote"
+        scored = theirs.loglikelihood(asked, disable_tqdm=True)
+        written = theirs.generate_until(free, disable_tqdm=True)
+    for (total, greedy), (expected, expected_greedy), pair in zip(
+        scored, ours.loglikelihood(asked, disable_tqdm=True), pairs, strict=True
+    ):
+        assert total == pytest.approx(expected, abs=0.1), pair
+        assert greedy == expected_greedy, pair
+    assert scored[0][0] > scored[1][0]
+    assert written == ours.generate_until(free, disable_tqdm=True)
