@@ -66,10 +66,14 @@ class Steering:
         Raises:
             UsageError: a layer the vector does not have.
         """
-        first, last = self.layers or (1, vector.n_rows)
-        if last > vector.n_rows:
-            raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{vector.n_rows}")
-        return (self.strength * vector).only(first, last)
+        self.check(vector.n_rows)
+        return (self.strength * vector).only(*self.layers or (1, vector.n_rows))
+
+    def check(self, n_rows: int) -> None:
+        """Raise UsageError if a target with this many steerable layers lacks one of these."""
+        if self.layers is not None and self.layers[1] > n_rows:
+            first, last = self.layers
+            raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{n_rows}")
 
 
 def parse_layers(text: str) -> tuple[int, int]:

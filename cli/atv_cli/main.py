@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from atv_cli import batch, bench, calibrate, export, harness, inspect, run, train, vector
+from atv_cli import batch, bench, calibrate, chat, export, harness, inspect, run, train, vector
 from atv_cli import eval as evaluation
 from atv_local.errors import AtvError
 
@@ -58,6 +58,7 @@ def _discard_output() -> None:
 
 VERBS: dict[str, Callable[..., None]] = {
     "run": run.run,
+    "chat": chat.chat,
     "batch": batch.batch,
     "train": train.train,
     "export": export.export,
