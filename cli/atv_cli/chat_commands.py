@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from atv_cli.chat_settings import SETTINGS, steer
 from atv_local.engine import check_query
-from atv_local.errors import UsageError
+from atv_local.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from atv_cli.chat_loop import Chat
@@ -133,7 +133,8 @@ def _system(chat: Chat, rest: str) -> None:
     """Show the system message, set it, or remove it."""
     conversation = chat.conversation
     if not rest:
-        chat.say("there is no system message" if conversation.system is None else conversation.system)
+        lines = (conversation.system or "there is no system message").split("\n")
+        chat.say("\n".join(map(printable, lines)))
         return
     text = rest[1:-1] if len(rest) > 1 and rest[0] == rest[-1] == '"' else rest
     if text:
@@ -188,7 +189,7 @@ def _bye(_chat: Chat, _rest: str) -> None:
 
 
 def _path(name: str, text: str) -> Path:
-    if not text:
+    if not text or "\0" in text:
         raise UsageError(f"{name} needs a file, such as {name} chat.json")
     try:
         return Path(text).expanduser()

@@ -65,8 +65,6 @@ class Chat:
                     if not self.interactive:
                         raise
                     self.say("\n/bye or Ctrl-D leaves")
-        if self.interactive:
-            self.say("")
         return self._code
 
     def _turn(self, line: str) -> None:
@@ -80,20 +78,20 @@ class Chat:
 
     def answer(self, events: Iterator[Event]) -> None:
         """Stream an answer of the conversation to stdout; Ctrl-C at a terminal stops it."""
-        text, event = "", None
+        before, text, event = self.conversation.turns, "", None
         try:
             with self.stoppable(events):
                 for event in events:
                     text += event.text
                     print(event.text, end="", flush=True)
         finally:
-            if text and not text.endswith("\n"):
+            answered = text or (event and event.finish)  # with nothing, as some models do
+            if answered and not text.endswith("\n"):
                 print(flush=True)
         if event is None or not event.finish:
-            self.say("[stopped; what is written stays in the conversation]" if text else "[stopped; nothing was said]")
+            taken_back = self.conversation.turns is before
+            self.say(f"[stopped; {'the turn is taken back' if taken_back else 'what is written stays'}]")
             return
-        if not text:
-            print()
         if event.finish is Finish.LENGTH:
             self.say(f"[ends after {event.generated_tokens} tokens; /set max_tokens allows more]")
         if event.finish is Finish.CONTEXT:
@@ -110,7 +108,6 @@ class Chat:
         except KeyboardInterrupt:
             if not self.interactive:
                 raise
-            self.say("")
         finally:
             for events in answers:
                 events.close()  # type: ignore[attr-defined]  # all are generators
@@ -141,10 +138,14 @@ class Chat:
     def _line(self, prompt: str) -> str:
         if not self.interactive:
             return _piped_line()
-        if sys.stdout.isatty():
-            return input(prompt)
-        print(prompt, end="", file=sys.stderr, flush=True)  # answers alone go to where stdout leads
-        return input()
+        try:
+            if sys.stdout.isatty():
+                return input(prompt)
+            print(prompt, end="", file=sys.stderr, flush=True)  # answers alone go to where stdout leads
+            return input()
+        except EOFError:
+            self.say("")
+            raise
 
 
 def _piped_line() -> str:

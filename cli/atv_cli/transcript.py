@@ -63,7 +63,8 @@ def save(conversation: Conversation, path: Path) -> None:
         "answers": [turn.how for turn in conversation.turns],
     }
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(saved, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(saved, ensure_ascii=False, indent=1) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="replace")  # as the target reads what is no Unicode
 
 
 def load(conversation: Conversation, path: Path) -> None:
