@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -106,7 +107,8 @@ def test_settings_steer(pair: list[str], tmp_path: Path) -> None:
     file = tmp_path / "chat.json"
     lines = [FRUIT, "/set strength 0.5", "/set positions last", "/layers 1-2", FRUIT, "/off", FRUIT, "/on", FRUIT]
     result = chat(pair, *lines, f"/save {file}")
-    assert result.stderr.splitlines()[:2] == ["steering is off", "steering is on, strength 0.5"]
+    switched = [line for line in result.stderr.splitlines() if line.startswith("steering")]
+    assert switched == ["steering is off", "steering is on, strength 0.5"]
     answers = json.loads(file.read_text())["answers"]
     steered = [(answer["strength"], answer["layers"], answer["positions"]) for answer in answers]
     halved = (0.5, [1, 2], "last")
@@ -171,7 +173,7 @@ def test_a_full_context_says_what_to_do_and_clearing_does_it(pair: list[str]) ->
 
 
 def test_an_answer_that_reaches_its_limit_says_so(pair: list[str]) -> None:
-    assert "ends after 6 tokens" in chat([*pair[:4], "-n", "6", "--off"][:2] + ["--off", "-n", "6"], "what?").stderr
+    assert "ends after 6 tokens" in chat([*pair[:2], "--off", "-n", "6"], "what?").stderr
 
 
 def test_comparing_shows_both_answers_and_changes_nothing(pair: list[str], tmp_path: Path) -> None:
@@ -247,10 +249,10 @@ class Terminal:
         self.seen, self._data = "", b""
         os.write(self.parent, text.encode())
 
-    def until(self, text: str) -> str:
-        """Read until this stands there; what was written since the last line typed."""
+    def until(self, pattern: str) -> str:
+        """Read until this regular expression is found; what was written since the last line typed."""
         deadline = time.monotonic() + 60
-        while text not in self.seen:
+        while not re.search(pattern, self.seen, re.DOTALL):
             assert time.monotonic() < deadline, self.seen
             try:
                 part = os.read(self.parent, 4096)
@@ -277,7 +279,7 @@ def terminal(*arguments: str, home: Path) -> Iterator[Terminal]:
         stderr=child,
         env=environment,
         start_new_session=True,
-        preexec_fn=take_terminal,
+        preexec_fn=take_terminal,  # noqa: PLW1509  # one system call
     )
     os.close(child)
     try:
@@ -292,27 +294,25 @@ def test_a_session_at_a_terminal(smollm2: Path, tmp_path: Path) -> None:
     with terminal("run", "-m", str(smollm2), "-n", "400", home=tmp_path) as there:
         assert "strength 1" in there.until(">>> ")
         there.type("book me a flight to rome\n")
-        assert "travel" in there.until("strength 1]")
+        assert "travel" in there.until(r"strength 1\]")
         there.until(">>> ")
-        there.type("/off\n")
-        there.until(">>> ")
+        for line in ("/off", "/clear"):
+            there.type(f"{line}\n")
+            there.until(">>> ")
         there.type("Tell me a very long story about the sea.\n")
-        there.until("sea.\r\n")
-        while len(there.seen.split("sea.\r\n", 1)[1]) < 20:
-            there.until(there.seen + there.until(" ")[len(there.seen) :])
-            break
+        there.until(r"sea\.\r\n.{20}")
         there.type("\x03")
         assert "what is written stays" in there.until(">>> ")
         there.type("half a line\x03")
         assert "Ctrl-D leaves" in there.until(">>> ")
         there.type(f"/save {tmp_path / 'chat.json'}\n")
-        assert "saved 2 turns" in there.until(">>> ")
+        assert "saved 1 turn" in there.until(">>> ")
         there.type("\x04")
         assert there.process.wait(timeout=60) == 0
     answers = json.loads((tmp_path / "chat.json").read_text())["answers"]
-    assert [answer["finish_reason"] for answer in answers] == ["stop", "interrupted"]
+    assert [answer["finish_reason"] for answer in answers] == ["interrupted"]
     (history,) = tmp_path.rglob("chat_history")
-    assert "book me a flight to rome\n/off\n" in history.read_text()
+    assert "book me a flight to rome\n/off\n/clear\n" in history.read_text()
     assert history.stat().st_mode & 0o077 == 0
     with terminal("chat", "-m", str(smollm2), "--off", home=tmp_path) as there:
         there.until(">>> ")

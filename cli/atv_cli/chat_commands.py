@@ -112,6 +112,7 @@ def _compare(chat: Chat, rest: str) -> None:
     """Answer the last turn, or a text, without and with steering, beside the conversation."""
     from atv_cli import show
 
+    _check_on(chat)
     answers = chat.conversation.compare(rest or None)
     with chat.stoppable(*answers.values()):
         show.side_by_side(answers)
@@ -122,10 +123,9 @@ def _show(chat: Chat, _rest: str) -> None:
     """Plot the norms of the last turn's vector, layer by layer."""
     from atv_cli import show
 
-    steering, last = chat.conversation.steering, chat.conversation.last
-    if steering.off:
-        raise UsageError("steering is off, so there is no vector to show; /on steers again")
-    show.norms(steering.apply(chat.conversation.engine.vector(last.asked)))
+    _check_on(chat)
+    conversation = chat.conversation
+    show.norms(conversation.steering.apply(conversation.engine.vector(conversation.last.asked)))
 
 
 @_command('[TEXT|""]', "/system")
@@ -186,6 +186,11 @@ def _help(chat: Chat, _rest: str) -> None:
 def _bye(_chat: Chat, _rest: str) -> None:
     """Leave."""
     raise EOFError
+
+
+def _check_on(chat: Chat) -> None:
+    if chat.conversation.steering.off:
+        raise UsageError("steering is off, so no vector is used; /on steers again")
 
 
 def _path(name: str, text: str) -> Path:
