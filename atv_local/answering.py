@@ -8,8 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from atv_local.asking import Asked
 from atv_local.batch import N_SEQUENCES, Batch, Question, Reply, Way
 from atv_local.bundle import Bundle
@@ -21,7 +19,6 @@ from atv_local.prompt import Prompt, PromptFormat
 from atv_local.providers import Precision, Provider
 from atv_local.sampling import Sampling
 from atv_local.store import default_bundle, default_model
-from atv_local.vectors import TaskVector
 
 ADDED = ("line", "text", "finish_reason", "tokens")
 """What a record has beside the row it answers."""
@@ -101,7 +98,7 @@ class Answerer:
         )
         target = self._engine.target
         self._steering = OFF if recipe.off else replace(self._engine.steering, **recipe.changes)
-        self._steering.apply(TaskVector(np.zeros((target.n_rows, target.n_embd))))
+        self._steering.range(target.n_rows)
         self._format = lru_cache(maxsize=8)(lambda system: PromptFormat(target.vocabulary, system))
         self._format(recipe.system)
         self._batch = Batch(self._engine, n_sequences=recipe.n_sequences + 1)  # one for what prompts share

@@ -30,6 +30,10 @@ class ModelError(AtvError):
     """The GGUF cannot be loaded, or llama.cpp does not steer its architecture."""
 
 
+class UnstableError(ModelError):
+    """Logits that are no longer finite numbers, as under too strong a vector."""
+
+
 class BundleError(AtvError):
     """The generator bundle is damaged, from the future, or made for another target."""
 

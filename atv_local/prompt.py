@@ -66,11 +66,14 @@ class PromptFormat:
         tokens = self._tokens(self._messages(query))
         return Prompt(tuple(tokens), _common(self._head, tokens))
 
-    def conversation(self, messages: Sequence[Message]) -> Prompt:
+    def conversation(self, messages: Sequence[Message], n_ctx: int | None = None) -> Prompt:
         """The prompt for the next answer in a conversation, which has its own system message if any.
 
         Of one that ends in the user's first words it is what a query gives. What an earlier turn's prompt had before
         its last token begins this one's, unless the template changes what was said before.
+
+        Args:
+            n_ctx: a prompt that is longer is not looked at for turns, as it cannot be evaluated.
 
         Raises:
             ModelError: the template does not take it, for example because the roles do not alternate.
@@ -79,7 +82,7 @@ class PromptFormat:
         asked = [index for index, message in enumerate(messages) if message["role"] == "user"]
         head = self._tokens_before(messages[: asked[0]]) if asked else []
         ends = []
-        for index in asked:
+        for index in asked if n_ctx is None or len(tokens) <= n_ctx else ():
             if index + 1 < len(messages):
                 *before, _ = self._turn(*(tuple(message.items()) for message in messages[: index + 1]))
                 if before == tokens[: len(before)] and len(before) < len(tokens):

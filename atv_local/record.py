@@ -1,4 +1,4 @@
-"""An answer as a JSON record: counts, times and what steered it. What `run --json` prints and a chat keeps."""
+"""An answer as a JSON record: counts, times and what steered it. What `run --json` prints and chats keep."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def record(engine: Engine, steering: Steering, last: Event) -> dict[str, Any]:
         "precision": generator.precision if generator else None,
         "provider": generator.provider if generator else None,
         "strength": steering.strength,
-        "layers": list(steering.layers or (1, engine.target.n_rows)) if steered else None,
+        "layers": list(steering.range(engine.target.n_rows)) if steered else None,
         "positions": steering.positions if steered else None,
     }

@@ -19,7 +19,7 @@ from llama_cpp._ctypes_extensions import load_shared_library
 from llama_cpp.llama_cpp import ggml_backend_sched_eval_callback
 from numpy.typing import NDArray
 
-from atv_local.errors import ModelError, UsageError
+from atv_local.errors import ModelError, UnstableError, UsageError
 from atv_local.llama import Model, interrupts_deferred, last_error
 from atv_local.vectors import TaskVector
 
@@ -123,7 +123,7 @@ class Sequences:
         logits = np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
         if not np.isfinite(logits.max()):
             self.reset()
-            raise ModelError("the target's logits are not finite under this vector; lower the strength")
+            raise UnstableError("the target's logits are not finite under this vector; lower the strength")
         return logits
 
     def share(self, source: int, destination: int) -> None:

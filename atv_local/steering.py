@@ -66,14 +66,18 @@ class Steering:
         Raises:
             UsageError: a layer the vector does not have.
         """
-        self.check(vector.n_rows)
-        return (self.strength * vector).only(*self.layers or (1, vector.n_rows))
+        return (self.strength * vector).only(*self.range(vector.n_rows))
 
-    def check(self, n_rows: int) -> None:
-        """Raise UsageError if a target with this many steerable layers lacks one of these."""
-        if self.layers is not None and self.layers[1] > n_rows:
-            first, last = self.layers
+    def range(self, n_rows: int) -> tuple[int, int]:
+        """First and last layer it steers in a target with `n_rows` steerable layers.
+
+        Raises:
+            UsageError: a layer the target does not have.
+        """
+        first, last = self.layers or (1, n_rows)
+        if last > n_rows:
             raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{n_rows}")
+        return first, last
 
 
 def parse_layers(text: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from atv_local.errors import ModelError, PromptError, UsageError, VectorError
+from atv_local.errors import ModelError, PromptError, UnstableError, UsageError, VectorError
 from atv_local.llama import Model, interrupts_deferred, last_error
 from atv_local.manifest import TargetSpec
 from atv_local.vectors import TaskVector
@@ -148,7 +148,7 @@ class Target:
     def _finite(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(logits.max()):
             self.reset()
-            raise ModelError("the target's logits are not finite under this vector; lower the strength")
+            raise UnstableError("the target's logits are not finite under this vector; lower the strength")
         return logits
 
     def logits(self, row: int = -1) -> NDArray[np.float32]:

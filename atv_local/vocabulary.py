@@ -12,15 +12,20 @@ import llama_cpp as lib
 
 from atv_local.llama import Model
 
+_PIECE = 64
+"""Bytes that most tokens fit in."""
+
 
 class Vocabulary:
-    """Tokens of one GGUF. Training uses it too: other tokenizers built from a GGUF can differ from llama.cpp's."""
+    """Tokens of one GGUF. Training uses it too: other tokenizers built from a GGUF can differ from llama.cpp's.
+
+    For several threads.
+    """
 
     def __init__(self, model: Model) -> None:
         self._model = model  # keeps the handle below alive
         self._vocab = lib.llama_model_get_vocab(model.handle)
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
-        self._buffer = ctypes.create_string_buffer(256)
 
     @classmethod
     def from_gguf(cls, path: Path) -> Vocabulary:
@@ -57,11 +62,12 @@ class Vocabulary:
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token, which may be part of a character. Control tokens are empty unless `special`."""
-        length = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
+        buffer = ctypes.create_string_buffer(_PIECE)
+        length = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         if length < 0:
-            self._buffer = ctypes.create_string_buffer(-length)
-            length = lib.llama_token_to_piece(self._vocab, token, self._buffer, len(self._buffer), 0, special)
-        return self._buffer.raw[:length]
+            buffer = ctypes.create_string_buffer(-length)
+            length = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:length]
 
     def ends(self, token: int) -> bool:
         """Whether `token` ends an answer (end of sequence, of turn, ...)."""

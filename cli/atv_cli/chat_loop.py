@@ -28,7 +28,12 @@ _MAX_HISTORY = 1000
 
 
 def chat(conversation: Conversation) -> None:
-    """Hold a conversation with whoever is at stdin until they leave."""
+    """Hold a conversation with whoever is at stdin until they leave.
+
+    Raises:
+        UsageError: layers that the target does not have.
+    """
+    conversation.steering.range(conversation.engine.target.n_rows)  # now, and not at every turn
     code = Chat(conversation).run()
     if code:
         sys.exit(code)

@@ -31,7 +31,7 @@ def steer(chat: Chat, **changes: Any) -> None:
     if engine.generator is None and engine.static is None:
         raise UsageError("no generator is loaded, so nothing can be steered; start the chat without --off")
     steering = replace(chat.conversation.steering, **changes)
-    steering.check(engine.target.n_rows)
+    steering.range(engine.target.n_rows)  # refuses layers that this target lacks
     chat.conversation.steering = steering
     chat.strength = steering.strength or chat.strength
 
@@ -46,7 +46,7 @@ def _strength(chat: Chat) -> str:
 
 
 def _layers(chat: Chat) -> str:
-    first, last = chat.conversation.steering.layers or (1, chat.conversation.engine.target.n_rows)
+    first, last = chat.conversation.steering.range(chat.conversation.engine.target.n_rows)
     return f"{first}-{last}"
 
 

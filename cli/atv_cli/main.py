@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from atv_cli import batch, bench, calibrate, chat, export, harness, inspect, run, train, vector
+from atv_cli import batch, bench, calibrate, chat, export, harness, inspect, run, serve, train, vector
 from atv_cli import eval as evaluation
 from atv_local.errors import AtvError
 
@@ -59,6 +59,7 @@ def _discard_output() -> None:
 VERBS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "chat": chat.chat,
+    "serve": serve.serve,
     "batch": batch.batch,
     "train": train.train,
     "export": export.export,

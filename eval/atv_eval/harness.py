@@ -16,7 +16,6 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
@@ -24,14 +23,13 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from atv_eval.harness_arguments import Arguments
-from atv_eval.queries import MARK, Queries
 from atv_local.batch import Batch, Question, Reply, Way
 from atv_local.engine import OFF
 from atv_local.errors import ModelError, UsageError
 from atv_local.loading import load
 from atv_local.prompt import Prompt, PromptFormat
+from atv_local.queries import MARK, Queries
 from atv_local.sampling import Sampling
-from atv_local.vectors import TaskVector
 from atv_local.vocabulary import Vocabulary
 
 MAX_OPTIONS = 32
@@ -70,7 +68,7 @@ class AtvLocal(TemplateLM):
         asked = {name: getattr(arguments, name) for name in ("strength", "layers", "positions")}
         changes = {name: value for name, value in asked.items() if value is not None}
         self._steering = OFF if arguments.off else replace(self._engine.steering, **changes)
-        self._steering.apply(TaskVector(np.zeros((target.n_rows, target.n_embd))))  # now, and not at the first request
+        self._steering.range(target.n_rows)  # now, and not at the first request
         self._vocabulary: Vocabulary = target.vocabulary
         self._prompts = PromptFormat(target.vocabulary)
         self._queries = Queries(self._prompts)
@@ -156,7 +154,7 @@ class AtvLocal(TemplateLM):
         steering, generator = self._steering, self._engine.generator
         if generator is None or steering.off:
             return {"bundle": None}
-        layers = steering.layers or (1, self._engine.target.n_rows)
+        layers = steering.range(self._engine.target.n_rows)
         return {
             "bundle": generator.bundle.id,
             "strength": steering.strength,

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server in which every request says how it is steered."""

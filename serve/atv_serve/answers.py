@@ -1,0 +1,226 @@
+"""A request made ready, and its answers piece by piece in a context. Knows nothing of HTTP or of what is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from atv_local.engine import Finish
+from atv_local.errors import PromptError, UsageError
+from atv_local.prompt import Prompt
+from atv_local.sampling import Sampling
+from atv_local.scoring import Score, score, score_text
+from atv_local.steering import Steering
+from atv_serve.requests import ChatRequest, CompletionRequest, SteeringRequest
+from atv_serve.served import Applied, Context, Served
+from atv_serve.stops import Stops
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One prompt, with the words that steer its answer."""
+
+    prompt: Prompt
+    query: str
+    text: str = ""
+    """What an echo says."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that a context needs to answer a request."""
+
+    prompts: Sequence[Asked]
+    applied: Applied
+    sampling: Sampling
+    max_tokens: int
+    stops: tuple[str, ...] = ()
+    n: int = 1
+    n_top: int | None = None
+    """How many of the likeliest tokens are wanted for each; None: no log-probabilities at all."""
+    echo: bool = False
+
+    @property
+    def segments(self) -> list[tuple[int, ...]]:
+        """What a context may have evaluated before."""
+        return self.prompts[0].prompt.segments
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of one choice: text, and the scores of tokens, whose text may come with a later piece.
+
+    The last piece of a choice has `finish`. Counts are those of this piece.
+    """
+
+    text: str = ""
+    scores: tuple[Score, ...] = ()
+    first: int | None = None
+    """Of a prompt that is echoed: its first token, which has no score."""
+    finish: Finish | None = None
+    n_prompt: int = 0
+    n_evaluated: int = 0
+    n_generated: int = 0
+    choice: int = 0
+
+
+def ready_chat(served: Served, request: ChatRequest, limit: int) -> Ready:
+    """A conversation made ready; at most `limit` tokens are written.
+
+    Raises:
+        AtvError: it cannot be meant, or does not fit.
+    """
+    messages = [message.as_message() for message in request.messages]
+    prompt = served.prompts.conversation(messages, served.n_ctx)
+    asked = _fitting(served, Asked(prompt, messages[-1]["content"]))
+    n_top = (request.top_logprobs or 0) if request.logprobs else None
+    wanted = request.max_completion_tokens or request.max_tokens
+    return _ready(served, request, [asked], _bounded(wanted, limit), n_top)
+
+
+def ready_completion(served: Served, request: CompletionRequest, limit: int) -> Ready:
+    """Texts or tokens made ready to be continued; what steers is the last message of the user in a text that is a
+    chat in the target's template, else all of it.
+
+    With echo and log-probabilities the prompt itself is scored, which must not be what steers: then the base model
+    answers, unless the request names the words to steer by.
+
+    Raises:
+        AtvError: it cannot be meant, or does not fit.
+    """
+    named = isinstance(request.steering, SteeringRequest) and request.steering.query is not None
+    scored = bool(request.echo) and request.logprobs is not None and not named
+    if scored and isinstance(request.steering, SteeringRequest):
+        raise UsageError("echo with logprobs scores the prompt, so it cannot steer; say what does with steering.query")
+    prompts = []
+    for given in request.prompts:
+        tokens = served.vocabulary.tokenize(given, special=True) if isinstance(given, str) else given
+        if any(token >= served.vocabulary.n_tokens for token in tokens):
+            raise UsageError(f"the target has tokens 0 to {served.vocabulary.n_tokens - 1}, not {max(tokens)}")
+        text = given if isinstance(given, str) else served.vocabulary.text(tokens)
+        if not tokens:
+            raise UsageError("the prompt is empty; say something to go on from")
+        prompts.append(_fitting(served, Asked(Prompt(tuple(tokens), 0), served.queries(text), text)))
+    wanted = 16 if request.max_tokens is None else request.max_tokens
+    made = _ready(served, request, prompts, _bounded(wanted, limit), request.logprobs)
+    made = replace(made, echo=bool(request.echo))
+    return replace(made, applied=Applied()) if scored else made
+
+
+def answer(ready: Ready, context: Context) -> Iterator[Piece]:
+    """The choices one after the other, in a context.
+
+    Raises:
+        AtvError: what `Engine.stream` raises.
+    """
+    for place, asked in enumerate(ready.prompts):
+        for number in range(ready.n):
+            choice = place * ready.n + number
+            pieces = _echo(ready, asked, context) if ready.echo else iter(())
+            if ready.max_tokens:
+                pieces = chain(pieces, _written(ready, asked, context, number))
+            for piece in pieces:
+                yield replace(piece, choice=choice, n_prompt=0 if number else piece.n_prompt)
+
+
+def _written(ready: Ready, asked: Asked, context: Context, number: int) -> Iterator[Piece]:
+    """One of `n` answers to a prompt; the first is what one alone would be."""
+    stops, target, sampling = Stops(ready.stops), context.target, ready.sampling
+    if number and sampling.seed is not None:
+        sampling = sampling.of_row(number)
+    events = context.engine(ready.applied).stream(
+        _query(ready, asked),
+        prompt=asked.prompt,
+        steering=ready.applied.steering,
+        sampling=sampling,
+        max_tokens=ready.max_tokens,
+    )
+    n_generated = 0
+    with closing(events):  # type: ignore[type-var]  # a generator, whose vector shall not wait for a collector
+        for event in events:
+            text, finish = stops.feed(event.text), event.finish
+            if stops.met:
+                finish = Finish.STOP
+            elif finish:
+                text += stops.rest()
+            yield Piece(
+                text,
+                () if ready.n_top is None else (score(target.logits(), event.token, ready.n_top),),
+                finish=finish,
+                n_prompt=0 if n_generated else event.prompt_tokens,
+                n_evaluated=0 if n_generated else event.evaluated_tokens,
+                n_generated=event.generated_tokens - n_generated,
+            )
+            n_generated = event.generated_tokens
+            if finish:
+                return
+
+
+def _echo(ready: Ready, asked: Asked, context: Context) -> Iterator[Piece]:
+    """The prompt, scored if that is wanted: under the vector where every position is steered, else as it is."""
+    tokens, target, applied = asked.prompt.tokens, context.target, ready.applied
+    last = None if ready.max_tokens else Finish.LENGTH
+    counted = 0 if ready.max_tokens else len(tokens)
+    if ready.n_top is None:
+        yield Piece(asked.text, finish=last, n_prompt=counted)
+        return
+    vector = None
+    if applied.generator and applied.steering.positions.prefix:
+        vector = applied.steering.apply(context.engine(applied).vector(_query(ready, asked)))
+    scores = tuple(score_text(target, tokens, ready.n_top, vector))
+    n_evaluated = len(tokens) - 1
+    yield Piece(asked.text, scores, first=tokens[0], finish=last, n_prompt=counted, n_evaluated=n_evaluated)
+
+
+def _query(ready: Ready, asked: Asked) -> str:
+    return asked.query if ready.applied.query is None else ready.applied.query
+
+
+def _ready(
+    served: Served, request: ChatRequest | CompletionRequest, prompts: list[Asked], max_tokens: int, n_top: int | None
+) -> Ready:
+    return Ready(
+        prompts,
+        applied_by(served, request.model, request.steering),
+        request.sampling,
+        max_tokens,
+        request.stops,
+        request.n or 1,
+        n_top,
+    )
+
+
+def applied_by(served: Served, model: str | None, steering: SteeringRequest | bool | None) -> Applied:
+    """What a request's `model` and `steering` come to.
+
+    Raises:
+        UsageError: see `Served.applied`.
+    """
+    if not isinstance(steering, SteeringRequest):
+        return served.applied(model, off=steering is False)
+    layers = None if steering.layers is None else (steering.layers[0], steering.layers[1])
+    if layers:
+        Steering(layers=layers)  # the order, before anything else is said
+    return served.applied(
+        model,
+        generator=steering.generator,
+        strength=steering.strength,
+        layers=layers,
+        positions=steering.positions,
+        query=steering.query,
+    )
+
+
+def _bounded(wanted: int | None, limit: int) -> int:
+    if wanted is not None and wanted > limit:
+        raise UsageError(f"max_tokens {wanted} is more than this server's limit of {limit}")
+    return limit if wanted is None else wanted
+
+
+def _fitting(served: Served, asked: Asked) -> Asked:
+    length = len(asked.prompt.tokens)
+    if length >= served.n_ctx:
+        raise PromptError(f"the prompt has {length} tokens and the context {served.n_ctx}; shorten it")
+    return asked

@@ -1,0 +1,243 @@
+"""Contexts over one model, and whose turn it is. Knows nothing of HTTP, nor of what is evaluated in a context.
+
+Each context has a thread; the evaluations of all of them go through one more, first come first served: side by side
+they would only take each other's cores. So running requests advance token by token in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from atv_local.errors import AtvError
+
+_log = logging.getLogger(__name__)
+_MEMORY = 0.8
+"""Weight of what was before in the running mean of a job's seconds."""
+
+C = TypeVar("C")
+InTurn = Callable[[Callable[[], int]], int]
+
+
+class BusyError(AtvError):
+    """The queue is full."""
+
+    def __init__(self, waiting: int, retry_after: int) -> None:
+        super().__init__(f"{waiting} requests are waiting already; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class ClosedError(AtvError):
+    """The server is being stopped."""
+
+
+class TimeUpError(AtvError):
+    """A request took longer than it may."""
+
+
+class GoneError(AtvError):
+    """The client went away."""
+
+
+class BrokenError(AtvError):
+    """A defect of this program, which the log describes."""
+
+
+class Job(Generic[C]):
+    """Work of one request."""
+
+    def __init__(self, work: Callable[[C], Iterator[Any]], seconds: float) -> None:
+        self.work = work
+        self.stopped: AtvError | None = None
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[tuple[Any, bool]] = asyncio.Queue()
+        late = TimeUpError(f"the request took longer than the {seconds:g} s that one may take")
+        self._timer = self._loop.call_later(seconds, self.stop, late)
+
+    def stop(self, reason: AtvError) -> None:
+        """End it before its next evaluation; whoever reads it gets the reason now."""
+        if self.stopped is None:
+            self.stopped = reason
+            self.end(reason)
+
+    def check(self) -> None:
+        """Raise why it was stopped, if it was."""
+        if self.stopped is not None:
+            raise self.stopped
+
+    def put(self, item: Any) -> None:
+        """Hand an item to the event loop, from any thread."""
+        self._send(item, False)
+
+    def end(self, error: AtvError | None) -> None:
+        """Say that no more comes, and why if that is an error."""
+        self._send(error, True)
+
+    def _send(self, item: Any, last: bool) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens
+            self._loop.call_soon_threadsafe(self._items.put_nowait, (item, last))
+
+    async def items(self) -> AsyncGenerator[Any, None]:
+        """Its items as they come; to be read once, and closed.
+
+        Raises:
+            AtvError: what the work raised, or why it was stopped.
+        """
+        try:
+            while True:
+                item, last = await self._items.get()
+                if last:
+                    if item is not None:
+                        raise item
+                    return
+                yield item
+        finally:
+            self._timer.cancel()
+            self.stop(GoneError("nobody reads the answer"))
+
+
+class _Slot(Generic[C]):
+    """A context, its thread, and the job it works on."""
+
+    def __init__(self, make: Callable[[InTurn], C], turns: ThreadPoolExecutor) -> None:
+        self.inbox: SimpleQueue[Job[C] | None] = SimpleQueue()
+        self.job: Job[C] | None = None
+        self._turns = turns
+        self.context = make(self._in_turn)
+
+    def _in_turn(self, evaluate: Callable[[], int]) -> int:
+        if self.job is not None:
+            self.job.check()
+        return self._turns.submit(evaluate).result()
+
+    def work(self, job: Job[C]) -> AtvError | None:
+        self.job = job
+        try:
+            job.check()
+            with closing(job.work(self.context)) as items:  # type: ignore[type-var]  # they are generators
+                for item in items:
+                    job.put(item)
+                    job.check()
+        except AtvError as error:
+            return error
+        except Exception:
+            _log.exception("a request failed in a way that was not foreseen")
+            return BrokenError("the request failed; the log of the server says how")
+        return None
+
+
+class Pool(Generic[C]):
+    """Runs jobs, each in a context of its own, in the order they came.
+
+    Args:
+        make: makes a context; every evaluation in it must go through the function that it is given.
+        n_contexts: how many run at once.
+        n_waiting: how many may wait beside those.
+    """
+
+    def __init__(self, make: Callable[[InTurn], C], *, n_contexts: int, n_waiting: int) -> None:
+        self._turns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation")
+        slots = [_Slot(make, self._turns) for _ in range(n_contexts)]
+        self._n_waiting = n_waiting
+        self._lock = threading.Lock()
+        self._idle = list(slots)
+        self._n_contexts = n_contexts
+        self._running = 0
+        self._queue: deque[Job[C]] = deque()
+        self._seconds = 1.0
+        self._closed = False
+        self._threads = [threading.Thread(target=self._run, args=[slot], daemon=True) for slot in slots]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def running(self) -> int:
+        """Jobs that have a context."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for one."""
+        return sum(job.stopped is None for job in self._queue)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._closed
+
+    def submit(
+        self, work: Callable[[C], Iterator[Any]], *, seconds: float, prefer: Callable[[C], int] = lambda _: 0
+    ) -> Job[C]:
+        """Have work done; to be called on the event loop that reads it.
+
+        Args:
+            work: called in the context's thread; its items are handed over as they come.
+            seconds: from now on, waiting included.
+            prefer: the free context for which this is largest is taken.
+
+        Raises:
+            BusyError: too many wait already.
+            ClosedError: the pool takes no more.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the server is being stopped")
+            self._queue = deque(job for job in self._queue if job.stopped is None)
+            if not self._idle and len(self._queue) >= self._n_waiting:
+                ahead = self._seconds * (len(self._queue) + 1) / self._n_contexts
+                raise BusyError(len(self._queue), min(60, max(1, math.ceil(ahead))))
+            job = Job(work, seconds)
+            if self._idle:
+                slot = max(self._idle, key=lambda slot: prefer(slot.context))
+                self._idle.remove(slot)
+                self._running += 1
+                slot.inbox.put(job)
+            else:
+                self._queue.append(job)
+            return job
+
+    def close(self) -> None:
+        """Take no more jobs; what waits is given up, what runs goes on."""
+        with self._lock:
+            self._closed = True
+            waiting, self._queue = self._queue, deque()
+            while self._idle:
+                self._idle.pop().inbox.put(None)
+        for job in waiting:
+            job.stop(ClosedError("the server is being stopped"))
+
+    def join(self) -> None:
+        """Wait until nothing runs in a pool that is closed."""
+        for thread in self._threads:
+            thread.join()
+        self._turns.shutdown()
+
+    def _run(self, slot: _Slot[C]) -> None:
+        job = slot.inbox.get()
+        while job is not None:
+            begun = monotonic()
+            error = slot.work(job)
+            slot.job = None
+            ended, job = job, None
+            with self._lock:
+                if ended.stopped is None:
+                    self._seconds = _MEMORY * self._seconds + (1 - _MEMORY) * (monotonic() - begun)
+                while self._queue and job is None:
+                    first = self._queue.popleft()
+                    job = first if first.stopped is None else None
+                if job is None:
+                    self._running -= 1
+                    self._idle.append(slot)
+                    if self._closed:
+                        slot.inbox.put(None)
+            ended.end(error)  # after the slot is free, so that what comes next finds it
+            job = job or slot.inbox.get()

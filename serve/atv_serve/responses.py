@@ -1,0 +1,146 @@
+"""Answers in the shapes of OpenAI's API, whole or as a stream of chunks. Knows nothing of HTTP or of models."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from atv_local.engine import Finish
+from atv_local.scoring import Score
+from atv_local.vocabulary import Vocabulary
+from atv_serve.answers import Piece
+
+Json = dict[str, Any]
+_FINISH = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CONTEXT: "length"}
+
+
+@dataclass
+class Usage:
+    """Tokens of a request: of its prompts, those of them that were evaluated for it, and those written."""
+
+    prompt: int = 0
+    evaluated: int = 0
+    generated: int = 0
+
+    def add(self, piece: Piece) -> None:
+        """Count a piece."""
+        self.prompt += piece.n_prompt
+        self.evaluated += piece.n_evaluated
+        self.generated += piece.n_generated
+
+    def as_json(self) -> Json:
+        """As an answer says it."""
+        return {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.generated,
+            "total_tokens": self.prompt + self.generated,
+            "prompt_tokens_details": {"cached_tokens": max(0, self.prompt - self.evaluated)},
+        }
+
+
+@dataclass
+class Reply:
+    """What the chunks of one reply have in common, and what has come of it so far."""
+
+    vocabulary: Vocabulary
+    model: str
+    steering: Json | bool
+    chat: bool
+    usage: Usage = field(default_factory=Usage)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: int = field(default_factory=lambda: int(time.time()))
+    lengths: dict[int, int] = field(default_factory=dict)
+    """Characters of each choice so far."""
+
+    def whole(self, pieces: Sequence[Piece]) -> Json:
+        """All pieces of a reply as one answer."""
+        choices = []
+        for index in sorted({piece.choice for piece in pieces}):
+            mine = [piece for piece in pieces if piece.choice == index]
+            text = "".join(piece.text for piece in mine)
+            content: Json = {"message": {"role": "assistant", "content": text, "refusal": None}}
+            choices.append(
+                {"index": index}
+                | (content if self.chat else {"text": text})
+                | {"logprobs": self._logprobs(mine), "finish_reason": _FINISH[mine[-1].finish or Finish.LENGTH]}
+            )
+        for piece in pieces:
+            self.usage.add(piece)
+        return self._frame("chat.completion" if self.chat else "text_completion", choices) | {
+            "usage": self.usage.as_json()
+        }
+
+    def chunks(self, piece: Piece) -> Iterator[Json]:
+        """A piece as what is sent of it at once."""
+        self.usage.add(piece)
+        if self.chat and piece.choice not in self.lengths:
+            yield self._chunk(piece.choice, {"delta": {"role": "assistant", "content": ""}}, None, None)
+        reason = _FINISH[piece.finish] if piece.finish else None
+        logprobs = self._logprobs([piece])
+        self.lengths[piece.choice] = self.lengths.get(piece.choice, 0) + len(piece.text)
+        if not self.chat:
+            yield self._chunk(piece.choice, {"text": piece.text}, logprobs, reason)
+            return
+        if piece.text or logprobs:
+            yield self._chunk(piece.choice, {"delta": {"content": piece.text}}, logprobs, None)
+        if reason:
+            yield self._chunk(piece.choice, {"delta": {}}, None, reason)
+
+    def last(self) -> Json:
+        """The chunk after all others that says the usage."""
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        return self._frame(kind, []) | {"usage": self.usage.as_json()}
+
+    def _chunk(self, choice: int, content: Json, logprobs: Json | None, reason: str | None) -> Json:
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        return self._frame(kind, [{"index": choice} | content | {"logprobs": logprobs, "finish_reason": reason}])
+
+    def _frame(self, kind: str, choices: list[Json]) -> Json:
+        return {
+            "id": f"{'chatcmpl' if self.chat else 'cmpl'}-{self.id}",
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+            "steering": self.steering,
+        }
+
+    def _logprobs(self, pieces: Sequence[Piece]) -> Json | None:
+        scores = [score for piece in pieces for score in piece.scores]
+        if not scores:
+            return None
+        if self.chat:
+            said = [score for score in scores if not self.vocabulary.ends(score.token)]
+            return {"content": [self._chat_score(score) for score in said], "refusal": None} if said else None
+        first = next((piece.first for piece in pieces if piece.first is not None), None)
+        tokens = [score.token for score in scores] if first is None else [first, *(score.token for score in scores)]
+        texts = [self._text(token) for token in tokens]
+        start = self.lengths.get(pieces[0].choice, 0)
+        nothing: list[None] = [] if first is None else [None]
+        return {
+            "tokens": texts,
+            "token_logprobs": [*nothing, *(score.logprob for score in scores)],
+            "top_logprobs": [*nothing, *(self._by_text(score) for score in scores)],
+            "text_offset": [start + sum(map(len, texts[:place])) for place in range(len(texts))],
+        }
+
+    def _by_text(self, score: Score) -> dict[str, float]:
+        """The likeliest tokens and the one that was said, by their texts; of those spelt alike the likeliest."""
+        found: dict[str, float] = {}
+        for token, logprob in (*score.top, (score.token, score.logprob)):
+            found.setdefault(self._text(token), logprob)
+        return found
+
+    def _chat_score(self, score: Score) -> Json:
+        top = [self._entry(token, logprob) for token, logprob in score.top]
+        return self._entry(score.token, score.logprob) | {"top_logprobs": top}
+
+    def _entry(self, token: int, logprob: float) -> Json:
+        piece = self.vocabulary.piece(token, special=True)
+        return {"token": piece.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(piece)}
+
+    def _text(self, token: int) -> str:
+        return self.vocabulary.piece(token, special=True).decode("utf-8", "replace")

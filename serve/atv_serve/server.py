@@ -1,0 +1,180 @@
+"""From names of files to a server that listens, and back down when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from atv_local.bundle import Bundle
+from atv_local.errors import UsageError
+from atv_local.generator import Generator
+from atv_local.llama import Model
+from atv_local.providers import Precision, Provider
+from atv_local.target import Target
+from atv_serve.app import Application
+from atv_serve.guard import LOOPBACK, Limits
+from atv_serve.metrics import Metrics
+from atv_serve.pool import InTurn, Pool
+from atv_serve.replying import Replying
+from atv_serve.served import BASE, Context, Served
+
+_CONNECTIONS = 512
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a server answers, and whom."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    key: str | None = None
+    allowed_hosts: Sequence[str] = ()
+    parallel: int = 2
+    waiting: int = 32
+    seconds: float = 600
+    max_tokens: int | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not self.loopback and not self.key:
+            raise UsageError(
+                f"others could use a server at {self.host}; give it a key with --api-key, or listen at 127.0.0.1"
+            )
+        if self.key is not None and not (self.key and self.key.isascii() and self.key.isprintable()):
+            raise UsageError("an API key consists of visible ASCII letters")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        """Names by which requests may address it. With a key, any: what the check prevents needs the key then."""
+        return () if self.key and not self.allowed_hosts else (*LOOPBACK, self.host, *self.allowed_hosts)
+
+
+class Server:
+    """A target, generators and a pool behind the routes. `close` it.
+
+    Args:
+        model: path of a GGUF.
+        bundles: by the names that clients use.
+        n_ctx: tokens of each context.
+
+    Raises:
+        ModelError, BundleError, UsageError: see `loading.load`.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        bundles: Mapping[str, Path],
+        options: Options,
+        *,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        n_gpu_layers: int = -1,
+        provider: Provider | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        self.options = options
+        if BASE in bundles:
+            raise UsageError(f"a bundle cannot be named {BASE!r}: that is the model without steering")
+        weights = Model(model, n_gpu_layers=n_gpu_layers)
+        opened = {name: Bundle(path) for name, path in bundles.items()}
+        targets: list[Target] = []
+        generators: dict[str, Generator] = {}
+
+        def context(in_turn: InTurn) -> Context:
+            target = Target(weights, n_ctx=n_ctx, n_threads=n_threads, in_turn=in_turn)
+            if not targets:
+                for name, bundle in opened.items():
+                    bundle.check_target(target.spec)
+                    generators[name] = Generator(bundle, provider=provider, precision=precision)
+            targets.append(target)
+            return Context(target, generators)
+
+        self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.waiting)
+        self.served = Served(targets[0], generators)
+        metrics = Metrics()
+        limit = min(options.max_tokens or self.served.n_ctx, self.served.n_ctx)
+        replying = Replying(self.served, self.pool, metrics, seconds=options.seconds, max_tokens=limit)
+        self.app = Application(self.served, replying, metrics, options.limits).asgi(options.hosts, options.key)
+
+    def close(self) -> None:
+        """Finish what runs, give up what waits."""
+        self.pool.close()
+        self.pool.join()
+
+    def run(self, ready: Callable[[str], None] = lambda _: None) -> None:
+        """Listen until interrupted or terminated; then finish what runs. A second signal ends it at once.
+
+        Args:
+            ready: called with the server's URL when it listens.
+
+        Raises:
+            UsageError: it cannot listen there.
+        """
+        with _listening(self.options.host, self.options.port) as listener:
+            server = self.uvicorn()
+            host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
+            ready(f"http://{host}:{listener.getsockname()[1]}")
+            try:
+                asyncio.run(server.serve(sockets=[listener]))
+            except KeyboardInterrupt:  # uvicorn raises what stopped it again
+                pass
+            finally:
+                self.close()
+
+    def uvicorn(self) -> uvicorn.Server:
+        """What speaks HTTP."""
+        config = uvicorn.Config(
+            self.app,
+            http="h11",
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(self.options.seconds) + 1,
+        )
+        return _Uvicorn(config, self.pool.close)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Gives up waiting requests as soon as it is told to stop, so that only those that run are waited for."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: stop."""
+        super().handle_exit(sig, frame)
+        asyncio.get_running_loop().call_soon_threadsafe(self._stopping)  # not in a signal handler: it takes a lock
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"cannot listen at {host}, port {port}: {reason}; choose others with --host and --port"
+        ) from error
