@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import termios
@@ -249,11 +250,24 @@ class Terminal:
         self.seen, self._data = "", b""
         os.write(self.parent, text.encode())
 
+    def interrupt(self) -> str:
+        """Type Ctrl-C until it is noticed: readline does not see one that comes just before it waits for a key."""
+        while True:
+            self.type("\x03")
+            if self._found("stopped|leaves", seconds=5):
+                return self.until(">>> ")
+
     def until(self, pattern: str) -> str:
         """Read until this regular expression is found; what was written since the last line typed."""
-        deadline = time.monotonic() + 60
+        assert self._found(pattern, seconds=120), self.seen
+        return self.seen
+
+    def _found(self, pattern: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         while not re.search(pattern, self.seen, re.DOTALL):
-            assert time.monotonic() < deadline, self.seen
+            ready, _, _ = select.select([self.parent], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return False
             try:
                 part = os.read(self.parent, 4096)
             except OSError:  # as a terminal whose other end is closed
@@ -261,7 +275,7 @@ class Terminal:
             assert part, self.seen
             self._data += part
             self.seen = self._data.decode(errors="replace")
-        return self.seen
+        return True
 
 
 @contextmanager
@@ -301,10 +315,10 @@ def test_a_session_at_a_terminal(smollm2: Path, tmp_path: Path) -> None:
             there.until(">>> ")
         there.type("Tell me a very long story about the sea.\n")
         there.until(r"sea\.\r\n.{20}")
-        there.type("\x03")
-        assert "what is written stays" in there.until(">>> ")
-        there.type("half a line\x03")
-        assert "Ctrl-D leaves" in there.until(">>> ")
+        assert "what is written stays" in there.interrupt()
+        there.type("half a line")
+        there.until("half a line")
+        assert "Ctrl-D leaves" in there.interrupt()
         there.type(f"/save {tmp_path / 'chat.json'}\n")
         assert "saved 1 turn" in there.until(">>> ")
         there.type("\x04")
@@ -318,8 +332,7 @@ def test_a_session_at_a_terminal(smollm2: Path, tmp_path: Path) -> None:
         there.until(">>> ")
         there.type("\x10\x10")  # ^P twice: the line before the last
         there.until("Tell me a very long")
-        there.type("\x03")
-        there.until(">>> ")
+        there.interrupt()
         there.type("/bye\n")
         assert there.process.wait(timeout=60) == 0
 
