@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atv_local.bundle import Bundle
+    from atv_local.conversation import Conversation
     from atv_local.engine import OFF, Engine, Event, Finish
     from atv_local.errors import AtvError
     from atv_local.generator import Generator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AtvError": "errors",
     "Bundle": "bundle",
+    "Conversation": "conversation",
     "Engine": "engine",
     "Event": "engine",
     "Finish": "engine",
@@ -42,6 +44,7 @@ __all__ = [
     "OFF",
     "AtvError",
     "Bundle",
+    "Conversation",
     "Engine",
     "Event",
     "Finish",

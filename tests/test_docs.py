@@ -44,7 +44,7 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def test_the_readmes_sessions_show_real_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every `$ atv-local ...` in a console block prints what stands below it, times aside."""
+    """Every `$ atv-local ...` in a console block prints what stands below it, times aside; after `>>> ` one types."""
     monkeypatch.chdir(tmp_path)
     shown = []
     for session in blocks("console"):
@@ -53,11 +53,13 @@ def test_the_readmes_sessions_show_real_output(tmp_path: Path, monkeypatch: pyte
             if words[0] == "llm":  # test_llm_plugin.py
                 continue
             assert words[0] == "atv-local"
-            result = CliRunner().invoke(app, words[1:])
+            typed = "".join(re.findall(r"^>>> (.*\n)", output, re.MULTILINE))
+            printed = re.sub(r"^>>> .*\n", "", output, flags=re.MULTILINE)
+            result = CliRunner().invoke(app, words[1:], input=typed)
             assert result.exit_code == 0, result.output
-            assert _timeless(result.output) == _timeless(output), command
+            assert _timeless(result.output) == _timeless(printed), command
             shown.append(words[1])
-    assert set(shown) == {"run", "vector", "inspect"}
+    assert set(shown) == {"run", "chat", "vector", "inspect"}
 
 
 def _timeless(text: str) -> str:

@@ -87,8 +87,8 @@ def register_models(register: Callable[..., None]) -> None:
 def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
     """Say an answer, until it ends or nobody reads it any more, and return what `run --json` tells of it."""
     from atv_cli.options import steering_changes
-    from atv_cli.run import account
     from atv_local.engine import OFF
+    from atv_local.record import record
     from atv_local.sampling import Sampling
 
     options = cast(Atv.Options, prompt.options)
@@ -107,7 +107,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         say(event.text)
         if unread.is_set():
             break
-    return {"model": engine.target.model.path.stem} | account(engine, steering, event)
+    return {"model": engine.target.model.path.stem} | record(engine, steering, event)
 
 
 def _given(options: Atv.Options, *names: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from atv_cli import (
     batch,
     bench,
     calibrate,
+    chat,
     doctor,
     export,
     harness,
@@ -82,6 +83,7 @@ def _discard_output() -> None:
 
 VERBS: dict[str, Callable[..., None]] = {
     "run": run.run,
+    "chat": chat.chat,
     "serve": serve.serve,
     "batch": batch.batch,
     "train": train.train,

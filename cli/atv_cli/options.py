@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atv_local.errors import AtvError
+from atv_local.errors import AtvError, UsageError
 from atv_local.providers import Precision as PrecisionName
 from atv_local.providers import Provider as ProviderName
 from atv_local.steering import Positions as PositionsName
@@ -43,6 +43,7 @@ MaxTokens = Annotated[int, typer.Option("-n", "--max-tokens", help="Longest answ
 Temperature = Annotated[float, typer.Option("--temp", help="0 is greedy.")]
 TopP = Annotated[float, typer.Option("--top-p", help="1 is off.")]
 TopK = Annotated[int, typer.Option("--top-k", help="0 is off.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable [default: random].")]
 System = Annotated[str | None, typer.Option("-s", "--system", help="System message.")]
 CtxSize = Annotated[int | None, typer.Option("-c", "--ctx-size", min=1, help="Context [default: 2048].")]
 Threads = Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")]
@@ -53,6 +54,13 @@ Positions = Annotated[
     PositionsName | None, typer.Option("--positions", help="Which tokens to steer [default: as trained].")
 ]
 Off = Annotated[bool, typer.Option("--off", help="Answer with the base model; needs no bundle.")]
+ControlVector = Annotated[
+    list[Path] | None,
+    typer.Option(help="Steer by this control-vector GGUF: beside the generator of -g, where it steers, or alone."),
+]
+ControlVectorScaled = Annotated[
+    list[str] | None, typer.Option(metavar="FILE:SCALE", help="The same, times a factor; repeatable.")
+]
 Provider = Annotated[
     ProviderName | None, typer.Option(help="Where the generator runs [default: the first that works].")
 ]
@@ -69,3 +77,16 @@ def steering_changes(strength: float | None, layers: str | None, positions: Posi
         "positions": positions,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def control_vectors(files: list[Path] | None, scaled: list[str] | None) -> list[tuple[Path, float]]:
+    """Both kinds of control-vector options, as files and their factors."""
+    from atv_local import control
+
+    return [(path, 1.0) for path in files or []] + [control.parse(given) for given in scaled or []]
+
+
+def check_off(off: bool, *steering_by: object) -> None:
+    """Raise UsageError where `--off` stands beside an option that says what to steer by."""
+    if off and any(steering_by):
+        raise UsageError("--off steers by nothing; drop it, or the control vectors, --provider and --precision")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,9 @@ _MAX_QUERY = 1 << 20
 
 
 def run(
-    query: Annotated[list[str] | None, typer.Argument(help="The query; text piped in is added to it.")] = None,
+    query: Annotated[
+        list[str] | None, typer.Argument(help="The query; what is piped in is added. Without any, a chat.")
+    ] = None,
     model: options.Model = None,
     bundle: options.Bundle = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query, or more of it, here.")] = None,
@@ -31,7 +34,7 @@ def run(
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 0.95,
     top_k: options.TopK = 40,
-    seed: Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable [default: random].")] = None,
+    seed: options.Seed = None,
     system: options.System = None,
     ctx_size: options.CtxSize = None,
     threads: options.Threads = None,
@@ -40,13 +43,8 @@ def run(
     layers: options.Layers = None,
     positions: options.Positions = None,
     off: options.Off = False,
-    control_vector: Annotated[
-        list[Path] | None,
-        typer.Option(help="Steer by this control-vector GGUF: beside the generator of -g, where it steers, or alone."),
-    ] = None,
-    control_vector_scaled: Annotated[
-        list[str] | None, typer.Option(metavar="FILE:SCALE", help="The same, times a factor; repeatable.")
-    ] = None,
+    control_vector: options.ControlVector = None,
+    control_vector_scaled: options.ControlVectorScaled = None,
     provider: options.Provider = None,
     precision: options.Precision = None,
     compare: Annotated[bool, typer.Option("--compare", help="Answer without and with steering.")] = False,
@@ -55,18 +53,16 @@ def run(
     """Answer a query with the target, steered by the task vector the generator reads from it."""
     if off and (compare or show_vector):
         raise UsageError("--off leaves nothing to compare or show; drop it or the other option")
-    if off and (control_vector or control_vector_scaled or provider or precision):
-        raise UsageError("--off steers by nothing; drop it, or the control vectors, --provider and --precision")
-    text = _query(query or [], file)
+    options.check_off(off, control_vector, control_vector_scaled, provider, precision)
+    nothing_asked = not (query or file or as_json or compare or show_vector) and stream
+    chatting = nothing_asked and sys.stdin.isatty()
+    text = "" if chatting else _query(query or [], file)
     changes = options.steering_changes(strength, layers, positions)
 
     import atv_local
-    from atv_cli import show
-    from atv_local import control
+    from atv_cli import chat_loop, show
 
     sampling = atv_local.Sampling(temperature, top_p, top_k, seed)
-    vectors = [(path, 1.0) for path in control_vector or []]
-    vectors += [control.parse(given) for given in control_vector_scaled or []]
     engine = atv_local.load(
         model,
         bundle,
@@ -74,22 +70,28 @@ def run(
         n_ctx=ctx_size,
         n_threads=threads,
         n_gpu_layers=gpu_layers,
-        control_vectors=vectors,
+        control_vectors=options.control_vectors(control_vector, control_vector_scaled),
         provider=provider,
         precision=precision,
     )
     steering = atv_local.OFF if off else replace(engine.steering, **changes)
     settings: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "system": system}
+    if chatting:
+        chat_loop.chat(atv_local.Conversation(engine, steering=steering, **settings))
+        return
     if show_vector:
         show.norms(steering.apply(engine.vector(text)))
     if compare:
-        answers = {"without steering": atv_local.OFF, "with steering": steering}
+        compared = {"without steering": atv_local.OFF, "with steering": steering}
+        answers = {name: _fresh(engine, text, how, settings) for name, how in compared.items()}
         if as_json:
-            print(json.dumps(_records(engine, text, answers, settings), ensure_ascii=False))
+            records = {name.split()[0]: _record(engine, compared[name], events) for name, events in answers.items()}
+            print(json.dumps(records, ensure_ascii=False))
         else:
-            show.side_by_side(engine, text, answers, settings)
+            show.side_by_side(answers)
     elif as_json:
-        print(json.dumps(_record(engine, text, steering, settings), ensure_ascii=False))
+        answer = engine.stream(text, steering=steering, **settings)
+        print(json.dumps(_record(engine, steering, answer), ensure_ascii=False))
     else:
         _print(engine, text, steering, settings, stream)
 
@@ -106,43 +108,19 @@ def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, An
         print()
 
 
-def _record(engine: Engine, text: str, steering: Steering, settings: dict[str, Any]) -> dict[str, Any]:
+def _record(engine: Engine, steering: Steering, events: Iterator[Event]) -> dict[str, Any]:
     """Everything about one answer."""
-    events: list[Event] = list(engine.stream(text, steering=steering, **settings))
-    return {"text": "".join(event.text for event in events)} | account(engine, steering, events[-1])
+    from atv_local.record import record
+
+    answered = list(events)
+    text = "".join(event.text for event in answered)
+    return {"text": text, **record(engine, steering, answered[-1])}
 
 
-def account(engine: Engine, steering: Steering, last: Event) -> dict[str, Any]:
-    """What is to be said of an answer by its last event, and what steered it; times in milliseconds."""
-    steered = not steering.off
-    return {
-        "finish_reason": last.finish,
-        "tokens": {
-            "prompt": last.prompt_tokens,
-            "evaluated": last.evaluated_tokens,
-            "generated": last.generated_tokens,
-        },
-        "timings_ms": {
-            "generator": round(last.generator_ms, 2),
-            "first_token": round(last.first_token_ms, 2),
-            "total": round(last.total_ms, 2),
-        },
-        "bundle": engine.generator.bundle.id if engine.generator and steered else None,
-        "precision": engine.generator.precision if engine.generator and steered else None,
-        "provider": engine.generator.provider if engine.generator and steered else None,
-        "strength": steering.strength,
-        "layers": list(steering.range(engine.target.n_rows)) if steered else None,
-        "positions": steering.positions if steered else None,
-    }
-
-
-def _records(engine: Engine, text: str, answers: dict[str, Steering], settings: dict[str, Any]) -> dict[str, Any]:
-    """One record for each, by the first word of its name, each from an empty cache as in `show.side_by_side`."""
-    records = {}
-    for name, steering in answers.items():
-        engine.target.reset()
-        records[name.split()[0]] = _record(engine, text, steering, settings)
-    return records
+def _fresh(engine: Engine, text: str, steering: Steering, settings: dict[str, Any]) -> Iterator[Event]:
+    """An answer from an empty cache, so that of two that are compared neither profits from the other."""
+    engine.target.reset()
+    yield from engine.stream(text, steering=steering, **settings)
 
 
 def _query(arguments: list[str], file: Path | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,28 +15,26 @@ from rich.text import Text
 from atv_local.errors import printable
 
 if TYPE_CHECKING:
-    from atv_local.engine import Engine
-    from atv_local.steering import Steering
+    from atv_local.engine import Event
     from atv_local.vectors import TaskVector
 
 
-def side_by_side(engine: Engine, query: str, answers: Mapping[str, Steering], settings: dict[str, Any]) -> None:
+def side_by_side(answers: Mapping[str, Iterator[Event]]) -> None:
     """Stream the answers one after the other: in columns on a terminal, in paragraphs elsewhere."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        for name, steering in answers.items():
+        for name, events in answers.items():
             print(f"[{name}]")
-            for text, milliseconds in _stream(engine, query, steering, settings):
-                print(text, end="", flush=True)
-                caption = _caption(milliseconds)
-            print(f"\n({caption})")
+            for event in events:
+                print(event.text, end="", flush=True)
+            print(f"\n({_caption(event)})")
         return
     texts, captions = dict.fromkeys(answers, ""), dict.fromkeys(answers, "")
     with Live(console=console, refresh_per_second=12) as live:
-        for name, steering in answers.items():
-            for text, milliseconds in _stream(engine, query, steering, settings):
-                texts[name] += text
-                captions[name] = _caption(milliseconds)
+        for name, events in answers.items():
+            for event in events:
+                texts[name] += event.text
+                captions[name] = _caption(event)
                 live.update(_columns(texts, captions))
 
 
@@ -109,15 +107,8 @@ def vectors(queries: Sequence[str], found: Sequence[TaskVector]) -> None:
         console.print(Text("  ".join([*(f"{value:5.2f}" for value in row), shorten(query)])))
 
 
-def _stream(engine: Engine, query: str, steering: Steering, settings: dict[str, Any]) -> Any:
-    """Texts with the time to the first token in ms, from an empty cache: neither answer profits from the other."""
-    engine.target.reset()
-    for event in engine.stream(query, steering=steering, **settings):
-        yield event.text, event.first_token_ms
-
-
-def _caption(milliseconds: float) -> str:
-    return f"first token after {milliseconds:.0f} ms"
+def _caption(event: Event) -> str:
+    return f"first token after {event.first_token_ms:.0f} ms"
 
 
 def _columns(texts: dict[str, str], captions: dict[str, str]) -> Table:
