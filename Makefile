@@ -43,6 +43,8 @@ results: .venv/dev
 	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run > runs/calibrate.md
 	$(BIN)/atv-local bench > runs/bench.md
 	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl
+	$(BIN)/python -m benchmarks.serving --output benchmarks/results/serving.jsonl
+	$(BIN)/python -m benchmarks.load --output benchmarks/results/load.jsonl
 	$(BIN)/python -m benchmarks.growth 0.1B 0.5B -- --quick
 	mv runs/eval.md runs/eval-bm25.md runs/calibrate.md runs/bench.md benchmarks/results/
 	$(BIN)/python -m benchmarks.report

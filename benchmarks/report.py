@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from atv_eval.tables import table
 from benchmarks.paper_tasks import N_POOL
 from benchmarks.prompted import best_hits, interval
+from benchmarks.report_serving import serving
 from benchmarks.study import TASKS
 
 SCORES = ("free", "choice")
@@ -345,7 +346,9 @@ def over_seeds(runs: Sequence[Hits]) -> Hits:
 def main() -> None:
     """Write the page."""
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
-    parts += [part for part in (*said(), speed(), paper(), study(), curve(), sweeps(), precision(), growth()) if part]
+    served = serving(records("serving.jsonl"), records("load.jsonl"))
+    found = [*said(), served, speed(), paper(), study(), curve(), sweeps(), precision(), growth()]
+    parts += [part for part in found if part]
     PAGE.write_text("\n".join(parts))
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -114,3 +115,26 @@ def test_the_readmes_training_commands_run(
             assert result.exit_code == 0, result.output
             verbs.append(words[0])
     assert verbs == ["train", "export", "run"]
+
+
+def test_the_readmes_server_answers(tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").symlink_to(tiny_gguf)
+    (tmp_path / "bundle").symlink_to(tiny_bundle)
+    (lines,) = [block.splitlines() for block in blocks("sh") if "atv-local serve" in block]
+    _, serve, curl = (shlex.split(line) for line in lines)
+    command = [sys.executable, "-m", "atv_cli", *serve[1:], "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        url = server.stderr.readline().split()[0]
+        assert curl[2].startswith("http://127.0.0.1:8080/")
+        answer = httpx.post(
+            curl[2].replace("http://127.0.0.1:8080", url), content=curl[-1], headers=[curl[4].split(": ")], timeout=60
+        )
+        server.terminate()
+    assert answer.json()["steering"] | {"bundle": ""} == {
+        "generator": "mine",
+        "bundle": "",
+        "strength": 0.8,
+        "layers": [1, 3],
+        "positions": "decode",
+    }
