@@ -20,8 +20,9 @@ def first_byte(r: Record) -> str:
     """What it adds to the Python API."""
     rows = [[name, *_quartiles(r["first_ms"][name])] for name in ("python", "server")]
     rows.append(["added, query by query", *_quartiles(r["added_ms"])])
-    return f"""Milliseconds to the first byte of an answer: `Engine.stream`, and a stream of the server over an open connection, the same
-{r["queries"]} queries through each in turn, {r["threads"]} threads; {r["same_texts"]} of the texts are the same.
+    return f"""Milliseconds to the first byte of an answer: `Engine.stream`, and a stream of the server over an open
+connection, the same {r["queries"]} queries through each in turn, {r["threads"]} threads; {r["same_texts"]} of the
+texts are the same.
 `python -m benchmarks.serving --output benchmarks/results/serving.jsonl`
 
 {table(["", "median", "quartiles"], rows)}"""
@@ -44,9 +45,10 @@ def under_load(r: Record) -> str:
         ["resident memory, first and last fifth, MB", f"{memory['first_fifth']:.0f}, {memory['last_fifth']:.0f}"],
         ["least and most, MB", f"{memory['least']:.0f}, {memory['most']:.0f}"],
     ]
-    return f"""{r["minutes"]:g} minutes of {r["clients"]} clients at once: chats in many steerings, whole and streamed, completions, vectors,
-tokens, answers left in the middle, requests that cannot be meant or end too early. Each answer is compared with that of
-`Engine.stream` alone ({r["different_answers"]} different ones); memory is that of the server's process after two minutes.
+    return f"""{r["minutes"]:g} minutes of {r["clients"]} clients at once: chats in many steerings, whole and
+streamed, completions, vectors, tokens, answers left in the middle, requests that cannot be meant or end too early.
+Each answer is compared with that of `Engine.stream` alone ({r["different_answers"]} different ones); memory is
+that of the server's process after two minutes.
 `python -m benchmarks.load --output benchmarks/results/load.jsonl`
 
 {table(["", ""], rows)}"""
