@@ -177,7 +177,11 @@ class Engine:
             self.target.evaluate([last])
             return 0.0
         pending = self._worker.submit(self._timed_vector, query, vector)
-        self.target.prefill(*(() if steering.positions.prefix else segments))
+        try:
+            self.target.prefill(*(() if steering.positions.prefix else segments))
+        except BaseException:
+            pending.cancel()  # nobody waits for it any more
+            raise
         made, generator_ms = pending.result()
         self.target.apply(steering.apply(made))
         self.target.evaluate(prompt.tokens if steering.positions.prefix else [last])

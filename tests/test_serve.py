@@ -17,7 +17,7 @@ import pytest
 
 from atv_local.bundle import Bundle
 from atv_local.engine import OFF, Engine
-from atv_local.errors import BundleError, UsageError
+from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator import Generator
 from atv_local.prompt import PromptFormat
 from atv_local.sampling import Sampling
@@ -328,7 +328,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"temperature": -1}, "temperature"),
     ({"n": 0}, "n:"),
     ({"max_tokens": 0}, "at least 1"),
-    ({"max_tokens": 1 << 20}, "limit"),
     ({"frequency_penalty": 0.5}, "frequency_penalty"),
     ({"tools": [{}]}, "tools"),
     ({"messages": []}, "messages"),
@@ -347,14 +346,73 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(url: str, change: dict[st
     assert said_of_it in error["message"]
 
 
-def test_too_strong_a_vector_is_the_clients_mistake(url: str, tiny_gguf: Path) -> None:
-    layers = {"strength": 1000.0}
-    texts = []
-    for _ in range(2):
-        answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1"), "steering": layers})
-        assert answer.status_code in (200, 400)
-        texts.append(answer.text)
-    assert str(tiny_gguf.parent) not in "".join(texts)
+def test_too_strong_a_vector_is_the_clients_mistake(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Target, "logits", lambda target, _row=-1: np.full(target.vocabulary.n_tokens, np.nan))
+    answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1")})
+    assert answer.status_code == 400
+    assert "lower the strength" in answer.json()["error"]["message"]
+
+
+def test_what_breaks_is_told_without_paths(
+    url: str, tiny_gguf: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_target: Target, _row: int = -1) -> None:
+        raise ModelError(f"{tiny_gguf.resolve()} gives no logits, nor does {tiny_bundle / 'onnx'}")
+
+    monkeypatch.setattr(Target, "logits", broken)
+    answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1")})
+    assert answer.status_code == 500
+    said_of_it = answer.json()["error"]["message"]
+    assert said_of_it == f"{tiny_gguf.name} gives no logits, nor does {tiny_bundle.name}/onnx"
+
+
+def test_an_answer_can_be_sent_back_as_the_client_has_it(client: openai.OpenAI) -> None:
+    messages = user("apple 1")
+    answer = client.chat.completions.create(model="kinds", messages=messages)
+    for message in (answer.choices[0].message, answer.choices[0].message.model_dump()):
+        again: Any = [*messages, message, *user("cow 2")]
+        assert client.chat.completions.create(model="kinds", messages=again, max_tokens=3).choices[0].finish_reason
+
+
+def test_more_tokens_than_there_is_room_for_are_as_many_as_fit(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="base", messages=user("go on"), max_tokens=100_000)
+    assert answer.usage is not None
+    assert answer.usage.total_tokens <= 513
+    assert answer.choices[0].finish_reason in ("length", "stop")
+
+
+@pytest.mark.parametrize("prompt", ["aé€z", "plain words", [5, 80], [70, 0xE2 + 5, 0x82 + 5, 0xAC + 5, 71]])
+def test_offsets_are_where_tokens_begin_streamed_or_not(client: openai.OpenAI, prompt: Any) -> None:
+    settings: Any = {"model": "base", "prompt": prompt, "echo": True, "logprobs": 0, "max_tokens": 12, "stop": ["zz"]}
+    whole = client.completions.create(**settings).choices[0]
+    chunks = [chunk.choices[0] for chunk in client.completions.create(**settings, stream=True)]
+    assert whole.logprobs is not None
+    offsets = whole.logprobs.text_offset
+    assert offsets == [at for chunk in chunks if chunk.logprobs for at in chunk.logprobs.text_offset or []]
+    assert offsets is not None
+    assert whole.logprobs.tokens is not None
+    assert len(offsets) == len(whole.logprobs.tokens)
+    assert offsets == sorted(offsets)
+    for at, text in zip(offsets, whole.logprobs.tokens, strict=True):
+        if text.isalpha() and text.isascii():
+            assert whole.text[at : at + len(text)] == text
+
+
+def test_an_echo_of_one_token_has_its_entry(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="base", prompt=[70], echo=True, logprobs=0, max_tokens=0)
+    assert answer.choices[0].logprobs is not None
+    assert answer.choices[0].logprobs.token_logprobs == [None]
+
+
+def test_names_that_are_those_of_the_target(tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    for name in ("base", "second"):
+        (tmp_path / f"{name}.gguf").symlink_to(tiny_gguf)
+        server = Server(
+            tmp_path / f"{name}.gguf", {"first": tiny_bundle, "second": tiny_bundle}, Options(parallel=1), n_threads=1
+        )
+        assert server.served.applied("base").generator is None
+        assert server.served.applied("second").generator == "second"
+        server.close()
 
 
 def test_hundreds_of_mixed_requests_are_answered_as_each_alone(
@@ -411,3 +469,8 @@ def test_what_cannot_be_served_is_said_at_the_start(tiny_gguf: Path, tiny_bundle
         Server(tiny_gguf, {"base": tiny_bundle}, Options())
     with pytest.raises(UsageError, match="--api-key"):
         Options(host="0.0.0.0")
+    for seconds in (0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="time limit"):
+            Options(seconds=seconds)
+    with pytest.raises(UsageError, match="no space"):
+        Options(key="secret ")

@@ -39,6 +39,13 @@ def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             running.kill()
 
 
+def listens(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").status_code > 0
+    except httpx.ConnectError:
+        return False
+
+
 def chat(**more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": "go on"}], "model": "base"} | more
 
@@ -77,6 +84,23 @@ def test_told_to_stop_it_finishes_what_runs(tiny_gguf: Path, number: signal.Sign
         assert (running.stdout.read(), running.stderr.read()) == ("", "")
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/health")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_twice_it_ends_at_once(tiny_gguf: Path, number: signal.Signals) -> None:
+    with process("-m", str(tiny_gguf), "--off", "-t", "1") as (running, url):
+        asked = chat(max_tokens=400, n=128, stream=True)
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=asked, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            running.send_signal(number)
+            while listens(url):
+                pass
+            assert running.poll() is None
+            running.send_signal(number)
+            assert running.wait(20) == 0
+        assert running.stderr is not None
+        assert "Traceback" not in running.stderr.read()
 
 
 def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:

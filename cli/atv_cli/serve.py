@@ -36,7 +36,7 @@ def serve(
     ] = None,
     parallel: Annotated[int, typer.Option("--parallel", min=1, max=64, help="Requests answered at a time.")] = 2,
     queue: Annotated[int, typer.Option("--queue", min=0, max=10000, help="Requests that may wait.")] = 32,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds a request may take.")] = 600,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, max=86400, help="Seconds a request may take.")] = 600,
     max_tokens: Annotated[
         int | None, typer.Option("-n", "--max-tokens", min=1, help="Longest answer [default: the context].")
     ] = None,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from atv_local.engine import Finish
 from atv_local.errors import PromptError, UsageError
@@ -116,16 +115,24 @@ def answer(ready: Ready, context: Context) -> Iterator[Piece]:
         AtvError: what `Engine.stream` raises.
     """
     for place, asked in enumerate(ready.prompts):
+        echo = _echo(ready, asked, context) if ready.echo else []
         for number in range(ready.n):
             choice = place * ready.n + number
-            pieces = _echo(ready, asked, context) if ready.echo else iter(())
-            if ready.max_tokens:
-                pieces = chain(pieces, _written(ready, asked, context, number))
-            for piece in pieces:
-                yield replace(piece, choice=choice, n_prompt=0 if number else piece.n_prompt)
+            for echoed in echo:
+                yield replace(echoed, choice=choice) if number == 0 else _again(echoed, choice)
+            if not ready.max_tokens:
+                continue
+            with closing(_written(ready, asked, context, number)) as pieces:
+                for piece in pieces:
+                    yield replace(piece, choice=choice) if number == 0 else _again(piece, choice)
 
 
-def _written(ready: Ready, asked: Asked, context: Context, number: int) -> Iterator[Piece]:
+def _again(piece: Piece, choice: int) -> Piece:
+    """A piece of a further choice, for which the prompt is not counted again."""
+    return replace(piece, choice=choice, n_prompt=0, n_evaluated=0)
+
+
+def _written(ready: Ready, asked: Asked, context: Context, number: int) -> Generator[Piece, None, None]:
     """One of `n` answers to a prompt; the first is what one alone would be."""
     stops, target, sampling = Stops(ready.stops), context.target, ready.sampling
     if number and sampling.seed is not None:
@@ -158,20 +165,19 @@ def _written(ready: Ready, asked: Asked, context: Context, number: int) -> Itera
                 return
 
 
-def _echo(ready: Ready, asked: Asked, context: Context) -> Iterator[Piece]:
+def _echo(ready: Ready, asked: Asked, context: Context) -> list[Piece]:
     """The prompt, scored if that is wanted: under the vector where every position is steered, else as it is."""
     tokens, target, applied = asked.prompt.tokens, context.target, ready.applied
     last = None if ready.max_tokens else Finish.LENGTH
     counted = 0 if ready.max_tokens else len(tokens)
     if ready.n_top is None:
-        yield Piece(asked.text, finish=last, n_prompt=counted)
-        return
+        return [Piece(asked.text, finish=last, n_prompt=counted)]
     vector = None
     if applied.generator and applied.steering.positions.prefix:
         vector = applied.steering.apply(context.engine(applied).vector(_query(ready, asked)))
     scores = tuple(score_text(target, tokens, ready.n_top, vector))
     n_evaluated = len(tokens) - 1
-    yield Piece(asked.text, scores, first=tokens[0], finish=last, n_prompt=counted, n_evaluated=n_evaluated)
+    return [Piece(asked.text, scores, first=tokens[0], finish=last, n_prompt=counted, n_evaluated=n_evaluated)]
 
 
 def _query(ready: Ready, asked: Asked) -> str:
@@ -214,9 +220,8 @@ def applied_by(served: Served, model: str | None, steering: SteeringRequest | bo
 
 
 def _bounded(wanted: int | None, limit: int) -> int:
-    if wanted is not None and wanted > limit:
-        raise UsageError(f"max_tokens {wanted} is more than this server's limit of {limit}")
-    return limit if wanted is None else wanted
+    """Many clients always ask for as much as another model could write."""
+    return limit if wanted is None else min(wanted, limit)
 
 
 def _fitting(served: Served, asked: Asked) -> Asked:

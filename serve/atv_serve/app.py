@@ -7,10 +7,12 @@ import logging
 import mimetypes
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from anyio import to_thread
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +23,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from atv_local.engine import check_query
-from atv_local.errors import AtvError, UsageError
+from atv_local.errors import AtvError, UsageError, printable
 from atv_serve import requests
 from atv_serve.answers import applied_by, ready_chat, ready_completion
 from atv_serve.guard import LOOPBACK, Guard, Limits, read_body
@@ -39,6 +41,8 @@ _PAGE_HEADERS = {
     "cache-control": "no-cache",  # kept, but asked for again: its files change together
 }
 mimetypes.add_type("text/javascript", ".js")  # Windows may have it as text/plain, which no browser runs as a module
+_SMALL = 1 << 16
+"""Bytes that are read faster than a thread is asked."""
 _log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=BaseModel)
@@ -101,7 +105,9 @@ class Application:
     async def _body(self, request: Request, kind: type[R]) -> R:
         raw = await read_body(request, self._limits)
         try:
-            return kind.model_validate_json(raw)
+            if len(raw) < _SMALL:
+                return kind.model_validate_json(raw)
+            return await to_thread.run_sync(kind.model_validate_json, raw)
         except ValidationError as error:
             raise of_validation(error, requests.FIELDS) from error
 
@@ -124,7 +130,8 @@ class Application:
             {"object": "embedding", "index": index, "embedding": _encoded(array.ravel(), asked.encoding_format)}
             for index, array in enumerate(arrays)
         ]
-        n_tokens = sum(self._served.generators[applied.generator or ""].count(text) for text in texts)
+        count = self._served.generators[applied.generator or ""].count
+        n_tokens = await to_thread.run_sync(lambda: sum(map(count, texts)))
         usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
         return JSONResponse({"object": "list", "data": data, "model": applied.generator, "usage": usage})
 
@@ -142,18 +149,19 @@ class Application:
         for text in texts:
             check_query(text)
 
-        def work(context: Context) -> Iterator[list[Any]]:
+        def work(context: Context) -> Iterator[Any]:
             engine = context.engine(applied)
-            yield [applied.steering.apply(engine.vector(text)).array for text in texts]
+            return (applied.steering.apply(engine.vector(text)).array for text in texts)
 
-        found: list[Any] = await self._replying.one(request, work)
-        return found
+        return await self._replying.all(request, work)
 
     # What describes.
 
     async def _tokenize(self, request: Request) -> Response:
         asked = await self._body(request, requests.TokenizeRequest)
-        tokens = self._served.vocabulary.tokenize(asked.prompt, special=True, bos=asked.add_special_tokens is not False)
+        bos = asked.add_special_tokens is not False
+        tokenize = partial(self._served.vocabulary.tokenize, asked.prompt, special=True, bos=bos)
+        tokens = await to_thread.run_sync(tokenize)
         return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": self._served.n_ctx})
 
     async def _detokenize(self, request: Request) -> Response:
@@ -161,7 +169,7 @@ class Application:
         last = self._served.vocabulary.n_tokens - 1
         if any(token > last for token in asked.tokens):
             raise UsageError(f"the target has tokens 0 to {last}, not {max(asked.tokens)}")
-        return JSONResponse({"prompt": self._served.vocabulary.text(asked.tokens)})
+        return JSONResponse({"prompt": await to_thread.run_sync(self._served.vocabulary.text, asked.tokens)})
 
     async def _tokenizer_info(self, _request: Request) -> Response:
         vocabulary = self._served.vocabulary
@@ -233,5 +241,5 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    _log.error("%s %s failed", request.method, printable(request.scope["path"]), exc_info=error)
     return problem_response(Problem(500, "the request failed; the log of the server says how", code="internal"))

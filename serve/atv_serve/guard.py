@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from atv_serve.problems import Problem, problem_response
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_HOST = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?", re.ASCII)
 _OPEN = ("/", "/health", "/page/")
 """Paths that need no key: the page holds nothing, and asks for the key itself."""
 
@@ -52,12 +53,12 @@ class Guard:
 
     def _check(self, request: Request) -> None:
         host = request.headers.get("host", "")
-        if self._hosts and _name(f"//{host}") not in self._hosts:
+        if self._hosts and _name(host) not in self._hosts:
             raise Problem(403, "the Host header does not name this server; allow it with --allow-host", code="host")
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             raise Problem(403, "pages of other sites may not use this server", code="origin")
-        path = request.url.path
+        path = request.scope["path"]  # and not that of `request.url`, which is made of the Host header too
         if self._key is None or path in _OPEN or path.startswith("/page/"):
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -92,8 +93,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     return b"".join(pieces)
 
 
-def _name(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+def _name(host: str) -> str:
+    """The name in `name:port`, empty if there is anything else in it."""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else ""

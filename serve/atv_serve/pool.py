@@ -1,7 +1,7 @@
 """Contexts over one model, and whose turn it is. Knows nothing of HTTP, nor of what is evaluated in a context.
 
-Each context has a thread; the evaluations of all of them go through one more, first come first served: side by side
-they would only take each other's cores. So running requests advance token by token in turn.
+Each context has a thread; what llama.cpp evaluates for all of them goes through one more, first come first served: side
+by side they would only take each other's cores. So running requests advance token by token in turn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class BusyError(AtvError):
     """The queue is full."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
-        super().__init__(f"{waiting} requests are waiting already; try again in {retry_after} s")
+        what = f"{waiting} requests are waiting already" if waiting else "all contexts are taken"
+        super().__init__(f"{what}; try again in {retry_after} s")
         self.retry_after = retry_after
 
 
@@ -167,12 +168,18 @@ class Pool(Generic[C]):
     @property
     def waiting(self) -> int:
         """Jobs that wait for one."""
-        return sum(job.stopped is None for job in self._queue)
+        with self._lock:
+            return sum(job.stopped is None for job in self._queue)
 
     @property
     def closed(self) -> bool:
         """Whether it takes no more jobs."""
         return self._closed
+
+    def check(self) -> None:
+        """Raise what `submit` would raise now, before work is made ready that nobody will do."""
+        with self._lock:
+            self._check()
 
     def submit(
         self, work: Callable[[C], Iterator[Any]], *, seconds: float, prefer: Callable[[C], int] = lambda _: 0
@@ -189,12 +196,7 @@ class Pool(Generic[C]):
             ClosedError: the pool takes no more.
         """
         with self._lock:
-            if self._closed:
-                raise ClosedError("the server is being stopped")
-            self._queue = deque(job for job in self._queue if job.stopped is None)
-            if not self._idle and len(self._queue) >= self._n_waiting:
-                ahead = self._seconds * (len(self._queue) + 1) / self._n_contexts
-                raise BusyError(len(self._queue), min(60, max(1, math.ceil(ahead))))
+            self._check()
             job = Job(work, seconds)
             if self._idle:
                 slot = max(self._idle, key=lambda slot: prefer(slot.context))
@@ -204,6 +206,14 @@ class Pool(Generic[C]):
             else:
                 self._queue.append(job)
             return job
+
+    def _check(self) -> None:
+        if self._closed:
+            raise ClosedError("the server is being stopped")
+        self._queue = deque(job for job in self._queue if job.stopped is None)
+        if not self._idle and len(self._queue) >= self._n_waiting:
+            ahead = self._seconds * (len(self._queue) + 1) / self._n_contexts
+            raise BusyError(len(self._queue), min(60, max(1, math.ceil(ahead))))
 
     def close(self) -> None:
         """Take no more jobs; what waits is given up, what runs goes on."""

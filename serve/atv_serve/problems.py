@@ -60,7 +60,7 @@ class Problem(Exception):  # noqa: N818  # an answer, not a defect
 def problem_response(problem: Problem) -> JSONResponse:
     """The answer that says so. The body may not be read to its end, so the connection is not used again."""
     headers = {} if problem.retry_after is None else {"retry-after": str(problem.retry_after)}
-    if problem.status in (400, 403, 408, 413, 415):
+    if problem.status in (400, 401, 403, 404, 405, 408, 413, 415):
         headers["connection"] = "close"
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"

@@ -27,9 +27,6 @@ from atv_serve.requests import ChatRequest, CompletionRequest
 from atv_serve.responses import Reply, Usage
 from atv_serve.served import Context, Served
 
-_SEND_SECONDS = 30.0
-"""How long a client may take to accept one event."""
-
 
 class Replying:
     """Answers requests with the contexts of a pool.
@@ -47,15 +44,15 @@ class Replying:
         self.max_tokens = max_tokens
         self._seconds = seconds
 
-    async def one(self, request: Request, work: Callable[[Context], Iterator[Any]]) -> Any:
-        """The first item of some work.
+    async def all(self, request: Request, work: Callable[[Context], Iterator[Any]]) -> list[Any]:
+        """All items of some work.
 
         Raises:
             AtvError: what the work raises, or why it was not done.
         """
         job = self.pool.submit(work, seconds=self._seconds)
         async with self._watched(request, job), aclosing(job.items()) as items:
-            return await anext(items)
+            return [item async for item in items]
 
     async def reply(
         self,
@@ -70,6 +67,7 @@ class Replying:
             AtvError: so says the engine, before its first token.
         """
         begun = monotonic()
+        self.pool.check()
         try:
             prepared = await to_thread.run_sync(partial(ready, self._served, asked, self.max_tokens))
         except AtvError as error:
@@ -158,10 +156,10 @@ class _Events(Response):
         async with aclosing(self._events) as events:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async for event in events:
-                async with asyncio.timeout(_SEND_SECONDS):
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
+                await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _event(content: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    """In ASCII: some clients take other characters for ends of lines."""
+    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"

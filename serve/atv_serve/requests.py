@@ -12,6 +12,7 @@ from atv_local.steering import MAX_STRENGTH, Positions
 
 MAX_CHOICES = 128
 MAX_TEXT = 1 << 20
+MAX_TOKENS = 1 << 17
 
 
 def _boolean(given: Any) -> Any:
@@ -21,12 +22,15 @@ def _boolean(given: Any) -> Any:
     return given
 
 
+_LEAST = 1e-6
+"""In place of a `top_p` of 0: the likeliest token alone."""
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Token = Annotated[int, Field(ge=0, lt=1 << 31)]
-Tokens = Annotated[list[Token], Field(min_length=1, max_length=MAX_TEXT)]
+Tokens = Annotated[list[Token], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
 Off = Annotated[Literal[False], BeforeValidator(_boolean)]
+Label = Annotated[str, Field(max_length=4096)] | None
 Nothing = Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None
 
 
@@ -72,7 +76,7 @@ class _Generation(_Steered):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
@@ -81,13 +85,17 @@ class _Generation(_Steered):
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     logit_bias: Nothing = None
-    user: Annotated[str, Field(max_length=4096)] | None = None
+    user: Label = None
+    safety_identifier: Label = None
+    prompt_cache_key: Label = None
+    service_tier: Literal["auto", "default"] | None = None
 
     @property
     def sampling(self) -> Sampling:
         """As the samplers take it."""
         seed = None if self.seed is None else self.seed % (1 << 32)
-        return Sampling(self.temperature or 0.0, self.top_p or 1.0, self.top_k or 0, seed)
+        top_p = 1.0 if self.top_p is None else max(self.top_p, _LEAST)
+        return Sampling(self.temperature or 0.0, top_p, self.top_k or 0, seed)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -103,11 +111,23 @@ class TextPart(_Request):
 
 
 class ChatMessage(_Request):
-    """One message of a conversation."""
+    """One message of a conversation; the fields at the end are what OpenAI's client sends back with an answer."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
+    type: Literal["text"] | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: Nothing = None
+    tool_calls: Nothing = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise ValueError("only an assistant's message may have no content")
+        return self
 
     def as_message(self) -> dict[str, str]:
         """As chat templates take it."""
@@ -133,6 +153,14 @@ class ChatRequest(_Generation):
     tools: Nothing = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
+    functions: Nothing = None
+    function_call: Literal["none", "auto"] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    audio: None = None
+    prediction: None = None
+    reasoning_effort: None = None
+    verbosity: None = None
+    web_search_options: None = None
     store: Off | None = None
     metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = None
 
@@ -188,7 +216,7 @@ class EmbeddingRequest(_Request):
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: None = None
-    user: Annotated[str, Field(max_length=4096)] | None = None
+    user: Label = None
 
 
 class VectorRequest(_Steered):
@@ -209,7 +237,7 @@ class DetokenizeRequest(_Request):
     """`POST /detokenize`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
-    tokens: Annotated[list[Token], Field(max_length=MAX_TEXT)]
+    tokens: Annotated[list[Token], Field(fail_fast=True, max_length=MAX_TOKENS)]
 
 
 FIELDS = frozenset(name for kind in _kinds(_Request) for name in kind.model_fields)

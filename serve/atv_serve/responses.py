@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from atv_local.engine import Finish
@@ -42,6 +44,25 @@ class Usage:
 
 
 @dataclass
+class Offsets:
+    """Where the tokens of a choice begin in its text, in characters, of which several tokens may make one."""
+
+    at: int = 0
+    decoder: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
+
+    def __post_init__(self) -> None:
+        self.decoder.errors = "replace"
+
+    def of(self, piece: bytes, *, last: bool) -> int:
+        """Where the next token begins, which has these bytes; after the `last` one of a prompt text begins anew."""
+        if piece and piece[0] & 0xC0 != 0x80:  # it continues no character; what was begun is broken
+            self.at += len(self.decoder.decode(b"", True))
+        start = max(0, self.at)
+        self.at += len(self.decoder.decode(piece, last))
+        return start
+
+
+@dataclass
 class Reply:
     """What the chunks of one reply have in common, and what has come of it so far."""
 
@@ -52,14 +73,15 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
-    lengths: dict[int, int] = field(default_factory=dict)
-    """Characters of each choice so far."""
+    begun: set[int] = field(default_factory=set)
+    """Choices of which something was sent."""
+    offsets: dict[int, Offsets] = field(default_factory=dict)
 
     def whole(self, pieces: Sequence[Piece]) -> Json:
         """All pieces of a reply as one answer."""
         choices = []
-        for index in sorted({piece.choice for piece in pieces}):
-            mine = [piece for piece in pieces if piece.choice == index]
+        for index, group in groupby(pieces, lambda piece: piece.choice):
+            mine = list(group)
             text = "".join(piece.text for piece in mine)
             content: Json = {"message": {"role": "assistant", "content": text, "refusal": None}}
             choices.append(
@@ -76,11 +98,11 @@ class Reply:
     def chunks(self, piece: Piece) -> Iterator[Json]:
         """A piece as what is sent of it at once."""
         self.usage.add(piece)
-        if self.chat and piece.choice not in self.lengths:
+        if self.chat and piece.choice not in self.begun:
             yield self._chunk(piece.choice, {"delta": {"role": "assistant", "content": ""}}, None, None)
         reason = _FINISH[piece.finish] if piece.finish else None
         logprobs = self._logprobs([piece])
-        self.lengths[piece.choice] = self.lengths.get(piece.choice, 0) + len(piece.text)
+        self.begun.add(piece.choice)
         if not self.chat:
             yield self._chunk(piece.choice, {"text": piece.text}, logprobs, reason)
             return
@@ -110,21 +132,26 @@ class Reply:
 
     def _logprobs(self, pieces: Sequence[Piece]) -> Json | None:
         scores = [score for piece in pieces for score in piece.scores]
-        if not scores:
+        first = next((piece.first for piece in pieces if piece.first is not None), None)
+        if not scores and first is None:
             return None
         if self.chat:
             said = [score for score in scores if not self.vocabulary.ends(score.token)]
             return {"content": [self._chat_score(score) for score in said], "refusal": None} if said else None
-        first = next((piece.first for piece in pieces if piece.first is not None), None)
         tokens = [score.token for score in scores] if first is None else [first, *(score.token for score in scores)]
-        texts = [self._text(token) for token in tokens]
-        start = self.lengths.get(pieces[0].choice, 0)
+        offsets = self.offsets.setdefault(pieces[0].choice, Offsets())
+        echo = 0 if first is None else len(pieces[0].scores) + 1
+        if echo:  # which may leave out what the tokenizer puts in front
+            offsets.at = len(pieces[0].text) - len(self.vocabulary.text(tokens[:echo]))
         nothing: list[None] = [] if first is None else [None]
         return {
-            "tokens": texts,
+            "tokens": [self._text(token) for token in tokens],
             "token_logprobs": [*nothing, *(score.logprob for score in scores)],
             "top_logprobs": [*nothing, *(self._by_text(score) for score in scores)],
-            "text_offset": [start + sum(map(len, texts[:place])) for place in range(len(texts))],
+            "text_offset": [
+                offsets.of(self.vocabulary.piece(token, special=place <= echo), last=place == echo)
+                for place, token in enumerate(tokens, start=1)
+            ],
         }
 
     def _by_text(self, score: Score) -> dict[str, float]:

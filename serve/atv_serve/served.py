@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from atv_local.engine import OFF, Engine
@@ -79,7 +78,8 @@ class Served:
         self.prompts = PromptFormat(self.vocabulary)
         self.queries = Queries(self.prompts)
         self.default = next(iter(self.generators), BASE)
-        self._paths = [target.model.path, *(generator.bundle.path for generator in self.generators.values())]
+        paths = [target.model.path, *(generator.bundle.path for generator in self.generators.values())]
+        self._paths = sorted({path.absolute() for path in paths} | {path.resolve() for path in paths}, reverse=True)
 
     @property
     def models(self) -> dict[str, Generator | None]:
@@ -103,7 +103,7 @@ class Served:
             UnknownModelError: no such model.
             UsageError: no such generator, a strength or layers that are not there, or nothing to steer by.
         """
-        model = self.default if model in (None, self.name) else model
+        model = self.default if model is None or (model == self.name and model not in self.models) else model
         if model not in self.models:
             raise UnknownModelError(f"there is no model {model!r}; there are {', '.join(self.models)}")
         asked = {"strength": strength, "layers": layers, "positions": positions}
@@ -122,7 +122,6 @@ class Served:
 
     def without_paths(self, text: str) -> str:
         """A message with names of files for where they lie, which is nobody's business."""
-        for path in self._paths:
-            for spelt in {str(path), str(Path(path).resolve())}:
-                text = text.replace(spelt, path.name)
+        for path in self._paths:  # longer ones before those that they begin with
+            text = text.replace(str(path), path.name)
         return text

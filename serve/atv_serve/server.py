@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,7 @@ from atv_local.llama import Model
 from atv_local.providers import Precision, Provider
 from atv_local.target import Target
 from atv_serve.app import Application
+from atv_serve.connection import Connection
 from atv_serve.guard import LOOPBACK, Limits
 from atv_serve.metrics import Metrics
 from atv_serve.pool import InTurn, Pool
@@ -28,6 +30,8 @@ from atv_serve.replying import Replying
 from atv_serve.served import BASE, Context, Served
 
 _CONNECTIONS = 512
+"""Beside those of requests that are answered or wait."""
+_LONGEST = 86400
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,11 @@ class Options:
             raise UsageError(
                 f"others could use a server at {self.host}; give it a key with --api-key, or listen at 127.0.0.1"
             )
-        if self.key is not None and not (self.key and self.key.isascii() and self.key.isprintable()):
-            raise UsageError("an API key consists of visible ASCII letters")
+        visible = self.key and self.key.isascii() and self.key.isprintable() and self.key == self.key.strip()
+        if self.key is not None and not visible:
+            raise UsageError("an API key consists of visible ASCII characters, with no space at its ends")
+        if not 0 < self.seconds <= _LONGEST:
+            raise UsageError(f"a time limit of {self.seconds} s is not within 0 to {_LONGEST}")
 
     @property
     def loopback(self) -> bool:
@@ -132,28 +139,27 @@ class Server:
             server = self.uvicorn()
             host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
             ready(f"http://{host}:{listener.getsockname()[1]}")
-            for number in (
-                signal.SIGINT,
-                signal.SIGTERM,
-            ):  # uvicorn raises them again when it has ended
-                signal.signal(number, lambda *_: None)
+            signals = (signal.SIGINT, signal.SIGTERM)  # uvicorn raises them again when it has ended
+            before = [signal.signal(number, lambda *_: None) for number in signals]
             try:
                 asyncio.run(server.serve(sockets=[listener]))
             finally:
+                for number, handler in zip(signals, before, strict=True):
+                    signal.signal(number, handler)
                 self.close()
 
     def uvicorn(self) -> uvicorn.Server:
         """What speaks HTTP."""
         config = uvicorn.Config(
             self.app,
-            http="h11",
+            http=partial(Connection, self.options.limits.seconds),  # type: ignore[arg-type]  # called as a class is
             ws="none",
             loop="asyncio",
             lifespan="off",
             log_level=logging.WARNING,
             access_log=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
+            limit_concurrency=_CONNECTIONS + self.options.parallel + self.options.waiting,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(self.options.seconds) + 1,
         )
@@ -169,6 +175,9 @@ class _Uvicorn(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: stop."""
+        if self.should_exit:  # the second one; what is cancelled now would each be logged with its traceback
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            self.force_exit = True
         super().handle_exit(sig, frame)
         asyncio.get_running_loop().call_soon_threadsafe(self._stopping)  # not in a signal handler: it takes a lock
 
