@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 from atv_local.errors import StoreError, UsageError
 from atv_local.files import replacing
+
+STORES = ("hf:", "ollama:")
+"""How the names of other stores begin."""
 
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 _FILES = (".gguf", ".zip")  # what ends so is a path
@@ -39,8 +43,14 @@ def read() -> dict[str, str]:
         found = json.loads(raw) if len(raw) <= _MAX_BYTES else None
     except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or not all(is_name(name) and isinstance(to, str) for name, to in found.items()):
+    if not isinstance(found, dict):
         raise StoreError(f'{place} is not of the form {{"name": "target"}}; mend it, or remove it to begin again')
+    for name, to in found.items():
+        if not (is_name(name) and _is_target(to)):
+            raise StoreError(
+                f"{place} has {name!r} for {to!r}, which is not a name for an absolute path or for something in "
+                "another store; mend it, or remove it to begin again"
+            )
     return found
 
 
@@ -74,6 +84,16 @@ def remove(name: str) -> None:
 def is_name(text: str) -> bool:
     """Whether an alias can have this name: no separator, no colon, not like a file's."""
     return bool(_NAME.fullmatch(text)) and not text.lower().endswith(_FILES)
+
+
+def _is_target(to: object) -> bool:
+    if not isinstance(to, str) or "\0" in to:
+        return False
+    try:
+        os.fsencode(to)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return to.startswith(STORES) or Path(to).is_absolute()
 
 
 def _write(found: dict[str, str]) -> None:

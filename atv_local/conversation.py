@@ -125,8 +125,9 @@ class Conversation:
         """
         check_query(text)
         before = self._messages(self.turns if turns is None else turns)
-        prompt = self._format.conversation([*before, {"role": "user", "content": text}])
-        n_tokens, n_ctx = len(prompt.tokens), self.engine.target.n_ctx
+        n_ctx = self.engine.target.n_ctx
+        prompt = self._format.conversation([*before, {"role": "user", "content": text}], n_ctx)
+        n_tokens = len(prompt.tokens)
         if n_tokens >= n_ctx:
             raise PromptError(
                 f"the conversation has {n_tokens} tokens with this turn and the context {n_ctx}; "
