@@ -169,7 +169,7 @@ def test_a_link_out_of_the_cache_is_still_refused(add: Add, tiny_bundle: Path) -
         Bundle(store.bundle("hf:user/kinds"))
 
 
-def test_only_in_the_cache_may_a_bundle_be_links(add: Add, cache: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_only_in_the_cache_may_a_bundle_be_links(add: Add, tiny_bundle: Path, tmp_path: Path) -> None:
     snapshot = add("user/kinds", files_of(tiny_bundle))
     blobs = snapshot.parent.parent / "blobs"
     copy = shutil.copytree(snapshot.parent.parent, tmp_path / "elsewhere" / "models--user--kinds", symlinks=True)
@@ -430,7 +430,7 @@ def test_a_folder_of_ollamas_that_cannot_be_read(
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", refused)
-    with pytest.raises(StoreError, match="cannot read .*manifests.*: Permission denied"):
+    with pytest.raises(StoreError, match=r"cannot read .*manifests.*: Permission denied"):
         store.model("ollama:tiny")
     result = cli("ls", "--json")
     (listed,) = [entry for entry in json.loads(result.stdout) if entry["name"].startswith("ollama:")]
