@@ -19,7 +19,7 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # imported there, not listed
 
 from atv_local.bundle import MANIFEST, read_manifest
 from atv_local.errors import AtvError, BundleError, StoreError

@@ -15,6 +15,7 @@ import atv_local
 from atv_cli.main import app
 from atv_local import aliases, store
 from atv_local.errors import AtvError, StoreError, UsageError
+from atv_local.files import lock
 
 
 def cli(*arguments: object) -> Result:
@@ -171,6 +172,18 @@ def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
     with pytest.raises(StoreError):
         aliases.add("x", "hf:a/b")
     assert file.read_bytes() == content
+
+
+def test_two_processes_do_not_lose_each_others_aliases() -> None:
+    aliases.add("one", "hf:a/b")
+    with aliases.file().with_suffix(".lock").open("ab") as other:
+        assert lock(other)
+        for arguments in (["two", "hf:a/b"], ["--remove", "one"]):
+            result = cli("alias", *arguments)
+            assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+            assert "another process" in result.stderr
+    aliases.add("two", "hf:a/b")
+    assert set(aliases.read()) == {"one", "two"}
 
 
 def test_aliases_are_kept_where_users_keep_settings(home: Path) -> None:

@@ -167,7 +167,7 @@ def _bounded(package: str) -> str:
     except metadata.PackageNotFoundError:
         requires = []
     said = (re.match(r"([\w.-]+)([^;]*)", text) for text in requires)  # `packaging` may be what is broken
-    versions = next((match[2].strip() for match in said if match and match[1] == package), "")
+    versions: str = next((match[2].strip() for match in said if match and match[1] == package), "")
     return shlex.quote(_installed(package) + versions)
 
 
