@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _US = "atv-local"
 _SOURCE = Path(atv_local.__file__).parent.parent
 _FOR_CONTRIBUTORS = "dev"
-_ALIKE = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")}
+_ALIKE: dict[str, tuple[str, ...]] = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")}
 """Distributions that bring the same package for other devices."""
 _MEMORY = Path("/proc/meminfo")
 
@@ -167,7 +167,7 @@ def _bounded(package: str) -> str:
     except metadata.PackageNotFoundError:
         requires = []
     said = (re.match(r"([\w.-]+)([^;]*)", text) for text in requires)  # `packaging` may be what is broken
-    versions: str = next((match[2].strip() for match in said if match and match[1] == package), "")
+    versions = next((match[2].strip() for match in said if match and match[1] == package), "")
     return shlex.quote(_installed(package) + versions)
 
 
