@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 _US = "atv-local"
 _SOURCE = Path(atv_local.__file__).parent.parent
 _FOR_CONTRIBUTORS = "dev"
-_ALIKE: dict[str, tuple[str, ...]] = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")}
+_ALIKE: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+}
 """Distributions that bring the same package for other devices."""
 _MEMORY = Path("/proc/meminfo")
 
