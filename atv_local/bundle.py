@@ -136,7 +136,12 @@ def _inside(path: Path, name: str) -> Path:
 def _blobs(path: Path) -> list[Path]:
     """Where a bundle in Hugging Face's cache has its files: `snapshots/COMMIT` is a folder of links to `blobs`."""
     snapshots = path.absolute().parent
-    return [snapshots.parent / "blobs"] if snapshots.name == "snapshots" else []
+    repo, blobs = snapshots.parent, snapshots.parent / "blobs"
+    if snapshots.name != "snapshots" or blobs.is_symlink():
+        return []
+    from huggingface_hub import constants
+
+    return [blobs] if repo.parent.resolve() == Path(constants.HF_HUB_CACHE).resolve() else []
 
 
 def _parse(raw: bytes, path: Path) -> Manifest:

@@ -26,11 +26,15 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True)
 class Turn:
-    """What was asked, what was answered, and how: counts, times, steering and sampling, as JSON has them."""
+    """What was asked, what was answered, and how: counts, times, steering and sampling, as JSON has them.
+
+    `steering` is None of a turn that was not answered here.
+    """
 
     asked: str
     answered: str
     how: Mapping[str, Any]
+    steering: Steering | None = None
 
 
 class Conversation:
@@ -125,8 +129,9 @@ class Conversation:
         """
         check_query(text)
         before = self._messages(self.turns if turns is None else turns)
-        prompt = self._format.conversation([*before, {"role": "user", "content": text}])
-        n_tokens, n_ctx = len(prompt.tokens), self.engine.target.n_ctx
+        n_ctx = self.engine.target.n_ctx
+        prompt = self._format.conversation([*before, {"role": "user", "content": text}], n_ctx)
+        n_tokens = len(prompt.tokens)
         if n_tokens >= n_ctx:
             raise PromptError(
                 f"the conversation has {n_tokens} tokens with this turn and the context {n_ctx}; "
@@ -153,7 +158,7 @@ class Conversation:
             if last is not None:
                 how = record(self.engine, steering, last) | {"sampling": settings}
                 how["finish_reason"] = how["finish_reason"] or INTERRUPTED
-                self.turns = (*before, Turn(text, said, how))
+                self.turns = (*before, Turn(text, said, how, steering))
 
         with closing(self._stream(text, self.prompt(text, before), steering)) as events:  # type: ignore[type-var]
             try:

@@ -6,6 +6,7 @@ there without a network. Knows nothing of what the files hold, but that a bundle
 
 from __future__ import annotations
 
+import errno
 import glob
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +17,9 @@ from typing import Literal
 
 import huggingface_hub
 from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # imported there, not listed
 
 from atv_local.bundle import MANIFEST, read_manifest
 from atv_local.errors import AtvError, BundleError, StoreError
@@ -30,7 +32,9 @@ PREFERRED = ("Q4_K_M", "Q4_0", "Q4_1", "Q5_K_M", "Q8_0")
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?", re.ASCII)
 _QUANTISATION = re.compile(r"(?<![a-z0-9])((?:ud-)?(?:i?q\d\w*|tq\d_\d|bf16|f16|f32|mxfp4\w*))(?!\w)", re.IGNORECASE)
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
+_MAX_PARTS = 1000
 _NO_MODELS = ("mmproj", "imatrix")  # GGUFs of other things
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _CARD = "README.md"
 
 
@@ -50,6 +54,10 @@ class Name:
         match = _NAME.fullmatch(text)
         if match is None or ".." in text:
             raise StoreError(f"{f'hf:{text}'!r} is not of the form hf:user/repo or hf:user/repo:quantisation")
+        try:
+            validate_repo_id(match[1])
+        except HFValidationError as error:
+            raise StoreError(f"{f'hf:{text}'!r} names no repository that the hub can have: {error}") from error
         return cls(match[1], match[2] or "")
 
     def __str__(self) -> str:
@@ -86,7 +94,7 @@ def fetch(name: Name, kind: Kind | None = None, *, offline: bool = False) -> Pat
         StoreError: no such repository, nothing of that kind or quantisation in it, or no way to the hub.
         BundleError: a bundle whose manifest cannot be read.
     """
-    if offline or constants.HF_HUB_OFFLINE:
+    if offline or is_offline():
         raise StoreError(
             f"{name} is not in the cache of {constants.HF_HUB_CACHE}, and nothing is downloaded offline; "
             f"where there is a network, get it with: atv-local pull {name}"
@@ -108,10 +116,22 @@ def fetch(name: Name, kind: Kind | None = None, *, offline: bool = False) -> Pat
     return _whole(name, snapshot, parts, snapshot / parts[0])
 
 
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids to ask the hub."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def holds(path: Path) -> bool:
+    """Whether a file or folder lies in the cache, or is a link to what does."""
+    cache = Path(constants.HF_HUB_CACHE)
+    return path.absolute().is_relative_to(cache.absolute()) or path.resolve().is_relative_to(cache.resolve())
+
+
 def choose(names: Iterable[str], quant: str = "") -> list[str]:
     """The files of one GGUF, its first part first; none if there is no such quantisation, or not all of its parts."""
     there = set(names)
-    whole = [parts for parts in map(parts_of, sorted(filter(_begins_a_model, there))) if there.issuperset(parts)]
+    firsts = sorted(filter(_begins_a_model, there))
+    whole = [list(_parts(first)) for first in firsts if all(part in there for part in _parts(first))]
     for wanted in [quant] if quant else PREFERRED:
         pattern = re.compile(rf"(?<![a-z0-9]){re.escape(wanted)}(?!\w)", re.IGNORECASE)
         if found := next((parts for parts in whole if pattern.search(parts[0])), None):
@@ -121,10 +141,7 @@ def choose(names: Iterable[str], quant: str = "") -> list[str]:
 
 def parts_of(name: str) -> list[str]:
     """All files of the GGUF that begins with this one; one that is not cut up is its only part."""
-    match = _SHARD.fullmatch(name)
-    if match is None:
-        return [name]
-    return [f"{match[1]}-{number:05d}-of-{match[3]}{match[4]}" for number in range(1, int(match[3]) + 1)]
+    return list(_parts(name))
 
 
 def quantisation(name: str) -> str:
@@ -142,7 +159,9 @@ def cached() -> Iterator[tuple[Name, Kind, Path]]:
     """Every GGUF and bundle in the cache, by a name that `find` leads to it."""
     for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
-        if not _NAME.fullmatch(repo):
+        try:
+            Name.parse(repo)
+        except StoreError:
             continue
         if bundle := find(Name(repo), "bundle"):
             yield Name(repo), "bundle", bundle
@@ -157,10 +176,24 @@ def cached() -> Iterator[tuple[Name, Kind, Path]]:
                         break
 
 
+def _parts(name: str) -> Iterator[str]:
+    match = _SHARD.fullmatch(name)
+    if match is None or not _can_be_first(match):
+        yield name
+    else:
+        for number in range(1, int(match[3]) + 1):
+            yield f"{match[1]}-{number:05d}-of-{match[3]}{match[4]}"
+
+
+def _can_be_first(part: re.Match[str]) -> bool:
+    """Whether a part is the first of as many as a model may have: the name is anybody's, and so is the number."""
+    return 1 == int(part[2]) <= int(part[3]) <= _MAX_PARTS
+
+
 def _begins_a_model(name: str) -> bool:
     match = _SHARD.fullmatch(name)
     file = name.rpartition("/")[2].lower()
-    return file.endswith(".gguf") and not file.startswith(_NO_MODELS) and (match is None or int(match[2]) == 1)
+    return file.endswith(".gguf") and not file.startswith(_NO_MODELS) and (match is None or _can_be_first(match))
 
 
 def _nothing(name: Name, files: Sequence[str]) -> str:
@@ -221,9 +254,14 @@ def _asking(name: Name) -> Iterator[None]:
         ) from error
     except HfHubHTTPError as error:
         raise StoreError(
-            f"cannot get {name} from {constants.ENDPOINT}: {str(error).strip().splitlines()[0]}"
+            f"cannot get {name} from {constants.ENDPOINT}: {(str(error).strip() or repr(error)).splitlines()[0]}"
         ) from error
     except Exception as error:  # of requests or httpx, by the library's version, and pages long
+        if isinstance(error, OSError) and (error.errno in _NO_ROOM or (error.errno and error.filename)):
+            raise StoreError(
+                f"cannot keep {name} in {constants.HF_HUB_CACHE}: {error.strerror}; "
+                "make room there, or let HF_HUB_CACHE name another folder"
+            ) from error
         why = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'no connection?'}"
         raise StoreError(
             f"cannot get {name} from {constants.ENDPOINT} ({why}); "

@@ -35,15 +35,26 @@ def entries() -> Iterator[Entry]:
             yield _entry("(default)", default())
         except AtvError as error:
             yield Entry("(default)", error=str(error))
-    for name in sorted(aliases.read()):
-        try:
-            yield _entry(name, store.either(name, offline=True))
-        except AtvError as error:
-            yield Entry(name, error=str(error))
+    try:
+        for name in sorted(aliases.read()):
+            yield _named(name)
+    except AtvError as error:
+        yield Entry("(aliases)", path=str(aliases.file()), error=str(error))
     for fetched, _, path in hub.cached():
         yield _entry(str(fetched), path)
-    for pulled, path in ollama.cached():
-        yield _entry(str(pulled), path, ollama.quantisation(pulled))
+    for folder in ollama.folders():
+        try:
+            for pulled in ollama.names(folder):
+                yield _named(str(pulled), ollama.quantisation(pulled))
+        except AtvError as error:
+            yield Entry("ollama:", path=str(folder), error=str(error))
+
+
+def _named(name: str, quantisation: str = "") -> Entry:
+    try:
+        return _entry(name, store.either(name, offline=True), quantisation)
+    except AtvError as error:
+        return Entry(name, error=str(error))
 
 
 def _entry(name: str, path: Path, quantisation: str = "") -> Entry:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -69,18 +70,22 @@ def folders() -> list[Path]:
     """Where Ollama keeps models: OLLAMA_MODELS if that is set, else the user's folder and the Linux service's."""
     if given := os.environ.get("OLLAMA_MODELS"):
         return [Path(given)]
-    return [Path.home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
+    service = Path("/usr/share/ollama/.ollama/models")
+    try:
+        return [Path.home() / ".ollama" / "models", service]
+    except RuntimeError:  # a user without a home
+        return [service]
 
 
 def path(name: Name) -> Path:
     """The GGUF of a model.
 
     Raises:
-        StoreError: no such model here, one that is no single GGUF, or files that are not what Ollama writes.
+        StoreError: no such model here, one that is no single GGUF, or files that cannot be read or are not what
+            Ollama writes.
     """
     for folder in folders():
-        file = folder / "manifests" / name.host / name.user / name.name / name.tag
-        if _exists(file):
+        if _exists(file := _place(folder, name)):
             return _gguf(folder, _manifest(file), name)
     places = " or ".join(map(str, folders()))
     raise StoreError(f"there is no {name} in {places}; get it with: ollama pull {str(name).removeprefix('ollama:')}")
@@ -88,25 +93,33 @@ def path(name: Name) -> Path:
 
 def quantisation(name: Name) -> str:
     """What Ollama says it is stored as, such as `Q4_K_M`; empty if it does not."""
-    for folder in folders():
-        file = folder / "manifests" / name.host / name.user / name.name / name.tag
-        if _exists(file) and (config := _manifest(file).config):
-            try:
+    with suppress(ValidationError, StoreError):
+        for folder in folders():
+            if _exists(file := _place(folder, name)) and (config := _manifest(file).config):
                 return _Config.model_validate_json(_bytes(_blob(folder, config))).file_type
-            except (ValidationError, StoreError):
-                return ""
     return ""
 
 
-def cached() -> Iterator[tuple[Name, Path]]:
-    """Every model here, and its GGUF; those that `path` refuses are passed over."""
-    for folder in folders():
-        for file in sorted((folder / "manifests").glob("*/*/*/*")):
-            try:
-                name = Name.parse(":".join(file.relative_to(folder / "manifests").as_posix().rsplit("/", 1)))
-                yield name, path(name)
-            except StoreError:
-                continue
+def names(folder: Path) -> Iterator[Name]:
+    """Every model in a folder of Ollama's, also those that `path` refuses.
+
+    Raises:
+        StoreError: the folder cannot be read.
+    """
+    manifests = folder / "manifests"
+    if not _exists(manifests):
+        return
+    try:
+        files = sorted(manifests.glob("*/*/*/*")) if any(manifests.iterdir()) else []
+    except OSError as error:
+        raise StoreError(f"cannot read {manifests}: {error.strerror or error}") from error
+    for file in files:
+        with suppress(StoreError):  # another program's file
+            yield Name.parse(":".join(file.relative_to(manifests).as_posix().rsplit("/", 1)))
+
+
+def _place(folder: Path, name: Name) -> Path:
+    return folder / "manifests" / name.host / name.user / name.name / name.tag
 
 
 def _gguf(folder: Path, manifest: _Manifest, name: Name) -> Path:
@@ -157,7 +170,11 @@ def _bytes(file: Path) -> bytes:
 
 
 def _exists(file: Path) -> bool:
+    """StoreError if that cannot be known, as in the folder of a service that keeps it to itself."""
     try:
-        return file.exists()
-    except OSError:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror or error}") from error
+    return True

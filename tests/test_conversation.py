@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import atv_local
 from atv_local import OFF, Conversation, Engine, Event, Generator, Positions, Sampling, Steering, Target, TaskVector
+from atv_local.conversation import Turn
 from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.prompt import Message, Prompt, PromptFormat
 from atv_local.vocabulary import Vocabulary
@@ -303,6 +304,23 @@ def test_a_full_context_is_one_clear_error_and_no_loss(engine: Engine) -> None:
         pytest.fail("the context never got full")
     conversation.clear()
     assert answer(conversation.say("apple 1"))[0] == "a"
+
+
+def test_a_conversation_that_cannot_fit_is_refused_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without tokenising what was said before once more for each of its turns."""
+    conversation = Conversation(engine)
+    conversation.turns = tuple(Turn(f"asked {number}", "answered " * 20, {}) for number in range(50))
+    rendered = []
+    render = PromptFormat.render
+
+    def counted(prompts: PromptFormat, messages: Sequence[Message]) -> str:
+        rendered.append(len(messages))
+        return render(prompts, messages)
+
+    monkeypatch.setattr(PromptFormat, "render", counted)
+    with pytest.raises(PromptError, match="tokens with this turn"):
+        next(conversation.say("more"))
+    assert len(rendered) <= 2
 
 
 def test_an_answer_that_is_stopped_stays_as_far_as_it_went(engine: Engine) -> None:

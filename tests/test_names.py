@@ -15,6 +15,7 @@ import atv_local
 from atv_cli.main import app
 from atv_local import aliases, store
 from atv_local.errors import AtvError, StoreError, UsageError
+from atv_local.files import lock
 
 
 def cli(*arguments: object) -> Result:
@@ -67,6 +68,12 @@ def test_names_that_would_lead_elsewhere_are_refused(name: str) -> None:
         store.model(name)
     with pytest.raises(StoreError, match="is not of the form"):
         store.target(name)
+
+
+@pytest.mark.parametrize("name", ["hf:-a/b", "hf:a/b-", "hf:a/b--c", "hf:a/b.git", f"hf:a/{'b' * 97}"])
+def test_names_that_no_repository_has_are_refused(name: str) -> None:
+    with pytest.raises(StoreError, match="names no repository"):
+        store.model(name)
 
 
 def test_an_alias_names_a_model_and_a_bundle_from_anywhere(
@@ -125,7 +132,7 @@ def test_an_alias_that_could_be_something_else_is_refused(name: str, tiny_gguf: 
 
 def test_an_alias_is_of_a_file_or_a_store_and_never_of_an_alias(tiny_gguf: Path) -> None:
     aliases.add("one", store.target(str(tiny_gguf)))
-    for target in ("one", "missing.gguf", "https://example.org/x.gguf"):
+    for target in ("one", "missing.gguf", "", "https://example.org/x.gguf"):
         result = cli("alias", "two", target)
         assert (result.exit_code, result.stdout) == (2, "")
         assert repr(target) in result.stderr
@@ -135,19 +142,48 @@ def test_an_alias_is_of_a_file_or_a_store_and_never_of_an_alias(tiny_gguf: Path)
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"[]", b'{"a": 1}', b'{"a/b": "c"}', b"\xff", b"[" * 100_000, b" " * (2 << 20)]
+    "content",
+    [
+        b"{",
+        b"[]",
+        b'{"a": 1}',
+        b'{"a/b": "/c"}',
+        b"\xff",
+        b"[" * 100_000,
+        b" " * (2 << 20),
+        b'{"a": ""}',
+        b'{"a": "b"}',
+        b'{"a": "b/c.gguf"}',
+        b'{"a": "/\\u0000"}',
+        b'{"a": "/\\ud800"}',
+        b'{"x": "/y", "z": "x"}',
+    ],
 )
 def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
     file = aliases.file()
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
-    for arguments in (["alias"], ["alias", "--remove", "x"], ["run", "-m", "x", "hello"], ["ls"]):
+    for arguments in (["alias"], ["alias", "--remove", "x"], ["run", "-m", "x", "hello"]):
         result = cli(*arguments)
         assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
         assert str(file) in result.stderr
+    (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"] == "(aliases)"]
+    assert str(file) in listed["error"]
     with pytest.raises(StoreError):
         aliases.add("x", "hf:a/b")
     assert file.read_bytes() == content
+
+
+def test_two_processes_do_not_lose_each_others_aliases() -> None:
+    aliases.add("one", "hf:a/b")
+    with aliases.file().with_suffix(".lock").open("ab") as other:
+        assert lock(other)
+        for arguments in (["two", "hf:a/b"], ["--remove", "one"]):
+            result = cli("alias", *arguments)
+            assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+            assert "another process" in result.stderr
+    aliases.add("two", "hf:a/b")
+    assert set(aliases.read()) == {"one", "two"}
 
 
 def test_aliases_are_kept_where_users_keep_settings(home: Path) -> None:

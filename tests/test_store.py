@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import huggingface_hub
 import pytest
 import requests
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 from typer.testing import CliRunner, Result
 
 import atv_local
@@ -115,6 +119,17 @@ def test_a_model_in_parts_needs_all_of_them() -> None:
     assert hub.choose([*parts[1:], "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
 
 
+@pytest.mark.parametrize("count", ["00000", "01001", "99999"])
+def test_a_count_of_parts_that_no_model_has(add: Add, count: str) -> None:
+    name = f"m-00001-of-{count}.gguf"
+    assert hub.choose([name, "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
+    assert hub.choose([name]) == []
+    assert hub.parts_of(name) == [name]
+    file = add("user/repo", {name: b"GGUF"}) / name
+    aliases.add("mine", str(file))
+    assert {"mine"} == {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)} - {"(default)"}
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("a/SmolLM2-135M-Instruct.Q4_1.gguf", "Q4_1"), ("m-iq3_xxs.gguf", "IQ3_XXS"), ("qwen2.5-0.5b-bf16.gguf", "BF16"),
@@ -154,6 +169,18 @@ def test_a_link_out_of_the_cache_is_still_refused(add: Add, tiny_bundle: Path) -
         Bundle(store.bundle("hf:user/kinds"))
 
 
+def test_only_in_the_cache_may_a_bundle_be_links(add: Add, tiny_bundle: Path, tmp_path: Path) -> None:
+    snapshot = add("user/kinds", files_of(tiny_bundle))
+    blobs = snapshot.parent.parent / "blobs"
+    copy = shutil.copytree(snapshot.parent.parent, tmp_path / "elsewhere" / "models--user--kinds", symlinks=True)
+    with pytest.raises(BundleError, match="link out of its folder"):
+        Bundle(copy / "snapshots" / snapshot.name)
+    blobs.rename(tmp_path / "blobs")
+    blobs.symlink_to(tmp_path / "blobs")
+    with pytest.raises(BundleError, match="link out of its folder"):
+        Bundle(snapshot)
+
+
 def test_the_main_branch_comes_first_then_other_commits(add: Add) -> None:
     new = add("user/repo", {"m-Q8_0.gguf": b"new"}, "b" * 40)
     old = add("user/repo", {"m-Q8_0.gguf": b"old", "m-Q4_0.gguf": b"old"}, "a" * 40, main=False)
@@ -175,10 +202,21 @@ def test_what_is_not_in_the_cache_is_not_fetched_offline(
     assert "atv-local pull hf:user/repo:Q4_0" in result.stderr
 
 
-def test_offline_for_every_verb_is_what_the_library_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    cli("--offline", "alias")
-    assert os.environ["HF_HUB_OFFLINE"] == "1"
+def test_offline_is_for_every_verb(add: Add, cache: Path, tiny_gguf: Path) -> None:
+    """In a process of its own, as huggingface_hub reads the environment when it is imported."""
+    found = add("user/repo", {"m-Q8_0.gguf": tiny_gguf}) / "m-Q8_0.gguf"
+    environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+
+    def offline(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "atv_cli", "--offline", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    pulled = offline("pull", "hf:user/repo")
+    assert (pulled.returncode, pulled.stdout.strip()) == (0, str(found)), pulled.stderr
+    for arguments in (["pull", "hf:user/other"], ["run", "-m", "hf:user/other", "hello"]):
+        result = offline(*arguments)
+        assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
+        assert "nothing is downloaded offline" in result.stderr
 
 
 # From the hub
@@ -223,8 +261,26 @@ def test_pull_brings_up_to_date_what_is_cached(add: Add, remote: dict[str, Files
     assert store.model("mine").read_bytes() == b"new"
 
 
+def test_pull_offline_is_what_is_in_the_cache(
+    add: Add, remote: dict[str, Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = add("user/repo", {"m-Q8_0.gguf": b"old"}) / "m-Q8_0.gguf"
+    remote["user/repo"] = {"m-Q8_0.gguf": b"new"}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    result = cli("pull", "hf:user/repo")
+    assert (result.exit_code, result.stdout.strip()) == (0, str(found)), result.stderr
+    assert found.read_bytes() == b"old"
+
+
 def test_pull_of_what_is_here_says_where(tiny_gguf: Path) -> None:
     assert cli("pull", tiny_gguf).stdout.strip() == str(tiny_gguf)
+
+
+@pytest.mark.parametrize("name", ["", "missing.gguf", "/no/where"])
+def test_pull_of_nothing_is_an_error(name: str) -> None:
+    result = cli("pull", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"there is no file, folder or alias {name!r}" in result.stderr if not name else repr(name) in result.stderr
 
 
 def test_what_the_hub_lacks_is_said_in_one_sentence(remote: dict[str, Files], tiny_bundle: Path) -> None:
@@ -243,6 +299,25 @@ def test_what_the_hub_lacks_is_said_in_one_sentence(remote: dict[str, Files], ti
             ask()
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "make room there"),
+     (PermissionError(errno.EACCES, "Permission denied", "/x"), "make room there"),
+     (requests.exceptions.ConnectionError("no route"), "where there is a network"),
+     (HfHubHTTPError("", response=requests.Response()), "HfHubHTTPError")],
+)  # fmt: skip
+def test_what_goes_wrong_on_the_way_is_said(
+    remote: dict[str, Files], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise error
+
+    remote["user/repo"] = {"m-Q8_0.gguf": b"GGUF"}
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(StoreError, match=said):
+        store.model("hf:user/repo")
+
+
 def test_a_hostile_manifest_names_no_file_outside(remote: dict[str, Files], tiny_bundle: Path) -> None:
     manifest = json.loads((tiny_bundle / "atv.json").read_text())
     manifest["files"]["../../../../etc/passwd"] = {"size": 1, "sha256": "0" * 64}
@@ -251,12 +326,16 @@ def test_a_hostile_manifest_names_no_file_outside(remote: dict[str, Files], tiny
         Bundle(store.bundle("hf:user/kinds"))
 
 
-def test_a_bundle_in_a_cache_is_not_calibrated_in_its_place(add: Add, tiny_bundle: Path, tiny_rows: Path) -> None:
-    add("user/kinds", files_of(tiny_bundle))
+def test_a_bundle_in_a_cache_is_not_calibrated_in_its_place(
+    add: Add, cache: Path, tiny_bundle: Path, tiny_rows: Path
+) -> None:
+    snapshot = add("user/kinds", files_of(tiny_bundle))
     aliases.add("kinds", "hf:user/kinds")
-    result = cli("calibrate", tiny_rows, "-g", "kinds")
-    assert result.exit_code == 2
-    assert "-o" in result.stderr
+    (link := cache.parent / "link").symlink_to(snapshot)
+    for name in ("kinds", snapshot, link):
+        result = cli("calibrate", tiny_rows, "-g", name)
+        assert result.exit_code == 2
+        assert "stays as it is" in result.stderr
 
 
 # Ollama's
@@ -326,7 +405,9 @@ def test_what_ollama_would_not_have_written_is_refused(
     ollama("registry.ollama.ai/library/tiny/latest", **changes)
     with pytest.raises(StoreError, match=said):
         store.model("ollama:tiny")
-    assert not [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
+    (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
+    assert (listed["name"], listed["kind"]) == ("ollama:tiny:latest", "")
+    assert said in listed["error"]
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"layers": {}}', b"\xff", b"[" * 100_000, b" " * (2 << 20)])
@@ -335,6 +416,35 @@ def test_a_damaged_manifest_is_one_sentence(ollama: Callable[..., Path], tmp_pat
     (tmp_path / "ollama/manifests/registry.ollama.ai/library/tiny/latest").write_bytes(content)
     result = cli("run", "-m", "ollama:tiny", "hello")
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
+
+
+def test_a_folder_of_ollamas_that_cannot_be_read(
+    ollama: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ollama()
+    stat = Path.stat
+
+    def refused(path: Path, **options: bool) -> os.stat_result:
+        if path.is_relative_to(tmp_path / "ollama" / "manifests"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(StoreError, match=r"cannot read .*manifests.*: Permission denied"):
+        store.model("ollama:tiny")
+    result = cli("ls", "--json")
+    (listed,) = [entry for entry in json.loads(result.stdout) if entry["name"].startswith("ollama:")]
+    assert "Permission denied" in listed["error"]
+
+
+def test_a_user_without_a_home_has_no_folder_of_ollamas(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("OLLAMA_MODELS")
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(StoreError, match="there is no ollama:tiny-of-nobody"):
+        store.model("ollama:tiny-of-nobody")
 
 
 def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_gguf: Path) -> None:

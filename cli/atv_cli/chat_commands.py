@@ -49,13 +49,13 @@ def obey(chat: Chat, line: str) -> None:
         UsageError: there is no such command, or it cannot be meant so.
         EOFError: the chat shall end.
     """
-    name, _, rest = line.partition(" ")
-    command = COMMANDS.get(name)
+    name, rest = _parted(line)
+    command = COMMANDS.get(name.lower())
     if command is None:
         raise UsageError(f'{name} is no command; /? lists them, and between lines of """ it is text to answer')
-    if rest.strip() and not command.arguments:
-        raise UsageError(f"{name} takes nothing after it, not {rest.strip()!r}")
-    command.does(chat, rest.strip())
+    if rest and not command.arguments:
+        raise UsageError(f"{name} takes nothing after it, not {rest!r}")
+    command.does(chat, rest)
 
 
 def summary(chat: Chat) -> str:
@@ -75,8 +75,8 @@ def _set(chat: Chat, rest: str) -> None:
     if not rest:
         chat.say("\n".join(f"{name:12} {setting.shown(chat)}" for name, setting in SETTINGS.items()))
         return
-    name, _, value = rest.partition(" ")
-    name, value = name.replace("-", "_"), value.strip()
+    name, value = _parted(rest)
+    name = name.lower().replace("-", "_")
     if name not in SETTINGS:
         raise UsageError(f"{name!r} is no setting; there are {', '.join(SETTINGS)}")
     if not value:
@@ -120,12 +120,15 @@ def _compare(chat: Chat, rest: str) -> None:
 
 @_command("", "/show")
 def _show(chat: Chat, _rest: str) -> None:
-    """Plot the norms of the last turn's vector, layer by layer."""
+    """Plot the norms of the vector that steered the last turn, layer by layer."""
     from atv_cli import show
 
-    _check_on(chat)
-    conversation = chat.conversation
-    show.norms(conversation.steering.apply(conversation.engine.vector(conversation.last.asked)))
+    last = chat.conversation.last
+    if last.steering is None:
+        raise UsageError("the last turn is from a file, which does not hold its vector; /regen answers it again")
+    if last.steering.off:
+        raise UsageError("the last turn was not steered, so it has no vector; /on and /regen answer it steered")
+    show.norms(last.steering.apply(chat.conversation.engine.vector(last.asked)))
 
 
 @_command('[TEXT|""]', "/system")
@@ -182,10 +185,16 @@ def _help(chat: Chat, _rest: str) -> None:
     chat.say(f"Settings: {', '.join(SETTINGS)}.")
 
 
-@_command("", "/bye", "/exit")
+@_command("", "/bye", "/exit", "/quit")
 def _bye(_chat: Chat, _rest: str) -> None:
     """Leave."""
     raise EOFError
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """The first word of a line, and the rest."""
+    name, *rest = line.split(maxsplit=1)
+    return name, "".join(rest).strip()
 
 
 def _check_on(chat: Chat) -> None:

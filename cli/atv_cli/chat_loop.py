@@ -16,14 +16,15 @@ from rich.text import Text
 
 from atv_cli import chat_commands
 from atv_local.engine import Finish
-from atv_local.errors import AtvError, PromptError, UsageError
+from atv_local.errors import AtvError, PromptError, UsageError, harmless
 
 if TYPE_CHECKING:
     from atv_local.conversation import Conversation
     from atv_local.engine import Event
 
 _QUOTES = '"""'
-_MAX_LINE = 1 << 20
+_MAX_TEXT = 1 << 20
+_ROOM = "/clear begins anew, a larger -c holds more"
 _MAX_HISTORY = 1000
 
 
@@ -76,6 +77,8 @@ class Chat:
         text = line.strip()
         if text.startswith(_QUOTES):
             self.answer(self.conversation.say(self._block(text)))
+        elif len(line) > _MAX_TEXT:
+            raise UsageError(f"a line is longer than {_MAX_TEXT} characters")
         elif text.startswith("/"):
             chat_commands.obey(self, text)
         elif text:
@@ -84,11 +87,12 @@ class Chat:
     def answer(self, events: Iterator[Event]) -> None:
         """Stream an answer of the conversation to stdout; Ctrl-C at a terminal stops it."""
         before, text, event = self.conversation.turns, "", None
+        shown = harmless if sys.stdout.isatty() else str
         try:
             with self.stoppable(events):
                 for event in events:
                     text += event.text
-                    print(event.text, end="", flush=True)
+                    print(shown(event.text), end="", flush=True)
         finally:
             answered = text or (event and event.finish)  # with nothing, as some models do
             if answered and not text.endswith("\n"):
@@ -101,7 +105,7 @@ class Chat:
             self.say(f"[ends after {event.generated_tokens} tokens; /set max_tokens allows more]")
         if event.finish is Finish.CONTEXT:
             n_ctx = self.conversation.engine.target.n_ctx
-            self.say(f"[the context of {n_ctx} tokens is full; /clear begins anew, a larger -c holds more]")
+            self.say(f"[the context of {n_ctx} tokens is full; {_ROOM}]")
         if self.verbose:
             self.note(_cost(event, self.conversation.last.how["strength"]))
 
@@ -126,19 +130,27 @@ class Chat:
         self._console.print(Text(text, style="dim"))
 
     def _complain(self, error: AtvError) -> None:
-        hint = " (/clear, or a larger -c)" if isinstance(error, PromptError) else ""
-        self.say(f"atv-local: {error}{hint}")
+        said = str(error)
+        if isinstance(error, PromptError):
+            said = f"{said.partition(';')[0]}; {_ROOM}"
+        self.say(f"atv-local: {said}")
         self._code = self._code or (0 if self.interactive else error.exit_code)
 
     def _block(self, first: str) -> str:
         """What stands between two lines of quotes, or on the same line as they."""
-        text = first[len(_QUOTES) :]
-        while not text.rstrip().endswith(_QUOTES):
+        lines = [first[len(_QUOTES) :]]
+        size = len(lines[0])
+        while not lines[-1].rstrip().endswith(_QUOTES):
             try:
-                text += "\n" + self._line("... ")
+                lines.append(self._line("... "))
             except EOFError:
                 raise UsageError(f"the input ended before the closing {_QUOTES}; nothing was asked") from None
-        return text.rstrip().removesuffix(_QUOTES).strip("\n")
+            size += 1 + len(lines[-1])
+            if size > _MAX_TEXT:  # which is said when the end is found, as what comes before it is no turn
+                del lines[:-1]
+        if size > _MAX_TEXT:
+            raise UsageError(f"what stands between {_QUOTES} is longer than {_MAX_TEXT} characters")
+        return "\n".join(lines).rstrip().removesuffix(_QUOTES).strip("\n")
 
     def _line(self, prompt: str) -> str:
         if not self.interactive:
@@ -154,13 +166,13 @@ class Chat:
 
 
 def _piped_line() -> str:
-    line = part = sys.stdin.readline(_MAX_LINE + 1)
+    """A line; of one that is too long its beginning and its end, which together are too long as well."""
+    line = part = sys.stdin.readline(_MAX_TEXT + 1)
     if not line:
         raise EOFError
-    if len(line) > _MAX_LINE:
-        while part and not part.endswith("\n"):
-            part = sys.stdin.readline(_MAX_LINE)
-        raise UsageError(f"a line is longer than {_MAX_LINE} characters")
+    while part and not part.endswith("\n"):
+        part = sys.stdin.readline(_MAX_TEXT)
+        line = line[:_MAX_TEXT] + (line[_MAX_TEXT:] + part)[-_MAX_TEXT:]
     return line.rstrip("\n")
 
 

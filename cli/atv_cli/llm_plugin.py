@@ -101,7 +101,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         messages[-1]["content"],
         steering=steering,
         sampling=sampling,
-        prompt=prompts.conversation(messages),
+        prompt=prompts.conversation(messages, engine.target.n_ctx),
         **_given(options, "max_tokens"),
     ):
         say(event.text)

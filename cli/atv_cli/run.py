@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atv_cli import options
-from atv_local.errors import UsageError
+from atv_local.errors import UsageError, harmless
 
 if TYPE_CHECKING:
     from atv_local.engine import Engine, Event
@@ -98,12 +98,13 @@ def run(
 
 def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, Any], stream: bool) -> None:
     answer = ""
+    shown = harmless if sys.stdout.isatty() else str
     for event in engine.stream(text, steering=steering, **settings):
         answer += event.text
         if stream:
-            print(event.text, end="", flush=True)
+            print(shown(event.text), end="", flush=True)
     if not stream:
-        print(answer, end="")
+        print(shown(answer), end="")
     if not answer.endswith("\n"):
         print()
 

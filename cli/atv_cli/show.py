@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from atv_local.errors import printable
+from atv_local.errors import harmless, printable
 
 if TYPE_CHECKING:
     from atv_local.engine import Event
@@ -33,7 +33,7 @@ def side_by_side(answers: Mapping[str, Iterator[Event]]) -> None:
     with Live(console=console, refresh_per_second=12) as live:
         for name, events in answers.items():
             for event in events:
-                texts[name] += event.text
+                texts[name] += harmless(event.text)
                 captions[name] = _caption(event)
                 live.update(_columns(texts, captions))
 

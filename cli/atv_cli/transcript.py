@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +40,9 @@ class _Saved(BaseModel):
             raise ValueError("after a system message, if any, user and assistant do not take turns to the end")
         if self.answers and len(self.answers) != len(roles) // 2:
             raise ValueError(f"{len(self.answers)} answers for {len(roles) // 2} turns")
+        if not all(message.content.strip() for message in self.messages if message.role == "user"):
+            raise ValueError("a message of the user's is empty")
+        json.dumps(self.answers, allow_nan=False)  # ValueError for NaN and Infinity, which are not JSON
         return self
 
 
@@ -63,7 +67,7 @@ def save(conversation: Conversation, path: Path) -> None:
         "answers": [turn.how for turn in conversation.turns],
     }
     with replacing(path) as temporary:
-        text = json.dumps(saved, ensure_ascii=False, indent=1) + "\n"
+        text = json.dumps(saved, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         temporary.write_text(text, encoding="utf-8", errors="replace")  # as the target reads what is no Unicode
 
 
@@ -79,12 +83,14 @@ def load(conversation: Conversation, path: Path) -> None:
     said = [message.content for message in saved.messages]
     system = said.pop(0) if saved.messages[0].role == "system" else None
     answers = saved.answers or [{}] * (len(said) // 2)
-    conversation.system = system
+    conversation.system = system or None
     conversation.turns = tuple(map(Turn, said[::2], said[1::2], answers))
 
 
 def _read(path: Path) -> _Saved:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path} is not a regular file")
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
