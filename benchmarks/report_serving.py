@@ -45,7 +45,8 @@ def under_load(r: Record) -> str:
         ["resident memory, first and last fifth, MB", f"{memory['first_fifth']:.0f}, {memory['last_fifth']:.0f}"],
         ["least and most, MB", f"{memory['least']:.0f}, {memory['most']:.0f}"],
     ]
-    return f"""{r["minutes"]:g} minutes of {r["clients"]} clients at once: chats in many steerings, whole and
+    beside = f" ({r['note']})" if "note" in r else ""
+    return f"""{r["minutes"]:g} minutes{beside} of {r["clients"]} clients at once: chats in many steerings, whole and
 streamed, completions, vectors, tokens, answers left in the middle, requests that cannot be meant or end too early.
 Each answer is compared with that of `Engine.stream` alone ({r["different_answers"]} different ones); memory is
 that of the server's process after two minutes.
