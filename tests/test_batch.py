@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import atv_local
 from atv_local.batch import Batch, Question, Way
 from atv_local.engine import OFF, Engine, Finish
-from atv_local.errors import ModelError, PromptError, UsageError
+from atv_local.errors import PromptError, UnstableError, UsageError
 from atv_local.generator import Generator
 from atv_local.prompt import Prompt, PromptFormat
 from atv_local.sampling import Sampling
@@ -138,7 +138,7 @@ def test_a_prompt_too_long_and_a_vector_too_strong_are_their_own_misfortune(tiny
         Question(prompts("third"), max_tokens=4),
     ]
     found = list(Batch(tiny).ask(asked))
-    assert [type(reply.error) for reply in found] == [type(None), PromptError, ModelError, type(None)]
+    assert [type(reply.error) for reply in found] == [type(None), PromptError, UnstableError, type(None)]
     for reply, query in ((found[0], "first"), (found[3], "third")):
         assert reply.outcomes[0].text == alone(tiny, query, OFF, 4)
 
