@@ -8,6 +8,7 @@ vector = engine.vector("your query").array  # float32 [n_layer-1, n_embd]
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from atv_local.steering import Positions, Steering
     from atv_local.target import Target
     from atv_local.vectors import TaskVector
+
+# ONNX Runtime's builds report their use to their maker unless told otherwise before they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "AtvError": "errors",

@@ -189,6 +189,23 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("program", ["atv_cli.main", "atv_export.run"])
+def test_nothing_is_kept_for_a_report_of_its_use(pair: list[str], tmp_path: Path, program: str) -> None:
+    """ONNX Runtime would begin with the number of the device and a database of events, in the user's home."""
+    code = f"import {program}, atv_cli.main as m; m.main()"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    result = subprocess.run(
+        [sys.executable, "-c", code, "run", *pair, "apple 1"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment | {"HOME": str(tmp_path)},
+    )
+    assert result.returncode == 0, result.stderr
+    assert not [path for path in tmp_path.rglob("*") if "runtime" in path.name.lower()]
+
+
 def test_ctrl_c_stops_cleanly(smollm2: Path) -> None:
     command = [*COMMAND, "-m", str(smollm2), "--off", "-n", "1500", "Tell me a very long story about the sea."]
     process = subprocess.Popen(
