@@ -55,7 +55,9 @@ class Model:
         with interrupts_deferred():
             handle = lib.llama_model_load_from_file(os.fsencode(path), params)
             if not handle:
-                raise ModelError(f"llama.cpp cannot load {path}: {last_error() or 'no reason given'}")
+                reason = last_error() or "no reason given"
+                hint = "; give it with --control-vector" if "'controlvector'" in reason else ""
+                raise ModelError(f"llama.cpp cannot load {path}: {reason}{hint}")
             self.path = path
             self.handle = handle
             self.close = weakref.finalize(self, lib.llama_model_free, handle)

@@ -73,7 +73,8 @@ def test_clearing_and_another_system_message(pair: list[str]) -> None:
     result = chat(pair, FRUIT, "/clear", FRUIT, "/system Be kind.", "/system", '/system ""', "/system", "/clear", FRUIT)
     assert result.stdout == "a\na\na\n"
     empty = "the conversation is empty"
-    assert result.stderr.splitlines() == [empty, "Be kind.", "there is no system message", empty]
+    none = "there is no system message"
+    assert result.stderr.splitlines() == [empty, "the system message is set", "Be kind.", none, none, empty]
     given = chat([*pair, "-s", "Be kind."], "/system").stderr
     assert given == "Be kind.\n"
 
@@ -136,11 +137,17 @@ def test_settings_are_shown_and_changed(pair: list[str]) -> None:
     before = dict(line.split(maxsplit=1) for line in chat(pair, "/set").stderr.splitlines())
     assert before.keys() == changes.keys()
     assert not before.items() & changes.items()
-    shown = chat(pair, *(f"/set {name} {value}" for name, value in changes.items()), "/set").stderr
-    assert dict(line.split(maxsplit=1) for line in shown.splitlines()) == changes
+    said = chat(pair, *(f"/set {name} {value}" for name, value in changes.items()), "/set").stderr.splitlines()
+    told, shown = said[: len(changes)], said[len(changes) :]
+    for lines in (told, shown):
+        assert dict(line.split(maxsplit=1) for line in lines) == changes
     back = chat(pair, "/layers 2", "/layers", "/layers all", "/layers", "/set top-k 0", "/set seed random", "/set")
-    assert back.stderr.splitlines()[:2] == ["2-2", "1-3"]
+    assert back.stderr.splitlines()[:4] == ["layers 2-2", "2-2", "layers 1-3", "1-3"]
     assert "top_k        0\nseed         random\n" in back.stderr
+    steered = ("strength", "positions", "layers")
+    changed = [f"/set {name} {changes[name]}" for name in steered]
+    undone = chat(pair, *changed, *(f"/set {name} default" for name in steered)).stderr.splitlines()[3:]
+    assert dict(line.split() for line in undone) == {name: before[name] for name in steered}
 
 
 def test_settings_steer(pair: list[str], tmp_path: Path) -> None:
@@ -271,11 +278,14 @@ def test_a_saved_conversation_can_be_gone_on_with(pair: list[str], tmp_path: Pat
     later = chat(pair, f"/load {file}", "a dog", f"/save {file}", "/system")
     assert later.stdout == "".join(whole.stdout.splitlines(keepends=True)[2:])
     assert later.stderr.splitlines()[0] == "loaded 2 turns"
+    assert later.stderr.splitlines()[1] == f"saved 3 turns in {file}, in place of what it held"
     assert later.stderr.splitlines()[-1] == "Be kind."
     again = json.loads(file.read_text())
     assert again["messages"][:5] == saved["messages"]
     assert again["answers"][:2] == saved["answers"]
     assert list(file.parent.iterdir()) == [file]
+    file.write_text(json.dumps(saved | {"model": "other\x1b.gguf"}))
+    assert chat(pair, f"/load {file}").stderr == "loaded 2 turns, answered by other�.gguf\n"
 
 
 def test_what_is_no_conversation_is_neither_read_nor_overwritten(pair: list[str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,11 @@ def test_a_run_imports_neither_torch_nor_transformers(pair: list[str]) -> None:
     command = [sys.executable, "-c", code, "run", *pair, "apple 1"]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
     assert result.stdout == "a\n[]\n"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout.strip()) == (0, version("atv-local"))
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -115,6 +115,12 @@ def test_a_model_is_no_control_vector(tiny_gguf: Path, tmp_path: Path) -> None:
         control.read(tmp_path / "absent.gguf")
 
 
+def test_a_control_vector_is_no_model(tmp_path: Path) -> None:
+    result = cli("run", "-m", write(tmp_path / "v.gguf", ("direction.1", ROW)), "--off", "hi")
+    assert result.exit_code == 1
+    assert "--control-vector" in result.stderr
+
+
 def write(path: Path, *tensors: tuple[str, np.ndarray]) -> Path:
     writer = gguf.GGUFWriter(path, "controlvector")
     for name, data in tensors:

@@ -285,7 +285,7 @@ def test_models_and_their_names(client: openai.OpenAI, url: str) -> None:
     assert [model.id for model in client.models.list()] == ["kinds", "other", "base"]
     assert client.models.retrieve("other").id == "other"
     for call in (lambda: client.models.retrieve("nope"), lambda: client.completions.create(model="nope", prompt="a")):
-        with pytest.raises(openai.NotFoundError, match="there are kinds, other, base"):
+        with pytest.raises(openai.NotFoundError, match="here are kinds, other, base"):
             call()
     assert httpx.post(f"{url}/v1/chat/completions", json={"messages": user("cow 1")}).json()["model"] == "kinds"
 
@@ -316,20 +316,22 @@ def test_metrics_count(url: str) -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"steering": {"strengh": 1}}, "steering"),
-    ({"steering": True}, "steering"),
+    ({"steering": True}, "steering: this is false, or an object"),
     ({"steering": {"strength": "1"}}, "steering"),
     ({"steering": {"strength": 1e9}}, "steering"),
     ({"steering": {"layers": [3, 2]}}, "layers 3-2"),
     ({"steering": {"layers": [1, 9]}}, "1-3"),
     ({"steering": {"positions": "some"}}, "positions"),
-    ({"steering": {"generator": "/etc/passwd"}}, "there are kinds, other"),
+    ({"steering": {"generator": "/etc/passwd"}}, "here are kinds, other"),
     ({"steering": {"strength": 1}, "model": "base"}, "no generator"),
     ({"unheard": 1}, "unheard"),
     ({"temperature": -1}, "temperature"),
     ({"n": 0}, "n:"),
     ({"max_tokens": 0}, "at least 1"),
-    ({"frequency_penalty": 0.5}, "frequency_penalty"),
-    ({"tools": [{}]}, "tools"),
+    ({"frequency_penalty": 0.5}, "frequency_penalty: this has no effect here; leave it out"),
+    ({"tools": [{}]}, "tools: this has no effect here"),
+    ({"response_format": {"type": "json_object"}}, "response_format: this has no effect here"),
+    ({"store": 0}, "store: this has no effect here"),
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "assistant", "content": "a"}]}, "the user's"),
     ({"messages": user("  ")}, "empty"),

@@ -81,7 +81,10 @@ def test_told_to_stop_it_finishes_what_runs(tiny_gguf: Path, number: signal.Sign
         assert running.wait(30) == 0
         assert running.stdout is not None
         assert running.stderr is not None
-        assert (running.stdout.read(), running.stderr.read()) == ("", "")
+        assert (running.stdout.read(), running.stderr.read()) == (
+            "",
+            "finishing what runs (1); told again, it ends at once\n",
+        )
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/health")
 
@@ -98,9 +101,12 @@ def test_told_twice_it_ends_at_once(tiny_gguf: Path, number: signal.Signals) -> 
                 pass
             assert running.poll() is None
             running.send_signal(number)
-            assert running.wait(20) == 0
+            assert running.wait(20) == 1
         assert running.stderr is not None
-        assert "Traceback" not in running.stderr.read()
+        assert running.stderr.read().splitlines() == [
+            "finishing what runs (1); told again, it ends at once",
+            "atv-local: answers that were cut off: 1",
+        ]
 
 
 def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:

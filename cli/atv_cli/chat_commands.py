@@ -81,16 +81,21 @@ def _set(chat: Chat, rest: str) -> None:
         raise UsageError(f"{name!r} is no setting; there are {', '.join(SETTINGS)}")
     if not value:
         raise UsageError(f"/set {name} needs a value; it is {SETTINGS[name].shown(chat)} now")
-    SETTINGS[name].change(chat, value)
+    _change(chat, name, value)
 
 
 @_command("[A-B|all]", "/layers")
 def _layers(chat: Chat, rest: str) -> None:
     """Show the steered layers, or steer only these."""
     if rest:
-        SETTINGS["layers"].change(chat, rest)
+        _change(chat, "layers", rest)
     else:
         chat.say(SETTINGS["layers"].shown(chat))
+
+
+def _change(chat: Chat, name: str, value: str) -> None:
+    SETTINGS[name].change(chat, value)
+    chat.say(f"{name} {SETTINGS[name].shown(chat)}")
 
 
 @_command("", "/off")
@@ -114,8 +119,12 @@ def _compare(chat: Chat, rest: str) -> None:
 
     _check_on(chat)
     answers = chat.conversation.compare(rest or None)
+    finished = False
     with chat.stoppable(*answers.values()):
         show.side_by_side(answers)
+        finished = True
+    if not finished:
+        chat.say("[stopped]")
 
 
 @_command("", "/show")
@@ -143,6 +152,7 @@ def _system(chat: Chat, rest: str) -> None:
     if text:
         check_query(text)
     conversation.system = text or None
+    chat.say("the system message is set" if text else "there is no system message")
 
 
 @_command("", "/regen")
@@ -157,8 +167,8 @@ def _save(chat: Chat, rest: str) -> None:
     from atv_cli import transcript
 
     path = _path("/save", rest)
-    transcript.save(chat.conversation, path)
-    chat.say(f"saved {_count(chat)} in {path}")
+    replaced = transcript.save(chat.conversation, path)
+    chat.say(f"saved {_count(chat)} in {path}" + ", in place of what it held" * replaced)
 
 
 @_command("FILE", "/load")
@@ -166,8 +176,9 @@ def _load(chat: Chat, rest: str) -> None:
     """Go on with a saved conversation."""
     from atv_cli import transcript
 
-    transcript.load(chat.conversation, _path("/load", rest))
-    chat.say(f"loaded {_count(chat)}")
+    model = transcript.load(chat.conversation, _path("/load", rest))
+    another = model not in (None, chat.conversation.engine.target.model.path.name)
+    chat.say(f"loaded {_count(chat)}" + f", answered by {printable(str(model))[:200]}" * another)
 
 
 @_command("", "/clear")
@@ -182,7 +193,7 @@ def _help(chat: Chat, _rest: str) -> None:
     """Say this."""
     chat.say("\n".join(dict.fromkeys(command.help for command in COMMANDS.values())))
     chat.say('Lines between two lines of """ are one turn. Ctrl-C stops an answer, Ctrl-D leaves.')
-    chat.say(f"Settings: {', '.join(SETTINGS)}.")
+    chat.say(f"Settings: {', '.join(SETTINGS)}; of the first three, default is the bundle's.")
 
 
 @_command("", "/bye", "/exit", "/quit")

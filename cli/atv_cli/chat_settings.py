@@ -68,10 +68,24 @@ def _set_verbose(chat: Chat, value: str) -> None:
     chat.verbose = value == "on"
 
 
-def _set_positions(chat: Chat, value: str) -> None:
-    if value not in list(Positions):
-        raise UsageError(f"positions {value!r} is none of {', '.join(Positions)}")
-    steer(chat, positions=Positions(value))
+def _steered(name: str, parse: Callable[[str], Any]) -> Callable[[Chat, str], None]:
+    """What changes a part of the steering, or sets it back to the bundle's."""
+
+    def change(chat: Chat, value: str) -> None:
+        own = getattr(chat.conversation.engine.steering, name)
+        steer(chat, **{name: own if value == "default" else parse(value)})
+
+    return change
+
+
+def _span(text: str) -> tuple[int, int] | None:
+    return None if text == "all" else parse_layers(text)
+
+
+def _which(text: str) -> Positions:
+    if text not in list(Positions):
+        raise UsageError(f"positions {text!r} is none of {', '.join(Positions)}")
+    return Positions(text)
 
 
 def _number(text: str) -> float:
@@ -89,12 +103,9 @@ def _whole(text: str) -> int:
 
 
 SETTINGS = {
-    "strength": Setting(_strength, lambda chat, value: steer(chat, strength=_number(value))),
-    "positions": Setting(
-        lambda chat: chat.conversation.steering.positions,
-        _set_positions,
-    ),
-    "layers": Setting(_layers, lambda chat, value: steer(chat, layers=None if value == "all" else parse_layers(value))),
+    "strength": Setting(_strength, _steered("strength", _number)),
+    "positions": Setting(lambda chat: chat.conversation.steering.positions, _steered("positions", _which)),
+    "layers": Setting(_layers, _steered("layers", _span)),
     "temperature": Setting(
         lambda chat: f"{chat.conversation.sampling.temperature:g}",
         lambda chat, value: _sample(chat, temperature=_number(value)),

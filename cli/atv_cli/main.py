@@ -41,10 +41,21 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("atv-local"))
+        raise typer.Exit
+
+
 @app.callback()
 def _everywhere(
     offline: Annotated[
         bool, typer.Option("--offline", help="Download nothing, whatever the command; as HF_HUB_OFFLINE=1.")
+    ] = False,
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     if offline:

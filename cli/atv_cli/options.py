@@ -46,7 +46,9 @@ TopP = Annotated[float, typer.Option("--top-p", help="1 is off.")]
 TopK = Annotated[int, typer.Option("--top-k", help="0 is off.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable [default: random].")]
 System = Annotated[str | None, typer.Option("-s", "--system", help="System message.")]
-CtxSize = Annotated[int | None, typer.Option("-c", "--ctx-size", min=1, help="Context [default: 2048].")]
+CtxSize = Annotated[
+    int | None, typer.Option("-c", "--ctx-size", min=1, help="Context, which llama.cpp rounds up [default: 2048].")
+]
 Threads = Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")]
 GpuLayers = Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers to offload; -1 is all.")]
 Strength = Annotated[float | None, typer.Option("--strength", help="Factor on the vector [default: the bundle's].")]

@@ -131,8 +131,10 @@ def _query(arguments: list[str], file: Path | None) -> str:
         try:
             with file.open(encoding="utf-8") as source:
                 parts.append(source.read(_MAX_QUERY + 1))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the query from {file}: {error}") from error
+        except OSError as error:
+            raise UsageError(f"cannot read the query from {file}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     if not sys.stdin.isatty():
         try:
             parts.append(sys.stdin.read(_MAX_QUERY + 1))

@@ -76,7 +76,13 @@ def serve(
         what = f"{served.name}, {', '.join(served.models)}; {parallel} contexts of {served.n_ctx} tokens"
         print(f"{url}  ({what})", file=sys.stderr, flush=True)
 
-    server.run(say)
+    def finish(running: int) -> None:
+        if running:
+            print(f"finishing what runs ({running}); told again, it ends at once", file=sys.stderr, flush=True)
+
+    n_cut = server.run(say, finish)
+    if n_cut:
+        sys.exit(f"atv-local: answers that were cut off: {n_cut}")
 
 
 def _named(given: str) -> tuple[str, str]:

@@ -115,5 +115,5 @@ def _columns(texts: dict[str, str], captions: dict[str, str]) -> Table:
     table = Table(expand=True, show_footer=True)
     for name in texts:
         table.add_column(name, footer=Text(captions[name], style="dim"), ratio=1)
-    table.add_row(*(Text(text) for text in texts.values()))
+    table.add_row(*(Text(text, overflow="fold") for text in texts.values()))
     return table

@@ -28,6 +28,7 @@ class _Message(BaseModel):
 class _Saved(BaseModel):
     """What of a file is read; `answers` may be missing, as in what other programs write."""
 
+    model: str | None = None
     messages: list[_Message]
     answers: list[dict[str, Any]] = []
 
@@ -46,8 +47,8 @@ class _Saved(BaseModel):
         return self
 
 
-def save(conversation: Conversation, path: Path) -> None:
-    """Write a conversation; a file that is none is not overwritten.
+def save(conversation: Conversation, path: Path) -> bool:
+    """Write a conversation, and whether it replaces another; a file that is none is not overwritten.
 
     Raises:
         UsageError: nothing was said, `path` is something else, or it cannot be written.
@@ -69,10 +70,14 @@ def save(conversation: Conversation, path: Path) -> None:
     with replacing(path) as temporary:
         text = json.dumps(saved, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         temporary.write_text(text, encoding="utf-8", errors="replace")  # as the target reads what is no Unicode
+    return exists
 
 
-def load(conversation: Conversation, path: Path) -> None:
+def load(conversation: Conversation, path: Path) -> str | None:
     """Go on with a saved conversation instead of this one; the settings stay, but for the system message.
+
+    Returns:
+        The model that answered, as far as the file says.
 
     Raises:
         DataError: a file that cannot be read or is no conversation.
@@ -85,6 +90,7 @@ def load(conversation: Conversation, path: Path) -> None:
     answers = saved.answers or [{}] * (len(said) // 2)
     conversation.system = system or None
     conversation.turns = tuple(map(Turn, said[::2], said[1::2], answers))
+    return saved.model
 
 
 def _read(path: Path) -> _Saved:

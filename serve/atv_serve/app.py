@@ -189,7 +189,7 @@ class Application:
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in self._served.models:
-            raise UnknownModelError(f"there is no model {name!r}; there are {', '.join(self._served.models)}")
+            raise UnknownModelError(f"there is no model {name!r}; here are {', '.join(self._served.models)}")
         return JSONResponse(self._described_model(name))
 
     def _described_model(self, name: str) -> dict[str, Any]:

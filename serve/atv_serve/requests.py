@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from atv_local.sampling import Sampling
 from atv_local.steering import MAX_STRENGTH, Positions
@@ -18,8 +27,15 @@ MAX_TOKENS = 1 << 17
 def _boolean(given: Any) -> Any:
     """Python takes 0 for False; JSON does not."""
     if given is not False:
-        raise ValueError("this is either false or left out, or says more")
+        raise ValueError('this is false, or an object such as {"strength": 0.5}')
     return given
+
+
+def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(given)
+    except ValidationError as error:
+        raise ValueError("this has no effect here; leave it out") from error
 
 
 _LEAST = 1e-6
@@ -30,8 +46,14 @@ Tokens = Annotated[list[Token], Field(fail_fast=True, min_length=1, max_length=M
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
 Off = Annotated[Literal[False], BeforeValidator(_boolean)]
+WITHOUT_EFFECT = WrapValidator(_unsupported)
+"""Of fields that have no effect here, so that only values that ask for none are taken."""
 Label = Annotated[str, Field(max_length=4096)] | None
-Nothing = Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None
+Nothing = Annotated[
+    Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None, WITHOUT_EFFECT
+]
+Null = Annotated[None, WITHOUT_EFFECT]
+Zero = Annotated[Annotated[float, Field(ge=0, le=0)] | None, WITHOUT_EFFECT]
 
 
 class _Request(BaseModel):
@@ -69,8 +91,7 @@ class StreamOptions(_Request):
 
 class _Generation(_Steered):
     """What chats and completions have in common. Temperature 0, which is greedy, is the default: so bundles are made.
-
-    The fields at the end have no effect here, so only values that ask for none are taken.
+    The fields at the end have no effect.
     """
 
     stream: bool | None = None
@@ -82,13 +103,13 @@ class _Generation(_Steered):
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    frequency_penalty: Zero = None
+    presence_penalty: Zero = None
     logit_bias: Nothing = None
     user: Label = None
     safety_identifier: Label = None
     prompt_cache_key: Label = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: Annotated[Literal["auto", "default"] | None, WITHOUT_EFFECT] = None
 
     @property
     def sampling(self) -> Sampling:
@@ -117,9 +138,9 @@ class ChatMessage(_Request):
     content: Text | Annotated[list[TextPart], Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
     type: Literal["text"] | None = None
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
+    refusal: Null = None
+    audio: Null = None
+    function_call: Null = None
     annotations: Nothing = None
     tool_calls: Nothing = None
 
@@ -149,19 +170,19 @@ class ChatRequest(_Generation):
     max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
+    response_format: Annotated[ResponseFormat | None, WITHOUT_EFFECT] = None
     tools: Nothing = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
     parallel_tool_calls: bool | None = None
     functions: Nothing = None
-    function_call: Literal["none", "auto"] | None = None
-    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
-    audio: None = None
-    prediction: None = None
-    reasoning_effort: None = None
-    verbosity: None = None
-    web_search_options: None = None
-    store: Off | None = None
+    function_call: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
+    modalities: Annotated[Annotated[list[Literal["text"]], Field(max_length=1)] | None, WITHOUT_EFFECT] = None
+    audio: Null = None
+    prediction: Null = None
+    reasoning_effort: Null = None
+    verbosity: Null = None
+    web_search_options: Null = None
+    store: Annotated[Off | None, WITHOUT_EFFECT] = None
     metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = None
 
     @model_validator(mode="after")
@@ -187,7 +208,7 @@ class CompletionRequest(_Generation):
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
-    suffix: None = None
+    suffix: Null = None
 
     @model_validator(mode="after")
     def _is_meant(self) -> CompletionRequest:
@@ -215,7 +236,7 @@ class EmbeddingRequest(_Request):
     model: Annotated[str, Field(max_length=256)] | None = None
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: None = None
+    dimensions: Null = None
     user: Label = None
 
 

@@ -105,12 +105,12 @@ class Served:
         """
         model = self.default if model is None or (model == self.name and model not in self.models) else model
         if model not in self.models:
-            raise UnknownModelError(f"there is no model {model!r}; there are {', '.join(self.models)}")
+            raise UnknownModelError(f"there is no model {model!r}; here are {', '.join(self.models)}")
         asked = {"strength": strength, "layers": layers, "positions": positions}
         changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         name = generator or model
         if name != BASE and name not in self.generators:
-            raise UsageError(f"there is no generator {name!r}; there are {', '.join(self.generators) or 'none'}")
+            raise UsageError(f"there is no generator {name!r}; here are {', '.join(self.generators) or 'none'}")
         if off or name == BASE:
             if changes and not off:
                 raise UsageError(f"the model {BASE!r} has no generator to steer by; name one of the others")

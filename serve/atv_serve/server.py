@@ -126,17 +126,23 @@ class Server:
         self.pool.close()
         self.pool.join()
 
-    def run(self, ready: Callable[[str], None] = lambda _: None) -> None:
+    def run(
+        self, ready: Callable[[str], None] = lambda _: None, finishing: Callable[[int], None] = lambda _: None
+    ) -> int:
         """Listen until interrupted or terminated; then finish what runs. A second signal ends it at once.
 
         Args:
             ready: called with the server's URL when it listens.
+            finishing: called with how many requests run when it is told to stop.
+
+        Returns:
+            How many requests a second signal cut off.
 
         Raises:
             UsageError: it cannot listen there.
         """
         with _listening(self.options.host, self.options.port) as listener:
-            server = self.uvicorn()
+            server = self.uvicorn(finishing)
             host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
             ready(f"http://{host}:{listener.getsockname()[1]}")
             signals = (signal.SIGINT, signal.SIGTERM)  # uvicorn raises them again when it has ended
@@ -147,8 +153,9 @@ class Server:
                 for number, handler in zip(signals, before, strict=True):
                     signal.signal(number, handler)
                 self.close()
+        return server.n_cut
 
-    def uvicorn(self) -> uvicorn.Server:
+    def uvicorn(self, finishing: Callable[[int], None] = lambda _: None) -> _Uvicorn:
         """What speaks HTTP."""
         config = uvicorn.Config(
             self.app,
@@ -163,23 +170,30 @@ class Server:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(self.options.seconds) + 1,
         )
-        return _Uvicorn(config, self.pool.close)
+        return _Uvicorn(config, self.pool, finishing)
 
 
 class _Uvicorn(uvicorn.Server):
     """Gives up waiting requests as soon as it is told to stop, so that only those that run are waited for."""
 
-    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, pool: Pool[Context], finishing: Callable[[int], None]) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self.n_cut = 0
+        self._pool, self._finishing = pool, finishing
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: stop."""
         if self.should_exit:  # the second one; what is cancelled now would each be logged with its traceback
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             self.force_exit = True
+            self.n_cut = self._pool.running
         super().handle_exit(sig, frame)
-        asyncio.get_running_loop().call_soon_threadsafe(self._stopping)  # not in a signal handler: it takes a lock
+        asyncio.get_running_loop().call_soon_threadsafe(self._stop)  # not in a signal handler: it takes a lock
+
+    def _stop(self) -> None:
+        if not self._pool.closed:
+            self._finishing(self._pool.running)
+            self._pool.close()
 
 
 def _listening(host: str, port: int) -> socket.socket:
