@@ -42,7 +42,7 @@ def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def listens(url: str) -> bool:
     try:
         return httpx.get(f"{url}/health").status_code > 0
-    except httpx.ConnectError:
+    except httpx.TransportError:  # also of a connection that was about to be taken
         return False
 
 
