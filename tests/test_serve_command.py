@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -42,7 +43,7 @@ def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def listens(url: str) -> bool:
     try:
         return httpx.get(f"{url}/health").status_code > 0
-    except httpx.TransportError:  # also of a connection that was about to be taken
+    except (httpx.NetworkError, httpx.RemoteProtocolError):  # also of a connection that was about to be taken
         return False
 
 
@@ -107,6 +108,23 @@ def test_told_twice_it_ends_at_once(tiny_gguf: Path, number: signal.Signals) -> 
             "finishing what runs (1); told again, it ends at once",
             "atv-local: answers that were cut off: 1",
         ]
+
+
+def test_told_a_third_time_it_still_knows_what_it_cut_off(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(tiny_gguf, {}, Options(parallel=1), n_threads=1)
+
+    async def told(*running: int) -> int:
+        http = server.uvicorn()
+        for n in running:
+            monkeypatch.setattr(type(server.pool), "running", n)
+            http.handle_exit(signal.SIGINT, None)
+        return http.n_cut
+
+    try:
+        assert asyncio.run(told(2)) == 0
+        assert asyncio.run(told(2, 2, 0)) == 2
+    finally:
+        server.close()
 
 
 def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:

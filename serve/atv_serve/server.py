@@ -186,7 +186,7 @@ class _Uvicorn(uvicorn.Server):
         if self.should_exit:  # the second one; what is cancelled now would each be logged with its traceback
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             self.force_exit = True
-            self.n_cut = self._pool.running
+            self.n_cut = max(self.n_cut, self._pool.running)  # told a third time, they may have ended
         super().handle_exit(sig, frame)
         asyncio.get_running_loop().call_soon_threadsafe(self._stop)  # not in a signal handler: it takes a lock
 
