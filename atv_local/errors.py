@@ -1,19 +1,8 @@
 """What can go wrong, said in one sentence that names the offending value and the way out."""
 
-import re
+from atv_local.text import one_line
 
 _LONGEST = 2000
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """Text from a file or a stranger without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
-
-
-def harmless(text: str) -> str:
-    """An answer for a terminal: without the control characters that it would obey, but for lines and tabs."""
-    return _CONTROL.sub("", text)
 
 
 class AtvError(Exception):
@@ -25,7 +14,7 @@ class AtvError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return printable(super().__str__()[:_LONGEST])
+        return one_line(super().__str__()[:_LONGEST])
 
 
 class UsageError(AtvError):

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import atv_local
 from atv_local import Engine
-from atv_local.general import measured, read_general
-from atv_local.store import default_model
+from atv_local.data import held_out, read_unrelated_queries
+from atv_local.names import default_model
 from atv_local.target import Target
 from benchmarks.prompting import Prompting, clean, common_prefix
 from benchmarks.tasks import WORDINGS, Task, load_tasks
@@ -47,7 +47,7 @@ def answer(engine: Engine, query: str, strength: float) -> str:
 
 def left_alone(bundle: Path | None) -> None:
     """How many of the general queries held out in training get the unsteered answer, word for word in 16 tokens."""
-    engine, queries = atv_local.load(bundle=bundle), measured(read_general(None))
+    engine, queries = atv_local.load(bundle=bundle), held_out(read_unrelated_queries(None))
     same = sum(answer(engine, query, 1) == answer(engine, query, 0) for query in queries)
     print(f"{same} of {len(queries)} queries outside the tasks are answered as without steering", file=sys.stderr)
 

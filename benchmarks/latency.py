@@ -17,10 +17,10 @@ from functools import partial
 import llama_cpp
 
 import atv_local
-from atv_eval.timing import Measure, Samples, in_turn, ratios, seconds, spread
-from atv_local.engine import OFF, Engine
-from atv_local.steering import Steering
-from atv_local.store import default_model
+from atv_eval.bench import Measure, Samples, in_turn, ratios, seconds, spread
+from atv_local.answer import OFF, Engine
+from atv_local.names import default_model
+from atv_local.vectors import Steering
 from benchmarks.prompting import Prompting
 from benchmarks.tasks import inline, load_tasks
 

@@ -21,15 +21,11 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from atv_local.prompt import PromptFormat
-from atv_local.rows import Row as TrainingRow
-from atv_local.store import default_model
-from atv_local.vocabulary import Vocabulary
-from atv_train.examples import Example, encode, epoch_batches, pad
-from atv_train.objective import divergence
-from atv_train.plan import target_dtype
-from atv_train.target import load_target
-from atv_train.trainer import Metrics, Settings
+from atv_local.data import Row as TrainingRow
+from atv_local.names import default_model
+from atv_local.target import PromptFormat, Vocabulary
+from atv_train import Example, Metrics, Settings, divergence, encode, epoch_batches, pad, target_dtype
+from atv_train.frozen_target import load_target
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
 from benchmarks.prompting import restricted
 

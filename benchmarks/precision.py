@@ -20,11 +20,9 @@ from typing import get_args
 import numpy as np
 
 import atv_local
-from atv_eval.timing import in_turn, ratios, seconds, spread
-from atv_export.run import run as export
-from atv_local.bundle import Bundle
-from atv_local.generator import Generator
-from atv_local.providers import Precision
+from atv_eval.bench import in_turn, ratios, seconds, spread
+from atv_export import run as export
+from atv_local.generator import Bundle, Generator, Precision
 from benchmarks.tasks import Task, load_tasks
 
 N_TOKENS = 64
@@ -40,7 +38,7 @@ def speed(generators: dict[str, Generator], text: str, rounds: int) -> dict[str,
 
 
 def exactness(found: Generator, full: Generator, queries: list[str]) -> dict[str, float]:
-    """As `atv_local.manifest.Fidelity`: the smallest cosine of any layer, and errors in parts of the norm."""
+    """As `atv_local.generator.manifest.Fidelity`: the smallest cosine of any layer, and errors in parts of the norm."""
     expected = [full(query).array.astype(np.float64) for query in queries]
     typical = float(np.median([np.linalg.norm(vector) for vector in expected]))
     cosines, errors = [], []

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_eval.demonstrations import BM25, balanced
-from atv_local.store import default_model
+from atv_eval import BM25, balanced
+from atv_local.names import default_model
 from atv_local.target import Target
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, Task, conversation, load
 from benchmarks.prompting import Prompting, clean, common_prefix

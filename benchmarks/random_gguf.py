@@ -20,8 +20,8 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType, LlamaFileType
 from numpy.typing import NDArray
 
-from atv_local.files import replacing
-from atv_local.store import default_model
+from atv_local.data import replacing
+from atv_local.names import default_model
 
 BLOCK = 32
 N_CTX = 8192

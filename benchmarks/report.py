@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_eval.tables import table
+from atv_eval.bench import table
 from benchmarks.paper_tasks import N_POOL
 from benchmarks.prompted import best_hits, interval
 from benchmarks.report_serving import serving

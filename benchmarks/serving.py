@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import atv_local
-from atv_eval.timing import spread
+from atv_eval.bench import spread
 from benchmarks.tasks import load_tasks
 
 PATH = "/v1/chat/completions"

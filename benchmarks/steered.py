@@ -22,24 +22,16 @@ from pathlib import Path
 
 import torch
 
-from atv_export.run import run as export
+from atv_export import run as export
 from atv_local import Bundle, Positions, Target, TaskVector
 from atv_local import Generator as OnnxGenerator
-from atv_local.prompt import PromptFormat
-from atv_local.rows import Row as TrainingRow
-from atv_local.store import default_model
-from atv_train import checkpoint
-from atv_train.backbone import default_backbone, load_backbone
-from atv_train.baselines import learned
-from atv_train.describe import describe
-from atv_train.examples import Example, encode
-from atv_train.generator import Generator
-from atv_train.job import Job
-from atv_train.plan import target_dtype
-from atv_train.prefixes import PrefixStore
-from atv_train.sources import Adaptive, Static, averaged
-from atv_train.target import FrozenTarget, load_target
-from atv_train.trainer import Settings, Trainer
+from atv_local.data import Row as TrainingRow
+from atv_local.names import default_model
+from atv_local.target import PromptFormat
+from atv_train import Example, Job, Settings, Trainer, encode, learned, target_dtype
+from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
+from atv_train.run_folder import checkpoint, describe
+from atv_train.vector_sources import Adaptive, GeneratorModule, Static, averaged, default_backbone, load_backbone
 from benchmarks.paper_tasks import DATA, N_POOL, Row, Task, conversation, load
 from benchmarks.prompted import says
 from benchmarks.prompting import restricted
@@ -78,7 +70,7 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
         target.prepare(encoded.first)
         torch.manual_seed(settings.seed)
         backbone, tokenizer = load_backbone(default_backbone())
-        source = Adaptive(Generator(backbone, target.n_rows, target.n_embd), tokenizer, 256)
+        source = Adaptive(GeneratorModule(backbone, target.n_rows, target.n_embd), tokenizer, 256)
         fit(positions, Trainer(source, target, settings), encoded.rows)
         job = Job(default_model(), [], positions=positions)
         spec = describe(job, [], 256, settings.seed)

@@ -22,21 +22,23 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from atv_local.rows import Row, read_rows
-from atv_local.steering import Positions
-from atv_local.store import default_model
-from atv_local.vocabulary import Vocabulary
-from atv_train.backbone import default_backbone, load_backbone
-from atv_train.baselines import learned
-from atv_train.examples import Example, encode, pad
-from atv_train.general import general_examples
-from atv_train.generator import Generator, expansion, trainable
-from atv_train.job import Job
-from atv_train.plan import target_dtype
-from atv_train.prefixes import PrefixStore
-from atv_train.sources import Adaptive, Source, averaged, random_like
-from atv_train.target import FrozenTarget, load_target
-from atv_train.trainer import Metrics, Settings, Trainer
+from atv_local.data import Row, read_rows
+from atv_local.names import default_model
+from atv_local.target import Vocabulary
+from atv_local.vectors import Positions
+from atv_train import Example, Job, Metrics, Settings, Trainer, encode, general_examples, learned, pad, target_dtype
+from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
+from atv_train.vector_sources import (
+    Adaptive,
+    GeneratorModule,
+    Source,
+    averaged,
+    default_backbone,
+    expansion,
+    load_backbone,
+    random_like,
+    trainable,
+)
 from benchmarks.lora import Lora
 from benchmarks.paper_tasks import N_POOL
 
@@ -69,7 +71,7 @@ class Bench:
         backbone, tokenizer = load_backbone(default_backbone())
         if scratch:
             backbone = AutoModel.from_config(backbone.config, add_pooling_layer=False)
-        generator = Generator(backbone, self.target.n_rows, self.target.n_embd, **changes)
+        generator = GeneratorModule(backbone, self.target.n_rows, self.target.n_embd, **changes)
         return Adaptive(generator, tokenizer, 256, tuning)
 
     def measure(self, trainer: Trainer) -> Metrics:

@@ -22,12 +22,12 @@ from typing import Any
 import llama_cpp
 
 import atv_local
-from atv_eval.answers import Answers
-from atv_eval.timing import ratios, spread
+from atv_eval import AnswerMatcher
+from atv_eval.bench import ratios, spread
 from atv_local import Engine
-from atv_local.batch import Batch, Question, Way
-from atv_local.prompt import PromptFormat
-from atv_local.store import default_model
+from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
+from atv_local.names import default_model
+from atv_local.target import PromptFormat
 from benchmarks.tasks import Task, load_tasks
 
 BLOCK = 100
@@ -55,11 +55,11 @@ def ours(engine: Engine, batch: Batch, prompts: PromptFormat, max_tokens: int, *
 
     def run(queries: Sequence[Query]) -> list[str]:
         asked = (
-            Question(
+            BatchQuestion(
                 prompts(query),
-                [Way.of(engine.steering, engine.vector(query)) if steered else Way()],
+                [SteeredPrompt.of(engine.steering, engine.vector(query)) if steered else SteeredPrompt()],
                 max_tokens,
-                enough=None if whole else Answers(task.labels).decided(engine.target.vocabulary),
+                enough=None if whole else AnswerMatcher(task.labels).decided(engine.target.vocabulary),
             )
             for task, query in queries
         )

@@ -20,18 +20,13 @@ from pathlib import Path
 
 import torch
 
-from atv_local.rows import read_rows
-from atv_local.steering import Positions
-from atv_local.store import default_model
-from atv_local.vocabulary import Vocabulary
-from atv_train.backbone import default_backbone, load_backbone
-from atv_train.examples import Example, encode, epoch_batches
-from atv_train.generator import Generator
-from atv_train.plan import target_dtype
-from atv_train.prefixes import PrefixStore
-from atv_train.sources import Adaptive
-from atv_train.target import FrozenTarget, load_target
-from atv_train.trainer import Settings, Trainer
+from atv_local.data import read_rows
+from atv_local.names import default_model
+from atv_local.target import Vocabulary
+from atv_local.vectors import Positions
+from atv_train import Example, Settings, Trainer, encode, epoch_batches, target_dtype
+from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
+from atv_train.vector_sources import Adaptive, GeneratorModule, default_backbone, load_backbone
 from benchmarks.lora import Lora
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
@@ -87,7 +82,7 @@ def main() -> None:
     per_epoch = -(-len(rows) // settings.batch_size)
 
     target = FrozenTarget(model, Positions.DECODE, PrefixStore(8 << 30))
-    generator = Generator(backbone, target.n_rows, target.n_embd)
+    generator = GeneratorModule(backbone, target.n_rows, target.n_embd)
     trainer = Trainer(Adaptive(generator, tokenizer, 256), target, settings)
     started = time.perf_counter()
     target.prepare([wordings[0] for wordings in rows])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from atv_cli.main import app
+from atv_cli import app
 
 PAGE = Path(__file__).parent / "cli.md"
 

@@ -11,11 +11,11 @@ import gguf
 import numpy as np
 import pytest
 
-from atv_local.bundle import Bundle
-from atv_local.engine import Engine
-from atv_local.generator import Generator
-from atv_local.store import default_model
-from atv_local.target import Target
+from atv_local.answer.engine import Engine
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.generator import Generator
+from atv_local.names.resolve import default_model
+from atv_local.target.target import Target
 
 if TYPE_CHECKING:
     from atv_train.job import Job
@@ -163,8 +163,8 @@ def tiny_checkpoint(
 ) -> Path:
     """A checkpoint trained until it knows its rows, by the code users run."""
     from atv_train.job import Job
-    from atv_train.run import run
     from atv_train.trainer import Settings
+    from atv_train.training_run import run
 
     output = tmp_path_factory.mktemp("checkpoint") / "tiny"
     settings = Settings(epochs=20, batch_size=8, learning_rate=2e-2, backbone_learning_rate=2e-3)
@@ -196,7 +196,7 @@ def general(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """That checkpoint, exported with both graphs."""
-    from atv_export.run import run
+    from atv_export.export_bundle import run
 
     output = tmp_path_factory.mktemp("bundle") / "tiny"
     run(tiny_checkpoint, output)

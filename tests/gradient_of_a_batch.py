@@ -14,12 +14,12 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from atv_local import Positions
-from atv_train.backbone import load_backbone
 from atv_train.examples import Example
-from atv_train.generator import Generator
-from atv_train.sources import Adaptive
-from atv_train.target import FrozenTarget, load_target
+from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
 from atv_train.trainer import Settings, Trainer
+from atv_train.vector_sources.backbone import load_backbone
+from atv_train.vector_sources.generator_module import GeneratorModule
+from atv_train.vector_sources.sources import Adaptive
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     target = FrozenTarget(load_target(model, torch.float32, torch.device("cpu")), Positions.DECODE)
     torch.manual_seed(0)
     reader, tokenizer = load_backbone(str(backbone))
-    generator = Generator(reader, target.n_rows, target.n_embd)
+    generator = GeneratorModule(reader, target.n_rows, target.n_embd)
     for parameter in generator.expansion.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     rows = [Example(n, "word " * (n + 1), "t", tuple(range(60, 64 + n)), tuple(range(70, 72 + n))) for n in range(7)]

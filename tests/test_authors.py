@@ -17,11 +17,11 @@ from transformers import AutoTokenizer, GPT2Config, GPT2Model
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
-from atv_export.run import FromAuthors, run
+from atv_export.export_bundle import PaperOptions, run
 from atv_local import Positions
-from atv_local.bundle import Bundle
 from atv_local.errors import BundleError, UsageError
-from atv_local.generator import Generator
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.generator import Generator
 
 N_LAYER, N_EMBD, WIDTH = 4, 64, 128  # of the tiny target, and of a GPT-2 with two heads
 QUERIES = ["fig 2", "is a cow a fruit", "x"]
@@ -78,7 +78,7 @@ def reference(content: dict[str, Any], backbone: Path, query: str) -> np.ndarray
 def test_the_bundle_computes_what_they_compute(
     theirs: Path, content: dict[str, Any], backbone: Path, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    options = FromAuthors(str(backbone), Positions.LAST, layer0="drop")
+    options = PaperOptions(str(backbone), Positions.LAST, layer0="drop")
     run(theirs, tmp_path / "bundle", model=tiny_gguf, from_authors=options)
     bundle = Bundle(tmp_path / "bundle")
     assert bundle.manifest.generator.query_template == "Q: {query} \n A: "
@@ -92,7 +92,9 @@ def test_the_bundle_computes_what_they_compute(
 def test_layer_0_is_carried_over_and_what_is_lost_is_said(
     theirs: Path, content: dict[str, Any], backbone: Path, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    report = run(theirs, tmp_path / "bundle", model=tiny_gguf, from_authors=FromAuthors(str(backbone)), queries=QUERIES)
+    report = run(
+        theirs, tmp_path / "bundle", model=tiny_gguf, from_authors=PaperOptions(str(backbone)), queries=QUERIES
+    )
     vectors = np.array([reference(content, backbone, query) for query in QUERIES])
     squares = np.square(vectors).sum(axis=-1)
     found = report.layer0
@@ -109,7 +111,7 @@ def test_layer_0_is_carried_over_and_what_is_lost_is_said(
 def test_adding_layer_0_to_layer_1(
     theirs: Path, content: dict[str, Any], backbone: Path, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    options = FromAuthors(str(backbone), layer0="add")
+    options = PaperOptions(str(backbone), layer0="add")
     report = run(theirs, tmp_path / "b", model=tiny_gguf, through_target=False, from_authors=options)
     assert report.logits is None
     expected = reference(content, backbone, "fig 2")
@@ -145,7 +147,7 @@ def test_options_are_for_the_file_they_are_for(
         assert (result.exit_code, result.stdout) == (2, ""), result.stderr
         assert words in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
-    carry = FromAuthors(str(backbone), layer0="carry")
+    carry = PaperOptions(str(backbone), layer0="carry")
     with pytest.raises(UsageError, match="needs the target"):
         run(theirs, tmp_path / "out", model=tiny_gguf, through_target=False, from_authors=carry)
     assert not (tmp_path / "out").exists()
@@ -166,7 +168,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(
 ) -> None:
     torch.save(content | {"epoch": Runs(tmp_path / "ran")}, tmp_path / "evil.pt")
     with pytest.raises(BundleError, match="refused"):
-        run(tmp_path / "evil.pt", tmp_path / "out", model=tiny_gguf, from_authors=FromAuthors(str(backbone)))
+        run(tmp_path / "evil.pt", tmp_path / "out", model=tiny_gguf, from_authors=PaperOptions(str(backbone)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.pt"]
 
 

@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import atv_local
-from atv_local.batch import Batch, Question, Way
-from atv_local.engine import OFF, Engine, Finish
+from atv_local.answer.engine import OFF, Engine, Finish
+from atv_local.batch.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import PromptError, UnstableError, UsageError
-from atv_local.generator import Generator
-from atv_local.prompt import Prompt, PromptFormat
-from atv_local.sampling import Sampling
-from atv_local.steering import Positions, Steering
-from atv_local.target import Target
-from atv_local.vectors import TaskVector
+from atv_local.generator.generator import Generator
+from atv_local.target.prompt import Prompt, PromptFormat
+from atv_local.target.sampling import Sampling
+from atv_local.target.target import Target
+from atv_local.vectors.steering import Positions, Steering
+from atv_local.vectors.task_vector import TaskVector
 
 DEMO = Path(__file__).parent.parent / "data" / "demo" / "test"
 
@@ -48,11 +48,11 @@ def test_the_real_target_says_bit_for_bit_what_it_says_one_by_one(real: Engine) 
     everything = Steering(0.2, None, Positions.ALL)
     styles = (OFF, steering, last, everything)
 
-    def questions() -> Iterator[Question]:
+    def questions() -> Iterator[BatchQuestion]:
         for query in queries:
             vector = real.vector(query)
             options = [prompts.answer(query, text) for text in ("ham", "spam", "travel", "banking")]
-            yield Question(prompts(query), [Way.of(style, vector) for style in styles], 12, options)
+            yield BatchQuestion(prompts(query), [SteeredPrompt.of(style, vector) for style in styles], 12, options)
 
     together = list(Batch(real).ask(questions()))
     few = list(Batch(real, n_sequences=21, n_ctx=400).ask(questions()))
@@ -67,7 +67,9 @@ def test_options_score_as_the_target_evaluates_them_alone(real: Engine) -> None:
     prompts, target, query = PromptFormat(real.target.vocabulary), real.target, "book me a flight to rome"
     texts, vector, prompt = ["travel", "kitchen and dining", "t"], real.vector(query), prompts(query)
     options = [prompts.answer(query, text) for text in texts]
-    (reply,) = Batch(real).ask([Question(prompt, [Way(), Way.of(real.steering, vector)], options=options)])
+    (reply,) = Batch(real).ask(
+        [BatchQuestion(prompt, [SteeredPrompt(), SteeredPrompt.of(real.steering, vector)], options=options)]
+    )
     for outcome, steered in zip(reply.outcomes, (False, True), strict=True):
         for option, found in zip(options, outcome.options, strict=True):
             target.reset()
@@ -89,9 +91,9 @@ def test_positions_and_vectors_of_neighbours_do_not_meet(tiny: Engine) -> None:
     vector = TaskVector(np.random.default_rng(0).normal(size=(tiny.target.n_rows, tiny.target.n_embd)))
     prompt = PromptFormat(tiny.target.vocabulary)("hello there")
     option = PromptFormat(tiny.target.vocabulary).answer("hello there", "abc")
-    ways = [Way(), *(Way.of(Steering(s, None, p), vector) for s in (0.1, 1, 3) for p in Positions)]
-    (together,) = Batch(tiny).ask([Question(prompt, ways, 8, [option])])
-    singly = [next(iter(Batch(tiny).ask([Question(prompt, [way], 8, [option])]))).outcomes[0] for way in ways]
+    ways = [SteeredPrompt(), *(SteeredPrompt.of(Steering(s, None, p), vector) for s in (0.1, 1, 3) for p in Positions)]
+    (together,) = Batch(tiny).ask([BatchQuestion(prompt, ways, 8, [option])])
+    singly = [next(iter(Batch(tiny).ask([BatchQuestion(prompt, [way], 8, [option])]))).outcomes[0] for way in ways]
     for found, wanted in zip(together.outcomes, singly, strict=True):
         assert found.text == wanted.text
         assert found.options == pytest.approx(wanted.options, abs=1e-3)
@@ -109,7 +111,7 @@ def test_any_mixture_comes_back_whole_and_in_order(
 ) -> None:
     rng = np.random.default_rng(1)
     questions = [
-        Question(
+        BatchQuestion(
             Prompt(tuple(int(t) for t in rng.integers(5, 260, length)), min(length - 1, 20)),
             max_tokens=max_tokens,
             options=[[int(t) for t in rng.integers(5, 260, n + 1)] for n in range(n_options)],
@@ -130,12 +132,12 @@ def test_any_mixture_comes_back_whole_and_in_order(
 def test_a_prompt_too_long_and_a_vector_too_strong_are_their_own_misfortune(tiny: Engine) -> None:
     prompts = PromptFormat(tiny.target.vocabulary)
     shape = tiny.target.n_rows, tiny.target.n_embd
-    monstrous = Way(TaskVector(np.full(shape, 3e38)))
+    monstrous = SteeredPrompt(TaskVector(np.full(shape, 3e38)))
     asked = [
-        Question(prompts("first"), max_tokens=4),
-        Question(prompts("a" * 2000), max_tokens=4),
-        Question(prompts("second"), [monstrous], max_tokens=4),
-        Question(prompts("third"), max_tokens=4),
+        BatchQuestion(prompts("first"), max_tokens=4),
+        BatchQuestion(prompts("a" * 2000), max_tokens=4),
+        BatchQuestion(prompts("second"), [monstrous], max_tokens=4),
+        BatchQuestion(prompts("third"), max_tokens=4),
     ]
     found = list(Batch(tiny).ask(asked))
     assert [type(reply.error) for reply in found] == [type(None), PromptError, UnstableError, type(None)]
@@ -148,11 +150,11 @@ def test_answers_end_as_those_of_the_engine(tiny: Engine) -> None:
     query = "apple 1"
     long = "a" * (tiny.target.n_ctx - len(prompts("").tokens) - 3)
     asked = [
-        Question(prompts(query), [Way.of(tiny.steering, tiny.vector(query))], max_tokens=20),
-        Question(prompts(query), max_tokens=3, sampling=Sampling(1.0, seed=3)),
-        Question(prompts(query), max_tokens=3, sampling=Sampling(1.0, seed=3)),
-        Question(prompts(long), max_tokens=20),
-        Question(prompts(query), max_tokens=20, enough=lambda written: len(written) == 2),
+        BatchQuestion(prompts(query), [SteeredPrompt.of(tiny.steering, tiny.vector(query))], max_tokens=20),
+        BatchQuestion(prompts(query), max_tokens=3, sampling=Sampling(1.0, seed=3)),
+        BatchQuestion(prompts(query), max_tokens=3, sampling=Sampling(1.0, seed=3)),
+        BatchQuestion(prompts(long), max_tokens=20),
+        BatchQuestion(prompts(query), max_tokens=20, enough=lambda written: len(written) == 2),
     ]
     steered, drawn, again, full, enough = (reply.outcomes[0] for reply in Batch(tiny).ask(asked))
     events = list(tiny.stream(query, max_tokens=20))
@@ -166,7 +168,7 @@ def test_answers_end_as_those_of_the_engine(tiny: Engine) -> None:
 
 def test_what_questions_share_is_evaluated_once(tiny: Engine) -> None:
     prompts, batch = PromptFormat(tiny.target.vocabulary, "answer with one letter"), Batch(tiny)
-    asked = [Question(prompts(f"query {n}"), [Way(), Way()], max_tokens=1) for n in range(30)]
+    asked = [BatchQuestion(prompts(f"query {n}"), [SteeredPrompt(), SteeredPrompt()], max_tokens=1) for n in range(30)]
     list(batch.ask(asked))
     own = sum(len(question.prompt.tokens) - question.prompt.shared + 1 for question in asked)  # the last token twice
     assert batch.sequences.n_evaluated == own + asked[0].prompt.shared
@@ -175,12 +177,12 @@ def test_what_questions_share_is_evaluated_once(tiny: Engine) -> None:
 def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:
     drawn = 0
 
-    def endless() -> Iterator[Question]:
+    def endless() -> Iterator[BatchQuestion]:
         nonlocal drawn
         prompts = PromptFormat(tiny.target.vocabulary)
         while True:
             drawn += 1
-            yield Question(prompts(f"query {drawn}"), max_tokens=1)
+            yield BatchQuestion(prompts(f"query {drawn}"), max_tokens=1)
 
     replies = Batch(tiny, n_sequences=8).ask(endless())
     for _ in range(5):
@@ -192,7 +194,7 @@ def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:
 
 def test_a_small_context_of_many_sequences_takes_a_full_batch(tiny: Engine) -> None:
     prompt = PromptFormat(tiny.target.vocabulary)("apple 1")
-    replies = list(Batch(tiny, n_sequences=4, n_ctx=16).ask([Question(prompt, max_tokens=2)] * 3))
+    replies = list(Batch(tiny, n_sequences=4, n_ctx=16).ask([BatchQuestion(prompt, max_tokens=2)] * 3))
     assert [reply.outcomes[0].n_generated for reply in replies if not reply.error] == [2, 2, 2]
 
 
@@ -201,8 +203,15 @@ def test_more_ways_and_options_than_fit_at_a_time_are_asked_in_parts(tiny: Engin
     rng = np.random.default_rng(2)
     vector = TaskVector(rng.normal(size=(tiny.target.n_rows, tiny.target.n_embd)))
     options = [[int(token) for token in rng.integers(5, 260, 2 + n % 3)] for n in range(40)]
-    ways = [Way(), Way.of(Steering(0.5), vector), Way.of(Steering(0.5, None, Positions.ALL), vector)]
-    asked = [Question(prompts("fig 1"), ways, 4, options), Question(prompts("fig 2"), ways[:1], 4, tag="next")]
+    ways = [
+        SteeredPrompt(),
+        SteeredPrompt.of(Steering(0.5), vector),
+        SteeredPrompt.of(Steering(0.5, None, Positions.ALL), vector),
+    ]
+    asked = [
+        BatchQuestion(prompts("fig 1"), ways, 4, options),
+        BatchQuestion(prompts("fig 2"), ways[:1], 4, tag="next"),
+    ]
     roomy, tight = (list(Batch(tiny, n_sequences=n).ask(asked)) for n in (255, 9))
     assert [reply.question for reply in tight] == asked
     for wide, narrow in zip(roomy, tight, strict=True):
@@ -217,11 +226,11 @@ def test_what_cannot_be_asked_is_refused(tiny: Engine) -> None:
     prompt = PromptFormat(tiny.target.vocabulary)("fig")
     for wrong in ({"ways": (), "max_tokens": 1}, {"max_tokens": 0}):
         with pytest.raises(UsageError):
-            Question(prompt, **wrong)  # type: ignore[arg-type]
+            BatchQuestion(prompt, **wrong)  # type: ignore[arg-type]
     batch = Batch(tiny)
-    first = batch.ask([Question(prompt, max_tokens=1)] * 3)
+    first = batch.ask([BatchQuestion(prompt, max_tokens=1)] * 3)
     next(first)
     with pytest.raises(UsageError, match="has not ended"):
-        next(batch.ask([Question(prompt, max_tokens=1)]))
+        next(batch.ask([BatchQuestion(prompt, max_tokens=1)]))
     first.close()
-    assert len(list(batch.ask([Question(prompt, max_tokens=1)]))) == 1
+    assert len(list(batch.ask([BatchQuestion(prompt, max_tokens=1)]))) == 1

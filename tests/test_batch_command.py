@@ -20,15 +20,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
-from atv_local.answering import Answerer, Recipe
-from atv_local.asking import Asked, read
-from atv_local.batch import Batch, Question, Way
-from atv_local.engine import Engine
-from atv_local.partial import Partial
-from atv_local.prompt import PromptFormat
-from atv_local.rows import MAX_LINE_BYTES
-from atv_local.sampling import Sampling
-from atv_local.vectors import TaskVector
+from atv_local.answer.engine import Engine
+from atv_local.batch.batch import Batch, BatchQuestion, SteeredPrompt
+from atv_local.batch.row_results import Answerer, AnswerSettings
+from atv_local.data.request_rows import RowRequest, read
+from atv_local.data.resumable_output import ResumableOutput
+from atv_local.data.rows import MAX_LINE_BYTES
+from atv_local.target.prompt import PromptFormat
+from atv_local.target.sampling import Sampling
+from atv_local.vectors.task_vector import TaskVector
 
 KINDS = ("apple", "cat", "pear", "dog", "plum", "cow")
 ROWS = [{"input": f"{kind} {n}", "id": f"{kind}-{n}"} for n in range(5) for kind in KINDS]
@@ -40,9 +40,9 @@ def pair(tiny_gguf: Path, tiny_bundle: Path) -> list[str]:
 
 
 @pytest.fixture
-def recipe(tiny_gguf: Path, tiny_bundle: Path) -> Recipe:
+def recipe(tiny_gguf: Path, tiny_bundle: Path) -> AnswerSettings:
     """The same."""
-    return Recipe(tiny_gguf, tiny_bundle, max_tokens=6, n_threads=1, sampling=Sampling(seed=0))
+    return AnswerSettings(tiny_gguf, tiny_bundle, max_tokens=6, n_threads=1, sampling=Sampling(seed=0))
 
 
 @pytest.fixture
@@ -191,9 +191,9 @@ def answered(pair: list[str], rows: Path, tmp_path: Path) -> list[dict[str, Any]
     return records(tmp_path / "whole.jsonl")
 
 
-def left(output: Path, recipe: Recipe, answered: list[dict[str, Any]], torn: bytes = b"") -> Path:
+def left(output: Path, recipe: AnswerSettings, answered: list[dict[str, Any]], torn: bytes = b"") -> Path:
     """What a process that died leaves."""
-    with Partial(output, recipe.identity()) as partial:
+    with ResumableOutput(output, recipe.identity()) as partial:
         for record in answered:
             partial.append(record)
     with partial.path.open("ab") as file:
@@ -202,7 +202,7 @@ def left(output: Path, recipe: Recipe, answered: list[dict[str, Any]], torn: byt
 
 
 def test_a_torn_line_is_answered_again(
-    pair: list[str], rows: Path, tmp_path: Path, recipe: Recipe, answered: list[dict[str, Any]]
+    pair: list[str], rows: Path, tmp_path: Path, recipe: AnswerSettings, answered: list[dict[str, Any]]
 ) -> None:
     whole = (tmp_path / "whole.jsonl").read_bytes()
     line = whole.splitlines(keepends=True)[7]
@@ -225,7 +225,7 @@ def test_a_torn_line_is_answered_again(
     ],
 )
 def test_it_does_not_go_on_with_other_settings(
-    pair: list[str], rows: Path, tmp_path: Path, recipe: Recipe, options: list[str], words: list[str]
+    pair: list[str], rows: Path, tmp_path: Path, recipe: AnswerSettings, options: list[str], words: list[str]
 ) -> None:
     output = tmp_path / "out.jsonl"
     partial = left(output, recipe, [{**ROWS[0], "line": 1, "text": "a", "finish_reason": "stop", "tokens": {}}])
@@ -237,7 +237,7 @@ def test_it_does_not_go_on_with_other_settings(
 
 
 def test_an_input_that_has_grown_and_one_that_has_changed(
-    pair: list[str], tmp_path: Path, recipe: Recipe, answered: list[dict[str, Any]]
+    pair: list[str], tmp_path: Path, recipe: AnswerSettings, answered: list[dict[str, Any]]
 ) -> None:
     grown, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     left(output, recipe, answered)
@@ -253,7 +253,7 @@ def test_an_input_that_has_grown_and_one_that_has_changed(
 
 
 def test_rows_passed_over_before_are_counted_and_not_named_again(
-    pair: list[str], tmp_path: Path, recipe: Recipe
+    pair: list[str], tmp_path: Path, recipe: AnswerSettings
 ) -> None:
     file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     file.write_text('{"input": "apple 1"}\nbad\n{"input": "dog 1"}\nbad too\n{"input": "cat 1"}\n')
@@ -280,9 +280,11 @@ def test_what_is_there_is_not_replaced_unasked(pair: list[str], rows: Path, tmp_
     one_sentence(batch(rows, tmp_path, *pair, "--overwrite"), 2, "exists")
 
 
-def test_two_processes_do_not_write_one_output(pair: list[str], rows: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_two_processes_do_not_write_one_output(
+    pair: list[str], rows: Path, tmp_path: Path, recipe: AnswerSettings
+) -> None:
     output = tmp_path / "out.jsonl"
-    with Partial(output, recipe.identity()):
+    with ResumableOutput(output, recipe.identity()):
         one_sentence(batch(rows, output, *pair), 2, "another process is writing")
         one_sentence(batch(rows, output, *pair, "--overwrite"), 2, "another process is writing")
     assert batch(rows, output, *pair).exit_code == 0
@@ -332,20 +334,20 @@ def test_a_row_draws_by_its_line_and_the_seed(pair: list[str], rows: Path, tmp_p
 
 def test_a_neighbour_that_fails_does_not_change_what_is_drawn(engine: Engine) -> None:
     prompts = PromptFormat(engine.target.vocabulary)
-    monstrous = Way(TaskVector(np.full((engine.target.n_rows, engine.target.n_embd), 3e38)))
-    drawing = Question(prompts("apple 1"), max_tokens=8, sampling=Sampling(1.5, seed=5))
-    late = Question(prompts("a long way to go"), [monstrous], max_tokens=8)
+    monstrous = SteeredPrompt(TaskVector(np.full((engine.target.n_rows, engine.target.n_embd), 3e38)))
+    drawing = BatchQuestion(prompts("apple 1"), max_tokens=8, sampling=Sampling(1.5, seed=5))
+    late = BatchQuestion(prompts("a long way to go"), [monstrous], max_tokens=8)
     (alone,) = Batch(engine).ask([drawing])
     first, _ = Batch(engine).ask([drawing, late])
     assert first.outcomes == alone.outcomes
 
 
-def test_a_file_is_read_as_it_is_answered(recipe: Recipe) -> None:
+def test_a_file_is_read_as_it_is_answered(recipe: AnswerSettings) -> None:
     drawn = itertools.count()
 
-    def endless() -> Iterator[Asked]:
+    def endless() -> Iterator[RowRequest]:
         for n in drawn:
-            yield Asked(n + 1, 0, {}, f"apple {n}", error="bad" if n % 3 else "")
+            yield RowRequest(n + 1, 0, {}, f"apple {n}", error="bad" if n % 3 else "")
 
     results = Answerer(recipe)(endless())
     assert [next(results).asked.line for _ in range(40)] == list(range(1, 41))

@@ -14,15 +14,15 @@ from conftest import write_gguf
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
-from atv_eval import bench as measuring
-from atv_eval import tables
-from atv_eval.costs import Plan
-from atv_eval.timing import in_turn, ratios, spread
-from atv_local.engine import OFF, Engine
-from atv_local.target import Target
+from atv_eval.bench import benchmark as measuring
+from atv_eval.bench import tables
+from atv_eval.bench.costs import BenchPlan
+from atv_eval.bench.timing import in_turn, ratios, spread
+from atv_local.answer.engine import OFF, Engine
+from atv_local.target.target import Target
 from benchmarks import growth, random_gguf
 
-SHORT = Plan(rounds=2, queries=(8, 32, 300), prompts=(16, 1000), n_decode=4, n_toggles=3, n_queries=3, n_answer=3)
+SHORT = BenchPlan(rounds=2, queries=(8, 32, 300), prompts=(16, 1000), n_decode=4, n_toggles=3, n_queries=3, n_answer=3)
 SMALL = "3x64x4x2x128"
 PARTS = ["memory", "generator", "vector", "first-token", "decode", "batch"]
 
@@ -151,7 +151,7 @@ def test_mistakes_are_one_sentence(tiny_gguf: Path, smollm2: Path, tiny_bundle: 
 def test_what_cannot_be_measured_is_said_and_does_not_stop_the_rest(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "QUICK", Plan(rounds=2, prompts=(1000,), n_queries=2, n_query=1000, n_decode=4))
+    monkeypatch.setattr(measuring, "QUICK", BenchPlan(rounds=2, prompts=(1000,), n_queries=2, n_query=1000, n_decode=4))
     record = record_of(bench("-m", tiny_gguf, "--only", "first-token,decode,batch", "--json"))
     assert {row["part"] for row in record["medians"]} == {"decode"}
     assert any("batch could not be measured" in note for note in record["notes"])

@@ -15,9 +15,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from atv_local.bundle import Bundle
 from atv_local.errors import BundleError
-from atv_local.generator import Generator
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.generator import Generator
 
 Manifest = dict[str, Any]
 

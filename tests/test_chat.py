@@ -21,14 +21,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import atv_local
-from atv_cli import run
-from atv_cli.chat_commands import COMMANDS
-from atv_cli.chat_loop import Chat
+from atv_cli.chat.commands import COMMANDS
+from atv_cli.chat.loop import Chat
 from atv_cli.main import app
-from atv_local.engine import Engine
+from atv_cli.verbs import run
+from atv_local.answer.engine import Engine
 from atv_local.errors import UnstableError
-from atv_local.vectors import TaskVector
-from atv_local.vocabulary import Vocabulary
+from atv_local.target.vocabulary import Vocabulary
+from atv_local.vectors.task_vector import TaskVector
 
 FRUIT, BEAST = "apple 1", "dog 1"  # one is answered with a, the other with b
 

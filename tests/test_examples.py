@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atv_local.data.rows import Row
+from atv_local.data.unrelated_queries import read_unrelated_queries
 from atv_local.errors import DataError
-from atv_local.general import read_general
-from atv_local.rows import Row
-from atv_local.vocabulary import Vocabulary
+from atv_local.target.vocabulary import Vocabulary
 from atv_train.examples import Example, encode, epoch_batches
+from atv_train.frozen_target.prefix_cache import PrefixStore
 from atv_train.plan import hold_out
-from atv_train.prefixes import PrefixStore
 
 
 def test_wordings_are_what_generator_and_target_read(tiny_gguf: Path) -> None:
@@ -77,11 +77,11 @@ def test_a_store_gives_back_what_it_took(sizes: list[int], memory: int, disk: in
 
 
 def test_general_queries_may_be_the_users_own(tmp_path: Path) -> None:
-    assert len(read_general(None)) == 240
+    assert len(read_unrelated_queries(None)) == 240
     file = tmp_path / "mine.txt"
     file.write_text("\n".join(f"query {n % 15}\n" for n in range(40)))
-    assert read_general(file) == [f"query {n}" for n in range(15)]
+    assert read_unrelated_queries(file) == [f"query {n}" for n in range(15)]
     for content in (b"one\ntwo\n", b"\xff\xfe" * 40):
         file.write_bytes(content)
         with pytest.raises(DataError, match=r"mine\.txt"):
-            read_general(file)
+            read_unrelated_queries(file)

@@ -16,18 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-import atv_export.run as exporting
+import atv_export.export_bundle as exporting
 from atv_cli.main import app
-from atv_export import through, verify
+from atv_export import verify_graph, verify_logits
+from atv_export.probe_queries import own_queries
 from atv_export.quantize import Processor
-from atv_export.queries import own_queries
 from atv_local import Positions
-from atv_local.bundle import Bundle
 from atv_local.errors import BundleError, UsageError
-from atv_local.generator import Generator
-from atv_train import checkpoint
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.generator import Generator
 from atv_train.job import Job
-from atv_train.run import run as train
+from atv_train.run_folder import checkpoint
+from atv_train.training_run import run as train
 
 QUERIES = st.one_of(st.text(min_size=1, max_size=80), st.text("abcdef 123", min_size=1, max_size=400))
 
@@ -55,7 +55,7 @@ def pytorch(loaded: tuple, query: str) -> np.ndarray:
 @given(query=QUERIES)
 def test_the_float32_graph_is_the_pytorch_generator(fp32_generator: Generator, loaded: tuple, query: str) -> None:
     expected = pytorch(loaded, query)
-    assert np.abs(fp32_generator(query).array - expected).max() <= verify.FP32_BOUND * np.abs(expected).max()
+    assert np.abs(fp32_generator(query).array - expected).max() <= verify_graph.FP32_BOUND * np.abs(expected).max()
 
 
 @settings(max_examples=60, deadline=None)
@@ -63,7 +63,7 @@ def test_the_float32_graph_is_the_pytorch_generator(fp32_generator: Generator, l
 def test_the_int8_graph_is_near_it(tiny_generator: Generator, loaded: tuple, query: str) -> None:
     expected = pytorch(loaded, query)
     error = np.linalg.norm(tiny_generator(query).array - expected) / np.linalg.norm(expected)
-    assert 0 < error <= verify.MAX_ERROR["int8"]
+    assert 0 < error <= verify_graph.MAX_ERROR["int8"]
 
 
 def test_both_graphs_give_the_task_its_answers(tiny_generator: Generator, fp32_generator: Generator) -> None:
@@ -82,7 +82,7 @@ def test_the_runtime_prefers_the_int8_graph(tiny_bundle: Path) -> None:
 def test_a_graph_too_far_from_pytorch_is_not_written(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(verify.MAX_ERROR, "int8", 1e-9)
+    monkeypatch.setitem(verify_graph.MAX_ERROR, "int8", 1e-9)
     with pytest.raises(BundleError, match="int8 graph differs from PyTorch"):
         exporting.run(tiny_checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -170,7 +170,7 @@ def test_the_check_goes_through_to_the_targets_logits(
     assert logits.divergence < 1e-3
     assert "Through llama.cpp" in (tmp_path / "bundle" / "README.md").read_text()
     shutil.rmtree(tmp_path / "bundle")
-    monkeypatch.setattr(through, "_llama", lambda *_: torch.randn(288))  # not what PyTorch gives
+    monkeypatch.setattr(verify_logits, "_llama", lambda *_: torch.randn(288))  # not what PyTorch gives
     with pytest.raises(BundleError, match="nothing was written"):
         exporting.run(folder, tmp_path / "bundle", precisions=["fp32"], model=tiny_gguf)
     assert not (tmp_path / "bundle").exists()
@@ -180,7 +180,7 @@ def test_the_check_goes_through_to_the_targets_logits(
 def test_a_graph_that_gives_nan_for_one_query_is_refused(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    whole = verify.open_session
+    whole = verify_graph.open_session
 
     class Sometimes:
         def __init__(self, session: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_graph_that_gives_nan_for_one_query_is_refused(
                 found[-1] = np.nan
             return [found]
 
-    monkeypatch.setattr(verify, "open_session", lambda *given: Sometimes(whole(*given)))
+    monkeypatch.setattr(verify_graph, "open_session", lambda *given: Sometimes(whole(*given)))
     with pytest.raises(BundleError, match="off by inf"):
         exporting.run(tiny_checkpoint, tmp_path / "bundle", precisions=["fp32"])
     assert not (tmp_path / "bundle").exists()

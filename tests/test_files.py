@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from atv_local.data.atomic_files import replacing, replacing_folder
 from atv_local.errors import UsageError
-from atv_local.files import replacing, replacing_folder
 
 
 def write(folder: Path, text: str) -> None:

@@ -27,15 +27,15 @@ from transformers import PreTrainedModel
 from typer.testing import CliRunner
 
 from atv_cli.main import app
-from atv_eval.harness import AtvLocal
-from atv_local.engine import Engine
+from atv_eval.lm_eval.harness_model import AtvLocal
+from atv_local.answer.engine import Engine
 from atv_local.errors import UsageError
-from atv_local.generator import Generator
-from atv_local.prompt import PromptFormat
-from atv_local.target import Target
-from atv_local.vectors import TaskVector
-from atv_train.injection import decoder_blocks, injected, position_mask
-from atv_train.target import load_target
+from atv_local.generator.generator import Generator
+from atv_local.target.prompt import PromptFormat
+from atv_local.target.target import Target
+from atv_local.vectors.task_vector import TaskVector
+from atv_train.frozen_target.frozen_target import load_target
+from atv_train.frozen_target.injection import decoder_blocks, injected, position_mask
 
 ROOT = Path(__file__).parent.parent
 TEXTS = (

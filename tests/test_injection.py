@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from atv_local.engine import Engine
-from atv_local.prompt import PromptFormat
-from atv_local.steering import Positions, Steering
-from atv_local.target import Target
-from atv_local.vectors import TaskVector
+from atv_local.answer.engine import Engine
+from atv_local.target.prompt import PromptFormat
+from atv_local.target.target import Target
+from atv_local.vectors.steering import Positions, Steering
+from atv_local.vectors.task_vector import TaskVector
 from atv_train.examples import Example
-from atv_train.injection import decoder_blocks, injected, position_mask
-from atv_train.prefixes import PrefixStore
-from atv_train.target import FrozenTarget, load_target
+from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
+from atv_train.frozen_target.injection import decoder_blocks, injected, position_mask
+from atv_train.frozen_target.prefix_cache import PrefixStore
 
 CPU = torch.device("cpu")
 QUERY = "which of these two is the better one"

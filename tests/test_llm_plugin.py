@@ -23,11 +23,11 @@ from conftest import TEMPLATE, write_gguf
 from llm import plugins
 from llm.parts import AttachmentPart
 
-from atv_cli import llm_plugin
-from atv_cli.llm_plugin import Atv
-from atv_local import loading
-from atv_local.engine import OFF, Engine
-from atv_local.prompt import PromptFormat
+from atv_local.answer import loading
+from atv_local.answer.engine import OFF, Engine
+from atv_local.target.prompt import PromptFormat
+from atv_plugins import llm_model
+from atv_plugins.llm_model import Atv
 
 ROOT = Path(__file__).parent.parent
 ENTRY_POINTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["llm"]
@@ -42,19 +42,19 @@ def cli() -> Iterator[click.Command]:
         patch.setattr(plugins, "LLM_LOAD_PLUGINS", "")
         from llm.cli import cli as command  # which loads plugins
 
-        registered = not plugins.pm.is_registered(llm_plugin)
+        registered = not plugins.pm.is_registered(llm)
         if registered:
-            plugins.pm.register(llm_plugin)
+            plugins.pm.register(llm)
         yield command
         if registered:
-            plugins.pm.unregister(llm_plugin)
+            plugins.pm.unregister(llm)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
     """No engine outlives its test."""
     yield
-    llm_plugin._loaded.cache_clear()
+    llm_model._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_threads_get_their_own_answers(options: dict[str, Any]) -> None:
 
 def test_an_answer_nobody_reads_on_ends(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    answer = llm_plugin._answer
+    answer = llm_model._answer
 
     def told(prompt: llm.Prompt, say: Callable[[str], None], unread: threading.Event) -> dict[str, Any]:
         def patiently(text: str) -> None:
@@ -253,11 +253,11 @@ def test_an_answer_nobody_reads_on_ends(options: dict[str, Any], monkeypatch: py
         written.append(record["tokens"]["generated"])
         return record
 
-    monkeypatch.setattr(llm_plugin, "_answer", told)
+    monkeypatch.setattr(llm_model, "_answer", told)
     pieces = iter(Atv().prompt("apple 1", options=options | {"strength": 0, "max_tokens": 8}))
     next(pieces)
     pieces.close()
-    monkeypatch.setattr(llm_plugin, "_answer", answer)
+    monkeypatch.setattr(llm_model, "_answer", answer)
     assert Atv().prompt("dog 1", options=options).text() == "b"
     assert written == [1]
 
@@ -326,14 +326,14 @@ def test_attachments_tools_and_schemas_are_refused(ask: Ask, pair: list[str], tm
 def test_the_entry_point_is_the_plugin() -> None:
     (name, value), *others = ENTRY_POINTS.items()
     assert not others
-    assert EntryPoint(name, value, "llm").load() is llm_plugin
+    assert EntryPoint(name, value, "llm").load() is llm
 
 
 def test_llm_starts_without_what_is_heavy() -> None:
     code = """if True:
         import sys, llm, llm.parts, pydantic, concurrent.futures, queue
         before = set(sys.modules)
-        import atv_cli.llm_plugin
+        import atv_plugins.llm_model
         print(*{name.split(".")[0] for name in set(sys.modules) - before})
     """
     result = subprocess.run(

@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local import aliases, store
+from atv_local.data.atomic_files import lock
 from atv_local.errors import AtvError, StoreError, UsageError
-from atv_local.files import lock
+from atv_local.names import aliases, resolve
 
 
 def cli(*arguments: object) -> Result:
@@ -33,17 +33,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_is_the_embedded_default() -> None:
-    assert store.model() == store.default_model()
-    assert store.bundle() == store.default_bundle()
+    assert resolve.model() == resolve.default_model()
+    assert resolve.bundle() == resolve.default_bundle()
 
 
 def test_what_exists_is_a_path_whatever_it_is_called() -> None:
     for name in ("plain", "hf:user", "x.gguf"):
         Path(name).touch()
-        assert store.model(name) == Path(name)
+        assert resolve.model(name) == Path(name)
     aliases.add("plain", "hf:user/repo")
-    assert store.model("plain") == Path("plain")
-    assert store.model(Path("hf:user/repo")) == Path("hf:user/repo")
+    assert resolve.model("plain") == Path("plain")
+    assert resolve.model(Path("hf:user/repo")) == Path("hf:user/repo")
 
 
 @pytest.mark.parametrize("name", ["missing.gguf", "folder/missing", "./missing", "missing.ZIP", "/x/y:z"])
@@ -55,7 +55,7 @@ def test_what_looks_like_a_path_is_a_missing_path(name: str) -> None:
 @pytest.mark.parametrize("name", ["missing", "a b", "x" * 400, "\0", "-"])
 def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
     with pytest.raises(StoreError, match="atv-local ls"):
-        store.model(name)
+        resolve.model(name)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
 )  # fmt: skip
 def test_names_that_would_lead_elsewhere_are_refused(name: str) -> None:
     with pytest.raises(StoreError, match="is not of the form"):
-        store.model(name)
+        resolve.model(name)
     with pytest.raises(StoreError, match="is not of the form"):
-        store.target(name)
+        resolve.target(name)
 
 
 @pytest.mark.parametrize("name", ["hf:-a/b", "hf:a/b-", "hf:a/b--c", "hf:a/b.git", f"hf:a/{'b' * 97}"])
 def test_names_that_no_repository_has_are_refused(name: str) -> None:
     with pytest.raises(StoreError, match="names no repository"):
-        store.model(name)
+        resolve.model(name)
 
 
 def test_an_alias_names_a_model_and_a_bundle_from_anywhere(
@@ -131,13 +131,13 @@ def test_an_alias_that_could_be_something_else_is_refused(name: str, tiny_gguf: 
 
 
 def test_an_alias_is_of_a_file_or_a_store_and_never_of_an_alias(tiny_gguf: Path) -> None:
-    aliases.add("one", store.target(str(tiny_gguf)))
+    aliases.add("one", resolve.target(str(tiny_gguf)))
     for target in ("one", "missing.gguf", "", "https://example.org/x.gguf"):
         result = cli("alias", "two", target)
         assert (result.exit_code, result.stdout) == (2, "")
         assert repr(target) in result.stderr
-    assert store.target("hf:user/repo:Q4_K_M") == "hf:user/repo:Q4_K_M"
-    assert store.target("ollama:user/name") == "ollama:user/name:latest"
+    assert resolve.target("hf:user/repo:Q4_K_M") == "hf:user/repo:Q4_K_M"
+    assert resolve.target("ollama:user/name") == "ollama:user/name:latest"
     assert cli("alias", "two").exit_code == 2
 
 

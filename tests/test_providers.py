@@ -12,13 +12,13 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner, Result
 
-import atv_export.run as exporting
+import atv_export.export_bundle as exporting
 from atv_cli.main import app
-from atv_local import providers
-from atv_local.bundle import Bundle
 from atv_local.errors import BundleError, UsageError
-from atv_local.generator import Generator
-from atv_local.providers import PROVIDERS, Provider, ProviderWarning
+from atv_local.generator import providers
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.generator import Generator
+from atv_local.generator.providers import PROVIDERS, Provider, ProviderWarning
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,17 @@ import numpy as np
 import openai
 import pytest
 
-from atv_local.bundle import Bundle
-from atv_local.engine import OFF, Engine
+from atv_local.answer.engine import OFF, Engine
 from atv_local.errors import BundleError, ModelError, UsageError
-from atv_local.generator import Generator
-from atv_local.prompt import PromptFormat
-from atv_local.sampling import Sampling
-from atv_local.steering import Positions, Steering
-from atv_local.store import default_bundle, default_model
-from atv_local.target import Target
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.generator import Generator
+from atv_local.names.resolve import default_bundle, default_model
+from atv_local.target.prompt import PromptFormat
+from atv_local.target.sampling import Sampling
+from atv_local.target.target import Target
+from atv_local.vectors.steering import Positions, Steering
+from atv_serve.openai.stops import Stops
 from atv_serve.server import Options, Server
-from atv_serve.stops import Stops
 from tests.serving import listening
 
 SPAM = "URGENT! You have won a 1 week FREE membership in our prize draw. Txt CLAIM to 81010"

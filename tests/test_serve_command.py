@@ -21,8 +21,8 @@ from lm_eval.models.openai_completions import LocalCompletionsAPI
 from typer.testing import CliRunner
 
 from atv_cli.main import app
-from atv_eval.harness import AtvLocal
-from atv_local.store import default_model
+from atv_eval.lm_eval.harness_model import AtvLocal
+from atv_local.names.resolve import default_model
 from atv_serve.server import Options, Server
 from tests.serving import listening
 

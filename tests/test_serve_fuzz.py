@@ -20,8 +20,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from atv_serve.guard import Limits
-from atv_serve.openapi import description
+from atv_serve.http.guard import Limits
+from atv_serve.openai.openapi import description
 from atv_serve.server import Options, Server
 from tests.serving import listening
 

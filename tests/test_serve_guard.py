@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from atv_local.errors import UsageError
-from atv_serve.guard import Guard, Limits
+from atv_serve.http.guard import Guard, Limits
 from atv_serve.server import Options, Server
 from tests.serving import listening
 
@@ -254,7 +254,7 @@ def test_a_connection_that_says_nothing_or_half_a_head(url: str) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_one_that_never_reads_is_hung_up_on(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
-    monkeypatch.setattr("atv_serve.connection.SEND_SECONDS", 0.5)
+    monkeypatch.setattr("atv_serve.http.connection.SEND_SECONDS", 0.5)
     server = Server(tiny_gguf, {}, Options(parallel=1), n_threads=1)
     with listening(server) as url, socket.socket() as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

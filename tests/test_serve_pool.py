@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from atv_local.errors import UsageError
-from atv_serve.pool import BrokenError, BusyError, ClosedError, GoneError, InTurn, Job, Pool, TimeUpError
+from atv_serve.work.pool import BrokenError, BusyError, ClosedError, GoneError, InTurn, Job, Pool, TimeUpError
 
 
 class Desk:

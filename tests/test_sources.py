@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 import atv_local
-from atv_export.run import run as export
-from atv_local import control
+from atv_export.export_bundle import run as export
 from atv_local.errors import ModelError
-from atv_train import checkpoint
-from atv_train.backbone import load_backbone
+from atv_local.vectors import control_vector
 from atv_train.examples import Example
-from atv_train.generator import Generator, Pooling
 from atv_train.job import Job
-from atv_train.objective import contrast, divergence
-from atv_train.run import Hooks, run
-from atv_train.sources import Adaptive, Static, averaged, random_like
+from atv_train.losses import contrast, divergence
+from atv_train.run_folder import checkpoint
+from atv_train.training_run import TrainingHooks, run
+from atv_train.vector_sources.backbone import load_backbone
+from atv_train.vector_sources.generator_module import GeneratorModule, Pooling
+from atv_train.vector_sources.sources import Adaptive, Static, averaged, random_like
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 def test_every_kind_of_generator_learns_exports_and_answers(job: Job, tmp_path: Path, change: dict) -> None:
     settings = replace(job.settings, epochs=12, learning_rate=2e-2, backbone_learning_rate=1e-2)
     losses: list[float] = []
-    hooks = Hooks(on_epoch=lambda metrics: losses.append(metrics["loss"]))
+    hooks = TrainingHooks(on_epoch=lambda metrics: losses.append(metrics["loss"]))
     run(replace(job, hold_out=False, settings=settings, **change), tmp_path / "out", hooks)
     assert losses[-1] < 0.8 * losses[0]
     export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
@@ -47,7 +47,7 @@ def test_every_kind_of_generator_learns_exports_and_answers(job: Job, tmp_path: 
 
 def test_merged_lora_is_the_trained_generator(tiny_backbone: Path) -> None:
     backbone, tokenizer = load_backbone(str(tiny_backbone))
-    source = Adaptive(Generator(backbone, 3, 64), tokenizer, 64, "lora").eval()
+    source = Adaptive(GeneratorModule(backbone, 3, 64), tokenizer, 64, "lora").eval()
     for parameter in source.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -63,17 +63,17 @@ def test_do_no_harm_keeps_general_answers(job: Job, general: Path, tmp_path: Pat
     for weight in (1e-9, 5.0):
         kept: list[dict[str, float]] = []
         changed = replace(job, general=general, settings=replace(settings, harmless=weight))
-        run(changed, tmp_path / str(weight), Hooks(on_epoch=kept.append))
+        run(changed, tmp_path / str(weight), TrainingHooks(on_epoch=kept.append))
         harm[weight] = kept[-1]["general_kl"]
         assert 0 <= kept[-1]["general_agreement"] <= 1
     assert harm[5.0] < harm[1e-9] / 2
 
 
 def test_the_measures_of_divergence_and_contrast() -> None:
-    logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(5, 9, generator=torch.GeneratorModule().manual_seed(0))
     assert float(divergence(logits, logits)) == pytest.approx(0, abs=1e-6)
     assert float(divergence(logits, logits.roll(1, dims=1))) > 0.1
-    one = torch.randn(1, 2, 8, generator=torch.Generator().manual_seed(1))
+    one = torch.randn(1, 2, 8, generator=torch.GeneratorModule().manual_seed(1))
     apart, alike = torch.cat([one, one, -one, -one]), torch.cat([one, -one, one, -one])
     tasks = ["a", "a", "b", "b"]
     assert float(contrast(apart, tasks)) < 0.01 < 1 < float(contrast(alike, tasks))
@@ -86,20 +86,20 @@ def test_baselines_are_measured_and_written(job: Job, tmp_path: Path) -> None:
     run(
         replace(job, settings=replace(job.settings, learning_rate=2e-2)),
         tmp_path / "out",
-        Hooks(on_baseline=found.__setitem__),
+        TrainingHooks(on_baseline=found.__setitem__),
     )
     assert set(found) == {"adaptive", "averaged", "random", "none", "per-task", "static"}
     assert found["adaptive"]["valid_loss"] < found["averaged"]["valid_loss"] < found["none"]["valid_loss"]
     assert found["static"]["valid_loss"] < found["none"]["valid_loss"]
     files = sorted(path.name for path in (tmp_path / "out" / "baselines").glob("*.gguf"))
     assert files == ["averaged.gguf", "per-task.gguf", "static.gguf"]
-    assert control.read(tmp_path / "out" / "baselines" / "static.gguf").vector(3).array.any()
+    assert control_vector.read(tmp_path / "out" / "baselines" / "static.gguf").vector(3).array.any()
 
 
 def test_baselines_steer_the_layers_that_the_generator_steers(job: Job, tmp_path: Path) -> None:
     run(replace(job, baselines=True, layers=(2, 3)), tmp_path / "out")
     for file in (tmp_path / "out" / "baselines").glob("*.gguf"):
-        norms = np.linalg.norm(control.read(file).vector(3).array, axis=-1)
+        norms = np.linalg.norm(control_vector.read(file).vector(3).array, axis=-1)
         assert norms[0] == 0 < min(norms[1:]), file.name
 
 
@@ -111,7 +111,7 @@ def test_stopping_works_while_baselines_are_trained(job: Job, tmp_path: Path) ->
         asked.extend([None] * (len(epochs) == job.settings.epochs))
         return len(asked) > 3
 
-    run(replace(job, baselines=True), tmp_path / "out", Hooks(on_epoch=epochs.append, stopped=stopped))
+    run(replace(job, baselines=True), tmp_path / "out", TrainingHooks(on_epoch=epochs.append, stopped=stopped))
     assert len(epochs) == job.settings.epochs
     assert not (tmp_path / "out" / "baselines").exists()
     checkpoint.load(tmp_path / "out")

@@ -20,22 +20,22 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_export.run import run as export
+from atv_export.export_bundle import run as export
 from atv_local import Positions
+from atv_local.data.rows import read_rows
 from atv_local.errors import BundleError, DataError, ModelError, TrainingError, UsageError
-from atv_local.manifest import Spec
-from atv_local.rows import read_rows
-from atv_local.vocabulary import Vocabulary
-from atv_train import checkpoint
-from atv_train.backbone import load_backbone
+from atv_local.generator.manifest import Spec
+from atv_local.target.vocabulary import Vocabulary
 from atv_train.examples import Example, encode
-from atv_train.generator import Generator, Pooling
+from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
+from atv_train.frozen_target.prefix_cache import PrefixStore
 from atv_train.job import Job
-from atv_train.prefixes import PrefixStore
-from atv_train.run import Hooks, run
-from atv_train.sources import Adaptive
-from atv_train.target import FrozenTarget, load_target
+from atv_train.run_folder import checkpoint
 from atv_train.trainer import Settings
+from atv_train.training_run import TrainingHooks, run
+from atv_train.vector_sources.backbone import load_backbone
+from atv_train.vector_sources.generator_module import GeneratorModule, Pooling
+from atv_train.vector_sources.sources import Adaptive
 
 BRIEF = Settings(epochs=1, batch_size=8)
 WEIGHTS = Path(checkpoint.FOLDER) / checkpoint.WEIGHTS
@@ -68,7 +68,7 @@ def test_every_mode_of_injection_learns_the_rows(job: Job, tmp_path: Path, posit
     settings = replace(job.settings, epochs=20, learning_rate=2e-2, backbone_learning_rate=2e-3)
     losses: list[float] = []
     job = replace(job, positions=positions, settings=settings)
-    run(job, tmp_path / "out", Hooks(on_epoch=lambda metrics: losses.append(metrics["loss"])))
+    run(job, tmp_path / "out", TrainingHooks(on_epoch=lambda metrics: losses.append(metrics["loss"])))
     assert losses[-1] < losses[0] / 2
     export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_checkpoint(job: Job, tmp_path: Path) -> No
 
 def test_stopping_keeps_what_was_learned(job: Job, tmp_path: Path) -> None:
     steps: list[int] = []
-    hooks = Hooks(on_step=lambda progress: steps.append(progress.step), stopped=lambda: len(steps) == 2)
+    hooks = TrainingHooks(on_step=lambda progress: steps.append(progress.step), stopped=lambda: len(steps) == 2)
     assert run(job, tmp_path / "out", hooks) == {"epoch": 0.4}
     spec, generator, _ = checkpoint.load(tmp_path / "out")
     assert spec.provenance.epochs == 0.4
@@ -153,7 +153,7 @@ def test_ctrl_c_keeps_a_checkpoint(job: Job, tmp_path: Path) -> None:
 
 
 def test_stopping_before_the_first_step_writes_nothing(job: Job, tmp_path: Path) -> None:
-    assert run(job, tmp_path / "out", Hooks(stopped=lambda: True)) == {}
+    assert run(job, tmp_path / "out", TrainingHooks(stopped=lambda: True)) == {}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -213,7 +213,7 @@ def test_a_querys_vector_does_not_depend_on_its_batch(
     """Training reads batches and the runtime one query at a time; padding must not tell them apart."""
     folder = tiny_backbone if architecture == "bert" else write_gpt2(tmp_path / "gpt2", tiny_backbone)
     backbone, tokenizer = load_backbone(str(folder))
-    generator = Generator(backbone, 3, 64, pooling, scale=1.0).eval()
+    generator = GeneratorModule(backbone, 3, 64, pooling, scale=1.0).eval()
     torch.nn.init.normal_(generator.expansion.weight)
     source = Adaptive(generator, tokenizer, 64).eval()
     rows = [Example(n, text, "", (1, 2), (3,)) for n, text in enumerate(["a", "many more words " * 3, "two words"])]
@@ -234,7 +234,10 @@ def test_a_target_whose_batches_differ_is_refused(tiny_gguf: Path, monkeypatch: 
     target = FrozenTarget(load_target(tiny_gguf, torch.float32, torch.device("cpu")), Positions.DECODE)
     examples = [Example(n, "", "", tuple(range(60, 60 + length)), (70, 4)) for n, length in enumerate((4, 60))]
     target.check(examples)
-    monkeypatch.setattr("atv_train.attention.Kept.mask", property(lambda self: torch.ones(self.states.shape[2], 1) > 0))
+    monkeypatch.setattr(
+        "atv_train.frozen_target.attention.CachedPrefix.mask",
+        property(lambda self: torch.ones(self.states.shape[2], 1) > 0),
+    )
     with pytest.raises(ModelError, match="other logits in batches"):
         target.check(examples)
 

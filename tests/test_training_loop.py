@@ -19,17 +19,17 @@ from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
 from atv_local import Positions
+from atv_local.data.rows import read_rows
 from atv_local.errors import BundleError, DataError, ModelError
-from atv_local.rows import read_rows
-from atv_train import checkpoint
 from atv_train.examples import Example
-from atv_train.folder import RUN, STATE
+from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
 from atv_train.job import Job
-from atv_train.plan import Plan, batch_size_for, epochs_for
-from atv_train.run import Hooks, resume, run
-from atv_train.sources import Static, Tuning
-from atv_train.target import FrozenTarget, load_target
+from atv_train.plan import TrainingPlan, batch_size_for, epochs_for
+from atv_train.run_folder import checkpoint
+from atv_train.run_folder.folder import RUN, STATE
 from atv_train.trainer import Progress, Settings, State, Trainer
+from atv_train.training_run import TrainingHooks, resume, run
+from atv_train.vector_sources.sources import Static, Tuning
 
 CPU = torch.device("cpu")
 WEIGHTS = Path(checkpoint.FOLDER) / checkpoint.WEIGHTS
@@ -58,9 +58,9 @@ def test_a_killed_run_continues_bit_for_bit(
             raise Killed
 
     with pytest.raises(Killed):
-        run(job, tmp_path / "out", Hooks(on_step=on_step), save_seconds=0)
+        run(job, tmp_path / "out", TrainingHooks(on_step=on_step), save_seconds=0)
     steps: list[int] = []
-    resumed = resume(tmp_path / "out", Hooks(on_step=lambda progress: steps.append(progress.step)))
+    resumed = resume(tmp_path / "out", TrainingHooks(on_step=lambda progress: steps.append(progress.step)))
     assert steps[0] == killed_at  # the step that was not saved is taken again
     assert (tmp_path / "whole" / WEIGHTS).read_bytes() == (tmp_path / "out" / WEIGHTS).read_bytes()
     states = [load_file(tmp_path / name / STATE) for name in ("whole", "out")]
@@ -83,7 +83,9 @@ def test_kill_9_and_resume_from_the_command_line(job: Job, tmp_path: Path) -> No
         before = json.loads(file.metadata()["progress"])["epoch"]
     assert 0 < before < 400
     seen: list[float] = []
-    resume(output, Hooks(on_epoch=lambda metrics: seen.append(metrics["epoch"]), stopped=lambda: len(seen) == 2))
+    resume(
+        output, TrainingHooks(on_epoch=lambda metrics: seen.append(metrics["epoch"]), stopped=lambda: len(seen) == 2)
+    )
     assert seen == [before + 1, before + 2]
     checkpoint.load(output)
 
@@ -239,7 +241,7 @@ def test_the_best_epoch_is_kept_and_training_stops_without_progress(job: Job, tm
     """At a rate that ruins what was learned, later epochs are worse; the checkpoint is not theirs."""
     settings = replace(job.settings, epochs=40, patience=2, learning_rate=0.5, backbone_learning_rate=0.1, warmup=0.0)
     seen: list[dict[str, float]] = []
-    best = run(replace(job, settings=settings), tmp_path / "out", Hooks(on_epoch=seen.append))
+    best = run(replace(job, settings=settings), tmp_path / "out", TrainingHooks(on_epoch=seen.append))
     assert len(seen) < 40
     assert best["valid_accuracy"] == max(metrics["valid_accuracy"] for metrics in seen)
     spec, _, _ = checkpoint.load(tmp_path / "out")
@@ -259,9 +261,9 @@ def test_ties_in_accuracy_go_to_the_smaller_loss() -> None:
 
 
 def test_the_plan_is_said_before_training(job: Job, tmp_path: Path) -> None:
-    plans: list[Plan] = []
+    plans: list[TrainingPlan] = []
     order: list[str] = []
-    hooks = Hooks(
+    hooks = TrainingHooks(
         on_plan=lambda plan: (plans.append(plan), order.append("plan"))[0], on_step=lambda _: order.append("step")
     )
     run(job, tmp_path / "out", hooks)
@@ -277,8 +279,8 @@ def test_the_limit_on_memory_is_kept(job: Job, tmp_path: Path) -> None:
     """What does not fit goes to a file, and the result is the same."""
     sizes = []
     for name, limit in (("free", None), ("none", 0)):
-        plans: list[Plan] = []
-        run(replace(job, cache_bytes=limit), tmp_path / name, Hooks(on_plan=plans.append))
+        plans: list[TrainingPlan] = []
+        run(replace(job, cache_bytes=limit), tmp_path / name, TrainingHooks(on_plan=plans.append))
         sizes.append((plans[0].memory_bytes > 0, plans[0].disk_bytes > 0))
     assert sizes == [(True, False), (False, True)]
     assert (tmp_path / "free" / WEIGHTS).read_bytes() == (tmp_path / "none" / WEIGHTS).read_bytes()

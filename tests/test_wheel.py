@@ -31,7 +31,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(dist: Path) -> None:
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"atv_local", "atv_train", "atv_export", "atv_eval", "atv_serve", "atv_cli"}
     assert {f"{top}/py.typed" for top in tops} <= set(names)
-    assert {"atv_local/demo_bundle/atv.json", "atv_local/general.txt"} <= set(names)
+    assert {"atv_local/demo_bundle/atv.json", "atv_local/data/unrelated_queries.txt"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atv_cli import (
+from atv_cli.verbs import (
     alias,
     batch,
     bench,
@@ -20,8 +20,8 @@ from atv_cli import (
     chat,
     doctor,
     export,
-    harness,
     inspect,
+    lm_eval,
     ls,
     pull,
     run,
@@ -29,7 +29,7 @@ from atv_cli import (
     train,
     vector,
 )
-from atv_cli import eval as evaluation
+from atv_cli.verbs import eval as evaluation
 from atv_local.errors import AtvError
 
 app = typer.Typer(
@@ -112,7 +112,7 @@ VERBS: dict[str, Callable[..., None]] = {
 for name, verb in VERBS.items():
     app.command(name)(_reported(verb))
 app.command("show", hidden=True, help="The same as inspect.")(_reported(inspect.inspect))
-app.command("lm-eval", context_settings=harness.AS_THEY_ARE)(_reported(harness.lm_eval))
+app.command("lm-eval", context_settings=lm_eval.AS_THEY_ARE)(_reported(lm_eval.lm_eval))
 
 
 def main() -> None:

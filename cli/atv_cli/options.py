@@ -8,15 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from atv_local.errors import AtvError, UsageError
-from atv_local.providers import Precision as PrecisionName
-from atv_local.providers import Provider as ProviderName
-from atv_local.steering import Positions as PositionsName
-from atv_local.steering import parse_layers
+from atv_local.generator import Precision as PrecisionName
+from atv_local.generator import Provider as ProviderName
+from atv_local.vectors import Positions as PositionsName
+from atv_local.vectors import parse_layers
 
 
 def names(incomplete: str) -> list[str]:
     """Aliases that begin so, for a shell to complete; where there are none it offers files."""
-    from atv_local import aliases
+    from atv_local.names import aliases
 
     try:
         return [name for name in aliases.read() if name.startswith(incomplete)]
@@ -25,7 +25,7 @@ def names(incomplete: str) -> list[str]:
 
 
 NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": names}
-"""Of whatever takes a name as `atv_local.store` knows them."""
+"""Of whatever takes a name as `atv_local.names.resolve` knows them."""
 
 Model = Annotated[
     str | None,
@@ -84,9 +84,9 @@ def steering_changes(strength: float | None, layers: str | None, positions: Posi
 
 def control_vectors(files: list[Path] | None, scaled: list[str] | None) -> list[tuple[Path, float]]:
     """Both kinds of control-vector options, as files and their factors."""
-    from atv_local import control
+    from atv_local.vectors import control_vector
 
-    return [(path, 1.0) for path in files or []] + [control.parse(given) for given in scaled or []]
+    return [(path, 1.0) for path in files or []] + [control_vector.parse(given) for given in scaled or []]
 
 
 def check_off(off: bool, *steering_by: object) -> None:

@@ -1,1 +1,5 @@
 """Measuring what steering gives and costs: `atv-local eval`, `calibrate`, `bench`, and lm-evaluation-harness."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

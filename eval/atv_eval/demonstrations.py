@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 
-class Shown(Protocol):
+class Demonstrations(Protocol):
     """A row that can be shown."""
 
     @property
@@ -24,7 +24,7 @@ class Shown(Protocol):
         """What is right."""
 
 
-R = TypeVar("R", bound=Shown)
+R = TypeVar("R", bound=Demonstrations)
 
 
 def balanced(pool: Sequence[R], n: int, seed: int) -> list[R]:

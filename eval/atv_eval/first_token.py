@@ -7,14 +7,14 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from atv_eval.method import Method
-from atv_eval.plan import Asker, Plan
-from atv_local.batch import Question
-from atv_local.engine import OFF, Engine
+from atv_eval.methods import Method
+from atv_eval.questions import Asker, EvalPlan
+from atv_local.answer import OFF, Engine
+from atv_local.batch import BatchQuestion
 from atv_local.errors import AtvError
 
 
-def first_token_ms(plan: Plan, engine: Engine, n_queries: int) -> Mapping[Method, float]:
+def first_token_ms(plan: EvalPlan, engine: Engine, n_queries: int) -> Mapping[Method, float]:
     """Median of the milliseconds from query to first token; the generator's time is in that of the steered one."""
     times: dict[Method, list[float]] = {method: [] for method in plan.methods}
     for queries in Asker(plan, engine).samples(n_queries):
@@ -24,7 +24,7 @@ def first_token_ms(plan: Plan, engine: Engine, n_queries: int) -> Mapping[Method
     return {method: statistics.median(values) for method, values in times.items() if values}
 
 
-def _first_token(plan: Plan, engine: Engine, method: Method, question: Question) -> float:
+def _first_token(plan: EvalPlan, engine: Engine, method: Method, question: BatchQuestion) -> float:
     if question.error:
         raise question.error
     engine.target.reset()

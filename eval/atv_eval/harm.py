@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.batch import Batch, Question, Way, heads_of, tree_of
-from atv_local.engine import Engine
+from atv_local.answer import Engine
+from atv_local.batch import Batch, BatchQuestion, SteeredPrompt, Tree, heads_of, tree_of
 from atv_local.errors import ModelError
-from atv_local.prompt import PromptFormat
-from atv_local.steering import Steering
-from atv_local.trees import Tree
-from atv_local.vectors import TaskVector
+from atv_local.target import PromptFormat
+from atv_local.vectors import Steering, TaskVector
 
 N_TOKENS = 16
 """Of the base model's answer, over which the distributions are compared."""
@@ -45,12 +43,16 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     prompts = PromptFormat(engine.target.vocabulary)
     rng = np.random.default_rng(seed)
 
-    def ways(query: str) -> list[Way]:
+    def ways(query: str) -> list[SteeredPrompt]:
         vector = engine.vector(query)
         noise = _like(vector, rng)
-        return [Way(), *(Way.of(steering, vector) for steering in steerings), Way.of(steerings[0], noise)]
+        return [
+            SteeredPrompt(),
+            *(SteeredPrompt.of(steering, vector) for steering in steerings),
+            SteeredPrompt.of(steerings[0], noise),
+        ]
 
-    asked = [Question(prompts(query), ways(query), N_TOKENS) for query in queries]
+    asked = [BatchQuestion(prompts(query), ways(query), N_TOKENS) for query in queries]
     texts: list[list[str]] = []
     answers: list[tuple[int, ...]] = []
     for reply in batch.ask(asked):
@@ -75,7 +77,9 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
 _Compared = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
-def _compared(batch: Batch, asked: Iterable[Question], answers: Iterable[tuple[int, ...]]) -> Iterator[list[_Compared]]:
+def _compared(
+    batch: Batch, asked: Iterable[BatchQuestion], answers: Iterable[tuple[int, ...]]
+) -> Iterator[list[_Compared]]:
     """For each query and each way but the first: KL at each token of the first way's answer, and whether it stays."""
     trees = (_forced(question, answer) for question, answer in zip(asked, answers, strict=True) if answer)
     for tree in batch.scheduler.run(trees):
@@ -85,7 +89,7 @@ def _compared(batch: Batch, asked: Iterable[Question], answers: Iterable[tuple[i
         yield [_compare(np.array(base), np.array(other)) for other in others]
 
 
-def _forced(question: Question, answer: tuple[int, ...]) -> Tree:
+def _forced(question: BatchQuestion, answer: tuple[int, ...]) -> Tree:
     """The question with that answer as its only option, of which whole distributions are kept."""
     tree = tree_of(replace(question, options=[answer]), max_tokens=0)
     for branch in tree.walk():

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atv_eval.bench import table
+from atv_eval.evaluation import EvalRecord
 from atv_eval.harm import Harm
-from atv_eval.measure import Record
-from atv_eval.method import Method
+from atv_eval.methods import Method
 from atv_eval.statistics import Difference, Estimate, difference, macro_f1, mean_over_tasks
-from atv_eval.tables import table
 
 MEAN = "mean of tasks"
 
@@ -57,7 +57,7 @@ class Summary:
         return {"version": 1} | asdict(self)
 
 
-def score(records: Sequence[Record]) -> list[Score]:
+def score(records: Sequence[EvalRecord]) -> list[Score]:
     """Every task and method, and the mean of the tasks for each method where there are several."""
     found = []
     methods = sorted({r.method for r in records}, key=list(Method).index)
@@ -71,7 +71,7 @@ def score(records: Sequence[Record]) -> list[Score]:
     return found
 
 
-def compare(records: Sequence[Record]) -> dict[Method, dict[str, Difference]]:
+def compare(records: Sequence[EvalRecord]) -> dict[Method, dict[str, Difference]]:
     """What steering gives over each other method, on the rows both have answered."""
     ours = {r.key[:2]: r for r in records if r.method is Method.STEERED}
     found: dict[Method, dict[str, Difference]] = {}
@@ -149,7 +149,7 @@ def _difference(found: Difference | None) -> list[str]:
     return ["", ""] if found is None else [found.percent(), "<0.001" if found.p < 0.001 else f"{found.p:.3f}"]
 
 
-def _score(task: str, method: Method, tasks: Mapping[str, Sequence[Record]]) -> Score:
+def _score(task: str, method: Method, tasks: Mapping[str, Sequence[EvalRecord]]) -> Score:
     every = [record for records in tasks.values() for record in records]
     all_choose = all(record.n_choices > 0 for record in every)
     one = next(iter(tasks.values()))
@@ -168,16 +168,16 @@ def _score(task: str, method: Method, tasks: Mapping[str, Sequence[Record]]) -> 
     )
 
 
-def _hits(records: Sequence[Record], hit: Any) -> dict[str, NDArray[np.float64]]:
+def _hits(records: Sequence[EvalRecord], hit: Any) -> dict[str, NDArray[np.float64]]:
     tasks: dict[str, list[float]] = {}
     for record in records:
         tasks.setdefault(record.task, []).append(float(hit(record)))
     return {task: np.array(hits) for task, hits in tasks.items()}
 
 
-def _exact(record: Record) -> bool:
+def _exact(record: EvalRecord) -> bool:
     return record.said == record.output
 
 
-def _choice(record: Record) -> bool:
+def _choice(record: EvalRecord) -> bool:
     return record.chosen == record.output

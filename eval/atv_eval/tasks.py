@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from atv_eval.plan import MAX_LABELS, Task
+from atv_eval.questions import MAX_LABELS, Task
+from atv_local.data import Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
 from atv_local.errors import DataError
-from atv_local.general import measured, read_general
-from atv_local.rows import Columns, Row, data_files, read_rows
 
 
 def read_tasks(
@@ -46,4 +45,4 @@ def outside(path: Path | None) -> list[str]:
     Raises:
         DataError: the file cannot be read, or has too few lines.
     """
-    return measured(read_general(None)) if path is None else read_general(path)
+    return held_out(read_unrelated_queries(None)) if path is None else read_unrelated_queries(path)

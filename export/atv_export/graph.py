@@ -11,7 +11,7 @@ from optimum.exporters.onnx.base import OnnxConfig
 from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 from torch import Tensor, nn
 
-from atv_train.generator import Generator
+from atv_train.vector_sources import GeneratorModule
 
 OPSET = 17
 
@@ -33,7 +33,7 @@ class _GeneratorOnnxConfig(OnnxConfig):  # type: ignore[misc]  # optimum is not 
 class _Exported(nn.Module):
     """The generator as optimum wants a model: with a config, and outputs by name."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: GeneratorModule) -> None:
         super().__init__()
         self.generator = generator
         self.config = generator.backbone.config
@@ -42,7 +42,7 @@ class _Exported(nn.Module):
         return {"task_vector": self.generator(input_ids, attention_mask)}
 
 
-def write_graph(generator: Generator, path: Path) -> None:
+def write_graph(generator: GeneratorModule, path: Path) -> None:
     """Export to `path`: input_ids, attention_mask int64 [batch, seq] -> task_vector float32 [batch, n_rows, n_embd]."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what tracing cannot know, the verification that follows does

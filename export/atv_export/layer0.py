@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from atv_export.authors import Authors
-from atv_local.steering import Positions
-from atv_train.examples import Example
-from atv_train.injection import decoder_blocks, injected, position_mask
+from atv_export.paper_checkpoint import PaperCheckpoint
+from atv_local.vectors import Positions
+from atv_train import Example
+from atv_train.frozen_target import decoder_blocks, injected, position_mask
 
 Remedy = Literal["drop", "add", "carry"]
 REMEDIES: tuple[Remedy, ...] = ("drop", "add", "carry")
@@ -41,7 +41,7 @@ class Layer0:
     divergence: dict[str, float]
 
 
-def share(authors: Authors, pooled: Tensor) -> float:
+def share(authors: PaperCheckpoint, pooled: Tensor) -> float:
     """Mean share of layer 0 in the squared norm of vectors, from pooled states [n, d_s]."""
     first = (pooled @ authors.weight.T + authors.bias).square().sum(dim=-1)
     rest = authors.generator.expansion(pooled).square().sum(dim=-1)
@@ -50,7 +50,7 @@ def share(authors: Authors, pooled: Tensor) -> float:
 
 @torch.no_grad()
 def choose(
-    authors: Authors,
+    authors: PaperCheckpoint,
     model: PreTrainedModel,
     examples: Sequence[Example],
     pooled: Tensor,
@@ -83,7 +83,7 @@ def choose(
 
 
 @torch.no_grad()
-def fold(authors: Authors, weight: Tensor, bias: Tensor) -> None:
+def fold(authors: PaperCheckpoint, weight: Tensor, bias: Tensor) -> None:
     """Add a linear map [n_embd, d_s] and [n_embd] to the rows of the expansion that make layer 1."""
     expansion, n_embd = authors.generator.expansion, len(bias)
     assert isinstance(expansion, nn.Linear)
@@ -92,7 +92,7 @@ def fold(authors: Authors, weight: Tensor, bias: Tensor) -> None:
 
 
 def _folded(
-    authors: Authors, remedy: Remedy, model: PreTrainedModel, blocks: nn.ModuleList, examples: Sequence[Example]
+    authors: PaperCheckpoint, remedy: Remedy, model: PreTrainedModel, blocks: nn.ModuleList, examples: Sequence[Example]
 ) -> tuple[Tensor, Tensor]:
     if remedy == "drop":
         return torch.zeros_like(authors.weight), torch.zeros_like(authors.bias)
@@ -104,7 +104,7 @@ def _folded(
 
 
 def _carried(
-    columns: Tensor, model: PreTrainedModel, blocks: nn.ModuleList, example: Example, authors: Authors
+    columns: Tensor, model: PreTrainedModel, blocks: nn.ModuleList, example: Example, authors: PaperCheckpoint
 ) -> Tensor:
     """Derivative of block 1's output along each direction, mean over the steered positions, [n, n_embd]."""
     seen: dict[str, Any] = {}
@@ -132,18 +132,20 @@ def _carried(
     return torch.cat(parts) * norms
 
 
-def _vectors(authors: Authors, pooled: Tensor) -> Tensor:
+def _vectors(authors: PaperCheckpoint, pooled: Tensor) -> Tensor:
     """All layers, layer 0 first, [n, n_layer, n_embd]."""
     first = (pooled @ authors.weight.T + authors.bias) * authors.generator.scale
     return torch.cat([first[:, None], authors.generator.expand(pooled)], dim=1)
 
 
-def _mask(example: Example, authors: Authors, device: torch.device) -> Tensor:
+def _mask(example: Example, authors: PaperCheckpoint, device: torch.device) -> Tensor:
     n = len(example.prompt)
     return position_mask([n], [n], Positions(authors.spec.injection.positions), device)
 
 
-def _logits(model: PreTrainedModel, blocks: nn.ModuleList, example: Example, rows: Tensor, authors: Authors) -> Tensor:
+def _logits(
+    model: PreTrainedModel, blocks: nn.ModuleList, example: Example, rows: Tensor, authors: PaperCheckpoint
+) -> Tensor:
     """Log-probabilities of the token after a prompt under `rows` [n_layer, n_embd], layer 0 included."""
     shifted = nn.ModuleList([nn.Identity(), *blocks])  # `injected` leaves the first of a list alone
     with injected(shifted, rows[None].to(model.device), _mask(example, authors, model.device)):
@@ -157,7 +159,7 @@ def _mean_kl(
     blocks: nn.ModuleList,
     examples: Sequence[Example],
     vectors: Tensor,
-    authors: Authors,
+    authors: PaperCheckpoint,
 ) -> float:
     found = [_logits(model, blocks, example, vectors[n], authors) for n, example in enumerate(examples)]
     kls = [kl_div(b, a, reduction="sum", log_target=True) for a, b in zip(expected, found, strict=True)]

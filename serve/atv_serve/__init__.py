@@ -1,1 +1,5 @@
 """An OpenAI-compatible server in which every request says how it is steered."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

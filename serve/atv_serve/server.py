@@ -15,19 +15,11 @@ from types import FrameType
 
 import uvicorn
 
-from atv_local.bundle import Bundle
 from atv_local.errors import UsageError
-from atv_local.generator import Generator
-from atv_local.llama import Model
-from atv_local.providers import Precision, Provider
-from atv_local.target import Target
-from atv_serve.app import Application
-from atv_serve.connection import Connection
-from atv_serve.guard import LOOPBACK, Limits
-from atv_serve.metrics import Metrics
-from atv_serve.pool import InTurn, Pool
-from atv_serve.replying import Replying
-from atv_serve.served import BASE, Context, Served
+from atv_local.generator import Bundle, Generator, Precision, Provider
+from atv_local.target import Model, Target
+from atv_serve.http import LOOPBACK, Application, Connection, Limits, Metrics, Replies
+from atv_serve.work import BASE, Context, InTurn, Pool, ServedModels
 
 _CONNECTIONS = 512
 """Beside those of requests that are answered or wait."""
@@ -115,10 +107,10 @@ class Server:
             return Context(target, generators)
 
         self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.waiting)
-        self.served = Served(targets[0], generators)
+        self.served = ServedModels(targets[0], generators)
         metrics = Metrics()
         limit = min(options.max_tokens or self.served.n_ctx, self.served.n_ctx)
-        replying = Replying(self.served, self.pool, metrics, seconds=options.seconds, max_tokens=limit)
+        replying = Replies(self.served, self.pool, metrics, seconds=options.seconds, max_tokens=limit)
         self.app = Application(self.served, replying, metrics, options.limits).asgi(options.hosts, options.key)
 
     def close(self) -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from atv_cli.main import app
-from atv_local.bundle import Bundle
 from atv_local.errors import AtvError, BundleError
-from atv_local.generator import Generator
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.generator import Generator
 from hostile.corpus import BUNDLES
 
 JSON = st.recursive(
@@ -54,7 +54,7 @@ def test_a_bomb_takes_no_memory(tiny_bundle: Path, tmp_path: Path) -> None:
     """Refused within a limit that its content would break."""
     bundle = BUNDLES["zip with an endless manifest"](tiny_bundle, tmp_path)
     code = (
-        "import sys, pathlib; from atv_local.bundle import Bundle; from atv_local.errors import BundleError\n"
+        "import sys, pathlib; from atv_local.generator.bundle import Bundle; from atv_local.errors import BundleError\n"
         "try: Bundle(pathlib.Path(sys.argv[1]))\n"
         "except BundleError: print('refused')"
     )

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from atv_cli.main import app
 from atv_local.errors import AtvError
-from atv_train import checkpoint
+from atv_train.run_folder import checkpoint
 
 
 def rewrite(path: Path, change: dict[str, Any]) -> None:

@@ -7,14 +7,12 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-from atv_local import control
-from atv_local.files import replacing_folder
-from atv_local.steering import Positions
-from atv_local.vectors import TaskVector
+from atv_local.data import replacing_folder
+from atv_local.vectors import Positions, TaskVector, control_vector
 from atv_train.examples import Example
-from atv_train.sources import Adaptive, Source, Static, averaged, random_like
-from atv_train.target import FrozenTarget
+from atv_train.frozen_target import FrozenTarget
 from atv_train.trainer import Metrics, Settings, Trainer
+from atv_train.vector_sources import Adaptive, Source, Static, averaged, random_like
 
 RATE = 1e-2
 """Learning rate of a vector that is learned directly; the best of 1e-3, 1e-2 and 5e-2 on validation rows."""
@@ -79,4 +77,4 @@ def write(source: Source, folder: Path, name: str, architecture: str, positions:
             vector = TaskVector(source.vectors[index].detach().float().cpu().numpy())
             plain = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in label)[:80]
             file = f"{name}.gguf" if len(source.names) == 1 else f"{name}-{index}-{plain}.gguf"
-            control.save(vector, folder / file, architecture, {"positions": positions.value})
+            control_vector.save(vector, folder / file, architecture, {"positions": positions.value})

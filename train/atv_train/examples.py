@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atv_local.data import Row
 from atv_local.errors import DataError
-from atv_local.prompt import PromptFormat
-from atv_local.rows import Row
-from atv_local.vocabulary import Vocabulary
+from atv_local.target import PromptFormat, Vocabulary
 
 PLAIN = "{input}"
 Templates = Mapping[str, Sequence[str]]
@@ -36,7 +35,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRows:
     """The examples of a list of rows: one list for each row, one example for each wording. Long rows are left out."""
 
     rows: list[list[Example]]
@@ -53,7 +52,9 @@ class Encoded:
         return [example for wordings in self.rows for example in wordings]
 
 
-def encode(rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int, templates: Templates | None = None) -> Encoded:
+def encode(
+    rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int, templates: Templates | None = None
+) -> EncodedRows:
     """Examples of all rows that have at most `max_tokens` tokens in every wording.
 
     Raises:
@@ -79,7 +80,7 @@ def encode(rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int, templat
             encoded.append(wordings)
     if rows and not encoded:
         raise DataError(f"no row is short enough: {too_long[0]}")
-    return Encoded(encoded, too_long)
+    return EncodedRows(encoded, too_long)
 
 
 def wordings_of(task: str, templates: Templates) -> Sequence[str]:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from atv_local.rows import DEFAULT_COLUMNS, Columns
-from atv_local.steering import Positions
+from atv_local.data import DEFAULT_COLUMNS, Columns
+from atv_local.vectors import Positions
 from atv_train.examples import Templates
-from atv_train.generator import Pooling
 from atv_train.plan import Dtype
-from atv_train.sources import Tuning
 from atv_train.trainer import Settings
+from atv_train.vector_sources import Pooling, Tuning
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Job:
     settings: Settings = field(default_factory=Settings)
 
 
-class Record(BaseModel):
+class RunRecord(BaseModel):
     """What run.json holds: the job and what must be the same when it is resumed."""
 
     model_config = ConfigDict(frozen=True)

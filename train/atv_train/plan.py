@@ -15,10 +15,10 @@ from typing import Literal
 import psutil
 import torch
 
+from atv_local.data import Row
 from atv_local.errors import UsageError
-from atv_local.rows import Row
 from atv_train.examples import Example
-from atv_train.prefixes import PrefixStore
+from atv_train.frozen_target import PrefixStore
 from atv_train.trainer import Settings, Trainer
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -37,7 +37,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What the user sees before training. Sizes in bytes."""
 
     target: str

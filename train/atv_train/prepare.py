@@ -9,22 +9,19 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from atv_local.data import Row, RowFile, data_files, read_rows
 from atv_local.errors import DataError, UsageError
-from atv_local.manifest import Spec
-from atv_local.rows import Row, RowFile, data_files, read_rows
-from atv_local.vocabulary import Vocabulary
-from atv_train.backbone import default_backbone, load_backbone, query_limit
-from atv_train.describe import describe
-from atv_train.examples import Encoded, Example, encode
-from atv_train.findings import examine
-from atv_train.general import general_examples
-from atv_train.generator import Generator, trainable
-from atv_train.job import Job, Record
-from atv_train.plan import Plan, batch_size_for, epochs_for, hold_out, measure, room, target_dtype
-from atv_train.prefixes import PrefixStore
-from atv_train.sources import Adaptive
-from atv_train.target import FrozenTarget, check_weights, load_target
+from atv_local.generator import Spec
+from atv_local.target import Vocabulary
+from atv_train.data_warnings import examine
+from atv_train.examples import EncodedRows, Example, encode
+from atv_train.frozen_target import FrozenTarget, PrefixStore, check_weights, load_target
+from atv_train.job import Job, RunRecord
+from atv_train.plan import TrainingPlan, batch_size_for, epochs_for, hold_out, measure, room, target_dtype
+from atv_train.run_folder import describe
 from atv_train.trainer import Settings, Trainer
+from atv_train.unrelated_examples import general_examples
+from atv_train.vector_sources import Adaptive, GeneratorModule, default_backbone, load_backbone, query_limit, trainable
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,13 @@ class Data:
     rows: list[Row]
     valid_rows: list[Row]
     held_out: bool
-    train: Encoded
-    valid: Encoded
+    train: EncodedRows
+    valid: EncodedRows
     hashes: list[str]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TrainingParts:
     """All parts of a run, checked against each other; no prefix is evaluated yet."""
 
     trainer: Trainer
@@ -50,8 +47,8 @@ class Prepared:
     data: Data
     general_valid: list[Example]
     spec: Spec
-    record: Record
-    plan: Plan
+    record: RunRecord
+    plan: TrainingPlan
 
     @property
     def examples(self) -> list[Example]:
@@ -59,7 +56,7 @@ class Prepared:
         return [*self.data.train.all, *self.data.valid.first, *self.trainer.general, *self.general_valid]
 
 
-def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: Record | None = None) -> Prepared:
+def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord | None = None) -> TrainingParts:
     """Read, load and check everything.
 
     Args:
@@ -96,7 +93,7 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: Record | 
     memory, disk = min(memory, keep), max(0, keep - memory)
     target.store = PrefixStore(memory, disk, scratch if disk else None)
     max_query = query_limit(backbone, job.max_query_tokens)
-    kept = Record(
+    kept = RunRecord(
         job=resumed,
         data_sha256=data.hashes,
         model_bytes=job.model.stat().st_size,
@@ -105,10 +102,10 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: Record | 
     )
     _check_writable(kept)
     spec = describe(job, data.files, max_query, settings.seed)
-    generator = Generator(backbone, target.n_rows, target.n_embd, job.pooling, job.scale, job.rank, job.layers)
+    generator = GeneratorModule(backbone, target.n_rows, target.n_embd, job.pooling, job.scale, job.rank, job.layers)
     source = Adaptive(generator, tokenizer, max_query, job.tuning).to(device)
     trainer = Trainer(source, target, settings, general, accelerator=accelerator)
-    plan = Plan(
+    plan = TrainingPlan(
         target=f"{job.model.name}, {spec.target.architecture}, {spec.target.n_layer} layers of {target.n_embd}",
         computed=f"{str(model.dtype).removeprefix('torch.')} on {device.type}",
         generator=f"{spec.generator.backbone}, {job.pooling} pooling, {job.tuning} tuning",
@@ -127,7 +124,7 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: Record | 
         findings=[*examine(data.rows, data.valid_rows), *_left_out(data)],
         sample=[(e.task, vocabulary.text(e.prompt), vocabulary.text(e.answer)) for e in _samples(data.train.first)],
     )
-    return Prepared(trainer, source, target, data, general_valid, spec, kept, plan)
+    return TrainingParts(trainer, source, target, data, general_valid, spec, kept, plan)
 
 
 def _read(job: Job, vocabulary: Vocabulary) -> Data:
@@ -147,7 +144,7 @@ def _chosen(settings: Settings, rows: int) -> Settings:
     return replace(settings, batch_size=size, epochs=settings.epochs or epochs_for(rows, size))
 
 
-def _check_same(before: Record, data: Data, model_bytes: int, processes: int) -> None:
+def _check_same(before: RunRecord, data: Data, model_bytes: int, processes: int) -> None:
     """A resumed run must be the same run."""
     if data.hashes != before.data_sha256:
         raise DataError("the data of this run is not what it was trained on; begin a new run")
@@ -157,7 +154,7 @@ def _check_same(before: Record, data: Data, model_bytes: int, processes: int) ->
         raise UsageError(f"this run had {before.processes} processes, not {processes}; resume it with as many")
 
 
-def _check_writable(record: Record) -> None:
+def _check_writable(record: RunRecord) -> None:
     try:
         record.model_dump_json()
     except ValueError as error:  # a path that is no Unicode text

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from atv_local.errors import TrainingError
 from atv_train.examples import Example, epoch_batches
-from atv_train.generator import noise_seed
-from atv_train.objective import answer_loss, contrast, divergence
-from atv_train.sources import Source
-from atv_train.target import FrozenTarget
+from atv_train.frozen_target import FrozenTarget
+from atv_train.losses import answer_loss, contrast, divergence
+from atv_train.vector_sources import Source, noise_seed
 
 Metrics = dict[str, float]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -1,0 +1,14 @@
+from .batch import N_SEQUENCES as N_SEQUENCES
+from .batch import Batch as Batch
+from .batch import BatchQuestion as BatchQuestion
+from .batch import BatchReply as BatchReply
+from .batch import Outcome as Outcome
+from .batch import SteeredPrompt as SteeredPrompt
+from .batch import heads_of as heads_of
+from .batch import text_of as text_of
+from .batch import tree_of as tree_of
+from .row_results import ADDED as ADDED
+from .row_results import Answerer as Answerer
+from .row_results import AnswerSettings as AnswerSettings
+from .row_results import RowResult as RowResult
+from .token_tree import Tree as Tree

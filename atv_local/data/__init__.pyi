@@ -1,0 +1,16 @@
+from .atomic_files import check_replaceable as check_replaceable
+from .atomic_files import lock as lock
+from .atomic_files import replacing as replacing
+from .atomic_files import replacing_folder as replacing_folder
+from .atomic_files import writing as writing
+from .request_rows import RowRequest as RowRequest
+from .request_rows import read as read
+from .resumable_output import ResumableOutput as ResumableOutput
+from .rows import DEFAULT_COLUMNS as DEFAULT_COLUMNS
+from .rows import Columns as Columns
+from .rows import Row as Row
+from .rows import RowFile as RowFile
+from .rows import data_files as data_files
+from .rows import read_rows as read_rows
+from .unrelated_queries import held_out as held_out
+from .unrelated_queries import read_unrelated_queries as read_unrelated_queries

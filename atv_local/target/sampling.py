@@ -1,0 +1,71 @@
+"""From logits to a token, with llama.cpp's own samplers."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import weakref
+from dataclasses import dataclass, replace
+from typing import Any
+
+import llama_cpp as lib
+
+from atv_local.errors import UsageError
+from atv_local.target.target import Target
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Temperature 0 is greedy and ignores the rest; `top_k` 0 and `top_p` 1 are off; no seed draws one."""
+
+    temperature: float = 0.0
+    top_p: float = 0.95
+    top_k: int = 40
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 100:
+            raise UsageError(f"temperature {self.temperature} is outside 0 to 100")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top-p {self.top_p} is outside 0 to 1")
+        if not 0 <= self.top_k < 1 << 31:
+            raise UsageError(f"top-k {self.top_k} is negative or too large; 0 is off")
+        if self.seed is not None and not 0 <= self.seed < 1 << 32:
+            raise UsageError(f"seed {self.seed} is outside 0 to 2^32-1")
+
+    def of_row(self, number: int) -> Sampling:
+        """The same with a seed for one of many rows, made of its number and this seed (0 if there is none)."""
+        digest = hashlib.sha256(f"{self.seed or 0}:{number}".encode()).digest()
+        return replace(self, seed=int.from_bytes(digest[:4], "big"))
+
+
+class Sampler:
+    """A chain of llama.cpp samplers: top-k, top-p, temperature, draw; or greedy."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        self._close = weakref.finalize(self, lib.llama_sampler_free, self._chain)
+        if sampling.temperature == 0:
+            parts = [lib.llama_sampler_init_greedy()]
+        else:
+            seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
+            parts = [
+                lib.llama_sampler_init_top_k(sampling.top_k),
+                lib.llama_sampler_init_top_p(sampling.top_p, 1),
+                lib.llama_sampler_init_temp(sampling.temperature),
+                lib.llama_sampler_init_dist(seed),
+            ]
+        for part in parts:
+            lib.llama_sampler_chain_add(self._chain, part)
+
+    def __call__(self, target: Target) -> int:
+        """Draw the next token from the logits of the target's last evaluation."""
+        return self.pick(target.handle, -1)
+
+    def pick(self, context: Any, row: int) -> int:
+        """Draw it from one row of a context's logits."""
+        return int(lib.llama_sampler_sample(self._chain, context, row))
+
+    def reset(self) -> None:
+        """Begin again, with the same seed."""
+        lib.llama_sampler_reset(self._chain)

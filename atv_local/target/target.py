@@ -1,0 +1,275 @@
+"""One GGUF in llama.cpp: tokens and vectors in, logits out. Knows nothing of generators, queries or text.
+
+The cache holds *segments*: runs of tokens that were evaluated without a vector, each in batches of its own.
+Only whole leading segments are reused, so the same prompt always goes through the same batches and gives the
+same bits, whatever was answered before. Tokens evaluated under a vector are never reused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+
+import llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from atv_local.errors import ModelError, PromptError, UnstableError, UsageError, VectorError
+from atv_local.target.model import Model, interrupts_deferred, last_error
+from atv_local.target.vocabulary import Vocabulary
+from atv_local.vectors import TargetSpec, TaskVector
+
+DEFAULT_CTX = 2048
+MAX_THREADS = 512
+_BATCH = 512
+_READ = 32
+"""Tokens of a batch whose logits are all read: each takes the memory of a vocabulary."""
+
+
+class Target:
+    """A frozen, quantised model with one context.
+
+    Args:
+        model: the GGUF, or one that is loaded already: its weights are then shared.
+        n_ctx: tokens of prompt and answer together; by default 2048 or what the model was trained for, if less.
+        n_threads: by default all cores this process may use.
+        n_gpu_layers: layers to offload; -1 is all. Without effect in a CPU build of llama.cpp.
+        in_turn: calls the function it is given, which evaluates a batch, and returns what that returns; for several
+            targets that must not all do so at once.
+
+    Raises:
+        ModelError: not a loadable GGUF, or its architecture ignores control vectors.
+        UsageError: a context larger than the model was trained for or than memory, or too many threads.
+    """
+
+    def __init__(
+        self,
+        model: Path | Model,
+        *,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        n_gpu_layers: int = -1,
+        in_turn: Callable[[Callable[[], int]], int] = lambda evaluate: evaluate(),
+    ) -> None:
+        self.model = model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers)
+        self._in_turn = in_turn
+        self.vocabulary = Vocabulary(self.model)
+        self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
+        params = lib.llama_context_default_params()
+        trained = self.model.n_ctx
+        if n_ctx is not None and not 1 <= n_ctx <= trained:
+            raise UsageError(f"a context of {n_ctx} tokens is not within the 1 to {trained} of {self.model.path.name}")
+        if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
+            raise UsageError(f"{n_threads} threads are not within 1 to {MAX_THREADS}")
+        params.n_ctx = n_ctx or min(DEFAULT_CTX, trained)
+        params.n_batch = params.n_ubatch = _BATCH
+        self.n_threads = n_threads or _cores()
+        params.n_threads = params.n_threads_batch = self.n_threads
+        with interrupts_deferred():
+            self.handle = lib.llama_init_from_model(self.model.handle, params)
+            if not self.handle:
+                raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
+            self.close = weakref.finalize(self, lib.llama_free, self.handle)
+        self.n_ctx = int(lib.llama_n_ctx(self.handle))
+        self._batch = int(lib.llama_n_batch(self.handle))  # of a small context less than was asked for
+        self.n_evaluated = 0
+        """Tokens evaluated so far, reused ones not counted."""
+        self.n_vector_calls = 0
+        """Calls of llama_set_adapter_cvec so far."""
+        self._memory = lib.llama_get_memory(self.handle)
+        self._segments: list[tuple[int, ...]] = []
+        self._n_past = 0
+        self._steered = False
+        self._probe()
+
+    @property
+    def spec(self) -> TargetSpec:
+        """What a bundle must agree with."""
+        return describe(self.model, self.vocabulary)
+
+    @property
+    def n_past(self) -> int:
+        """Tokens in the cache."""
+        return self._n_past
+
+    def kept(self, segments: Sequence[Sequence[int]]) -> int:
+        """How many tokens of these segments `prefill` would not evaluate again."""
+        return sum(map(len, self._segments[: self._alike([tuple(segment) for segment in segments])]))
+
+    def prefill(self, *segments: Sequence[int]) -> None:
+        """Bring the cache to exactly these tokens, unsteered; leading segments that are there already are kept.
+
+        Raises:
+            PromptError: more tokens than the context holds.
+        """
+        self.clear()
+        wanted = [tuple(segment) for segment in segments if segment]
+        self._truncate(self._alike(wanted))
+        for segment in wanted[len(self._segments) :]:
+            self._decode(segment, self._batch)
+            self._segments.append(segment)
+
+    def _alike(self, wanted: Sequence[tuple[int, ...]]) -> int:
+        pairs = zip(wanted, self._segments, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def evaluate(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Evaluate tokens after those in the cache, under the vector if one is applied.
+
+        Returns:
+            Logits float32 [n_vocab] after the last token: a view that the next evaluation overwrites.
+
+        Raises:
+            PromptError: more tokens than the context holds.
+            ModelError: the logits are not finite, as under too strong a vector.
+        """
+        self._decode(tokens, self._batch)
+        return self._finite(self.logits())
+
+    def read(self, tokens: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """As `evaluate`, but gives the logits after each token in turn; what it evaluates is not kept.
+
+        Raises:
+            PromptError, ModelError: as `evaluate`.
+        """
+        for start in range(0, len(tokens), _READ):
+            chunk = tokens[start : start + _READ]
+            self._decode(chunk, _READ, every=True)
+            for row in range(len(chunk)):
+                yield self._finite(self.logits(row))
+
+    def _finite(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(logits.max()):
+            self.reset()
+            raise UnstableError("the target's logits are not finite under this vector; lower the strength")
+        return logits
+
+    def logits(self, row: int = -1) -> NDArray[np.float32]:
+        """Logits float32 [n_vocab] after the last evaluated token: a view, valid until the next evaluation."""
+        pointer = lib.llama_get_logits_ith(self.handle, row)
+        if not pointer:
+            raise ModelError(f"{self.model.path} gives no logits; it is not a text generation model")
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.n_tokens,))
+
+    def apply(self, vector: TaskVector) -> None:
+        """Steer every token evaluated from now on, until `clear` (llama_set_adapter_cvec).
+
+        Raises:
+            VectorError: the vector does not have shape [n_layer-1, n_embd] of this target.
+        """
+        if vector.array.shape != (self.n_rows, self.n_embd):
+            shape = [self.n_rows, self.n_embd]
+            raise VectorError(f"a task vector for this target has shape {shape}, not {list(vector.array.shape)}")
+        self._set_vector(np.ascontiguousarray(vector.array, dtype=np.float32))
+
+    def clear(self) -> None:
+        """Stop steering. Without a vector applied this does nothing, nor on a target that is closed.
+
+        An answer that was left half read is collected together with its target, in any order.
+        """
+        if self._steered and self.close.alive:
+            self._set_vector(None)
+
+    def reset(self) -> None:
+        """Forget vector and cache; the data too, since a NaN behind an attention mask is still a NaN."""
+        self.clear()
+        self._segments, self._n_past = [], 0
+        lib.llama_memory_clear(self._memory, True)
+
+    def _set_vector(self, rows: NDArray[np.float32] | None) -> None:
+        lib.llama_synchronize(self.handle)  # work in flight on a GPU still reads the vector before
+        data = None if rows is None else rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        size = 0 if rows is None else rows.size
+        self._steered = True  # also if the call below is interrupted
+        self.n_vector_calls += 1
+        if lib.llama_set_adapter_cvec(self.handle, data, size, self.n_embd, 1, self.n_rows) != 0:
+            raise VectorError(f"llama.cpp refused the task vector: {last_error()}")
+        self._steered = rows is not None
+
+    def _truncate(self, n_segments: int) -> None:
+        segments = self._segments[:n_segments]
+        length = sum(map(len, segments))
+        self._segments = []
+        if not lib.llama_memory_seq_rm(self._memory, 0, length, -1):
+            lib.llama_memory_clear(self._memory, True)  # a recurrent state cannot be cut
+            segments, length = [], 0
+        self._segments, self._n_past = segments, length
+
+    def _decode(self, tokens: Sequence[int], n_batch: int, *, every: bool = False) -> None:
+        """Evaluate in batches; `every` asks for the logits of all tokens and not of each batch's last."""
+        if self._n_past + len(tokens) > self.n_ctx:
+            total = self._n_past + len(tokens)
+            raise PromptError(f"{total} tokens do not fit the context of {self.n_ctx}; shorten the prompt or raise it")
+        for start in range(0, len(tokens), n_batch):
+            chunk = tokens[start : start + n_batch]
+            array = (lib.llama_token * len(chunk))(*chunk)
+            batch = lib.llama_batch_get_one(array, len(chunk))
+            if every:
+                batch.logits = (ctypes.c_int8 * len(chunk))(*[1] * len(chunk))
+            code = self._in_turn(partial(lib.llama_decode, self.handle, batch))
+            if code != 0:
+                self.reset()
+                raise ModelError(f"llama.cpp could not evaluate {len(chunk)} tokens (code {code}): {last_error()}")
+            self._n_past += len(chunk)
+            self.n_evaluated += len(chunk)
+
+    def _probe(self) -> None:
+        """Some architectures accept a control vector and ignore it; require the logits to move."""
+        token = [self.vocabulary.eos if self.vocabulary.eos >= 0 else 0]
+        base = self.evaluate(token).copy()
+        self.reset()
+        self.apply(TaskVector(np.ones((self.n_rows, self.n_embd))))
+        steered = self.evaluate(token).copy()
+        self.reset()
+        self.n_evaluated = self.n_vector_calls = 0
+        if np.array_equal(base, steered):
+            architecture = self.model.architecture
+            raise ModelError(f"llama.cpp does not steer architecture {architecture!r} of {self.model.path}")
+
+
+def describe(model: Model, vocabulary: Vocabulary) -> TargetSpec:
+    """What a bundle for this model must agree with.
+
+    Raises:
+        ModelError: one with fewer than two layers, or sizes beyond any model's.
+    """
+    try:
+        return TargetSpec(
+            architecture=model.architecture,
+            n_layer=model.n_layer,
+            n_embd=model.n_embd,
+            vocabulary_sha256=vocabulary.sha256,
+            name=_name(model),
+            licence=model.meta("general.license"),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ModelError(
+            f"{model.path} cannot be steered: {first['loc'][0]} {first['input']!r}: {first['msg']}"
+        ) from error
+
+
+def _name(model: Model) -> str:
+    """That of its file; of one that is named by its hash, as in Ollama's folder, what the GGUF calls itself."""
+    return model.path.stem if model.path.suffix else model.meta("general.name") or model.path.stem
+
+
+def read_spec(path: Path) -> TargetSpec:
+    """The same for the GGUF at `path`, without loading its weights.
+
+    Raises:
+        ModelError: not a loadable GGUF.
+    """
+    model = Model(path, vocab_only=True)
+    return describe(model, Vocabulary(model))
+
+
+def _cores() -> int:
+    """Cores this process may use; some systems only say how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,15 @@
+"""Text from files and strangers, made safe to print on a terminal."""
+
+import re
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def one_line(text: str) -> str:
+    """One printable line: every character that a terminal would act on, line breaks included, becomes U+FFFD."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def strip_control(text: str) -> str:
+    """An answer without the control characters that a terminal would act on; line breaks and tabs stay."""
+    return _CONTROL.sub("", text)

@@ -1,0 +1,182 @@
+"""Control-vector files: the GGUFs that llama.cpp's tools and repeng write and read. Knows nothing of models.
+
+Tensors `direction.N`, N from 1, F32, one-dimensional; several files add up, and layers that a file lacks are zero
+(llama.cpp, `common_control_vector_load`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atv_local.data import replacing
+from atv_local.errors import UsageError, VectorError
+from atv_local.vectors import gguf_file
+from atv_local.vectors.steering import MAX_STRENGTH, Positions
+from atv_local.vectors.target_spec import TargetSpec
+from atv_local.vectors.task_vector import TaskVector
+
+ARCHITECTURE = "controlvector"
+OURS = "atv"
+"""Prefix of the keys that say where a file of ours comes from. Other readers pass them over."""
+_MAX_BYTES, _MAX_LAYER = 1 << 30, 4096
+_KEY = b"general.architecture"
+_HEAD = struct.pack("<Q", len(_KEY)) + _KEY + struct.pack("<IQ", 8, len(ARCHITECTURE)) + ARCHITECTURE.encode()
+"""After magic, version and two counts: the key, the type of a string, the string."""
+
+
+@dataclass(frozen=True)
+class ControlVector:
+    """One file: rows of the layers it has, its `controlvector.model_hint`, and our own keys if we wrote it."""
+
+    path: Path
+    rows: Mapping[int, Any]
+    """Layer to float32 [n_embd]."""
+    model_hint: str
+    provenance: Mapping[str, str]
+
+    def vector(self, n_rows: int) -> TaskVector:
+        """For a target with `n_rows` steerable layers.
+
+        Raises:
+            VectorError: a direction for a layer that the target does not have, or one that is no finite number.
+        """
+        if not all(1 <= layer <= n_rows for layer in self.rows):
+            raise VectorError(f"{self.path} has directions for layers {_span(self.rows)}, the target has 1-{n_rows}")
+        array = np.zeros((n_rows, self.n_embd), dtype=np.float32)
+        for layer, row in self.rows.items():
+            array[layer - 1] = row
+        return TaskVector(array)
+
+    @property
+    def n_embd(self) -> int:
+        """Width of the directions."""
+        return int(next(iter(self.rows.values())).shape[0])
+
+
+def save(
+    vector: TaskVector, path: Path, architecture: str = "llama", provenance: Mapping[str, str] | None = None
+) -> None:
+    """Write the file that `llama-cli --control-vector` and repeng read.
+
+    Args:
+        architecture: the target's, as in its GGUF; a hint for people and for repeng.
+        provenance: written under `atv.*`.
+    """
+    from gguf import GGUFWriter
+
+    with replacing(path) as temporary:
+        writer = GGUFWriter(temporary, ARCHITECTURE)
+        writer.add_string(f"{ARCHITECTURE}.model_hint", architecture)
+        writer.add_uint32(f"{ARCHITECTURE}.layer_count", vector.n_rows)
+        for key, value in (provenance or {}).items():
+            writer.add_string(f"{OURS}.{key}", value)
+        for layer, row in enumerate(vector.array, start=1):
+            writer.add_tensor(f"direction.{layer}", row)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def read(path: Path) -> ControlVector:
+    """Read such a file, whoever wrote it.
+
+    Raises:
+        VectorError: no such file, a file of another kind, or a damaged one.
+    """
+    if not is_control_vector(path):
+        raise VectorError(f"{path} is not a control-vector GGUF; a model is named with -m")
+    if path.stat().st_size > _MAX_BYTES:
+        raise VectorError(f"{path} is larger than any control vector: {path.stat().st_size} bytes")
+    try:
+        found = gguf_file.parse(path.read_bytes())
+        rows = {_layer(name): row for name, row in found.tensors.items()}
+    except (ValueError, OSError) as error:
+        raise VectorError(f"{path} is a damaged control-vector GGUF: {error}") from error
+    widths = sorted({len(row) for row in rows.values()})
+    if len(widths) != 1:
+        raise VectorError(f"{path} has directions of widths {widths}; there must be some, all of one")
+    if not all(np.isfinite(row).all() for row in rows.values()):
+        raise VectorError(f"{path} has values that are NaN or infinite")
+    prefix = f"{OURS}."
+    provenance = {name.removeprefix(prefix): str(v) for name, v in found.values.items() if name.startswith(prefix)}
+    return ControlVector(path, rows, str(found.values.get(f"{ARCHITECTURE}.model_hint", "")), provenance)
+
+
+def is_control_vector(path: Path) -> bool:
+    """Whether the file at `path` is a GGUF that says so in its first key, where all writers put it.
+
+    Raises:
+        VectorError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_HEAD) + 24)
+    except OSError as error:
+        raise VectorError(f"cannot read the control vector {path}: {error.strerror or error}") from error
+    return head.startswith(b"GGUF") and head[24:] == _HEAD
+
+
+def parse(given: str) -> tuple[Path, float]:
+    """`FILE:SCALE`, as llama.cpp's `--control-vector-scaled` takes it.
+
+    Raises:
+        UsageError: no number after a colon.
+    """
+    name, _, scale = given.rpartition(":")
+    try:
+        factor = float(scale)
+    except ValueError:
+        factor = float("nan")
+    if not name or not abs(factor) <= MAX_STRENGTH:  # NaN too
+        raise UsageError(
+            f"--control-vector-scaled {given!r} is not FILE:SCALE with a scale within {MAX_STRENGTH:g}, "
+            "such as happy.gguf:0.8"
+        )
+    return Path(name), factor
+
+
+def total(files: Sequence[tuple[ControlVector, float]], n_rows: int, n_embd: int) -> TaskVector:
+    """The sum of several files, each times its scale, for a target of that shape.
+
+    Raises:
+        VectorError: a file that was made for a target of another shape.
+    """
+    found = TaskVector(np.zeros((n_rows, n_embd), dtype=np.float32))
+    for file, scale in files:
+        if file.n_embd != n_embd:
+            raise VectorError(f"{file.path} has directions of width {file.n_embd}, the target has {n_embd}")
+        found = found + scale * file.vector(n_rows)
+    return found
+
+
+def check_target(file: ControlVector, target: TargetSpec) -> None:
+    """Raise VectorError unless the file fits a target: its shape, and its vocabulary where it says one."""
+    said = file.provenance.get("vocabulary_sha256", target.vocabulary_sha256)
+    if said != target.vocabulary_sha256:
+        made = file.provenance.get("target", "another target")
+        raise VectorError(f"{file.path} was made for {made!r}, whose vocabulary is not that of {target.name!r}")
+    total([(file, 1.0)], target.n_layer - 1, target.n_embd)
+
+
+def positions(files: Sequence[ControlVector]) -> Positions:
+    """Which tokens they were trained to steer, where all of ours say the same; else all, as llama.cpp's tools do."""
+    said = {file.provenance.get("positions") for file in files}
+    return next((choice for choice in Positions if said == {choice.value}), Positions.ALL)
+
+
+def _layer(name: str) -> int:
+    prefix, _, number = name.partition(".")
+    if prefix != "direction" or not number.isdecimal() or not 1 <= int(number[:9]) <= _MAX_LAYER:
+        raise ValueError(f"it has a tensor {name!r}")
+    return int(number)
+
+
+def _span(layers: Mapping[int, Any]) -> str:
+    return f"{min(layers)}-{max(layers)}" if layers else "none"

@@ -1,0 +1,88 @@
+"""How a task vector is injected. A frozen value; it knows neither vectors nor models.
+
+Runtime (`target.py`) and training (`atv_train.frozen_target.injection`) read the same three booleans of
+`Positions`, so a word means the same thing on both sides.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from atv_local.errors import UsageError
+
+if TYPE_CHECKING:
+    from atv_local.vectors.task_vector import TaskVector
+
+MAX_STRENGTH = 1000.0
+
+
+class Positions(StrEnum):
+    """Which tokens get the vector added to their hidden state.
+
+    `last` is the rule of the ATV paper (arXiv 2506.03426), `all` that of its first released code.
+    """
+
+    ALL = "all"
+    LAST = "last"
+    DECODE = "decode"
+
+    @property
+    def prefix(self) -> bool:
+        """Whether prompt tokens before the last one are steered. If not, their KV is the base model's."""
+        return self is Positions.ALL
+
+    @property
+    def generated(self) -> bool:
+        """Whether generated tokens are steered. The last prompt token always is."""
+        return self is not Positions.LAST
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Strength (a factor; 0 is off), layers (inclusive, 1-based as in llama.cpp; None is all) and positions."""
+
+    strength: float = 1.0
+    layers: tuple[int, int] | None = None
+    positions: Positions = Positions.DECODE
+
+    def __post_init__(self) -> None:
+        if not abs(self.strength) <= MAX_STRENGTH:  # NaN too
+            raise UsageError(f"strength {self.strength} is not within {MAX_STRENGTH:g}; 1 is as trained, 0 is off")
+        if self.layers is not None and not 1 <= self.layers[0] <= self.layers[1]:
+            first, last = self.layers
+            raise UsageError(f"layers {first}-{last} is not a range A-B with 1 <= A <= B")
+
+    @property
+    def off(self) -> bool:
+        """True when the base model answers, untouched."""
+        return self.strength == 0
+
+    def apply(self, vector: TaskVector) -> TaskVector:
+        """The rows llama.cpp shall add: scaled by the strength, zero outside the layers.
+
+        Raises:
+            UsageError: a layer the vector does not have.
+        """
+        return (self.strength * vector).only(*self.range(vector.n_rows))
+
+    def range(self, n_rows: int) -> tuple[int, int]:
+        """First and last layer it steers in a target with `n_rows` steerable layers.
+
+        Raises:
+            UsageError: a layer the target does not have.
+        """
+        first, last = self.layers or (1, n_rows)
+        if last > n_rows:
+            raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{n_rows}")
+        return first, last
+
+
+def parse_layers(text: str) -> tuple[int, int]:
+    """`8-20` or `8` as a range; UsageError for anything else."""
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    if match is None:
+        raise UsageError(f"layers {text!r} is not A-B, such as 8-20")
+    return int(match[1]), int(match[2] or match[1])

@@ -1,0 +1,1 @@
+"""The interactive chat: its loop, slash commands, settings and saved conversations."""

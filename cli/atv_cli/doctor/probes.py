@@ -1,0 +1,148 @@
+"""What `doctor` tries out, each in a process of its own: native libraries, a model, a bundle, and steering itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from atv_local.answer import Engine, Event
+    from atv_local.vectors import Steering
+
+_QUERY = "how many teaspoons of salt should go in the soup"
+_NORM = 0.1  # of a random vector's rows, times the root of their width: it moves a model and does not break it
+
+
+@dataclass(frozen=True)
+class SteeringEffect:
+    """What steering did to the logits after a prompt, and the time of one query."""
+
+    by: str
+    """The generator, or what stood in for it."""
+    exact: bool
+    """Whether strength 0 gives the base model's logits bit for bit, after a steered query."""
+    moved: bool
+    """Whether strength 1 changes them at all."""
+    kl: float
+    """KL(base || strength 1), in nats."""
+    tokens: tuple[str, str]
+    """The most likely one without and with steering."""
+    generator_ms: float
+    first_token_ms: float
+
+
+def llama_cpp() -> str:
+    """Version, build flags, and whether layers can go to a GPU."""
+    import llama_cpp as lib
+
+    if not hasattr(lib, "llama_set_adapter_cvec"):
+        raise RuntimeError(f"version {lib.__version__} has no llama_set_adapter_cvec, so it cannot steer")
+    flags = " ".join(lib.llama_print_system_info().decode("utf-8", "replace").split())
+    offload = "GPU offload" if lib.llama_supports_gpu_offload() else "no GPU offload in this build"
+    return f"{lib.__version__}, {offload}; {flags.strip(' |')}"
+
+
+def onnxruntime() -> str:
+    """Version and execution providers."""
+    import onnxruntime as ort
+
+    from atv_local.generator import available
+
+    return f"{ort.__version__}, providers {', '.join(available())}"
+
+
+def model(path: Path) -> str:
+    """Its sizes; the weights are not loaded."""
+    from atv_local.target import Model
+
+    opened = Model(path, vocab_only=True)
+    size = path.stat().st_size / 1e6
+    kind = f"{opened.architecture} {opened.quantisation}".strip()
+    return f"{path.name}: {kind}, {size:.0f} MB, {opened.n_layer} layers of width {opened.n_embd}"
+
+
+def bundle(path: Path) -> str:
+    """Its id and target; all of its files are checked."""
+    from atv_local.generator import Bundle
+
+    opened = Bundle(path)
+    return f"{path.name}: id {opened.id}, for {opened.manifest.target.name}, graphs {', '.join(opened.graphs)}"
+
+
+def steering(path: Path, generator: Path | None) -> SteeringEffect:
+    """Answer one query without, with, and again without steering.
+
+    Args:
+        path: the target.
+        generator: a bundle; None is the demo's if it fits, else a random vector in its place.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from atv_local.answer import OFF
+
+    engine, by = _engine(path, generator)
+    base, _ = _first(engine, OFF)
+    steered, _ = _first(engine, replace(engine.steering, strength=1.0))
+    _, event = _first(engine, replace(engine.steering, strength=1.0))  # timed when all is warm
+    again, _ = _first(engine, replace(engine.steering, strength=0.0))
+    before, after = _log_softmax(base), _log_softmax(steered)
+    piece = engine.target.vocabulary.piece
+    tokens = [piece(int(logits.argmax())).decode("utf-8", "replace") for logits in (base, steered)]
+    return SteeringEffect(
+        by=by,
+        exact=np.array_equal(base, again),
+        moved=not np.array_equal(base, steered),
+        kl=max(0.0, float(np.sum(np.exp(before) * (before - after)))),
+        tokens=(tokens[0], tokens[1]),
+        generator_ms=event.generator_ms,
+        first_token_ms=event.first_token_ms,
+    )
+
+
+def _engine(path: Path, generator: Path | None) -> tuple[Engine, str]:
+    import numpy as np
+
+    from atv_local.answer import Engine
+    from atv_local.errors import ModelError
+    from atv_local.generator import Bundle, Generator
+    from atv_local.names import default_bundle
+    from atv_local.target import Target
+    from atv_local.vectors import Steering, TaskVector
+
+    target = Target(path)
+    try:
+        opened = Bundle(generator or default_bundle())
+    except ModelError:
+        opened = None
+    if opened is not None and (generator or not opened.manifest.target.mismatch(target.spec)):
+        return Engine(target, Generator(opened)), "generator"
+    rows = _NORM * np.random.default_rng(0).standard_normal((target.n_rows, target.n_embd))
+    engine = Engine(target, static=TaskVector(rows))
+    engine.steering = Steering()
+    return engine, "random vector"
+
+
+def _first(engine: Engine, steering: Steering) -> tuple[NDArray[np.float64], Event]:
+    """Logits after the prompt, from an empty cache, and the first event of the answer."""
+    import numpy as np
+
+    engine.target.reset()
+    stream = engine.stream(_QUERY, steering=steering, max_tokens=1)
+    event = next(stream)
+    logits = engine.target.logits().astype(np.float64)
+    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    return logits, event
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    import numpy as np
+
+    shifted = logits - logits.max()
+    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum())
+    return found

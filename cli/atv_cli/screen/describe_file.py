@@ -1,0 +1,130 @@
+"""What a file says of itself and what can be measured without running a target: plain values, fit for JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atv_local.answer import check_query
+from atv_local.errors import AtvError, UsageError
+from atv_local.generator import Bundle, Generator
+from atv_local.target import Model, Vocabulary, check_gguf, describe, read_spec
+from atv_local.vectors import TaskVector, control_vector
+
+Facts = dict[str, Any]
+_MAX_QUERIES = 1000
+
+
+def of(path: Path, model: Path | None, queries: Sequence[str]) -> tuple[Facts, list[TaskVector]]:
+    """Facts about a bundle, a model or a control vector, and the vectors of the queries.
+
+    Raises:
+        AtvError: none of these, damaged, or queries for something that is no bundle.
+    """
+    if len(queries) > _MAX_QUERIES:
+        raise UsageError(f"{len(queries)} queries are more than the {_MAX_QUERIES} that can be shown")
+    if path.suffix.lower() != ".gguf" and not _is_gguf(path):
+        return _of_bundle(Bundle(path), model, queries)
+    if queries:
+        raise UsageError(f"queries are shown through a bundle, and {path} is a GGUF")
+    check_gguf(path)
+    if control_vector.is_control_vector(path):
+        return _of_vector(control_vector.read(path), model), []
+    if model is not None:
+        raise UsageError(f"{path} is a model itself; -m goes with a bundle or a control vector")
+    return _of_model(path), []
+
+
+def likeness(vectors: Sequence[TaskVector]) -> NDArray[np.float64]:
+    """Cosine of every vector with every other, all layers together, [n, n]."""
+    rows = np.array([vector.array.ravel() for vector in vectors], dtype=np.float64)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    product: NDArray[np.float64] = rows @ rows.T
+    return product
+
+
+def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tuple[Facts, list[TaskVector]]:
+    manifest = bundle.manifest
+    found: Facts = {"kind": "bundle", "path": str(bundle.path), "id": bundle.id}
+    found |= json.loads(manifest.model_dump_json())  # in which NaN is null
+    if model is not None:
+        target = read_spec(model)
+        found["fits"] = _fits(lambda: bundle.check_target(target))
+    if not queries:
+        return found, []
+    for query in queries:
+        check_query(query)
+    generator = Generator(bundle)
+    vectors = [generator(query) for query in queries]
+    found["runs"] = {"provider": generator.provider, "precision": generator.precision}
+    found["queries"] = [
+        {"query": query, "norms": [round(float(norm), 6) for norm in vector.norms()]}
+        for query, vector in zip(queries, vectors, strict=True)
+    ]
+    found["cosines"] = likeness(vectors).round(6).tolist()
+    return found, vectors
+
+
+def _of_vector(file: control_vector.ControlVector, model: Path | None) -> Facts:
+    found: Facts = {
+        "kind": "control vector",
+        "path": str(file.path),
+        "model_hint": file.model_hint,
+        "n_embd": file.n_embd,
+        "layers": sorted(file.rows),
+        "norms": {str(layer): float(np.linalg.norm(np.float64(file.rows[layer]))) for layer in sorted(file.rows)},
+        "provenance": dict(file.provenance),
+        "sha256": _sha256(file.path),
+    }
+    if model is not None:
+        target = read_spec(model)
+        found["fits"] = _fits(lambda: control_vector.check_target(file, target))
+    return found
+
+
+def _of_model(path: Path) -> Facts:
+    opened = Model(path, vocab_only=True)
+    vocabulary = Vocabulary(opened)
+    spec = describe(opened, vocabulary)
+    return {
+        "kind": "model",
+        "path": str(path),
+        "name": opened.meta("general.name"),
+        "licence": spec.licence,
+        "architecture": spec.architecture,
+        "quantisation": opened.quantisation,
+        "n_layer": spec.n_layer,
+        "n_embd": spec.n_embd,
+        "n_ctx": opened.n_ctx,
+        "steerable_layers": [1, spec.n_layer - 1],
+        "vocabulary_sha256": spec.vocabulary_sha256,
+        "chat_template": bool(vocabulary.chat_template),
+        "size": path.stat().st_size,
+        "sha256": _sha256(path),
+    }
+
+
+def _fits(check: Any) -> str:
+    try:
+        check()
+    except AtvError as error:
+        return f"no: {error}"
+    return "yes"
+
+
+def _is_gguf(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

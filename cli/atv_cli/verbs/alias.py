@@ -1,0 +1,34 @@
+"""`atv-local alias`: short names for models and bundles."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from atv_cli import options
+from atv_local.errors import UsageError
+from atv_local.text import one_line
+
+
+def alias(
+    name: Annotated[str | None, typer.Argument(help="The short name [default: list all].")] = None,
+    target: Annotated[str | None, typer.Argument(help="A path, hf:user/repo[:quant] or ollama:name[:tag].")] = None,
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="NAME", help="Forget this one.", autocompletion=options.names)
+    ] = None,
+) -> None:
+    """Give a model or bundle a short name that -m and -g take; without arguments, list those there are."""
+    from atv_local.names import aliases, resolve
+
+    if remove is not None:
+        if name is not None:
+            raise UsageError(f"--remove takes one name; drop {name!r}")
+        aliases.remove(remove)
+    elif name is None:
+        for known, to in sorted(aliases.read().items()):
+            print(one_line(f"{known}  {to}"))
+    elif target is None:
+        raise UsageError(f"say what {name!r} stands for: atv-local alias {name} TARGET")
+    else:
+        aliases.add(name, resolve.target(target))

@@ -1,0 +1,203 @@
+"""`atv-local batch`: answer a file of queries, of any size."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+
+import typer
+
+from atv_cli import options
+from atv_cli.extras import need
+from atv_local.errors import DataError, UsageError
+from atv_local.text import one_line
+
+if TYPE_CHECKING:
+    from atv_local.batch import AnswerSettings, RowResult
+    from atv_local.data import RowRequest
+
+_LINE_SECONDS = 60.0
+_STDIN = Path("-")
+
+
+def batch(
+    file: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="JSON Lines with rows to answer; - is stdin.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="JSON Lines to write, in the same order.")],
+    model: options.Model = None,
+    bundle: options.Bundle = None,
+    max_tokens: options.MaxTokens = 256,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 0.95,
+    top_k: options.TopK = 40,
+    seed: Annotated[int, typer.Option(help="With its line it makes the seed of each row.")] = 0,
+    system: options.System = None,
+    ctx_size: options.CtxSize = None,
+    threads: options.Threads = None,
+    gpu_layers: options.GpuLayers = -1,
+    strength: options.Strength = None,
+    layers: options.Layers = None,
+    positions: options.Positions = None,
+    off: options.Off = False,
+    provider: options.Provider = None,
+    precision: options.Precision = None,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=254, help="Answers written at a time, as far as they fit twice the context.")
+    ] = 127,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any row was passed over.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin again, and replace the output.")] = False,
+    on: Annotated[
+        Literal["here", "ray"], typer.Option(help="Compute in this process, or on a running Ray cluster.")
+    ] = "here",
+    address: Annotated[str | None, typer.Option(help="Of that cluster [default: the one Ray finds].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Models loaded there, of --threads CPUs each [default: all that fit].")
+    ] = None,
+) -> None:
+    """Answer every row of a file: {"input": "..."}, and in a row "system" and "max_tokens" if it has its own.
+
+    A line of the output is the row with "line", "text", "finish_reason" and "tokens"; keys of these names are replaced,
+    all others stay. A row that cannot be answered is named on stderr and has no line in the output.
+
+    Stopped in any way, the same command goes on where it was, and the output is the same. Until then it is
+    OUT.jsonl.partial. Rows that were added to the input meanwhile are answered too.
+    """
+    if on == "here" and (address or workers):
+        raise UsageError("--address and --workers are for --on ray; add that, or leave them out")
+    if off and (provider or precision):
+        raise UsageError("--off steers by nothing; drop it, or --provider and --precision")
+    changes = options.steering_changes(strength, layers, positions)
+    if file.exists() and any(place.exists() and file.samefile(place) for place in (output, _partial(output))):
+        raise UsageError(f"{file} is the input and would be replaced by its answers; choose another output")
+    if system is not None and not system.isascii() and system.encode("utf-8", "replace").decode() != system:
+        raise UsageError("the system message is not UTF-8 text")
+
+    from atv_local.batch import AnswerSettings
+    from atv_local.data import ResumableOutput, read
+    from atv_local.names import resolve
+    from atv_local.target import Sampling
+
+    recipe = AnswerSettings(
+        model=resolve.model(model),
+        bundle=None if off else resolve.bundle(bundle),
+        off=off,
+        changes={} if off else changes,
+        system=system,
+        max_tokens=max_tokens,
+        sampling=Sampling(temperature, top_p, top_k, seed),
+        n_ctx=ctx_size,
+        n_threads=threads,
+        n_gpu_layers=gpu_layers,
+        provider=provider,
+        precision=precision,
+        n_sequences=parallel,
+    )
+    with _opened(file) as source, ResumableOutput(output, recipe.identity(), overwrite=overwrite) as partial:
+        rows = read(source)
+        answered, passed_over = partial.skip(rows)
+        with _View(file, source, answered, passed_over) as view:
+            try:
+                with closing(_answers(recipe, rows, on, address, workers, view)) as results:
+                    for result in results:
+                        if result.record is not None:
+                            partial.append(result.record)
+                        view.show(result)
+            except KeyboardInterrupt:
+                how = "the same command without --overwrite" if overwrite else "the same command"
+                kept = f"{partial.path} holds {view.counts}; {how} goes on from there"
+                view.say(f"stopped; {kept if view.answered else 'nothing was answered yet'}")
+                sys.exit(130)
+        partial.finish()
+    view.say(f"{view.counts}, {view.speed}")
+    print(output)
+    if strict and view.passed_over:
+        sys.exit(1)
+
+
+def _partial(output: Path) -> Path:
+    return output.with_name(f"{output.name}.partial") if output.name else output
+
+
+def _answers(
+    recipe: AnswerSettings, rows: Iterator[RowRequest], on: str, address: str | None, workers: int | None, view: _View
+) -> Generator[RowResult]:
+    if on == "ray":
+        from atv_local.generator import Bundle
+        from atv_local.names import default_bundle
+
+        with need("ray"):
+            from atv_plugins import ray_cluster
+        if not (recipe.off or recipe.provider or recipe.precision):  # else nodes could choose different graphs
+            recipe = replace(recipe, precision=next(iter(Bundle(recipe.bundle or default_bundle()).graphs)))
+        yield from ray_cluster.answers(recipe, rows, address=address, n_workers=workers, say=view.say)
+    else:
+        from atv_local.batch import Answerer
+
+        yield from Answerer(recipe)(rows)
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return sys.stdin.buffer if file == _STDIN else file.open("rb")
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+class _View:
+    """Counts and progress on stderr: a bar on a terminal, a line a minute elsewhere; and the rows passed over."""
+
+    def __init__(self, file: Path, source: BinaryIO, answered: int, passed_over: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self.answered, self.passed_over = answered, passed_over
+        self._file, self._before, self._begun = file, answered + passed_over, time.monotonic()
+        self._console = Console(stderr=True)
+        size = os.fstat(source.fileno()).st_size if file.is_file() else None
+        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}")
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("answering", total=size, text="")
+        self._printed = self._begun
+        if answered:
+            self.say(f"going on after {self.counts}")
+
+    def __enter__(self) -> _View:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, result: RowResult) -> None:
+        """One more row."""
+        if result.record is None:
+            self.passed_over += 1
+            self.say(f"{self._file}:{result.asked.line}: {result.error}")
+        else:
+            self.answered += 1
+        text = f"{self.counts}, {self.speed}"
+        self._bar.update(self._task, completed=result.asked.end, text=text)
+        if self._bar.disable and time.monotonic() - self._printed >= _LINE_SECONDS:
+            self._printed = time.monotonic()
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """One line, as it is."""
+        self._console.print(one_line(text), soft_wrap=True, markup=False, highlight=False)
+
+    @property
+    def counts(self) -> str:
+        """What became of the rows so far."""
+        passed = f", {self.passed_over} passed over" if self.passed_over else ""
+        return f"{self.answered} rows answered{passed}"
+
+    @property
+    def speed(self) -> str:
+        """Of this process, models loaded and all."""
+        done = self.answered + self.passed_over - self._before
+        return f"{done / max(time.monotonic() - self._begun, 1e-3):.1f} rows/s"

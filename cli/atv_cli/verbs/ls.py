@@ -1,0 +1,33 @@
+"""`atv-local ls`: the models and bundles that can be named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+
+def ls(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False) -> None:
+    """List the models and bundles that -m and -g can name now: embedded, aliases, Hugging Face's cache, Ollama's."""
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+    from rich.text import Text
+
+    from atv_local.names import entries
+    from atv_local.text import one_line
+
+    found = list(entries())
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in found]))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("name", "kind", "size", "quantisation, or what it fits"):
+        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    for entry in found:
+        size = decimal(entry.size) if entry.size else ""
+        about = entry.error or entry.quantisation or (entry.fits and f"fits {entry.fits}")
+        table.add_row(*(Text(one_line(text)) for text in (entry.name, entry.kind or "missing", size, about)))
+    Console(highlight=False).print(table)

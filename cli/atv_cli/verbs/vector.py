@@ -1,0 +1,65 @@
+"""`atv-local vector`: the task vector of a query, or the mean over a file of them, as a llama.cpp control vector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atv_cli import options
+from atv_local.errors import UsageError
+
+
+def vector(
+    output: Annotated[Path, typer.Option("-o", "--output", help="GGUF to write.")],
+    query: Annotated[str | None, typer.Argument(help="The query.")] = None,
+    bundle: options.Bundle = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", help='Take the mean over these: lines, or "input" of JSON Lines.')
+    ] = None,
+    strength: options.Strength = None,
+    layers: Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Only these layers.")] = None,
+) -> None:
+    """Write a task vector as the control-vector file that `llama-cli --control-vector` and `run` take."""
+    from atv_cli.read_queries import read_queries
+
+    if (query is None) == (file is None):
+        raise UsageError("name one query, or a file of them with -f")
+    queries = read_queries(file) if file else [query or ""]
+
+    import hashlib
+
+    import numpy as np
+
+    from atv_local.answer import check_query
+    from atv_local.generator import Bundle, Generator
+    from atv_local.names import resolve
+    from atv_local.vectors import Steering, TaskVector, control_vector, parse_layers
+
+    for text in queries:
+        check_query(text)
+    if output.exists() and not control_vector.is_control_vector(output):
+        raise UsageError(f"{output} exists and is no control vector; choose another output")
+    generator = Generator(Bundle(resolve.bundle(bundle)))
+    spec = generator.bundle.manifest
+    steering = Steering(
+        strength=spec.steering.strength if strength is None else strength,
+        layers=parse_layers(layers) if layers else spec.steering.layers,
+    )
+    total = np.zeros(generator.shape)
+    for text in queries:
+        total += generator(text).array
+    provenance = {
+        "bundle": generator.bundle.id,
+        "precision": generator.precision,
+        "target": spec.target.name,
+        "vocabulary_sha256": spec.target.vocabulary_sha256,
+        "positions": spec.injection.positions.value,
+        "strength": f"{steering.strength:g}",
+        "layers": "-".join(map(str, steering.layers or (1, spec.target.n_layer - 1))),
+        "n_queries": str(len(queries)),
+        "queries_sha256": hashlib.sha256("\n".join(queries).encode()).hexdigest(),
+    }
+    control_vector.save(steering.apply(TaskVector(total / len(queries))), output, spec.target.architecture, provenance)
+    print(output)

@@ -1,0 +1,14 @@
+from .calibration import Point as Point
+from .demonstrations import BM25 as BM25
+from .demonstrations import balanced as balanced
+from .evaluation import EvalRecord as EvalRecord
+from .evaluation import fingerprint as fingerprint
+from .evaluation import measure as measure
+from .first_token import first_token_ms as first_token_ms
+from .harm import measure_harm as measure_harm
+from .match import AnswerMatcher as AnswerMatcher
+from .methods import Method as Method
+from .questions import EvalPlan as EvalPlan
+from .report import Summary as Summary
+from .tasks import outside as outside
+from .tasks import read_tasks as read_tasks

@@ -1,0 +1,5 @@
+"""What steering costs on this machine: times, memory and their ratios."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .benchmark import BenchOptions as BenchOptions
+from .benchmark import parse_parts as parse_parts
+from .benchmark import run as run
+from .tables import table as table
+from .timing import Measure as Measure
+from .timing import Samples as Samples
+from .timing import in_turn as in_turn
+from .timing import ratios as ratios
+from .timing import seconds as seconds
+from .timing import spread as spread

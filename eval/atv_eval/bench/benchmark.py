@@ -1,0 +1,159 @@
+"""What steering costs on this machine, for any GGUF: from options to one record. How each part is measured: `costs.py`.
+
+Without a bundle that fits, a random vector stands in for the generator, so that everything but the generator itself
+can be measured with any model that llama.cpp steers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atv_eval.bench import costs, machine
+from atv_eval.bench.bench_results import BenchResults
+from atv_eval.bench.costs import BenchPlan, Subject
+from atv_local.answer import Engine
+from atv_local.errors import AtvError, ModelError, UsageError
+from atv_local.generator import Bundle, Generator, Provider
+from atv_local.names import default_bundle, default_model
+from atv_local.target import Target
+from atv_local.vectors import Steering, TaskVector
+
+Record = dict[str, Any]
+
+PARTS: dict[str, Callable[[Subject, BenchPlan, BenchResults], None]] = {
+    "memory": costs.memory,  # first, as the others need memory too
+    "generator": costs.generator,
+    "vector": costs.vector,
+    "first-token": costs.first_token,
+    "decode": costs.decode,
+    "batch": costs.batch,
+}
+"""What can be measured, in that order."""
+
+QUICK = BenchPlan(rounds=3, prompts=(32,), n_decode=32, n_queries=12)
+MAX_ROUNDS = 10000
+_NORM = 0.1  # of a random vector's rows, times the root of their width: some hundredth of what would break a model
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure on what; see `atv_local.load`. No bundle is the demo's if it fits, no parts are all."""
+
+    model: Path | None = None
+    bundle: Path | None = None
+    n_ctx: int | None = None
+    n_threads: int | None = None
+    n_gpu_layers: int = -1
+    provider: Provider | None = None
+    rounds: int | None = None
+    quick: bool = False
+    parts: tuple[str, ...] = ()
+
+
+def parse_parts(text: str) -> tuple[str, ...]:
+    """Parts from a list such as `decode,batch`.
+
+    Raises:
+        UsageError: no such part.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in PARTS:
+            raise UsageError(f"--only {name!r} is nothing that is measured; name some of {','.join(PARTS)}")
+    return tuple(name for name in PARTS if name in names)
+
+
+def run(options: BenchOptions, say: Callable[[str], None]) -> Record:
+    """Measure. The record holds `ratios` and `medians` as in `BenchResults`, with the target, machine and settings.
+
+    Args:
+        say: takes lines about the progress.
+
+    Raises:
+        AtvError: what `atv_local.load` raises, and nothing that can be measured.
+    """
+    plan = QUICK if options.quick else BenchPlan()
+    if options.rounds is not None:
+        if not 2 <= options.rounds <= MAX_ROUNDS:
+            raise UsageError(f"--rounds {options.rounds} is not within 2 to {MAX_ROUNDS}")
+        plan = replace(plan, rounds=options.rounds)
+    found = BenchResults(say)
+    subject = _load(options, found)
+    target, generator = subject.engine.target, subject.engine.generator
+    if "generator" in options.parts and generator is None:
+        raise UsageError(f"no bundle fits {target.model.path}, so there is no generator; name its bundle with -g")
+    parts = options.parts or tuple(name for name in PARTS if generator or name != "generator")
+    facts = {"machine": machine.machine(target), "model": machine.model(target)}
+    for name in parts:
+        say(name)
+        try:
+            PARTS[name](subject, plan, found)
+        except AtvError as error:  # what one part needs, such as a second context, may not be there
+            found.note(f"{name} could not be measured: {error}")
+    if not found.medians:
+        raise UsageError("; ".join(found.notes))
+    return {
+        "benchmark": "atv-local bench",
+        **facts,
+        "bundle": _describe(generator) if generator else None,
+        "settings": {"parts": parts, "n_gpu_layers": options.n_gpu_layers, **vars(plan)},
+        "notes": found.notes,
+        "ratios": found.ratios,
+        "medians": found.medians,
+    }
+
+
+def _load(options: BenchOptions, found: BenchResults) -> Subject:
+    """Target and generator, and the memory before, between and after."""
+    memory = {"before the target": machine.resident()}
+    path = options.model or default_model()
+    bundle = Bundle(options.bundle) if options.bundle else None
+    target = Target(path, n_ctx=options.n_ctx, n_threads=options.n_threads, n_gpu_layers=options.n_gpu_layers)
+    memory["with the target"] = machine.resident()
+    if bundle is None:
+        bundle = _fitting(target)
+    else:
+        bundle.check_target(target.spec)
+    if bundle is not None:
+        engine = Engine(target, Generator(bundle, provider=options.provider))
+        memory["with the generator"] = machine.resident()
+    elif options.provider:
+        raise UsageError(f"no bundle fits {path}, so nothing runs on {options.provider!r}; name its bundle with -g")
+    else:
+        found.note(f"no bundle fits {path.name}: a random vector stands in for the generator")
+        engine = Engine(target, static=_random(target))
+        engine.steering = Steering()
+    return Subject(engine, options.provider, memory)
+
+
+def _fitting(target: Target) -> Bundle | None:
+    """The demo bundle, if it is there and was made for this target."""
+    try:
+        bundle = Bundle(default_bundle())
+    except ModelError:
+        return None
+    return None if bundle.manifest.target.mismatch(target.spec) else bundle
+
+
+def _random(target: Target) -> TaskVector:
+    return TaskVector(_NORM * np.random.default_rng(0).standard_normal((target.n_rows, target.n_embd)))
+
+
+def _describe(generator: Generator) -> Record:
+    import onnxruntime as ort
+
+    spec = generator.bundle.manifest
+    return {
+        "id": generator.bundle.id,
+        "backbone": spec.generator.backbone,
+        "max_tokens": spec.generator.max_tokens,
+        "precision": generator.precision,
+        "provider": generator.provider,
+        "positions": spec.injection.positions.value,
+        "onnxruntime": ort.__version__,
+    }

@@ -1,0 +1,1 @@
+"""The model `atv-local` of lm-evaluation-harness."""

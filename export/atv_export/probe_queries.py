@@ -1,0 +1,75 @@
+"""The queries that an export is verified with: a run's own where they still are, as prompts and as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from atv_local.data import Row, data_files, read_rows
+from atv_local.errors import AtvError, DataError
+from atv_local.generator import Spec
+from atv_local.target import PromptFormat, Vocabulary
+from atv_train import Example
+from atv_train.run_folder import read_record
+from atv_train.vector_sources import GeneratorModule
+
+N_QUERIES, N_PROMPTS, MAX_PROMPT = 128, 12, 512
+"""Against PyTorch; through the target; tokens of a prompt there."""
+
+
+def examples_of(model: Path, queries: Sequence[str]) -> list[Example]:
+    """Prompts of the first queries that make short ones.
+
+    Raises:
+        DataError: none does.
+    """
+    vocabulary = Vocabulary.from_gguf(model)
+    prompt_format = PromptFormat(vocabulary)
+    prompts = [(text, prompt_format(text).tokens) for text in queries[: 10 * N_PROMPTS]]
+    short = [(text, tokens) for text, tokens in prompts if len(tokens) <= MAX_PROMPT][:N_PROMPTS]
+    if not short:
+        raise DataError(f"no query makes a prompt of {MAX_PROMPT} tokens or fewer for the check through {model}")
+    return [Example(n, text, "", tokens, ()) for n, (text, tokens) in enumerate(short)]
+
+
+def own_queries(source: Path) -> list[str]:
+    """Inputs of the rows that a run was measured on or trained on, from all its files alike; empty if they are gone."""
+    try:
+        job = read_record(source).job
+        files = [read_rows(path, job.columns).rows for path in data_files(job.valid or job.data)]
+    except AtvError:
+        return []
+    spread = [row.input for rows in zip_longest(*map(_evenly, files)) for row in rows if row]
+    return list(dict.fromkeys(spread))
+
+
+def _evenly(rows: Sequence[Row]) -> Sequence[Row]:
+    """At most twice as many as are verified with, from beginning to end."""
+    return rows[:: max(1, len(rows) // N_QUERIES)]
+
+
+@torch.no_grad()
+def pooled_states(
+    generator: GeneratorModule, tokenizer: PreTrainedTokenizerFast, spec: Spec, examples: Sequence[Example]
+) -> Tensor:
+    """Pooled states [n, d_s] of the examples' queries."""
+    template, limit = spec.generator.query_template, spec.generator.max_tokens
+    rows = []
+    for example in examples:
+        text = template.replace("{query}", example.query)
+        found = tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
+        rows.append(generator.pooled(found["input_ids"], found["attention_mask"])[0])
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def task_vectors(
+    generator: GeneratorModule, tokenizer: PreTrainedTokenizerFast, spec: Spec, examples: Sequence[Example]
+) -> Tensor:
+    """Task vectors [n, n_layer-1, n_embd] of the examples' queries."""
+    return generator.expand(pooled_states(generator, tokenizer, spec, examples))

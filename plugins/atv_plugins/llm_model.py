@@ -1,0 +1,143 @@
+"""The model `atv` of the program llm (llm.datasette.io): `llm -m atv "your query"`, steered as `atv-local run` is.
+
+llm imports this file whenever it starts, so what is heavy is imported with the first answer. Keeping pairs of model
+and bundle is left to llm: `llm models options set atv bundle PATH`, or a template with `--save`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from queue import SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING, Any, cast
+
+import llm
+from llm.parts import ReasoningPart, TextPart
+from pydantic import Field
+
+from atv_local.errors import AtvError, UsageError
+from atv_local.vectors import Positions
+
+if TYPE_CHECKING:
+    from atv_local.answer import Engine
+    from atv_local.target import PromptFormat
+
+_worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="atv")
+"""Gives one answer after another, as an engine must, however slowly or in whichever thread each is read."""
+
+
+class Atv(llm.Model):
+    """A GGUF that answers each query, or each turn of a conversation, under the task vector of those words alone."""
+
+    model_id = "atv"
+    can_stream = True
+
+    class Options(llm.Options):
+        """All are None unless given: llm would prefer any other default to what a user has set for the model."""
+
+        model: str | None = Field(None, description="GGUF; by default the embedded model")
+        bundle: str | None = Field(None, description="Bundle; by default the demo bundle")
+        strength: float | None = Field(None, description="Factor on the vector; by default the bundle's")
+        layers: str | None = Field(None, description="Steer only these layers, such as 5-20")
+        positions: Positions | None = Field(
+            None, description="Steer all tokens, the prompt's last, or from there on (decode)"
+        )
+        off: bool | None = Field(None, description="Answer with the base model; needs no bundle")
+        temperature: float | None = Field(None, description="0, the default, is greedy")
+        top_p: float | None = Field(None, description="1 is off; by default 0.95")
+        top_k: int | None = Field(None, description="0 is off; by default 40")
+        seed: int | None = Field(None, description="Makes sampling repeatable; by default random")
+        max_tokens: int | None = Field(None, description="Longest answer, in tokens; by default 256")
+        ctx_size: int | None = Field(None, description="Tokens of a conversation; by default 2048")
+
+    def execute(
+        self, prompt: llm.Prompt, stream: bool, response: llm.Response, conversation: llm.Conversation | None
+    ) -> Iterator[str]:
+        """Answer piece by piece; what was done is in the response's usage and `response_json`.
+
+        Raises:
+            llm.ModelError: for an AtvError, in its words.
+        """
+        del stream, conversation  # llm joins the pieces, and `prompt.messages` has the earlier turns
+        pieces: SimpleQueue[str | None] = SimpleQueue()
+        unread = Event()
+        answer = _worker.submit(_answer, prompt, pieces.put, unread)
+        answer.add_done_callback(lambda _: pieces.put(None))
+        try:
+            yield from iter(pieces.get, None)
+            record = answer.result()
+        except AtvError as error:
+            raise llm.ModelError(str(error)) from error
+        finally:
+            unread.set()
+        response.response_json = record
+        response.set_resolved_model(record["model"])
+        response.set_usage(input=record["tokens"]["prompt"], output=record["tokens"]["generated"])
+
+
+@llm.hookimpl
+def register_models(register: Callable[..., None]) -> None:
+    """Tell llm of the model."""
+    register(Atv(), aliases=("atv-local",))
+
+
+def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
+    """Say an answer, until it ends or nobody reads it any more, and return what `run --json` tells of it."""
+    from atv_cli import steering_changes
+    from atv_local.answer import OFF, answer_record
+    from atv_local.target import Sampling
+
+    options = cast(Atv.Options, prompt.options)
+    messages = _messages(prompt.messages)
+    changes = steering_changes(options.strength, options.layers, options.positions)
+    sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
+    engine, prompts = _loaded(options.model, options.bundle, not options.off, options.ctx_size)
+    steering = OFF if options.off else replace(engine.steering, **changes)
+    for event in engine.stream(
+        messages[-1]["content"],
+        steering=steering,
+        sampling=sampling,
+        prompt=prompts.conversation(messages, engine.target.n_ctx),
+        **_given(options, "max_tokens"),
+    ):
+        say(event.text)
+        if unread.is_set():
+            break
+    return {"model": engine.target.model.path.stem} | answer_record(engine, steering, event)
+
+
+def _given(options: Atv.Options, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str | None, bundle: str | None, steered: bool, n_ctx: int | None) -> tuple[Engine, PromptFormat]:
+    """The last engine asked for is kept: llm makes models anew, and a chat asks many times."""
+    from atv_local.answer import load
+    from atv_local.target import PromptFormat
+
+    engine = load(model, bundle, steered=steered, n_ctx=n_ctx)
+    return engine, PromptFormat(engine.target.vocabulary)
+
+
+def _messages(said: Sequence[llm.Message]) -> list[dict[str, str]]:
+    """A conversation as the chat template takes it; reasoning that another model wrote down is left out.
+
+    Raises:
+        UsageError: one that does not end in the user's words, or has more in it than text.
+    """
+    messages: list[dict[str, str]] = []
+    for message in said:
+        for part in message.parts:
+            if not isinstance(part, TextPart | ReasoningPart):
+                raise UsageError(f"the model atv reads text only, and this conversation has a {part.to_dict()['type']}")
+        if message.role == "user" and messages and messages[-1]["role"] == "user":
+            messages.append({"role": "assistant", "content": ""})  # llm keeps no answer that was empty
+        text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
+        messages.append({"role": message.role, "content": text})
+    if not messages or messages[-1]["role"] != "user":
+        raise UsageError("there is no query; say something to answer")
+    return messages

@@ -1,0 +1,228 @@
+"""The same answers from a Ray cluster: blocks of rows to workers that hold a model each, results back in order.
+
+An answer is a function of its row alone, so a block that was lost with its worker is simply asked again. Needs the
+same version of this package, and the model and the bundle under the same paths, on every node.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, RayTaskError
+
+from atv_local.batch import Answerer, AnswerSettings, RowResult
+from atv_local.data import RowRequest
+from atv_local.errors import AtvError, ModelError, UsageError
+
+BLOCK = 64
+"""Rows a worker gets at a time."""
+
+_AHEAD = 2  # blocks of a worker: while it answers one, the next is on its way
+_WAITING = 4  # blocks for each worker that are drawn and not written: answered ones wait for those before them
+_ATTEMPTS = 3  # of a block, whose rows may be what its workers died of
+_PATIENCE = 60.0  # seconds
+_KNOCK = 10.0  # seconds
+
+
+class _Worker:
+    """What runs on the cluster. Errors of ours come back as text: Ray would wrap them in tracebacks."""
+
+    def load(self, recipe: AnswerSettings, identity: dict[str, Any]) -> str:
+        """Load the models; what was wrong, or an empty string."""
+        try:
+            if recipe.identity() != identity:
+                return "the model or the bundle is not the same file as here"
+            self._answerer = Answerer(recipe)
+        except AtvError as error:
+            return str(error)
+        return ""
+
+    def answer(self, rows: list[RowRequest]) -> list[RowResult]:
+        """What becomes of each row."""
+        return list(self._answerer(rows))
+
+
+@dataclass(eq=False)
+class _Block:
+    rows: list[RowRequest]
+    results: list[RowResult] | None = None
+    losses: int = 0
+    """Workers that died while they had it."""
+
+
+@dataclass(eq=False)
+class _Member:
+    """A worker, and what it was asked and has not answered."""
+
+    actor: Any
+    pending: dict[Any, _Block | None] = field(default_factory=dict)
+    """By the reference to the result to be; that of loading has no block."""
+
+    @property
+    def room(self) -> int:
+        """Blocks it can be given now."""
+        return 0 if None in self.pending.values() else _AHEAD - len(self.pending)
+
+
+def answers(
+    recipe: AnswerSettings,
+    rows: Iterator[RowRequest],
+    *,
+    address: str | None = None,
+    n_workers: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[RowResult]:
+    """What becomes of each row, in order, as `Answerer` says it; a few blocks of rows are drawn ahead.
+
+    Args:
+        recipe: `n_threads` is also the number of CPUs a worker takes; by default all of a node.
+        rows: drawn in blocks.
+        address: of a running cluster; by default the one that Ray finds (`ray.init(address="auto")`).
+        n_workers: by default as many as the cluster's CPUs allow.
+        say: told of workers that died.
+
+    Raises:
+        UsageError: no such cluster, or none with so many CPUs.
+        ModelError: a worker cannot load the recipe, or workers die one after the other.
+    """
+    begun_here = not ray.is_initialized()
+    if begun_here:
+        _connect(address)
+    team = None
+    try:
+        n_threads, fitting = _fitting(recipe.n_threads)
+        recipe = replace(recipe, n_threads=n_threads, model=_absolute(recipe.model), bundle=_absolute(recipe.bundle))
+        team = _Team(recipe, n_workers or fitting, say)
+        yield from team.run(rows)
+    finally:
+        if team:
+            team.dismiss()
+        if begun_here:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    try:
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():  # Ray itself would wait for minutes where nobody listens
+            socket.create_connection((host, int(port)), timeout=_KNOCK).close()
+        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (RayError, OSError, OverflowError, RuntimeError, ValueError) as error:
+        where = f"Ray cluster at {address}" if address else "running Ray cluster"
+        raise UsageError(f"there is no {where} ({_line(error)}); start one with: ray start --head") from error
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path and path.absolute()  # a worker has a current folder of its own
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+def _fitting(n_threads: int | None) -> tuple[int, int]:
+    """Threads of a worker, and how many such workers all nodes together hold."""
+    found = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cpus = [number for number in found if number]
+    n_threads = n_threads or min(cpus, default=1)
+    if not (n_workers := sum(number // n_threads for number in cpus)):
+        raise UsageError(f"no node of the Ray cluster has {n_threads} CPUs; the largest has {max(cpus, default=0)}")
+    return n_threads, n_workers
+
+
+class _Team:
+    """The workers, and the blocks that are drawn and not written yet."""
+
+    def __init__(self, recipe: AnswerSettings, n_workers: int, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told = ray.put(recipe), ray.put(recipe.identity())
+        self._options = {"num_cpus": recipe.n_threads, "max_restarts": 0}
+        self._n_workers = n_workers
+        self._waiting: deque[_Block] = deque()
+        """Drawn, and with no worker."""
+        self._losses = 0
+        self._members = [self._hire() for _ in range(n_workers)]
+
+    def run(self, rows: Iterator[RowRequest]) -> Iterator[RowResult]:
+        """What becomes of each row, in order."""
+        order: deque[_Block] = deque()
+        blocks = iter(lambda: list(islice(rows, BLOCK)), [])
+        drawn = True
+        while drawn or order:
+            self._give()
+            while drawn and not self._waiting and len(order) < _WAITING * self._n_workers:
+                if drawn := bool(block := next(blocks, [])):
+                    order.append(_Block(block))
+                    self._waiting.append(order[-1])
+                self._give()
+            if order:
+                self._take()
+            while order and order[0].results is not None:
+                yield from order.popleft().results or ()
+
+    def dismiss(self) -> None:
+        """End all workers."""
+        for member in self._members:
+            ray.kill(member.actor)
+
+    def _hire(self) -> _Member:
+        actor: Any = ray.remote(_Worker).options(**self._options).remote()
+        return _Member(actor, {actor.load.remote(*self._told): None})
+
+    def _give(self) -> None:
+        """Each waiting block to the worker with the least to do, if there is one with room."""
+        while self._waiting:
+            member = max(self._members, key=lambda member: member.room)
+            if not member.room:
+                return
+            block = self._waiting.popleft()
+            member.pending[member.actor.answer.remote(block.rows)] = block
+
+    def _take(self) -> None:
+        """Wait for one result, and take it; or find that a worker is gone."""
+        member, ready = self._ready()
+        try:
+            found = ray.get(ready)
+        except (RayActorError, NodeDiedError, ObjectLostError) as error:
+            self._lose(member, error)
+            return
+        except RayTaskError as error:
+            raise ModelError(f"a worker of the Ray cluster failed: {_line(error)}") from error
+        block = member.pending.pop(ready)
+        if block is not None:
+            block.results, self._losses = found, 0
+        elif found:
+            raise ModelError(f"a worker of the Ray cluster cannot begin: {found}")
+
+    def _ready(self) -> tuple[_Member, Any]:
+        by_reference = {reference: member for member in self._members for reference in member.pending}
+        while True:
+            ready, _ = ray.wait(list(by_reference), timeout=_PATIENCE)
+            if ready:
+                return by_reference[ready[0]], ready[0]
+            if not any(block for member in self._members for block in member.pending.values()):
+                self._say("no worker has begun yet; are the CPUs of the Ray cluster taken?")
+
+    def _lose(self, member: _Member, error: Exception) -> None:
+        """Hire another in its place; its blocks come first. It was at work on the oldest of them."""
+        ray.kill(member.actor)
+        lost = [block for block in member.pending.values() if block is not None]
+        self._losses += 1
+        if self._losses > _ATTEMPTS * self._n_workers:
+            raise ModelError(f"{self._losses} workers of the Ray cluster died one after the other: {_line(error)}")
+        for block in lost[:1]:
+            block.losses += 1
+            if block.losses == _ATTEMPTS:
+                lines = f"{block.rows[0].line} to {block.rows[-1].line}"
+                raise ModelError(f"{_ATTEMPTS} workers of the Ray cluster died at lines {lines}: {_line(error)}")
+        self._say("a worker of the Ray cluster died; its rows are asked again")
+        self._waiting.extendleft(reversed(lost))
+        self._members[self._members.index(member)] = self._hire()

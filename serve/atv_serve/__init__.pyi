@@ -1,0 +1,2 @@
+from .server import Options as Options
+from .server import Server as Server

@@ -1,0 +1,5 @@
+"""Sockets, routes and limits. Knows nothing of how an answer is made."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

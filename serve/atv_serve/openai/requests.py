@@ -1,0 +1,265 @@
+"""What clients may ask for, as OpenAI's API words it; everything is bounded, and what is not known is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from atv_local.target import Sampling
+from atv_local.vectors import MAX_STRENGTH, Positions
+
+MAX_CHOICES = 128
+MAX_TEXT = 1 << 20
+MAX_TOKENS = 1 << 17
+
+
+def _boolean(given: Any) -> Any:
+    """Python takes 0 for False; JSON does not."""
+    if given is not False:
+        raise ValueError('this is false, or an object such as {"strength": 0.5}')
+    return given
+
+
+def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(given)
+    except ValidationError as error:
+        raise ValueError("this has no effect here; leave it out") from error
+
+
+_LEAST = 1e-6
+"""In place of a `top_p` of 0: the likeliest token alone."""
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Token = Annotated[int, Field(ge=0, lt=1 << 31)]
+Tokens = Annotated[list[Token], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
+Layer = Annotated[int, Field(ge=1, le=4096)]
+Off = Annotated[Literal[False], BeforeValidator(_boolean)]
+WITHOUT_EFFECT = WrapValidator(_unsupported)
+"""Of fields that have no effect here, so that only values that ask for none are taken."""
+Label = Annotated[str, Field(max_length=4096)] | None
+Nothing = Annotated[
+    Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None, WITHOUT_EFFECT
+]
+Null = Annotated[None, WITHOUT_EFFECT]
+Zero = Annotated[Annotated[float, Field(ge=0, le=0)] | None, WITHOUT_EFFECT]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+def _kinds(kind: type[_Request]) -> Iterator[type[_Request]]:
+    yield kind
+    for more in kind.__subclasses__():
+        yield from _kinds(more)
+
+
+class SteeringRequest(_Request):
+    """What to change in how a bundle steers. `layers` are the first and the last; `query` steers in place of the
+    user's last words."""
+
+    generator: Annotated[str, Field(max_length=256)] | None = None
+    strength: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] | None = None
+    layers: Annotated[list[Layer], Field(min_length=2, max_length=2)] | None = None
+    positions: Positions | None = None
+    query: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
+
+
+class _Steered(_Request):
+    model: Annotated[str, Field(max_length=256)] | None = None
+    steering: Off | SteeringRequest | None = None
+
+
+class StreamOptions(_Request):
+    """Of an answer that is streamed."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class _Generation(_Steered):
+    """What chats and completions have in common. Temperature 0, which is greedy, is the default: so bundles are made.
+    The fields at the end have no effect.
+    """
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    frequency_penalty: Zero = None
+    presence_penalty: Zero = None
+    logit_bias: Nothing = None
+    user: Label = None
+    safety_identifier: Label = None
+    prompt_cache_key: Label = None
+    service_tier: Annotated[Literal["auto", "default"] | None, WITHOUT_EFFECT] = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """As the samplers take it."""
+        seed = None if self.seed is None else self.seed % (1 << 32)
+        top_p = 1.0 if self.top_p is None else max(self.top_p, _LEAST)
+        return Sampling(self.temperature or 0.0, top_p, self.top_k or 0, seed)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end an answer before they are said."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class TextPart(_Request):
+    """A part of a message; only text is understood."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(_Request):
+    """One message of a conversation; the fields at the end are what OpenAI's client sends back with an answer."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(max_length=256)] | None = None
+    name: Annotated[str, Field(max_length=256)] | None = None
+    type: Literal["text"] | None = None
+    refusal: Null = None
+    audio: Null = None
+    function_call: Null = None
+    annotations: Nothing = None
+    tool_calls: Nothing = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise ValueError("only an assistant's message may have no content")
+        return self
+
+    def as_message(self) -> dict[str, str]:
+        """As chat templates take it."""
+        parts = self.content or ""
+        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class ResponseFormat(_Request):
+    """Free text is the only one."""
+
+    type: Literal["text"]
+
+
+class ChatRequest(_Generation):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=256)]
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: Annotated[ResponseFormat | None, WITHOUT_EFFECT] = None
+    tools: Nothing = None
+    tool_choice: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
+    parallel_tool_calls: bool | None = None
+    functions: Nothing = None
+    function_call: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
+    modalities: Annotated[Annotated[list[Literal["text"]], Field(max_length=1)] | None, WITHOUT_EFFECT] = None
+    audio: Null = None
+    prediction: Null = None
+    reasoning_effort: Null = None
+    verbosity: Null = None
+    web_search_options: Null = None
+    store: Annotated[Off | None, WITHOUT_EFFECT] = None
+    metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+
+    @model_validator(mode="after")
+    def _last_is_the_users(self) -> ChatRequest:
+        if self.messages[-1].role != "user":
+            raise ValueError("the last message must be the user's")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        if self.max_tokens == 0:
+            raise ValueError("max_tokens must be at least 1")
+        return self
+
+
+class CompletionRequest(_Generation):
+    """`POST /v1/completions`."""
+
+    prompt: (
+        Text
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
+        | Tokens
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_CHOICES)]
+    )
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    suffix: Null = None
+
+    @model_validator(mode="after")
+    def _is_meant(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens 0 is for echo: true")
+        if self.best_of not in (None, self.n or 1):
+            raise ValueError("best_of other than n is not supported")
+        if len(self.prompts) * (self.n or 1) > MAX_CHOICES:
+            raise ValueError(f"prompts times n are more than {MAX_CHOICES}")
+        return self
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """One or several."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return self.prompt  # type: ignore[return-value]  # and here none is
+
+
+class EmbeddingRequest(_Request):
+    """`POST /v1/embeddings`: the task vectors of queries, their rows one after the other."""
+
+    model: Annotated[str, Field(max_length=256)] | None = None
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Null = None
+    user: Label = None
+
+
+class VectorRequest(_Steered):
+    """`POST /v1/steering`: what would steer a query."""
+
+    query: Text
+
+
+class TokenizeRequest(_Request):
+    """`POST /tokenize`: the target's tokens of a text, control tokens spelt in it included."""
+
+    model: Annotated[str, Field(max_length=256)] | None = None
+    prompt: Text
+    add_special_tokens: bool | None = None
+
+
+class DetokenizeRequest(_Request):
+    """`POST /detokenize`."""
+
+    model: Annotated[str, Field(max_length=256)] | None = None
+    tokens: Annotated[list[Token], Field(fail_fast=True, max_length=MAX_TOKENS)]
+
+
+FIELDS = frozenset(name for kind in _kinds(_Request) for name in kind.model_fields)
+"""Names of all fields of all requests."""

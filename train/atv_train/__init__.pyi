@@ -1,0 +1,15 @@
+from .baselines import learned as learned
+from .examples import Example as Example
+from .examples import encode as encode
+from .examples import epoch_batches as epoch_batches
+from .examples import pad as pad
+from .job import Job as Job
+from .losses import divergence as divergence
+from .plan import TrainingPlan as TrainingPlan
+from .plan import target_dtype as target_dtype
+from .trainer import Metrics as Metrics
+from .trainer import Progress as Progress
+from .trainer import Settings as Settings
+from .trainer import Trainer as Trainer
+from .training_run import TrainingHooks as TrainingHooks
+from .unrelated_examples import general_examples as general_examples

@@ -1,0 +1,135 @@
+"""What a user should know about the rows before training, as sentences. Knows nothing of tokens or terminals."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from atv_local.data import Row
+
+FEW_ROWS = 8
+MAX_LABELS = 50
+MAX_SENTENCES = 12
+LARGEST_SHARE, LARGEST_RATIO = 0.8, 10
+SHOWN = 40
+_Tasks = dict[str, list[Row]]
+
+
+def examine(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
+    """Sentences about rows that training or its validation would suffer from, at most `MAX_SENTENCES`.
+
+    What concerns all rows comes first, then task by task; what is over the limit is counted in the last sentence.
+    """
+    train_tasks, valid_tasks = _by_task(train), _by_task(valid)
+    found = [*_leaks(train, valid), *_contradictions(train), *_repeats(train)]
+    found += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks)]
+    for task, rows in train_tasks.items():
+        labels = Counter(row.output for row in rows)
+        if _are_labels(labels):
+            found += [*_imbalance(task, labels), *_unseen_labels(task, labels, valid_tasks.get(task, []))]
+    if len(found) > MAX_SENTENCES:
+        rest = len(found) - MAX_SENTENCES + 1
+        found[MAX_SENTENCES - 1 :] = [f"{rest} more findings of these kinds are not listed"]
+    return found
+
+
+def _by_task(rows: Sequence[Row]) -> _Tasks:
+    tasks: _Tasks = defaultdict(list)
+    for row in rows:
+        tasks[row.task].append(row)
+    return dict(sorted(tasks.items()))
+
+
+def _are_labels(outputs: Counter[str]) -> bool:
+    """Whether outputs are drawn from a set rather than written for each row: few, and most of them more than once."""
+    return len(outputs) <= MAX_LABELS and outputs.total() >= 2 * len(outputs)
+
+
+def _leaks(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[str]:
+    seen = {_normalised(row.input) for row in train}
+    leaked = [row.input for row in valid if _normalised(row.input) in seen]
+    if leaked:
+        yield (
+            f"training has the inputs of {len(leaked)} of {len(valid)} validation rows too, such as "
+            f"{_shown(leaked[0])}; take them out of either, or the accuracy will look better than it is"
+        )
+
+
+def _contradictions(train: Sequence[Row]) -> Iterator[str]:
+    """Whatever the tasks: a task vector is made from the input alone."""
+    outputs: dict[str, dict[str, None]] = defaultdict(dict)  # a set that keeps its order
+    for row in train:
+        outputs[row.input][row.output] = None
+    torn = {text: list(several) for text, several in outputs.items() if len(several) > 1}
+    if torn:
+        text, (one, other, *_) = next(iter(torn.items()))
+        yield (
+            f"training gives more than one output to {len(torn)} of {len(outputs)} inputs, such as {_shown(text)} with "
+            f"{_shown(one)} and {_shown(other)}; an input has one answer whatever its task, so keep the right one"
+        )
+
+
+def _repeats(train: Sequence[Row]) -> Iterator[str]:
+    rows = Counter((row.task, row.input, row.output) for row in train)
+    if len(rows) < len(train):
+        text = next(text for (_, text, _), number in rows.items() if number > 1)
+        yield (
+            f"training repeats {len(train) - len(rows)} of its {len(train)} rows, such as {_shown(text)}; "
+            "a repeated row weighs more, so leave the copies out unless you mean that"
+        )
+
+
+def _unseen_tasks(train: _Tasks, valid: _Tasks) -> Iterator[str]:
+    unseen = [task for task in valid if task not in train]
+    if unseen:
+        yield (
+            f"training has no rows for {len(unseen)} of {len(valid)} validation tasks, such as {_shown(unseen[0])}; "
+            "a task is named after its file, so name the files alike or give the rows a task"
+        )
+
+
+def _small_tasks(train: _Tasks) -> Iterator[str]:
+    small = [(task, len(rows)) for task, rows in train.items() if len(rows) < FEW_ROWS]
+    if small:
+        task, number = small[0]
+        yield (
+            f"training has fewer than {FEW_ROWS} rows for {len(small)} of {len(train)} tasks, such as {_shown(task)} "
+            f"with {number}; that is too little to learn from, so add some"
+        )
+
+
+def _imbalance(task: str, labels: Counter[str]) -> Iterator[str]:
+    (most, most_rows), *others = labels.most_common()
+    if labels.total() < FEW_ROWS:
+        return
+    if not others:
+        yield (
+            f"all {most_rows} training rows of the task {_shown(task)} have the output {_shown(most)}; "
+            "every query of this kind will get that answer, so add rows with other outputs"
+        )
+        return
+    least, least_rows = others[-1]
+    if most_rows > LARGEST_SHARE * labels.total() or most_rows >= LARGEST_RATIO * least_rows:
+        yield (
+            f"of {labels.total()} training rows of the task {_shown(task)}, {most_rows} have the output "
+            f"{_shown(most)} and {least_rows} {_shown(least)}; expect the rare ones to be missed, or add rows with them"
+        )
+
+
+def _unseen_labels(task: str, labels: Counter[str], valid: Sequence[Row]) -> Iterator[str]:
+    unseen = [row.output for row in valid if row.output not in labels]
+    if unseen:
+        yield (
+            f"training lacks the outputs of {len(unseen)} of {len(valid)} validation rows of the task "
+            f"{_shown(task)}, such as {_shown(unseen[0])}; expect them to be missed, or train on some"
+        )
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _shown(text: str) -> str:
+    """In quotes, at most 40 characters, none of which a terminal would act on."""
+    inner = repr(text[: SHOWN + 1])[1:-1]
+    return f"'{inner if len(inner) <= SHOWN else inner[: SHOWN - 1] + '…'}'"

@@ -1,0 +1,119 @@
+"""A trained generator on disk: config.json, weights as safetensors, the backbone's config and tokenizer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from atv_local.data import replacing_folder
+from atv_local.errors import BundleError, UsageError
+from atv_local.generator import Spec
+from atv_train.vector_sources import GeneratorModule, backbone_from_config, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FOLDER = "checkpoint"
+"""Where the checkpoint is in the folder of a run."""
+CONFIG = "config.json"
+WEIGHTS = "generator.safetensors"
+BACKBONE = "backbone"
+
+_COUNTS = re.compile(r"(n|num|encoder|decoder)_(\w+_)?(layers?|blocks?|experts?|groups?)|depths?")
+_MAX_BUFFERS = 1 << 30
+
+
+def save(
+    folder: Path,
+    spec: Spec,
+    generator: GeneratorModule,
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Write the checkpoint whole or not at all; an earlier checkpoint at `folder` is replaced.
+
+    Raises:
+        UsageError: the folder cannot be written or holds something else.
+    """
+    with replacing_folder(folder, marker=CONFIG) as temporary:
+        (temporary / CONFIG).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+        try:
+            save_file(state, temporary / WEIGHTS)
+        except SafetensorError as error:  # its word for a full disk
+            raise UsageError(f"cannot write {folder}: {error}") from error
+        generator.backbone.config.save_pretrained(temporary / BACKBONE)
+        tokenizer.save_pretrained(temporary / BACKBONE)
+
+
+def load(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:
+    """The generator as it was saved, on the CPU in float32, in evaluation mode.
+
+    Args:
+        folder: a checkpoint, or the run that it belongs to.
+
+    Raises:
+        BundleError: a file is missing, damaged, or of another shape than config.json says.
+    """
+    if (folder / FOLDER).is_dir():
+        folder = folder / FOLDER
+    try:
+        spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
+        _check_sizes(folder, spec)
+        generator = _built(folder, spec)
+        generator.load_state_dict(load_file(folder / WEIGHTS))
+        return spec, generator.eval(), load_tokenizer(folder / BACKBONE)
+    except OSError as error:
+        raise BundleError(f"{folder} is not a checkpoint of `atv-local train`: {error}") from error
+    except Exception as error:  # what the libraries raise depends on where the damage is
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise BundleError(f"the checkpoint {folder} is damaged: {reason}") from error
+
+
+def _built(folder: Path, spec: Spec) -> GeneratorModule:
+    """A generator of the shape that a checkpoint says, its weights not loaded."""
+    return GeneratorModule(
+        backbone_from_config(folder / BACKBONE),
+        spec.target.n_layer - 1,
+        spec.target.n_embd,
+        spec.generator.pooling,
+        spec.injection.scale,
+        spec.generator.rank,
+        spec.injection.layers,
+    )
+
+
+def _counts(config: object, name: str = "") -> Iterator[tuple[str, int]]:
+    """The numbers of parts that a config asks for, at any depth."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            yield from _counts(value, str(key))
+    elif isinstance(config, list):
+        for value in config:
+            yield from _counts(value, name)
+    elif isinstance(config, int) and _COUNTS.fullmatch(name):
+        yield name, config
+
+
+def _check_sizes(folder: Path, spec: Spec) -> None:
+    """Raise ValueError unless the weights have the shapes that the configs ask for, before anything is allocated."""
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
+    config = json.loads((folder / BACKBONE / "config.json").read_bytes())
+    for name, value in _counts(config):  # each is a loop, even where nothing is allocated
+        if value > len(found):
+            raise ValueError(f"a backbone with {name} {value}, and {len(found)} tensors")
+    with torch.device("meta"):
+        built = _built(folder, spec)
+    if (size := sum(buffer.numel() * buffer.element_size() for buffer in built.buffers())) > _MAX_BUFFERS:
+        raise ValueError(f"a backbone that keeps {size} bytes beside its weights")
+    wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
+    for name in wanted.keys() | found.keys():
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{name} has shape {found.get(name)}, not {wanted.get(name)}")

@@ -1,0 +1,44 @@
+"""What a run writes of itself into a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from pydantic import ValidationError
+
+from atv_local.data import RowFile
+from atv_local.errors import UsageError
+from atv_local.generator import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
+from atv_local.target import read_spec
+from atv_train.job import Job
+from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name, default_backbone
+
+
+def describe(job: Job, data: Sequence[RowFile], max_query: int, seed: int) -> Spec:
+    """The spec of the run's checkpoint, its metrics still empty.
+
+    Raises:
+        UsageError: something that a manifest cannot hold, such as layers the target does not have.
+    """
+    try:
+        return Spec(
+            format_version=FORMAT_VERSION,
+            target=read_spec(job.model),
+            generator=GeneratorSpec(
+                backbone=backbone_name(job.backbone or default_backbone()),
+                pooling=job.pooling,
+                rank=job.rank,
+                query_template=QUERY_TEMPLATE,
+                max_tokens=max_query,
+            ),
+            injection=InjectionSpec(positions=job.positions, layers=job.layers, scale=job.scale),
+            provenance=Provenance(
+                data=[DataFile(name=file.name, rows=len(file.rows), sha256=file.sha256) for file in data],
+                seed=seed,
+                versions={name: version(name) for name in ("torch", "transformers", "llama_cpp_python")},
+            ),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UsageError(f"this run cannot be described in a manifest: {first['msg']}") from error

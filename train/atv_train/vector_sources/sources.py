@@ -1,0 +1,168 @@
+"""What gives a batch of examples its task vectors: the adaptive generator, or the baselines it has to beat.
+
+Every source is a module from examples to float32 [batch, n_layer-1, n_embd], so one loop trains and measures all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from atv_train.examples import Example
+from atv_train.vector_sources.generator_module import GeneratorModule
+
+Tuning = Literal["full", "lora", "frozen"]
+QUERY_TEMPLATE = "{query}"
+_PREPARED = 32
+
+
+class Source(nn.Module):
+    """Base of all sources. `groups` are the trainable parameters with their learning rates."""
+
+    def groups(self, rate: float, backbone_rate: float) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer."""
+        del backbone_rate
+        return [{"params": list(self.parameters()), "lr": rate}]
+
+    def prepare(self, examples: Sequence[Example]) -> None:
+        """Compute what does not change in training."""
+
+
+class Adaptive(Source):
+    """The generator reading each query: the query alone, never the answer.
+
+    Args:
+        generator: backbone, pooling, expansion.
+        tokenizer: the backbone's.
+        max_tokens: longer queries are cut at the end.
+        tuning: `full` trains the backbone, `lora` a low-rank change of it, `frozen` the expansion alone; pooled
+            states of prepared queries are then kept.
+    """
+
+    def __init__(
+        self, generator: GeneratorModule, tokenizer: PreTrainedTokenizerFast, max_tokens: int, tuning: Tuning = "full"
+    ) -> None:
+        super().__init__()
+        self.generator, self.tokenizer, self.max_tokens, self.tuning = generator, tokenizer, max_tokens, tuning
+        self._pooled: dict[str, Tensor] = {}
+        if tuning == "frozen":
+            generator.backbone.requires_grad_(False)
+        if tuning == "lora":
+            generator.backbone = _with_lora(generator.backbone)
+
+    def forward(self, examples: Sequence[Example]) -> Tensor:
+        """Task vectors of the examples' queries."""
+        if self._pooled and all(example.query in self._pooled for example in examples):
+            return self.generator.expand(torch.stack([self._pooled[example.query] for example in examples]))
+        return self.generator(**self._encoded(examples))
+
+    def train(self, mode: bool = True) -> Adaptive:
+        """As any module's; a frozen backbone stays without dropout."""
+        super().train(mode)
+        if self.tuning == "frozen":
+            self.generator.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def prepare(self, examples: Sequence[Example]) -> None:
+        """With a frozen backbone, pool all queries once, in batches that do not depend on the order of training."""
+        if self.tuning != "frozen":
+            return
+        self.generator.eval()
+        queries = {example.query: example for example in examples}
+        order = sorted(queries.values(), key=lambda e: (len(e.query), e.query))
+        for start in range(0, len(order), _PREPARED):
+            batch = order[start : start + _PREPARED]
+            pooled = self.generator.pooled(**self._encoded(batch))
+            self._pooled |= {example.query: row.clone() for example, row in zip(batch, pooled, strict=True)}
+
+    def groups(self, rate: float, backbone_rate: float) -> list[dict[str, Any]]:
+        """The expansion learns at `rate`, the backbone at `backbone_rate`."""
+        backbone = [p for p in self.generator.backbone.parameters() if p.requires_grad]
+        groups = [{"params": list(self.generator.expansion.parameters()), "lr": rate}]
+        return [*groups, {"params": backbone, "lr": backbone_rate}] if backbone else groups
+
+    def merged(self) -> GeneratorModule:
+        """The generator to ship: with LoRA a copy, its low-rank change added to the weights."""
+        if self.tuning != "lora":
+            return self.generator
+        generator = deepcopy(self.generator)
+        generator.backbone = generator.backbone.merge_and_unload()  # type: ignore[operator]  # typed as a module
+        return generator
+
+    def _encoded(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        encoded = self.tokenizer(
+            [QUERY_TEMPLATE.replace("{query}", example.query) for example in examples],
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(next(self.generator.parameters()).device)
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+
+class Static(Source):
+    """One learned vector for each name, the same for every query: for each task, or for all (`names` of length 1).
+
+    Rows outside `layers` (first and last, 1-based) are zero and stay so.
+    """
+
+    used: Tensor
+
+    def __init__(self, names: Sequence[str], shape: tuple[int, int], layers: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.names = {name: index for index, name in enumerate(names)}
+        self.vectors = nn.Parameter(torch.zeros(len(names), *shape))
+        first, last = layers or (1, shape[0])
+        used = torch.zeros(shape[0], 1)
+        used[first - 1 : last] = 1
+        self.register_buffer("used", used, persistent=False)
+
+    def forward(self, examples: Sequence[Example]) -> Tensor:
+        """The vector of each example's task; of an unknown task, the mean of all."""
+        vectors = self.vectors * self.used
+        if len(self.names) == 1:
+            return vectors.expand(len(examples), -1, -1)
+        mean = vectors.mean(dim=0)
+        rows = [vectors[self.names[e.task]] if e.task in self.names else mean for e in examples]
+        return torch.stack(rows)
+
+
+@torch.no_grad()
+def averaged(source: Source, examples: Sequence[Example], batch_size: int = 64) -> Static:
+    """For each task the mean of `source`'s vectors over the examples: what is left without adaptivity."""
+    source.eval()
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
+        for example, vector in zip(batch, source(batch), strict=True):
+            sums[example.task] = sums.get(example.task, torch.zeros_like(vector)) + vector
+            counts[example.task] = counts.get(example.task, 0) + 1
+    means = torch.stack([sums[task] / counts[task] for task in sorted(sums)])
+    return _static(sorted(sums), means)
+
+
+def random_like(static: Static, seed: int) -> Static:
+    """Random directions with the norms of `static`'s rows, layer by layer: the floor."""
+    noise = torch.randn(static.vectors.shape, generator=torch.Generator().manual_seed(seed))
+    norms = static.vectors.detach().norm(dim=-1, keepdim=True).cpu()
+    rows = noise / noise.norm(dim=-1, keepdim=True) * norms
+    return _static(static.names, rows.to(static.vectors.device))
+
+
+def _static(names: Iterable[str], rows: Tensor) -> Static:
+    static = Static(list(names), (rows.shape[1], rows.shape[2])).to(rows.device)
+    static.vectors.data.copy_(rows)
+    return static
+
+
+def _with_lora(backbone: PreTrainedModel, rank: int = 8) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(backbone, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
