@@ -20,7 +20,7 @@ def held_out(everything: Sequence[_T]) -> list[_T]:
 
 def read_unrelated_queries(path: Path | None) -> list[str]:
     """The lines of a text file, by default of our own list."""
-    source = path or files("atv_local") / "unrelated_queries.txt"
+    source = path or files("atv_local.data") / "unrelated_queries.txt"
     try:
         with source.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
