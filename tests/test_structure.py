@@ -1,4 +1,4 @@
-"""The map that CONTRIBUTING.md draws, held against the imports: layers go one way, and packages are entered by their door."""
+"""The map in CONTRIBUTING.md against the imports: they go one way, and packages are entered by their door."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_trespass_is_seen(tmp_path: Path) -> None:
 def test_imports_go_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
-    assert lint_imports(config_filename="pyproject.toml", cache_dir=None) == EXIT_STATUS_SUCCESS
+    assert lint_imports(config_filename="pyproject.toml", no_cache=True) == EXIT_STATUS_SUCCESS
 
 
 def test_every_folder_of_packages_is_known() -> None:
