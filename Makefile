@@ -20,21 +20,23 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: .venv/dev
-	$(BIN)/python -m docs.cli_reference
+	$(BIN)/python -m scripts.cli_reference
 	$(BIN)/python -m benchmarks.report
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/dev
 	$(BIN)/atv-local bench
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.memory
 
-# Every command whose figures docs/results.md shows, then the page; what trains is not in it.
+# Every command whose figures docs/explanation/results.md shows, then the page; what trains is not in it.
 results: .venv/dev
 	mkdir -p runs
 	rm -rf runs/eval

@@ -1,4 +1,4 @@
-"""docs/results.md from the measurements in benchmarks/results.
+"""docs/explanation/results.md from the measurements in benchmarks/results.
 
 python -m benchmarks.report
 
@@ -26,7 +26,7 @@ SCORES = ("free", "choice")
 ADAPTIVE = "atv-decode"
 CURVE = ("default", "averaged", "per-task")
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "results.md"
 Record = dict[str, Any]
 
 EVALUATE = "atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval"

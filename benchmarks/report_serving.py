@@ -1,4 +1,4 @@
-"""What the server's measurements say, for docs/results.md."""
+"""What the server's measurements say, for docs/explanation/results.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle made by hand from docs/bundle-format.md, with nothing of ours, loads and steers."""
+"""A bundle made by hand from docs/reference/bundle-format.md, with nothing of ours, loads and steers."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from atv_local.target import Prompt, PromptFormat, Sampler, Sampling, Target
 from atv_local.vectors import Positions, Steering, TaskVector
 
 OFF = Steering(strength=0.0)
+"""No steering: the base model answers."""
 
 
 class Finish(StrEnum):

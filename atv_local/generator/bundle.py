@@ -1,6 +1,6 @@
 """The generator on disk: manifest, file checks, and whether it was made for a target. Runs no code of the bundle.
 
-Layout and rules: docs/bundle-format.md. A bundle is a folder or a zip of it; both are read as bytes that have
+Layout and rules: docs/reference/bundle-format.md. A bundle is a folder or a zip of it; both are read as bytes that have
 been checked against the manifest, so nothing native sees an unchecked file.
 """
 

@@ -27,12 +27,13 @@ from atv_train.losses import answer_loss, contrast, divergence
 from atv_train.vector_sources import Source, noise_seed
 
 Metrics = dict[str, float]
+"""Values of one epoch by name, such as `loss` and `valid_accuracy`."""
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters. `benchmarks.study` has tried others (docs/results.md).
+    """Hyperparameters. `benchmarks.study` has tried others (docs/explanation/results.md).
 
     `strengths` is the range that each row's strength is drawn from; `contrastive` and `harmless` weigh those terms.
     """

@@ -1,1 +1,0 @@
-"""Documents that are generated, and the code that generates them."""
