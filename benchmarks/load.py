@@ -23,6 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import atv_local
 from benchmarks.serving import JSON, PATH, server
 from benchmarks.tasks import load_tasks
@@ -195,9 +197,8 @@ class Client(threading.Thread):
 
 
 def resident(pid: int) -> float:
-    """MB of memory that a process has."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+    """Resident memory of a process in MiB."""
+    return float(psutil.Process(pid).memory_info().rss / (1 << 20))
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local.data.atomic_files import lock
 from atv_local.errors import AtvError, StoreError, UsageError
 from atv_local.names import aliases, resolve
 
@@ -176,8 +176,7 @@ def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
 
 def test_two_processes_do_not_lose_each_others_aliases() -> None:
     aliases.add("one", "hf:a/b")
-    with aliases.file().with_suffix(".lock").open("ab") as other:
-        assert lock(other)
+    with FileLock(aliases.file().with_suffix(".lock")):
         for arguments in (["two", "hf:a/b"], ["--remove", "one"]):
             result = cli("alias", *arguments)
             assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)

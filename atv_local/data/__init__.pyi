@@ -1,8 +1,8 @@
 from .atomic_files import check_replaceable as check_replaceable
-from .atomic_files import lock as lock
 from .atomic_files import replacing as replacing
 from .atomic_files import replacing_folder as replacing_folder
-from .atomic_files import writing as writing
+from .file_errors import reading as reading
+from .file_errors import writing as writing
 from .request_rows import RowRequest as RowRequest
 from .request_rows import read as read
 from .resumable_output import ResumableOutput as ResumableOutput

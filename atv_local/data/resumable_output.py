@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from filelock import lock_descriptor
 from pydantic_core import from_json
 
 from atv_local.batch import ADDED
-from atv_local.data.atomic_files import lock, replacing, writing
+from atv_local.data.atomic_files import replacing
+from atv_local.data.file_errors import writing
 from atv_local.data.request_rows import RowRequest
 from atv_local.errors import UsageError
 
@@ -130,7 +132,7 @@ class ResumableOutput:
 
     def _lock(self) -> None:
         taken = UsageError(f"another process is writing {self.path}; wait for it, or choose another output")
-        if not lock(self._file):
+        if not lock_descriptor(self._file.fileno(), blocking=False):
             raise taken
         if not self.path.exists() or not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
             raise taken  # and has just finished it

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from atv_local.data import lock, replacing, writing
+from atv_local.data import reading, replacing, writing
 from atv_local.errors import StoreError, UsageError
 
 STORES = ("hf:", "ollama:")
@@ -34,13 +34,12 @@ def read() -> dict[str, str]:
         StoreError: the file cannot be read, or is not what `add` writes.
     """
     place = file()
-    try:
-        with place.open("rb") as opened:
-            raw = opened.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise StoreError(f"cannot read the aliases in {place}: {error.strerror or error}") from error
+    with reading(f"the aliases in {place}", StoreError):
+        try:
+            with place.open("rb") as opened:
+                raw = opened.read(_MAX_BYTES + 1)
+        except FileNotFoundError:
+            return {}
     try:
         found = json.loads(raw) if len(raw) <= _MAX_BYTES else None
     except (ValueError, RecursionError):
@@ -102,13 +101,17 @@ def _is_target(to: object) -> bool:
 @contextmanager
 def _changing() -> Iterator[dict[str, str]]:
     """What `read` gives, to change; written at the end, and held so that no other process changes it meanwhile."""
+    from filelock import FileLock, Timeout
+
     place = file()
+    lock = FileLock(place.with_suffix(".lock"), blocking=False)
     with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-        held = place.with_suffix(".lock").open("ab")
+        try:
+            held = lock.acquire()
+        except Timeout as error:
+            raise UsageError(f"another process is just changing {place}; try again") from error
     with held:
-        if not lock(held):
-            raise UsageError(f"another process is just changing {place}; try again")
         yield (found := read())
         with replacing(place) as temporary:
             temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")

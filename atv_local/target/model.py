@@ -16,6 +16,7 @@ from typing import Any
 
 import llama_cpp as lib
 
+from atv_local.data import reading
 from atv_local.errors import ModelError
 
 _GGUF_MAGIC = b"GGUF"
@@ -129,24 +130,18 @@ def identity(path: Path) -> str:
     Raises:
         ModelError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            digest = hashlib.sha256(file.read(_PIECE))
-            file.seek(max(0, size - _PIECE))
-            digest.update(file.read(_PIECE))
-    except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+    with reading(f"the model {path}", ModelError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        digest = hashlib.sha256(file.read(_PIECE))
+        file.seek(max(0, size - _PIECE))
+        digest.update(file.read(_PIECE))
     return f"{size}:{digest.hexdigest()}"
 
 
 def check_gguf(path: Path) -> None:
     """Raise ModelError unless `path` is a file that starts as a GGUF does."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+    with reading(f"the model {path}", ModelError), path.open("rb") as file:
+        magic = file.read(4)
     if magic != _GGUF_MAGIC:
         raise ModelError(f"{path} is not a GGUF file: it starts with {magic!r}, not {_GGUF_MAGIC!r}")

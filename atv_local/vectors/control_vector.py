@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from atv_local.data import replacing
+from atv_local.data import reading, replacing
 from atv_local.errors import UsageError, VectorError
 from atv_local.vectors import gguf_file
 from atv_local.vectors.steering import MAX_STRENGTH, Positions
@@ -115,11 +115,8 @@ def is_control_vector(path: Path) -> bool:
     Raises:
         VectorError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_HEAD) + 24)
-    except OSError as error:
-        raise VectorError(f"cannot read the control vector {path}: {error.strerror or error}") from error
+    with reading(f"the control vector {path}", VectorError), path.open("rb") as file:
+        head = file.read(len(_HEAD) + 24)
     return head.startswith(b"GGUF") and head[24:] == _HEAD
 
 

@@ -10,12 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import lock_descriptor
+
 from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
 from atv_eval.questions import Asker, EvalPlan, EvalQuestion, Key
 from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchReply, Outcome
-from atv_local.data import Row, lock
+from atv_local.data import Row
 from atv_local.errors import UsageError
 from atv_local.target import identity
 
@@ -155,7 +157,7 @@ class _Log:
     def __init__(self, path: Path, wanted: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
-        if not lock(self._file):
+        if not lock_descriptor(self._file.fileno(), blocking=False):
             raise UsageError(f"another process is writing {path}; wait for it, or choose another folder")
         self._file.seek(0)
         data = self._file.read()

@@ -18,7 +18,7 @@ from atv_export.probe_queries import N_QUERIES, examples_of, own_queries, pooled
 from atv_export.quantize import KEPT, Processor, quantize_graph
 from atv_export.verify_graph import GraphCheck, Probes, faults, require
 from atv_local.answer import check_query
-from atv_local.data import read_unrelated_queries, replacing_folder
+from atv_local.data import read_unrelated_queries, reading, replacing_folder
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator import GRAPHS, MANIFEST, TOKENIZER, FileEntry, Manifest, Precision, Spec
 from atv_local.target import read_spec
@@ -209,10 +209,8 @@ def _mend(
 
 
 def _read(text: Path) -> str:
-    try:
+    with reading(f"the model card {text}", UsageError):
         return text.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the model card {text}: {error}") from error
 
 
 def _entry(path: Path) -> FileEntry:

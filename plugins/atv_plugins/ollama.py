@@ -16,6 +16,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
+from atv_local.data import reading
 from atv_local.errors import StoreError
 
 _MODEL = "application/vnd.ollama.image.model"
@@ -109,10 +110,8 @@ def names(folder: Path) -> Iterator[Name]:
     manifests = folder / "manifests"
     if not _exists(manifests):
         return
-    try:
+    with reading(manifests, StoreError):
         files = sorted(manifests.glob("*/*/*/*")) if any(manifests.iterdir()) else []
-    except OSError as error:
-        raise StoreError(f"cannot read {manifests}: {error.strerror or error}") from error
     for file in files:
         with suppress(StoreError):  # another program's file
             yield Name.parse(":".join(file.relative_to(manifests).as_posix().rsplit("/", 1)))
@@ -157,13 +156,11 @@ def _manifest(file: Path) -> _Manifest:
 
 
 def _bytes(file: Path) -> bytes:
-    try:
+    with reading(file, StoreError):
         if not file.is_file():
             raise StoreError(f"{file} is not a regular file")
         with file.open("rb") as opened:
             raw = opened.read(_MAX_JSON + 1)
-    except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror or error}") from error
     if len(raw) > _MAX_JSON:
         raise StoreError(f"{file} is larger than {_MAX_JSON} bytes, as no manifest of Ollama's is")
     return raw
@@ -171,10 +168,9 @@ def _bytes(file: Path) -> bytes:
 
 def _exists(file: Path) -> bool:
     """StoreError if that cannot be known, as in the folder of a service that keeps it to itself."""
-    try:
-        file.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror or error}") from error
+    with reading(file, StoreError):
+        try:
+            file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
     return True

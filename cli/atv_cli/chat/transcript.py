@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from atv_local.data import replacing, writing
+from atv_local.data import reading, replacing, writing
 from atv_local.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -94,13 +94,11 @@ def load(conversation: Conversation, path: Path) -> str | None:
 
 
 def _read(path: Path) -> _Saved:
-    try:
+    with reading(path):
         if not stat.S_ISREG(path.stat().st_mode):
             raise DataError(f"{path} is not a regular file")
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     if len(data) > _MAX_BYTES:
         raise DataError(f"{path} is larger than {_MAX_BYTES} bytes")
     try:

@@ -30,7 +30,6 @@ _ALIKE: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 }
 """Distributions that bring the same package for other devices."""
-_MEMORY = Path("/proc/meminfo")
 
 
 class State(StrEnum):
@@ -111,9 +110,7 @@ def machine() -> Iterator[Check]:
     yield Check("Python", State.OK, f"{platform.python_version()} on {platform.platform()}", needed=False)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Check("cores", State.OK, f"{usable or 'unknown'} of {os.cpu_count() or 'unknown'} for us", needed=False)
-    total, available = _memory()
-    sizes = f"{_gigabytes(total)}, {_gigabytes(available)} available"
-    yield Check("memory", State.OK, sizes, needed=False)
+    yield Check("memory", State.OK, _memory(), needed=False)
 
 
 def _by_extra(requirements: Sequence[Requirement]) -> tuple[list[Requirement], Mapping[str, list[Requirement]]]:
@@ -225,18 +222,10 @@ def _steering(model: Path, bundle: Path | None) -> Check:
     )
 
 
-def _memory() -> tuple[int | None, int | None]:
-    """Bytes there are, and that could be had without swapping, where the system says."""
+def _memory() -> str:
     try:
-        said = dict(re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB", _MEMORY.read_text(), re.MULTILINE))
-        return 1024 * int(said["MemTotal"]), 1024 * int(said["MemAvailable"])
-    except (OSError, KeyError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), None
-    except (AttributeError, OSError, ValueError):  # Windows
-        return None, None
-
-
-def _gigabytes(n_bytes: int | None) -> str:
-    return "unknown" if n_bytes is None else f"{n_bytes / 1e9:.1f} GB"
+        import psutil
+    except ImportError:
+        return "unknown without psutil"
+    found = psutil.virtual_memory()
+    return f"{found.total / 1e9:.1f} GB, {found.available / 1e9:.1f} GB available"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atv_cli import options
+from atv_local.data import reading
 from atv_local.errors import UsageError
 from atv_local.text import strip_control
 
@@ -130,13 +131,8 @@ def _query(arguments: list[str], file: Path | None) -> str:
     """Arguments, then the file, then what is piped in, with an empty line between them."""
     parts = [" ".join(arguments)]
     if file is not None:
-        try:
-            with file.open(encoding="utf-8") as source:
-                parts.append(source.read(_MAX_QUERY + 1))
-        except OSError as error:
-            raise UsageError(f"cannot read the query from {file}: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        with reading(file, UsageError), file.open(encoding="utf-8") as source:
+            parts.append(source.read(_MAX_QUERY + 1))
     if not sys.stdin.isatty():
         try:
             parts.append(sys.stdin.read(_MAX_QUERY + 1))

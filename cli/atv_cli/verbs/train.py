@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from atv_cli import options
+from atv_local.data import reading
 from atv_local.errors import DataError, UsageError
 from atv_local.vectors import Positions, parse_layers
 
@@ -158,10 +159,12 @@ def _templates(path: Path | None) -> dict[str, list[str]] | None:
     """
     if path is None:
         return None
+    with reading(path):
+        text = path.read_text(encoding="utf-8")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
     lists = found.values() if isinstance(found, dict) else [None]
     if not all(isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in lists):
         raise DataError(f'{path} is not of the form {{"task": ["wording with {{input}}", ...]}}')

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import llama_cpp as lib
+import psutil
 
 from atv_local.target import Target
 
-_STATUS = Path("/proc/self/status")
 _CPUS = Path("/proc/cpuinfo")
 
 
@@ -64,20 +63,9 @@ def kv_bytes(target: Target, tokens: int = 4) -> int:
     return (sizes[1] - sizes[0]) // tokens
 
 
-def resident() -> float | None:
-    """Resident memory of this process in MB; where the system tells only the highest so far, that; else None."""
-    try:
-        found = re.search(r"VmRSS:\s+(\d+) kB", _STATUS.read_text())
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) / 1024
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return None
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+def resident() -> float:
+    """Resident memory of this process in MiB."""
+    return float(psutil.Process().memory_info().rss / (1 << 20))
 
 
 def _processor() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from atv_local.data import replacing, replacing_folder
+from atv_local.data import reading, replacing, replacing_folder
 from atv_local.errors import BundleError
 from atv_local.generator import MAX_METRICS, Spec
 from atv_train.job import RunRecord
@@ -34,9 +34,8 @@ def read_record(folder: Path) -> RunRecord:
         BundleError: no run there, or a damaged one.
     """
     try:
-        return RunRecord.model_validate_json((folder / RUN).read_bytes())
-    except OSError as error:
-        raise BundleError(f"{folder} is not the folder of a run: {error.strerror or error}") from error
+        with reading(folder / RUN, BundleError):
+            return RunRecord.model_validate_json((folder / RUN).read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -1,0 +1,38 @@
+"""Errors of the file system as errors of ours that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from atv_local.errors import AtvError, DataError, UsageError
+
+
+@contextmanager
+def reading(path: Path | str, kind: type[AtvError] = DataError) -> Iterator[None]:
+    """Raise `kind` for a file that cannot be opened or read, or is not UTF-8 where it is decoded.
+
+    Args:
+        path: the file, or words that name it, such as `f"the model {path}"`.
+        kind: the error to raise.
+    """
+    try:
+        yield
+    except AtvError:  # some of ours are OSErrors too
+        raise
+    except OSError as error:
+        raise kind(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise kind(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise UsageError for an output that cannot be written."""
+    try:
+        yield
+    except AtvError:
+        raise
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
