@@ -34,23 +34,30 @@ COMMANDS = (
     (
         "eval",
         "The demo bundle",
-        "SmolLM2-135M-Instruct Q4_1, all test rows; k-shot shows 16 training rows as turns of the chat. Brackets hold\n"
-        "95 % intervals.",
+        "SmolLM2-135M-Instruct Q4_1, all test rows; brackets contain 95 % intervals. `k-shot` is a prompt with 16\n"
+        "training rows as turns of the chat, without instruction or list of labels. The 16-shot columns of the README\n"
+        "and the demo's model card come from another program, `python -m benchmarks.accuracy`, whose prompts have\n"
+        "also the instruction and the labels, in the best of three wordings; so the figures differ.",
         f"{EVALUATE} --method base --method steered --method k-shot",
     ),
     (
         "eval-bm25",
         "Against the most similar demonstrations",
-        "The first 30 rows of each task; BM25 shows the 16 training rows that are most like the query.",
+        "The first 30 rows of each task; `bm25` is a prompt with the 16 training rows most similar to the query.",
         f"{EVALUATE} --rows 30 --no-harm --timed 0",
     ),
     (
         "calibrate",
         "Strength and layers",
-        "Validation rows, 30 a task; the queries outside the tasks are those of `eval`.",
+        "Validation rows, 30 per task; the unrelated queries are those of `eval`.",
         "atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run",
     ),
-    ("bench", "What steering costs", "Ratios first, then medians, all taken in turn in one run.", "atv-local bench"),
+    (
+        "bench",
+        "What steering costs",
+        "Ratios first, then medians; all times are taken in turn in one run.",
+        "atv-local bench",
+    ),
 )
 Hits = dict[str, NDArray[np.float64]]
 
@@ -83,7 +90,7 @@ def throughput(r: Record) -> str:
     ways = {
         "loop": "loop over `Llama.create_completion`, all cores",
         "loop, default threads": "the same with the library's number of threads",
-        "whole": "base model, answers to their end",
+        "whole": "base model, complete answers",
         "evaluation": "base model, as `eval` reads answers",
         "steered": "steered, as `eval` reads answers",
     }
@@ -96,7 +103,7 @@ def throughput(r: Record) -> str:
 
 {r["queries"]} short queries of {r["prompt_tokens"]:.0f} tokens on average, template included; greedy, up to
 {r["max_tokens"]} tokens; the same prompts in turn in blocks of 100, {r["threads"]} threads. {same} % of the
-whole answers are the loop's word for word. Medians of the blocks, with quartiles.
+complete answers equal the loop's word for word. Medians of the blocks, with quartiles.
 `python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl`
 
 {table(["", "queries a second", "times the loop"], rows)}"""
@@ -117,8 +124,8 @@ def growth() -> str:
     threads = next(iter(latest.values()))["machine"]["threads"]
     return f"""## As the target grows
 
-Random GGUFs, {threads} threads: what a vector costs when the target is larger; the generator's milliseconds do not
-grow with it and are not in these figures, as no generator fits a random target.
+Random GGUFs, {threads} threads: what a vector costs when the target is larger. The generator's time does not grow
+with the target and is not included, because no generator fits a random target.
 `python -m benchmarks.growth 0.1B 0.5B -- --quick`
 
 {table(head, rows)}"""
@@ -149,13 +156,14 @@ def study() -> str:
     return f"""## Design choices, one at a time
 
 One generator for four text tasks ({", ".join(TASKS)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
-seed {first["seed"]}; the mean of the tasks' exact-match accuracies on {size} test rows, so a difference below
-{noise:.0f} points may be noise of the rows alone. KL(base || steered) in nats per token and the share of tokens whose
-most likely successor stays are on 40 queries outside any task. The default learning rate was chosen among four on these
-test rows (and three with another seed), that of the target's own states is the better of two: both are flattered.
+seed {first["seed"]}. Accuracy is the mean of the tasks' exact match on {size} test rows, so a difference below
+{noise:.0f} points may be noise of the rows alone. KL(base || steered), in nats per token, and the share of tokens whose
+most likely successor stays the same are measured on 40 unrelated queries. The default learning rate was chosen among
+four on these test rows (and three with another seed), and that of the target's own states is the better of two, so
+both rows are optimistic.
 `python -m benchmarks.study --data FOLDER --epochs {first["epochs"]} --output benchmarks/results/study.jsonl`
 
-{table(["", "accuracy", "KL outside", "agreement outside", "trained"], rows)}"""
+{table(["", "accuracy", "KL, unrelated", "agreement, unrelated", "trained"], rows)}"""
 
 
 def curve() -> str:
@@ -177,10 +185,10 @@ def curve() -> str:
     ]
     return f"""## Learning curve
 
-The same four tasks, test rows and seed, other numbers of training rows a task:
+The same four tasks, test rows and seed, with other numbers of training rows per task:
 `python -m benchmarks.study default per-task --rows N --epochs E --data FOLDER --output FILE`
 
-{table(["rows a task", "epochs", "adaptive", "its mean for each task", "one learned for each task"], rows)}"""
+{table(["rows per task", "epochs", "adaptive", "its mean for each task", "one learned for each task"], rows)}"""
 
 
 def sweeps() -> str:
@@ -195,8 +203,8 @@ def sweeps() -> str:
     ]
     return f"""## Strength
 
-The same generators under other strengths: accuracy, and KL outside the tasks. `strengths` was trained with factors
-drawn from 0.5 to 2, `harmless` with the do-no-harm term, `both` with both.
+The same generators with other strengths: accuracy, and KL on unrelated queries. `strengths` was trained with factors
+drawn from 0.5 to 2, `harmless` with the `--harmless` term, `both` with both.
 
 {table(["strength", *found], rows)}"""
 
@@ -220,13 +228,13 @@ def speed_of(r: Record) -> str:
         ["accuracy reached", percent(r["accuracy"]), percent(r["lora_accuracy"])],
     ]
     when = f", {r['note']}" if "note" in r else ""
-    return f"""Side by side in one run on two cores{when}: {r["rows"]} rows of {r["task"]}, batches of
+    return f"""In one run on two cores{when}: {r["rows"]} rows of {r["task"]}, batches of
 {r["batch_size"]}, until the same validation accuracy.
 `python -m benchmarks.training_speed --task {r["task"]} --output benchmarks/results/training_speed.jsonl`
 
 {table(["", "atv-local", "peft LoRA, r=8"], rows)}
 LoRA took **{r["lora_over_ours"]:.1f} times** as long. A step with `all` positions took
-**{r["all_over_decode_step"]:.1f} times** as long as one with `decode` and kept prefixes (median of eight pairs);
+**{r["all_over_decode_step"]:.1f} times** as long as one with `decode` and cached prefixes (median of eight pairs);
 counting the evaluation of prefixes, which happens once, a first epoch {r["all_over_decode_first_epoch"]:.1f} times.
 """
 
@@ -253,11 +261,11 @@ def paper() -> str:
 
 SmolLM2-135M-Instruct Q4_1 through llama.cpp; 90 training rows a task, one generator for all 20 tasks, exported to 8-bit
 ONNX. `zero`, `icl` and `bm25` prompt the base model with instruction and labels, the latter two with 16 demonstrations
-in the first wording; `none` (no vector), `atv-*` and the static vectors get the bare query, `-instruction` the first
+in the first wording. `none` (no vector), `atv-*` and the static vectors get only the query, `-instruction` the first
 wording. `target-lora` is peft LoRA (r=8) on the target's own weights, one for all tasks, one epoch on the rows that the
-generator saw four times, measured in PyTorch. Where three wordings were tried, the best of each task is the best on
-these very rows, which with so few flatters it. Exact match in percent, mean over tasks and seeds, with a 95 % bootstrap
-interval over rows.
+generator saw four times, measured in PyTorch. Where three wordings were tried, the best of each task was chosen on
+these test rows, which is optimistic with so few rows. Exact match in percent, mean over tasks and seeds, with a 95 %
+bootstrap interval over rows.
 `python -m benchmarks.prompted`, `python -m benchmarks.steered`, `python -m benchmarks.lora` (their `--help` says more).
 
 {table(["", "free text", "among the choices", "seeds", "tasks", "rows", "prompt tokens"], rows)}
@@ -279,9 +287,9 @@ def differences(runs: Mapping[tuple[str, str], Mapping[int, list[Record]]]) -> s
             cells.append(interval({task: ours[task][:n] - theirs[task][:n] for task, n in shared.items()}).strip())
         rows.append([f"{group}: {method}", *cells])
     return f"""What `{ADAPTIVE}` gives over each other method, in points, paired by row (over the mean of the wordings
-where there are three). Most of these tasks need knowledge or reasoning that a target of this size lacks, however it is
-asked; where an interval holds 0, reading each query is not shown to be worth anything. The text tasks below, which it
-can tell apart, are where it is.
+where there are three). Most of these tasks need knowledge or reasoning that a target of this size lacks, whatever the
+prompt. Where an interval contains 0, there is no evidence that reading each query helps. It does help on the text tasks
+below, which the target can tell apart.
 
 {table(["over", "free text", "among the choices"], rows)}"""
 
@@ -309,15 +317,15 @@ def precision() -> str:
         "ms",
         "times as fast as fp32",
         "smallest cosine",
-        "error median, most, %",
+        "error: median, largest, %",
         *found[0]["accuracy"],
     ]
     return f"""## Precision of the graph
 
-The demo bundle's generator in each precision: a query of 64 tokens on one thread, all graphs in turn in one run; the
-smallest cosine of any layer and the error of a vector, as a bundle states them, against float32 over
-{found[0]["queries"]} test queries; accuracy in percent on those, by the path of `atv-local run`. The 8-bit graph is
-that for any processor.
+The demo bundle's generator in each precision: the time for a query of 64 tokens on one thread, all graphs in turn in
+one run; the smallest cosine of any layer and the error of a vector against float32, as in a manifest's `fidelity`, on
+{found[0]["queries"]} test queries; and accuracy in percent on those, as by `atv-local run`. The 8-bit graph is the one
+for any processor.
 `python -m benchmarks.precision --run runs/demo --output benchmarks/results/precision.jsonl`
 
 {table(head, rows)}"""

@@ -20,9 +20,9 @@ def first_byte(r: Record) -> str:
     """What it adds to the Python API."""
     rows = [[name, *_quartiles(r["first_ms"][name])] for name in ("python", "server")]
     rows.append(["added, query by query", *_quartiles(r["added_ms"])])
-    return f"""Milliseconds to the first byte of an answer: `Engine.stream`, and a stream of the server over an open
-connection, the same {r["queries"]} queries through each in turn, {r["threads"]} threads; {r["same_texts"]} of the
-texts are the same.
+    return f"""Milliseconds to the first byte of an answer from `Engine.stream`, and from a stream of the server over an
+open connection: the same {r["queries"]} queries in turn, {r["threads"]} threads. {r["same_texts"]} of the
+answers are the same.
 `python -m benchmarks.serving --output benchmarks/results/serving.jsonl`
 
 {table(["", "median", "quartiles"], rows)}"""
@@ -35,10 +35,10 @@ def under_load(r: Record) -> str:
     memory = r["resident_mb"]
     rows = [
         ["requests", f"{requests}"],
-        ["answers compared with lone ones", f"{compared}"],
-        ["left in the middle, or cut", f"{r['requests'].get('left', 0) + r['requests'].get('cut', 0)}"],
-        ["that cannot be meant", f"{r['requests'].get('wrong', 0)}"],
-        ["refused as too many", f"{r['requests'].get('busy', 0)}"],
+        ["answers compared with those of lone queries", f"{compared}"],
+        ["ended by the client, or cut short", f"{r['requests'].get('left', 0) + r['requests'].get('cut', 0)}"],
+        ["invalid requests", f"{r['requests'].get('wrong', 0)}"],
+        ["refused because the queue was full", f"{r['requests'].get('busy', 0)}"],
         ["wrong answers or statuses", f"{r['n_wrong']}"],
         ["longest request, s", f"{r['longest_request_s']:.1f}"],
         ["running and waiting afterwards", f"{r['afterwards']['running']}, {r['afterwards']['waiting']}"],
@@ -46,10 +46,10 @@ def under_load(r: Record) -> str:
         ["least and most, MB", f"{memory['least']:.0f}, {memory['most']:.0f}"],
     ]
     beside = f" ({r['note']})" if "note" in r else ""
-    return f"""{r["minutes"]:g} minutes{beside} of {r["clients"]} clients at once: chats in many steerings, whole and
-streamed, completions, vectors, tokens, answers left in the middle, requests that cannot be meant or end too early.
-Each answer is compared with that of `Engine.stream` alone ({r["different_answers"]} different ones); memory is
-that of the server's process after two minutes.
+    return f"""{r["minutes"]:g} minutes{beside} of {r["clients"]} clients at once: chats with different steering, whole
+and streamed, completions, vectors, tokens, answers that the client ends early, invalid and incomplete requests.
+Each answer is compared with that of `Engine.stream` to the same query alone ({r["different_answers"]} different ones).
+Memory is that of the server's process after the first two minutes.
 `python -m benchmarks.load --output benchmarks/results/load.jsonl`
 
 {table(["", ""], rows)}"""
