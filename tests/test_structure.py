@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = [ROOT / folder for folder in SETTINGS["tool"]["setuptools"]["packages"]["find"]["where"]]
 PUBLIC_MODULES = {"atv_local.errors", "atv_local.text"}

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from atv_cli import app
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -30,7 +30,7 @@ def test_the_readmes_sessions_show_real_output(tmp_path: Path, monkeypatch: pyte
     for session in blocks("console"):
         for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
             words = shlex.split(command)
-            if words[0] in ("llm", "curl"):  # test_llm_plugin.py, and below
+            if words[0] in ("llm", "curl"):  # tests/plugins/test_llm.py, and below
                 continue
             assert words[0] == "atv-local"
             typed = "".join(re.findall(r"^>>> (.*\n)", output, re.MULTILINE))

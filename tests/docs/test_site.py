@@ -16,8 +16,8 @@ from typer.main import get_command
 from atv_cli import app
 from benchmarks import report
 from scripts.cli_reference import PAGE, reference
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.md", ".github/**/*.md", "docs/**/*.md", "data/**/*.md")

@@ -18,7 +18,7 @@ from atv_cli.main import app
 from atv_local.errors import AtvError, BundleError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
-from hostile.corpus import BUNDLES
+from tests.hostile.corpus import BUNDLES
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

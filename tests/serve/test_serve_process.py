@@ -24,7 +24,7 @@ from atv_cli.main import app
 from atv_eval.lm_eval.harness_model import AtvLocal
 from atv_local.names.resolve import default_model
 from atv_serve.server import Options, Server
-from tests.serving import listening
+from tests.serve.listening import listening
 
 
 @contextmanager

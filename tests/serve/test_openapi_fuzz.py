@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from atv_serve.http.guard import Limits
 from atv_serve.openai.openapi import description
 from atv_serve.server import Options, Server
-from tests.serving import listening
+from tests.serve.listening import listening
 
 CHECKS: list[Any] = [
     not_a_server_error,

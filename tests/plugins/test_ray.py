@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import ROOT
+
 pytest.importorskip("ray", reason="needs atv-local[ray]")
 
-ROOT = Path(__file__).parent.parent
 N_ROWS = 400
 
 

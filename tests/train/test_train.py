@@ -64,7 +64,7 @@ def test_the_checkpoint_says_where_it_comes_from(tiny_checkpoint: Path, tiny_row
 
 @pytest.mark.parametrize("positions", [Positions.ALL, Positions.LAST])
 def test_every_mode_of_injection_learns_the_rows(job: Job, tmp_path: Path, positions: Positions) -> None:
-    """`decode` is the tiny checkpoint's, whose answers tests/test_engine.py reads."""
+    """`decode` is the tiny checkpoint's, whose answers tests/runtime/test_engine.py reads."""
     settings = replace(job.settings, epochs=20, learning_rate=2e-2, backbone_learning_rate=2e-3)
     losses: list[float] = []
     job = replace(job, positions=positions, settings=settings)

@@ -19,7 +19,6 @@ import click
 import llm
 import pytest
 from click.testing import CliRunner, Result
-from conftest import TEMPLATE, write_gguf
 from llm import plugins
 from llm.parts import AttachmentPart
 
@@ -28,8 +27,9 @@ from atv_local.answer.engine import OFF, Engine
 from atv_local.target.prompt import PromptFormat
 from atv_plugins import llm_model
 from atv_plugins.llm_model import Atv
+from tests import ROOT
+from tests.conftest import TEMPLATE, write_gguf
 
-ROOT = Path(__file__).parent.parent
 ENTRY_POINTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["llm"]
 
 Ask = Callable[..., Result]

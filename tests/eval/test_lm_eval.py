@@ -19,7 +19,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from conftest import write_gguf
 from gguf.quants import dequantize
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
@@ -36,8 +35,9 @@ from atv_local.target.target import Target
 from atv_local.vectors.task_vector import TaskVector
 from atv_train.frozen_target.frozen_target import load_target
 from atv_train.frozen_target.injection import decoder_blocks, injected, position_mask
+from tests import ROOT
+from tests.conftest import write_gguf
 
-ROOT = Path(__file__).parent.parent
 TEXTS = (
     "The quick brown fox jumps over the lazy dog, and then it goes home to sleep.",
     "Water boils at one hundred degrees Celsius at sea level; on a mountain it boils earlier.",

@@ -26,7 +26,7 @@ from atv_local.target.target import Target
 from atv_local.vectors.steering import Positions, Steering
 from atv_serve.openai.stops import Stops
 from atv_serve.server import Options, Server
-from tests.serving import listening
+from tests.serve.listening import listening
 
 SPAM = "URGENT! You have won a 1 week FREE membership in our prize draw. Txt CLAIM to 81010"
 

@@ -21,8 +21,9 @@ from atv_local.target.sampling import Sampling
 from atv_local.target.target import Target
 from atv_local.vectors.steering import Positions, Steering
 from atv_local.vectors.task_vector import TaskVector
+from tests import ROOT
 
-DEMO = Path(__file__).parent.parent / "data" / "demo" / "test"
+DEMO = ROOT / "data" / "demo" / "test"
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import gguf
 import llama_cpp
 import numpy as np
 import pytest
-from conftest import write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atv_local.errors import ModelError, PromptError, VectorError
 from atv_local.target.target import Target
 from atv_local.vectors.task_vector import TaskVector
+from tests.conftest import write_gguf
 
 SHAPE = (3, 64)
 TOKENS = [3, 70, 80, 90, 100, 110]

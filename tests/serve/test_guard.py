@@ -18,7 +18,7 @@ import pytest
 from atv_local.errors import UsageError
 from atv_serve.http.guard import Guard, Limits
 from atv_serve.server import Options, Server
-from tests.serving import listening
+from tests.serve.listening import listening
 
 LIMITS = Limits(body=20_000, seconds=1)
 CHAT = "/v1/chat/completions"

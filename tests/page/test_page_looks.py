@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsing import SPAM, Visit, ask, bars, chromium, serving, visiting
 from playwright.sync_api import Browser, Page, expect
+
+from tests.page.browsing import SPAM, Visit, ask, bars, chromium, serving, visiting
 
 WIDGETS = (
     "button",

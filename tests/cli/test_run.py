@@ -13,10 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import write_gguf
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
+from tests.conftest import write_gguf
 
 COMMAND = [sys.executable, "-m", "atv_cli", "run"]
 

@@ -14,8 +14,9 @@ import atv_local
 from atv_local import OFF, Bundle, Engine, Positions, Steering, TaskVector
 from atv_local.names.resolve import default_bundle
 from atv_local.target.prompt import PromptFormat
+from tests import ROOT
 
-ROWS = Path(__file__).parent.parent / "data" / "demo" / "test"
+ROWS = ROOT / "data" / "demo" / "test"
 TASKS = ("banking77_top10", "clinc_domain", "sms_spam")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 import pytest
-from conftest import write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from atv_local import OFF, Engine, Event, Finish, Generator, Positions, Sampling
 from atv_local.errors import BundleError, ModelError, PromptError, UsageError
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.vocabulary import Vocabulary
+from tests.conftest import write_gguf
 
 QUERIES = ("apple 1", "a dog", "what is this?", "üñï ☃ 12", "the same words " * 6)
 STEERINGS = (OFF, Steering(), Steering(strength=2.0), *(Steering(positions=how) for how in Positions))

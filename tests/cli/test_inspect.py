@@ -10,7 +10,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from conftest import write_gguf
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -19,6 +18,7 @@ from atv_local import TaskVector
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.vectors import control_vector
+from tests.conftest import write_gguf
 
 
 def cli(*arguments: object) -> Result:

@@ -1,6 +1,6 @@
 """Not a test: one batch's gradient, from however many processes `accelerate launch` starts. Used by test_training_loop.
 
-python tests/gradient_of_a_batch.py MODEL BACKBONE OUTPUT
+python tests/train/gradient_of_a_batch.py MODEL BACKBONE OUTPUT
 """
 
 from __future__ import annotations

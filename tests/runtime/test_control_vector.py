@@ -11,7 +11,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from conftest import write_gguf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -24,6 +23,7 @@ from atv_local.errors import UsageError, VectorError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.vectors import control_vector, gguf_file
+from tests.conftest import write_gguf
 
 ROWS, WIDTH = 3, 64  # of the tiny target
 VECTORS = array_shapes(min_dims=2, max_dims=2, max_side=6).flatmap(

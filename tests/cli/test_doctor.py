@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from conftest import write_gguf
 from typer.testing import CliRunner
 
 from atv_cli.doctor import checks, probes, subprocess_call
@@ -19,8 +18,8 @@ from atv_cli.doctor.checks import Check, State
 from atv_cli.main import app
 from atv_local.errors import ModelError
 from atv_local.names import aliases, resolve
-
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+from tests.conftest import write_gguf
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import SPAM, Visit, ask, bars, chromium, facts, heights, norms, of_server, serving, text, until, visiting
 from playwright.sync_api import Browser, Route, expect
+
+from tests.page.browsing import (
+    SPAM,
+    Visit,
+    ask,
+    bars,
+    chromium,
+    facts,
+    heights,
+    norms,
+    of_server,
+    serving,
+    text,
+    until,
+    visiting,
+)
 
 STORY = "Tell me a very long story about a lighthouse."
 CONTROLS = "button, input, select, textarea, summary"
