@@ -46,7 +46,7 @@ def answer(engine: Engine, query: str, strength: float) -> str:
 
 
 def left_alone(bundle: Path | None) -> None:
-    """How many of the general queries held out in training get the unsteered answer, word for word in 16 tokens."""
+    """How many of the unrelated queries held out in training get the unsteered answer, word for word in 16 tokens."""
     engine, queries = atv_local.load(bundle=bundle), held_out(read_unrelated_queries(None))
     same = sum(answer(engine, query, 1) == answer(engine, query, 0) for query in queries)
     print(f"{same} of {len(queries)} queries outside the tasks are answered as without steering", file=sys.stderr)

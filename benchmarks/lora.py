@@ -102,13 +102,13 @@ class Lora:
 
     @torch.no_grad()
     def harm(self, examples: Sequence[Example]) -> Metrics:
-        """What it does to general queries, as `Trainer.harm` measures it."""
+        """What it does to unrelated queries, as `Trainer.harm` measures it."""
         self.model.eval()
         changed, _ = self.answer_logits(examples)
         with self.model.disable_adapter():
             base, _ = self.answer_logits(examples)
         same = (base.argmax(dim=-1) == changed.argmax(dim=-1)).float().mean()
-        return {"general_kl": float(divergence(base, changed)), "general_agreement": float(same)}
+        return {"unrelated_kl": float(divergence(base, changed)), "unrelated_agreement": float(same)}
 
 
 def bounded(batch: Sequence[Example]) -> Iterator[Sequence[Example]]:

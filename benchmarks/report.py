@@ -146,8 +146,8 @@ def study() -> str:
             [
                 record["what"],
                 percent(record["accuracy"]),
-                f"{record['general_kl']:.2f}",
-                percent(record["general_agreement"]),
+                f"{record['unrelated_kl']:.2f}",
+                percent(record["unrelated_agreement"]),
                 f"{record['trainable'] / 1e6:.1f}M",
             ]
         )
@@ -198,7 +198,7 @@ def sweeps() -> str:
     if not found:
         return ""
     rows = [
-        [f"{points[0]['strength']:g}", *(f"{percent(p['accuracy'])}, {p['general_kl']:.2f}" for p in points)]
+        [f"{points[0]['strength']:g}", *(f"{percent(p['accuracy'])}, {p['unrelated_kl']:.2f}" for p in points)]
         for points in zip(*found.values(), strict=True)
     ]
     return f"""## Strength

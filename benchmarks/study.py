@@ -26,7 +26,7 @@ from atv_local.data import Row, read_rows
 from atv_local.names import default_model
 from atv_local.target import Vocabulary
 from atv_local.vectors import Positions
-from atv_train import Example, Job, Metrics, Settings, Trainer, encode, general_examples, learned, pad, target_dtype
+from atv_train import Example, Job, Metrics, Settings, Trainer, encode, encode_unrelated, learned, pad, target_dtype
 from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
 from atv_train.vector_sources import (
     Adaptive,
@@ -60,8 +60,8 @@ class Bench:
         test = [row for task in TASKS for row in drawn(data / task / "test.jsonl", tests, 0)]
         self.train = encode(train, vocabulary, 1024).rows
         self.test = encode(test, vocabulary, 1024).first
-        self.general, self.general_test = general_examples(Job(default_model(), []), self.target, vocabulary)
-        self.target.prepare([*(row[0] for row in self.train), *self.test, *self.general, *self.general_test])
+        self.unrelated, self.unrelated_test = encode_unrelated(Job(default_model(), []), self.target, vocabulary)
+        self.target.prepare([*(row[0] for row in self.train), *self.test, *self.unrelated, *self.unrelated_test])
 
     def adaptive(self, **changes: Any) -> Adaptive:
         """The generator of a variant."""
@@ -75,8 +75,8 @@ class Bench:
         return Adaptive(generator, tokenizer, 256, tuning)
 
     def measure(self, trainer: Trainer) -> Metrics:
-        """Accuracy on test rows and harm on held-out general queries."""
-        return trainer.evaluate(self.test) | trainer.harm(self.general_test)
+        """Accuracy on test rows and harm on held-out unrelated queries."""
+        return trainer.evaluate(self.test) | trainer.harm(self.unrelated_test)
 
 
 def drawn(path: Path, count: int, seed: int) -> list[Row]:
@@ -151,7 +151,7 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: Settings) -> 
     """One record for each variant and baseline that is wanted."""
     if wanted("states"):
         states = States(bench.target)
-        states.prepare([*(row[0] for row in bench.train), *bench.test, *bench.general_test])
+        states.prepare([*(row[0] for row in bench.train), *bench.test, *bench.unrelated_test])
         slower = replace(settings, learning_rate=5e-4)  # better here than the default
         yield trained(bench, "states", "the target's own final states instead of a backbone", states, slower)
     if wanted("target-lora"):
@@ -169,7 +169,7 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: Settings) -> 
             target = FrozenTarget(bench.model, variant.positions, bench.store)
         source = bench.adaptive(**variant.changes)
         source.prepare([*(row[0] for row in bench.train), *bench.test])
-        trainer = Trainer(source, target, replace(settings, **variant.settings), bench.general)
+        trainer = Trainer(source, target, replace(settings, **variant.settings), bench.unrelated)
         started = time.monotonic()
         yield finished(bench, name, variant.what, trainer, started)
         if name == "default":
@@ -202,7 +202,7 @@ def target_lora(bench: Bench, settings: Settings) -> dict[str, Any]:
         pass
     record: dict[str, Any] = {"name": "target-lora", "what": "no steering: LoRA on the target's weights, r=8 (peft)"}
     record |= {"trainable": trainable(lora.model), "seconds": time.monotonic() - started}
-    return record | {"accuracy": lora.accuracy(bench.test)} | lora.harm(bench.general_test)
+    return record | {"accuracy": lora.accuracy(bench.test)} | lora.harm(bench.unrelated_test)
 
 
 class _Scaled(Source):
@@ -246,7 +246,7 @@ def main() -> None:
             file.write(json.dumps(record | place) + "\n")
         print(
             record["name"],
-            {key: round(record[key], 3) for key in ("accuracy", "general_kl", "seconds") if key in record},
+            {key: round(record[key], 3) for key in ("accuracy", "unrelated_kl", "seconds") if key in record},
         )
 
 

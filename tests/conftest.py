@@ -186,9 +186,9 @@ def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> Job:
 
 
 @pytest.fixture
-def general(tmp_path: Path) -> Path:
+def unrelated(tmp_path: Path) -> Path:
     """Queries outside the task."""
-    file = tmp_path / "general.txt"
+    file = tmp_path / "unrelated.txt"
     file.write_text("".join(f"say {n}\n" for n in range(24)))
     return file
 

@@ -10,5 +10,5 @@ from .match import AnswerMatcher as AnswerMatcher
 from .methods import Method as Method
 from .questions import EvalPlan as EvalPlan
 from .report import Summary as Summary
-from .tasks import outside as outside
 from .tasks import read_tasks as read_tasks
+from .tasks import read_unrelated as read_unrelated

@@ -39,8 +39,8 @@ def read_tasks(
     return tasks
 
 
-def outside(path: Path | None) -> list[str]:
-    """Queries outside any task: the lines of a file, by default those of our own that no training has seen.
+def read_unrelated(path: Path | None) -> list[str]:
+    """Queries unrelated to any task: the lines of a file, by default those of our own that no training has seen.
 
     Raises:
         DataError: the file cannot be read, or has too few lines.

@@ -78,8 +78,8 @@ def run(
         model: GGUF of the target. Needed for the authors' file; with it graphs are checked through to the logits.
         through_target: whether to load the target for that check.
         from_authors: for the authors' file alone.
-        queries: real ones to verify with; by default rows of the run's own data where they still are, else general
-            ones.
+        queries: real ones to verify with; by default rows of the run's own data where they still are, else the
+            unrelated queries of the package.
         text: Markdown for the bundle's README.md; by default `card.write`.
 
     Raises:

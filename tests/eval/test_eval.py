@@ -359,10 +359,10 @@ def test_tables_agree(tiny: Engine, asked: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_writes_results_and_resumes(cli: Cli, asked: Path, shown: Path, tmp_path: Path) -> None:
-    general = tmp_path / "general.txt"
-    general.write_text("".join(f"say {n}\n" for n in range(12)))
+    unrelated = tmp_path / "unrelated.txt"
+    unrelated.write_text("".join(f"say {n}\n" for n in range(12)))
     command = ["eval", asked, "--shots-from", shown, "-o", tmp_path / "out", "-t", "1"]
-    first = cli(*command, "--general", general)
+    first = cli(*command, "--unrelated", unrelated)
     assert first.returncode == 0, first.stderr
     assert "| kinds: steered | 20 |" in first.stdout
     assert (tmp_path / "out" / "results.md").read_text() == first.stdout
@@ -384,7 +384,7 @@ def test_the_command_writes_results_and_resumes(cli: Cli, asked: Path, shown: Pa
     ("arguments", "words"),
     [(["--method", "k-shot"], "--shots-from"), (["--layers", "3-99"], "steerable layers"),
      (["--shots-from", "SELF"], "among those to show"), (["--column", "input=nothing"], "no column"),
-     (["--general", "/nothing"], "--no-harm")],
+     (["--unrelated", "/nothing"], "--no-harm")],
 )  # fmt: skip
 def test_mistakes_are_said_in_a_sentence(cli: Cli, asked: Path, arguments: list[str], words: str) -> None:
     result = cli("eval", asked, *(str(asked) if a == "SELF" else a for a in arguments), "--timed", "0", "--no-harm")

@@ -32,9 +32,11 @@ def main() -> None:
     for parameter in generator.expansion.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     rows = [Example(n, "word " * (n + 1), "t", tuple(range(60, 64 + n)), tuple(range(70, 72 + n))) for n in range(7)]
-    general = [Example(n, "other", "g", tuple(range(80, 90)), tuple(range(71, 73 + n))) for n in range(8)]
+    unrelated = [Example(n, "other", "g", tuple(range(80, 90)), tuple(range(71, 73 + n))) for n in range(8)]
     settings = Settings(batch_size=64 // int(os.environ.get("WORLD_SIZE", "1")), harmless=0.5, strengths=(0.5, 2.0))
-    trainer = Trainer(Adaptive(generator, tokenizer, 64), target, settings, general, accelerator=Accelerator(cpu=True))
+    trainer = Trainer(
+        Adaptive(generator, tokenizer, 64), target, settings, unrelated, accelerator=Accelerator(cpu=True)
+    )
     assert trainer.accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))
     loss, terms = trainer.losses(rows, 3)
     trainer.accelerator.backward(loss + terms)

@@ -1,4 +1,4 @@
-"""What training reads in which order: wordings, epochs, what is held out, kept prefixes, general queries."""
+"""What training reads in which order: wordings, epochs, what is held out, kept prefixes, unrelated queries."""
 
 from __future__ import annotations
 

@@ -57,15 +57,15 @@ def test_merged_lora_is_the_trained_generator(tiny_backbone: Path) -> None:
     assert source(rows).abs().max() > 0
 
 
-def test_do_no_harm_keeps_general_answers(job: Job, general: Path, tmp_path: Path) -> None:
+def test_do_no_harm_keeps_unrelated_answers(job: Job, unrelated: Path, tmp_path: Path) -> None:
     settings = replace(job.settings, epochs=15, learning_rate=2e-2, strengths=(0.0, 2.0))
     harm = {}
     for weight in (1e-9, 5.0):
         kept: list[dict[str, float]] = []
-        changed = replace(job, general=general, settings=replace(settings, harmless=weight))
+        changed = replace(job, unrelated=unrelated, settings=replace(settings, harmless=weight))
         run(changed, tmp_path / str(weight), TrainingHooks(on_epoch=kept.append))
-        harm[weight] = kept[-1]["general_kl"]
-        assert 0 <= kept[-1]["general_agreement"] <= 1
+        harm[weight] = kept[-1]["unrelated_kl"]
+        assert 0 <= kept[-1]["unrelated_agreement"] <= 1
     assert harm[5.0] < harm[1e-9] / 2
 
 

@@ -46,10 +46,10 @@ class Killed(BaseException):
 @pytest.mark.parametrize("killed_at", [2, 5, 7])
 @pytest.mark.parametrize("tuning", ["full", "lora", "frozen"])
 def test_a_killed_run_continues_bit_for_bit(
-    job: Job, general: Path, tmp_path: Path, killed_at: int, tuning: Tuning
+    job: Job, unrelated: Path, tmp_path: Path, killed_at: int, tuning: Tuning
 ) -> None:
     job = replace(
-        job, tuning=tuning, general=general, settings=replace(job.settings, harmless=0.5, strengths=(0.5, 2.0))
+        job, tuning=tuning, unrelated=unrelated, settings=replace(job.settings, harmless=0.5, strengths=(0.5, 2.0))
     )
     whole = run(job, tmp_path / "whole", save_seconds=0)
 

@@ -12,4 +12,4 @@ from .trainer import Progress as Progress
 from .trainer import Settings as Settings
 from .trainer import Trainer as Trainer
 from .training_run import TrainingHooks as TrainingHooks
-from .unrelated_examples import general_examples as general_examples
+from .unrelated_examples import encode_unrelated as encode_unrelated

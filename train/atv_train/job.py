@@ -22,7 +22,7 @@ class Job:
     the rows is held out, unless `hold_out` is off.
 
     `weights` stands in for the GGUF in training: its unquantised self, a Hugging Face folder or hub id. `backbone` is
-    a model folder or hub id, by default all-MiniLM-L6-v2. `general` is a text file of queries outside the tasks, one
+    a model folder or hub id, by default all-MiniLM-L6-v2. `unrelated` is a text file of queries outside the tasks, one
     a line, by default our own list. `cache_bytes` bounds the memory for kept prefixes. `dtype` is the
     target's, by default what the machine multiplies fast. Epochs and batch size of 0 in
     `settings` are chosen from the data.
@@ -44,7 +44,7 @@ class Job:
     scale: float = 1.0
     max_tokens: int = 1024
     max_query_tokens: int = 256
-    general: Path | None = None
+    unrelated: Path | None = None
     baselines: bool = False
     cache_bytes: int | None = None
     dtype: Dtype = "auto"

@@ -20,13 +20,13 @@ from atv_train.job import Job, RunRecord
 from atv_train.plan import TrainingPlan, batch_size_for, epochs_for, hold_out, measure, room, target_dtype
 from atv_train.run_folder import describe
 from atv_train.trainer import Settings, Trainer
-from atv_train.unrelated_examples import general_examples
+from atv_train.unrelated_examples import encode_unrelated
 from atv_train.vector_sources import Adaptive, GeneratorModule, default_backbone, load_backbone, query_limit, trainable
 
 
 @dataclass(frozen=True)
 class Data:
-    """Rows and what they became. `general` and `general_valid` are outside the tasks."""
+    """Rows and what they became. `unrelated` and `unrelated_valid` are outside the tasks."""
 
     files: list[RowFile]
     rows: list[Row]
@@ -45,7 +45,7 @@ class TrainingParts:
     source: Adaptive
     target: FrozenTarget
     data: Data
-    general_valid: list[Example]
+    unrelated_valid: list[Example]
     spec: Spec
     record: RunRecord
     plan: TrainingPlan
@@ -53,7 +53,7 @@ class TrainingParts:
     @property
     def examples(self) -> list[Example]:
         """Every example of the run."""
-        return [*self.data.train.all, *self.data.valid.first, *self.trainer.general, *self.general_valid]
+        return [*self.data.train.all, *self.data.valid.first, *self.trainer.unrelated, *self.unrelated_valid]
 
 
 def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord | None = None) -> TrainingParts:
@@ -81,8 +81,8 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord
     target = FrozenTarget(model, job.positions)
     target.check_length([*data.train.all, *data.valid.first])
     check_weights(model, job.model, max(data.train.first, key=lambda example: len(example.prompt)))
-    general, general_valid = general_examples(job, target, vocabulary) if settings.harmless else ([], [])
-    everything = [*data.train.all, *data.valid.first, *general, *general_valid]
+    unrelated, unrelated_valid = encode_unrelated(job, target, vocabulary) if settings.harmless else ([], [])
+    everything = [*data.train.all, *data.valid.first, *unrelated, *unrelated_valid]
     target.check(everything)
     resumed = replace(job, settings=settings, dtype="bfloat16" if dtype is torch.bfloat16 else "float32")
     needed = 0 if job.positions.prefix else _prefix_bytes(target, everything)
@@ -104,7 +104,7 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord
     spec = describe(job, data.files, max_query, settings.seed)
     generator = GeneratorModule(backbone, target.n_rows, target.n_embd, job.pooling, job.scale, job.rank, job.layers)
     source = Adaptive(generator, tokenizer, max_query, job.tuning).to(device)
-    trainer = Trainer(source, target, settings, general, accelerator=accelerator)
+    trainer = Trainer(source, target, settings, unrelated, accelerator=accelerator)
     plan = TrainingPlan(
         target=f"{job.model.name}, {spec.target.architecture}, {spec.target.n_layer} layers of {target.n_embd}",
         computed=f"{str(model.dtype).removeprefix('torch.')} on {device.type}",
@@ -124,7 +124,7 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord
         findings=[*examine(data.rows, data.valid_rows), *_left_out(data)],
         sample=[(e.task, vocabulary.text(e.prompt), vocabulary.text(e.answer)) for e in _samples(data.train.first)],
     )
-    return TrainingParts(trainer, source, target, data, general_valid, spec, kept, plan)
+    return TrainingParts(trainer, source, target, data, unrelated_valid, spec, kept, plan)
 
 
 def _read(job: Job, vocabulary: Vocabulary) -> Data:

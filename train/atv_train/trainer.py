@@ -98,7 +98,7 @@ class Trainer:
     Args:
         source: what gives task vectors.
         target: the frozen target they steer.
-        general: examples outside the tasks, for the do-no-harm term; needed if `settings.harmless` is above 0.
+        unrelated: examples outside the tasks, for the do-no-harm term; needed if `settings.harmless` is above 0.
         state: of a run to continue; its weights and moments must have been restored (`state.py`).
     """
 
@@ -107,11 +107,11 @@ class Trainer:
         source: Source,
         target: FrozenTarget,
         settings: Settings,
-        general: Sequence[Example] = (),
+        unrelated: Sequence[Example] = (),
         state: State | None = None,
         accelerator: Accelerator | None = None,
     ) -> None:
-        self.source, self.target, self.settings, self.general = source, target, settings, general
+        self.source, self.target, self.settings, self.unrelated = source, target, settings, unrelated
         self.state = state or State()
         self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu", mixed_precision="no")
         groups = source.groups(settings.learning_rate, settings.backbone_learning_rate)
@@ -126,11 +126,11 @@ class Trainer:
         valid: Sequence[Example],
         on_step: Callable[[Progress], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
-        general_valid: Sequence[Example] = (),
+        unrelated_valid: Sequence[Example] = (),
     ) -> Iterator[Metrics]:
         """Yield the metrics of each epoch as it ends, until the last one or `patience` epochs without progress.
 
-        Metrics are `epoch`, `loss`, `seconds`, and `valid_*` and `general_*` where there are such examples. Once
+        Metrics are `epoch`, `loss`, `seconds`, and `valid_*` and `unrelated_*` where there are such examples. Once
         `stopped` turns true the generator returns after the current step; `state` then has what to continue from.
 
         Raises:
@@ -155,7 +155,7 @@ class Trainer:
                 left = elapsed / done * (total - number - 1)
                 on_step(Progress(number + 1, total, loss, accuracy, tokens / elapsed, left))
             metrics = {"epoch": state.epoch + 1.0, "loss": state.loss / per_epoch, "seconds": time.monotonic() - began}
-            metrics |= self.evaluate(valid, "valid_") | self.harm(general_valid)
+            metrics |= self.evaluate(valid, "valid_") | self.harm(unrelated_valid)
             state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
             state.history.append(metrics)
             yield metrics
@@ -188,22 +188,22 @@ class Trainer:
         settings, rank, world = self.settings, self.accelerator.process_index, self.accelerator.num_processes
         share = batch[rank::world]
         mine = share or batch[:1]  # no process may be without a row: the others wait for its gradient
-        everywhere = self._general(number) if settings.harmless else []
-        general = everywhere[rank::world]
+        everywhere = self._unrelated(number) if settings.harmless else []
+        unrelated = everywhere[rank::world]
         noise_seed(settings.seed, number, rank)
         self._model.train()
         with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.target.dtype is torch.bfloat16):
-            vectors = self._model([*mine, *general])
+            vectors = self._model([*mine, *unrelated])
         steered, others = vectors[: len(mine)], vectors[len(mine) :]
         logits, labels = self.target.answer_logits(mine, steered * self._strengths(mine, number, settings.strengths[0]))
         loss = answer_loss(logits, labels) * (world if share else 0) / _tokens(batch)
         terms = torch.zeros_like(loss)
         if settings.contrastive:
             terms = terms + settings.contrastive * contrast(steered.float(), [example.task for example in mine])
-        if general:
-            others = others * self._strengths(general, number, 0.0)
-            share_of_tokens = _tokens(general) * world / _tokens(everywhere)
-            harm = divergence(self._base(general), self._steered(general, others)) * share_of_tokens
+        if unrelated:
+            others = others * self._strengths(unrelated, number, 0.0)
+            share_of_tokens = _tokens(unrelated) * world / _tokens(everywhere)
+            harm = divergence(self._base(unrelated), self._steered(unrelated, others)) * share_of_tokens
             terms = terms + settings.harmless * harm
         return loss, terms
 
@@ -236,8 +236,8 @@ class Trainer:
 
     @torch.no_grad()
     def harm(self, examples: Sequence[Example]) -> Metrics:
-        """What steering does to answers outside the tasks: `general_kl` in nats per token, KL(base || steered), and
-        `general_agreement`, the share of tokens whose most likely successor stays."""
+        """What steering does to answers outside the tasks: `unrelated_kl` in nats per token, KL(base || steered), and
+        `unrelated_agreement`, the share of tokens whose most likely successor stays."""
         if not examples:
             return {}
         found: list[tuple[float, float, int]] = []
@@ -247,8 +247,8 @@ class Trainer:
             found.append((float(divergence(base, steered)) * len(base), float(same), len(base)))
         divergences, same_tokens, counts = zip(*gather_object(found), strict=True)
         return {
-            "general_kl": sum(divergences) / sum(counts),
-            "general_agreement": sum(same_tokens) / sum(counts),
+            "unrelated_kl": sum(divergences) / sum(counts),
+            "unrelated_agreement": sum(same_tokens) / sum(counts),
         }
 
     def agreed(self, flag: bool) -> bool:
@@ -266,9 +266,10 @@ class Trainer:
             batch = mine[start : start + self.settings.batch_size]
             yield batch, self.source(batch)
 
-    def _general(self, number: int) -> list[Example]:
-        count = min(len(self.general), max(1, self.settings.batch_size // 8) * self.accelerator.num_processes)
-        return random.Random(f"{self.settings.seed}/general/{number}").sample(list(self.general), count)
+    def _unrelated(self, number: int) -> list[Example]:
+        count = min(len(self.unrelated), max(1, self.settings.batch_size // 8) * self.accelerator.num_processes)
+        draw = random.Random(f"{self.settings.seed}/general/{number}")  # the word is part of what a seed draws
+        return draw.sample(list(self.unrelated), count)
 
     @torch.no_grad()
     def _base(self, examples: Sequence[Example]) -> Tensor:

@@ -90,7 +90,7 @@ def run(
             saved = time.monotonic()
 
     data = parts.data
-    for metrics in trainer.epochs(data.train.rows, data.valid.first, on_step, hooks.stopped, parts.general_valid):
+    for metrics in trainer.epochs(data.train.rows, data.valid.first, on_step, hooks.stopped, parts.unrelated_valid):
         if accelerator.is_main_process:
             folder.save_epoch(trainer)
         hooks.on_epoch(metrics)

@@ -11,11 +11,11 @@ from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget
 from atv_train.job import Job
 
-TASK = "general"
+TASK = "unrelated"
 _ANSWER_TOKENS, _BATCH = 16, 16
 
 
-def general_examples(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> tuple[list[Example], list[Example]]:
+def encode_unrelated(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> tuple[list[Example], list[Example]]:
     """(for training, for measuring): each query with the first tokens of the base model's own greedy answer.
 
     The last sixth of the lines is for measuring. Blank lines and repeats are passed over.
@@ -23,11 +23,11 @@ def general_examples(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> 
     Raises:
         DataError: the file cannot be read, is no UTF-8 text, or has fewer than 12 lines, or a line is too long.
     """
-    queries = read_unrelated_queries(job.general)
+    queries = read_unrelated_queries(job.unrelated)
     prompt_format = PromptFormat(vocabulary)
     prompts = [prompt_format(query).tokens for query in queries]
     if (longest := max(map(len, prompts))) + _ANSWER_TOKENS > job.max_tokens:
-        raise DataError(f"a general query has {longest} tokens, too many for a limit of {job.max_tokens}")
+        raise DataError(f"an unrelated query has {longest} tokens, too many for a limit of {job.max_tokens}")
     answers = _answers(prompts, target, vocabulary)
     examples = [
         Example(index, query, TASK, prompt, answer)

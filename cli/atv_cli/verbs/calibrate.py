@@ -34,8 +34,8 @@ def calibrate(
     strengths: Annotated[str, typer.Option(metavar="A,B,...", help="Strengths to try.")] = "0.25,0.5,0.75,1,1.5,2",
     layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Try ranges of layers too.")] = True,
     rows: Annotated[int, typer.Option(min=1, help="Only the first rows of each task.")] = 100,
-    general: Annotated[
-        Path | None, typer.Option(help="Queries outside the tasks, one a line [default: some of our own].")
+    unrelated: Annotated[
+        Path | None, typer.Option(help="Unrelated queries, one a line [default: some of our own].")
     ] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="What the data calls a part of a row, as input=question; repeatable.")
@@ -51,7 +51,7 @@ def calibrate(
     tried = _numbers(strengths)
 
     import atv_local
-    from atv_eval import calibration, outside, read_tasks
+    from atv_eval import calibration, read_tasks, read_unrelated
     from atv_local.data import Columns, check_replaceable
     from atv_local.generator import MANIFEST
     from atv_local.names import resolve
@@ -66,7 +66,7 @@ def calibrate(
             raise UsageError(f"{place} is a file; name a folder to write the calibrated bundle to with -o")
         check_replaceable(place, MANIFEST)
     tasks = read_tasks(data, [], Columns.parse(column or []), rows, labels=False)
-    queries = outside(general)
+    queries = read_unrelated(unrelated)
     engine = atv_local.load(
         model,
         opened,

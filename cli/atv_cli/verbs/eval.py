@@ -56,8 +56,8 @@ def evaluate(
     strength: options.Strength = None,
     layers: options.Layers = None,
     positions: options.Positions = None,
-    general: Annotated[
-        Path | None, typer.Option(help="Queries outside the tasks, one a line [default: some of our own].")
+    unrelated: Annotated[
+        Path | None, typer.Option(help="Unrelated queries, one a line [default: some of our own].")
     ] = None,
     harm: Annotated[bool, typer.Option(help="Measure what steering does to those.")] = True,
     timed: Annotated[int, typer.Option(min=0, help="Queries to time one by one; 0 times none.")] = 8,
@@ -70,13 +70,13 @@ def evaluate(
     form: Annotated[Format, typer.Option("--format", help="Of the results on stdout.")] = "md",
 ) -> None:
     """Measure accuracy on rows with known answers: base model, steered, and prompts with demonstrations."""
-    if general is not None and not harm:
-        raise UsageError("--general names queries to measure harm on; drop it or --no-harm")
+    if unrelated is not None and not harm:
+        raise UsageError("--unrelated names queries to measure harm on; drop it or --no-harm")
     changes = options.steering_changes(strength, layers, positions)
 
     import atv_local
     from atv_cli.screen import EvalProgress
-    from atv_eval import EvalPlan, fingerprint, measure, outside, read_tasks, report
+    from atv_eval import EvalPlan, fingerprint, measure, read_tasks, read_unrelated, report
     from atv_local.data import Columns
 
     tasks = read_tasks(data, shots_from or [], Columns.parse(column or []), rows, labels)
@@ -84,7 +84,7 @@ def evaluate(
     chosen = list(dict.fromkeys(method or ()))
     chosen = chosen or [m for m in Method if showable or m in (Method.BASE, Method.STEERED)]
     steered = Method.STEERED in chosen
-    queries = outside(general) if steered and harm else []
+    queries = read_unrelated(unrelated) if steered and harm else []
     engine = atv_local.load(
         model,
         bundle,

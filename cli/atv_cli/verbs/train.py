@@ -65,8 +65,8 @@ def train(
         tuple[float, float], typer.Option(help="Range a row's strength is drawn from in training.")
     ] = (1.0, 1.0),
     harmless: Annotated[float, typer.Option(min=0, help="Weight of the do-no-harm term.")] = 0.0,
-    general: Annotated[
-        Path | None, typer.Option(help="Queries outside the tasks, one a line, for that term [default: our own].")
+    unrelated: Annotated[
+        Path | None, typer.Option(help="Unrelated queries for that term, one a line [default: our own].")
     ] = None,
     contrastive: Annotated[float, typer.Option(min=0, help="Weight of the contrastive term.")] = 0.0,
     baselines: Annotated[bool, typer.Option(help="Measure static, averaged and random vectors too.")] = False,
@@ -123,7 +123,7 @@ def train(
         rank=rank,
         scale=scale,
         max_tokens=max_tokens,
-        general=general.absolute() if general else None,
+        unrelated=unrelated.absolute() if unrelated else None,
         baselines=baselines,
         cache_bytes=None if cache is None else int(cache * 1e9),
         dtype=dtype,
@@ -147,8 +147,8 @@ def _check(job: Job) -> None:
     low, high = job.settings.strengths
     if not 0 <= low <= high <= 10:
         raise UsageError(f"strengths {low:g} {high:g} are not a range within 0 to 10")
-    if job.general is not None and not job.settings.harmless:
-        raise UsageError("--general is for the do-no-harm term; give it a weight with --harmless, such as 1")
+    if job.unrelated is not None and not job.settings.harmless:
+        raise UsageError("--unrelated is for the do-no-harm term; give it a weight with --harmless, such as 1")
 
 
 def _templates(path: Path | None) -> dict[str, list[str]] | None:
