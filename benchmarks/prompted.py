@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_eval import BM25, balanced
+from atv_eval import BM25, balanced, mean_over_tasks
 from atv_local.names import default_model
 from atv_local.target import Target
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, Task, conversation, load
@@ -141,14 +141,6 @@ def best_hits(lines: list[Line], score: str) -> dict[str, NDArray[np.float64]]:
     return best
 
 
-def interval(tasks: dict[str, NDArray[np.float64]], resamples: int = 2000) -> str:
-    """Mean over tasks in percent, with the 95 % bootstrap interval over the rows within each task."""
-    rng, hits = np.random.default_rng(0), list(tasks.values())
-    drawn = [task[rng.integers(len(task), size=(resamples, len(task)))].mean(axis=1) for task in hits]
-    low, high = np.percentile(np.mean(drawn, axis=0), (2.5, 97.5))
-    return f"{100 * np.mean([task.mean() for task in hits]):5.1f} [{100 * low:5.1f}, {100 * high:5.1f}]"
-
-
 def summary(paths: list[Path]) -> None:
     """A line for each method: the best wording counts for each task, chosen on these very rows."""
     runs: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
@@ -162,7 +154,8 @@ def summary(paths: list[Path]) -> None:
             tokens[line["task"]].append(line["tokens"])
         size = f"{len(free):5}  {sum(map(len, free.values())):4}"
         cost = f"{np.mean([np.mean(task) for task in tokens.values()]):7.0f}  {sum(x['dropped'] for x in lines):7}"
-        print(f"{group:11} {method:6} {shots:5} {seed:4}  {size}  {interval(free)}  {interval(choice)}  {cost}")
+        free_text, choices = (f"{mean_over_tasks(hits).percent():20}" for hits in (free, choice))
+        print(f"{group:11} {method:6} {shots:5} {seed:4}  {size}  {free_text}  {choices}  {cost}")
 
 
 def main() -> None:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atv_eval import difference, mean_over_tasks
 from atv_eval.bench import table
 from benchmarks.paper_tasks import N_POOL
-from benchmarks.prompted import best_hits, interval
+from benchmarks.prompted import best_hits
 from benchmarks.report_serving import serving
 from benchmarks.study import TASKS
 
@@ -254,7 +255,7 @@ def paper() -> str:
         several = len({line["wording"] for line in lines}) > 1
         for how, kind in ((best_hits, ", best wording"), (mean_hits, ", mean of wordings"))[: 1 + several]:
             free, choice = (over_seeds([how(found, score) for found in seeds.values()]) for score in SCORES)
-            cells = [interval(free).strip(), interval(choice).strip()]
+            cells = [mean_over_tasks(free).percent(), mean_over_tasks(choice).percent()]
             size = [str(len(seeds)), str(len(free)), str(sum(map(len, free.values())))]
             rows.append([f"{group}: {method}{kind if several else ''}", *cells, *size, f"{tokens:.0f}"])
     return f"""## The paper's tasks
@@ -264,8 +265,8 @@ ONNX. `zero`, `icl` and `bm25` prompt the base model with instruction and labels
 in the first wording. `none` (no vector), `atv-*` and the static vectors get only the query, `-instruction` the first
 wording. `target-lora` is peft LoRA (r=8) on the target's own weights, one for all tasks, one epoch on the rows that the
 generator saw four times, measured in PyTorch. Where three wordings were tried, the best of each task was chosen on
-these test rows, which is optimistic with so few rows. Exact match in percent, mean over tasks and seeds, with a 95 %
-bootstrap interval over rows.
+these test rows, which is optimistic with so few rows. Exact match in percent, mean over tasks and seeds, with 95 %
+intervals over rows.
 `python -m benchmarks.prompted`, `python -m benchmarks.steered`, `python -m benchmarks.lora` (their `--help` says more).
 
 {table(["", "free text", "among the choices", "seeds", "tasks", "rows", "prompt tokens"], rows)}
@@ -284,7 +285,8 @@ def differences(runs: Mapping[tuple[str, str], Mapping[int, list[Record]]]) -> s
             ours = over_seeds([mean_hits(found, score) for found in adaptive.values()])
             theirs = over_seeds([mean_hits(found, score) for found in seeds.values()])
             shared = {task: min(len(ours[task]), len(theirs[task])) for task in ours if task in theirs}
-            cells.append(interval({task: ours[task][:n] - theirs[task][:n] for task, n in shared.items()}).strip())
+            sides = ({task: side[task][:n] for task, n in shared.items()} for side in (ours, theirs))
+            cells.append(difference(*sides).percent())
         rows.append([f"{group}: {method}", *cells])
     return f"""What `{ADAPTIVE}` gives over each other method, in points, paired by row (over the mean of the wordings
 where there are three). Most of these tasks need knowledge or reasoning that a target of this size lacks, whatever the

@@ -10,5 +10,7 @@ from .match import AnswerMatcher as AnswerMatcher
 from .methods import Method as Method
 from .questions import EvalPlan as EvalPlan
 from .report import Summary as Summary
+from .statistics import difference as difference
+from .statistics import mean_over_tasks as mean_over_tasks
 from .tasks import read_tasks as read_tasks
 from .tasks import read_unrelated as read_unrelated

@@ -1,19 +1,19 @@
-"""Accuracy, macro-F1, their intervals, and whether two methods differ. Knows rows by their hits alone."""
+"""Accuracy, macro-F1, their intervals, and whether two methods differ. Knows rows by their scores alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
-from typing import TypeVar
+from math import comb, sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
-_N = TypeVar("_N", np.float64, np.int64)
+_Z = NormalDist().inv_cdf(0.975)
 Hits = Mapping[str, NDArray[np.float64]]
-"""Task to one value a row."""
+"""From task to one value in 0 to 1 for each row, such as 1 where the answer is right."""
 
 
 @dataclass(frozen=True)
@@ -36,55 +36,80 @@ class Difference(Estimate):
     p: float
 
 
-def mean_over_tasks(hits: Hits, seed: int = 0) -> Estimate:
-    """The mean of the tasks' means; the percentile bootstrap draws rows within each task."""
-    values = list(hits.values())
-    drawn = [_resampled(task, lambda sample: sample.mean(axis=1), seed + n) for n, task in enumerate(values)]
-    return _estimate(float(np.mean([task.mean() for task in values])), np.mean(drawn, axis=0))
+def mean_over_tasks(hits: Hits) -> Estimate:
+    """The mean of the tasks' means, with Wilson's score interval at the effective number of rows.
+
+    For one task of zeros and ones that is Wilson's own interval. It does not shrink to a point where all rows are right
+    or all are wrong, as a bootstrap's does.
+    """
+    tasks = list(hits.values())
+    value = float(np.mean([task.mean() for task in tasks]))
+    n = _effective_rows(tasks, value * (1 - value))
+    scale = 1 + _Z**2 / n
+    middle = (value + _Z**2 / (2 * n)) / scale
+    half = _Z / scale * sqrt(value * (1 - value) / n + (_Z / (2 * n)) ** 2)
+    return Estimate(value, max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half)))
+
+
+def _effective_rows(tasks: Sequence[NDArray[np.float64]], variance: float) -> float:
+    """How many independent rows of this variance would leave the mean of the tasks' means as uncertain as it is.
+
+    Rows are drawn within each task; with few rows a task their spread is corrected for the task's mean. For one task
+    of zeros and ones this is the number of rows; without any spread it counts the rows alone.
+    """
+    n_rows, n_tasks = sum(map(len, tasks)), len(tasks)
+    of_mean = sum(float(task.var()) / max(1, len(task) - 1) for task in tasks) / n_tasks**2 * (n_rows - 1) / n_rows
+    if variance > 0 and of_mean > 0:
+        return variance / of_mean
+    return n_tasks**2 / sum(1 / len(task) for task in tasks)
 
 
 def macro_f1(gold: Sequence[str], predicted: Sequence[str | None], seed: int = 0) -> Estimate:
-    """The unweighted mean of F1 over the labels that occur in `gold`; a prediction of no label is wrong."""
+    """The unweighted mean of F1 over the labels in `gold`, with a percentile bootstrap over rows.
+
+    A prediction that is no label is wrong. If all rows are right, or all are wrong, every resample is the same; then
+    the interval is Wilson's for the share of right rows, which has the same value.
+    """
+    hits = np.array([a == b for a, b in zip(gold, predicted, strict=True)], dtype=np.float64)
+    if hits.min() == hits.max():
+        return mean_over_tasks({"": hits})
     labels = {label: index for index, label in enumerate(sorted(set(gold)))}
     pairs = np.array([(labels[a], labels.get(b or "", len(labels))) for a, b in zip(gold, predicted, strict=True)])
 
-    def of(samples: NDArray[np.int64]) -> NDArray[np.float64]:
+    def f1(samples: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of samples [n, rows, 2]."""
         scores, seen = np.zeros(len(samples)), np.zeros(len(samples))
         for label in range(len(labels)):
-            is_gold, is_found = samples[..., 0] == label, samples[..., 1] == label
-            hit = (is_gold & is_found).sum(axis=1)
-            total = is_gold.sum(axis=1) + is_found.sum(axis=1)
+            is_gold, is_predicted = samples[..., 0] == label, samples[..., 1] == label
+            hit = (is_gold & is_predicted).sum(axis=1)
+            total = is_gold.sum(axis=1) + is_predicted.sum(axis=1)
             scores += np.divide(2 * hit, total, out=np.zeros(len(samples)), where=total > 0)
             seen += is_gold.any(axis=1)
         return scores / np.maximum(seen, 1)
 
-    return _estimate(float(of(pairs[None])[0]), _resampled(pairs, of, seed))
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(len(pairs), size=(100, len(pairs))) for _ in range(RESAMPLES // 100))  # bounds the memory
+    low, high = np.percentile(np.concatenate([f1(pairs[rows]) for rows in draws]), (2.5, 97.5))
+    return Estimate(float(f1(pairs[None])[0]), float(low), float(high))
 
 
 def difference(ours: Hits, theirs: Hits) -> Difference:
-    """Mean over tasks of ours minus theirs, row by row; p is of the exact McNemar test over all rows."""
-    estimate = mean_over_tasks({task: hits - theirs[task] for task, hits in ours.items()})
-    signs = np.concatenate([hits - theirs[task] for task, hits in ours.items()])
-    return Difference(
-        estimate.value, estimate.low, estimate.high, mcnemar(int((signs > 0).sum()), int((signs < 0).sum()))
-    )
+    """Mean over tasks of ours minus theirs, row by row; p is that of the exact McNemar test over all rows.
+
+    The interval is Bonett and Price's (2012), Wald's with one row more that each side wins, at the effective number of
+    rows; so it does not shrink to a point where no row differs.
+    """
+    tasks = [hits - theirs[task] for task, hits in ours.items()]
+    value, square = (float(np.mean([(task**power).mean() for task in tasks])) for power in (1, 2))
+    n = _effective_rows(tasks, square - value**2)
+    middle = n * value / (n + 2)
+    half = _Z * sqrt(((n * square + 2) / (n + 2) - middle**2) / (n + 2))
+    rows = np.concatenate(tasks)
+    p = mcnemar(int((rows > 0).sum()), int((rows < 0).sum()))
+    return Difference(value, max(-1.0, middle - half), min(1.0, middle + half), p)
 
 
 def mcnemar(wins: int, losses: int) -> float:
     """Two-sided p-value of so many wins and losses if either were as likely (exact binomial)."""
     n, k = wins + losses, min(wins, losses)
     return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / (1 << n))
-
-
-def _resampled(
-    rows: NDArray[_N], statistic: Callable[[NDArray[_N]], NDArray[np.float64]], seed: int
-) -> NDArray[np.float64]:
-    """The statistic of many samples of as many rows, drawn with replacement, a hundred samples at a time."""
-    rng = np.random.default_rng(seed)
-    parts = [statistic(rows[rng.integers(len(rows), size=(100, len(rows)))]) for _ in range(RESAMPLES // 100)]
-    return np.concatenate(parts)
-
-
-def _estimate(value: float, drawn: NDArray[np.float64]) -> Estimate:
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return Estimate(value, float(low), float(high))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import shutil
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
 from atv_eval.questions import EvalPlan, Task
 from atv_eval.report import MEAN, Summary, as_csv, compare, markdown, score
-from atv_eval.statistics import macro_f1, mcnemar, mean_over_tasks
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import OFF, Engine
 from atv_local.answer.loading import load
@@ -157,30 +155,6 @@ def test_demonstrations_that_do_not_fit_are_left_out(tiny_gguf: Path, asked: Pat
         0 < record.dropped < 4 and record.prompt_tokens <= engine.target.n_ctx and not record.error
         for record in records
     )
-
-
-@given(st.lists(st.sampled_from(["x", "y", "z"]), min_size=2, max_size=30), st.randoms(use_true_random=False))
-def test_f1_is_that_of_the_textbook(gold: list[str], random: object) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
-    predicted = [random.choice(["x", "y", "z", None]) for _ in gold]  # type: ignore[attr-defined]
-    labels = sorted(set(gold))
-    wanted = metrics.f1_score(gold, [p or "?" for p in predicted], labels=labels, average="macro", zero_division=0)
-    assert macro_f1(gold, predicted).value == pytest.approx(wanted)
-
-
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    rng, held = np.random.default_rng(0), 0
-    for trial in range(100):
-        estimate = mean_over_tasks({"a": rng.binomial(1, 0.7, 60) * 1.0, "b": rng.binomial(1, 0.4, 60) * 1.0}, trial)
-        held += estimate.low <= 0.55 <= estimate.high
-    assert 88 <= held <= 100
-
-
-def test_mcnemar_is_a_sign_test() -> None:
-    assert mcnemar(0, 0) == 1
-    assert mcnemar(5, 5) == 1
-    assert mcnemar(6, 0) == mcnemar(0, 6) == pytest.approx(2 / 64)
-    assert mcnemar(8, 2) == pytest.approx(2 * sum(math.comb(10, k) for k in range(3)) / 1024)
 
 
 @pytest.mark.parametrize(

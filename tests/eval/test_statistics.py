@@ -1,0 +1,131 @@
+"""Intervals cover the true value as often as they say, also near 0 and 1; scores and tests are the textbook's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import binom, binomtest
+from sklearn.metrics import f1_score
+
+from atv_eval.statistics import difference, macro_f1, mcnemar, mean_over_tasks
+
+EDGES = (0.02, 0.5, 0.98)
+Rng = np.random.Generator
+
+
+def rows(n: int, right: int) -> NDArray[np.float64]:
+    return (np.arange(n) < right).astype(np.float64)
+
+
+def drawn(rng: Rng, n: int, p: float) -> NDArray[np.float64]:
+    return rng.binomial(1, p, n).astype(np.float64)
+
+
+@pytest.mark.parametrize("n", [1, 2, 30, 111, 150])
+def test_the_interval_of_one_task_is_wilsons(n: int) -> None:
+    for right in range(n + 1):
+        estimate = mean_over_tasks({"a": rows(n, right)})
+        low, high = binomtest(right, n).proportion_ci(method="wilson")
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((right / n, low, high), abs=1e-12)
+
+
+@pytest.mark.parametrize("p", EDGES)
+@pytest.mark.parametrize("n", [30, 111, 150])
+def test_coverage_of_one_task(p: float, n: int) -> None:
+    """Exact: the probability of all counts whose interval holds `p`."""
+    held = [k for k in range(n + 1) if (e := mean_over_tasks({"a": rows(n, k)})).low <= p <= e.high]
+    assert 0.93 <= binom.pmf(held, n, p).sum() <= 0.99
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.02, 0.02, 0.02), (0.5, 0.5, 0.5), (0.98, 0.98, 0.98), (0.02, 0.5, 0.98), (0.0, 0.7, 1.0)]
+)
+@pytest.mark.parametrize("n", [30, 150])
+def test_coverage_of_a_mean_over_tasks(shares: Sequence[float], n: int) -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        estimate = mean_over_tasks({str(task): drawn(rng, n, p) for task, p in enumerate(shares)})
+        held += estimate.low <= np.mean(shares) <= estimate.high
+    assert 360 <= held <= 399
+
+
+@pytest.mark.parametrize("n", [2, 8])
+def test_coverage_of_a_mean_over_many_small_tasks(n: int) -> None:
+    rng, shares, held = np.random.default_rng(0), np.linspace(0.05, 0.9, 20), 0
+    for _ in range(400):
+        estimate = mean_over_tasks({str(p): drawn(rng, n, p) for p in shares})
+        held += estimate.low <= shares.mean() <= estimate.high
+    assert 360 <= held <= 395
+
+
+@pytest.mark.parametrize("p", EDGES)
+def test_coverage_of_rows_that_are_means_over_seeds(p: float) -> None:
+    """Rows differ in how hard they are, so that the seeds of a row agree more than chance."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        hard = rng.beta(2 * p, 2 * (1 - p), 150)
+        estimate = mean_over_tasks({"a": rng.binomial(3, hard) / 3})
+        held += estimate.low <= p <= estimate.high
+    assert 360 <= held <= 399
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0.02, 0.02), (0.5, 0.1), (0.9, 0.02), (0.0, 0.02)])
+@pytest.mark.parametrize(("n_tasks", "n"), [(1, 111), (3, 111), (20, 2), (20, 8)])
+def test_coverage_of_a_difference(wins: float, losses: float, n_tasks: int, n: int) -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        draws = [rng.choice(3, n, p=[1 - wins - losses, wins, losses]) for _ in range(n_tasks)]
+        ours = {str(task): (draw == 1) * 1.0 for task, draw in enumerate(draws)}
+        theirs = {str(task): (draw == 2) * 1.0 for task, draw in enumerate(draws)}
+        estimate = difference(ours, theirs)
+        held += estimate.low <= wins - losses <= estimate.high
+    assert held >= 368
+
+
+def test_no_interval_is_a_point() -> None:
+    for right in (0, 30):
+        tasks = {"a": rows(30, right), "b": rows(60, 2 * right)}
+        estimate = mean_over_tasks(tasks)
+        assert estimate.value in (0, 1)
+        assert 0.03 < estimate.high - estimate.low < 0.1
+        assert estimate.low <= estimate.value <= estimate.high
+    same = difference(tasks, tasks)
+    assert same.value == 0
+    assert -0.05 < same.low < -0.01 < 0.01 < same.high < 0.05
+    assert same.p == 1
+    every = difference({"a": np.ones(30)}, {"a": np.zeros(30)})
+    assert (every.value, every.high) == (1, 1)
+    assert 0.8 < every.low < 0.99
+    for said in ("x", "y"):
+        estimate = macro_f1(["x"] * 30, [said] * 30)
+        assert estimate.value == (said == "x")
+        assert 0.05 < estimate.high - estimate.low < 0.2
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["x", "y", "z"]), min_size=2, max_size=30), st.randoms(use_true_random=False))
+def test_f1_is_that_of_the_textbook(gold: list[str], random: Random) -> None:
+    predicted = [random.choice(["x", "y", "z", None]) for _ in gold]
+    labels = sorted(set(gold))
+    wanted = f1_score(gold, [p or "?" for p in predicted], labels=labels, average="macro", zero_division=0)
+    estimate = macro_f1(gold, predicted)
+    assert estimate.value == pytest.approx(wanted)
+    assert 0 <= estimate.low <= estimate.high <= 1
+
+
+def test_mcnemar_is_a_sign_test() -> None:
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(5, 5) == 1
+    assert mcnemar(6, 0) == mcnemar(0, 6) == pytest.approx(2 / 64)
+    assert mcnemar(8, 2) == pytest.approx(2 * sum(math.comb(10, k) for k in range(3)) / 1024)
+    assert mcnemar(8, 2) == pytest.approx(binomtest(8, 10).pvalue)
