@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from atv_local.data import Row as TrainingRow
 from atv_local.names import default_model
-from atv_local.target import PromptFormat, Vocabulary
+from atv_local.target import PromptFormat, TargetFile
 from atv_train import Example, Metrics, Settings, divergence, encode, epoch_batches, pad, target_dtype
 from atv_train.frozen_target import load_target
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
@@ -123,11 +123,10 @@ def bounded(batch: Sequence[Example]) -> Iterator[Sequence[Example]]:
 
 
 @torch.no_grad()
-def answered(lora: Lora, vocabulary: Vocabulary, row: Row) -> tuple[bool, bool]:
+def answered(lora: Lora, prompts: PromptFormat, row: Row) -> tuple[bool, bool]:
     """(greedy free answer is right, greedy answer among the row's choices is right)."""
-    prompt_format = PromptFormat(vocabulary)
-    prompt = prompt_format(row.input).tokens
-    options = [prompt_format.answer(row.input, choice) for choice in row.choices]
+    prompt = prompts(row.input).tokens
+    options = [prompts.answer(row.input, choice) for choice in row.choices]
     lora.model.eval()
     found, _ = lora.answer_logits([Example(0, row.input, "", prompt, option) for option in options])
     logits = found.split([len(option) for option in options])
@@ -141,16 +140,16 @@ def answered(lora: Lora, vocabulary: Vocabulary, row: Row) -> tuple[bool, bool]:
     return free, restricted(options, after) == right
 
 
-def lines(lora: Lora, vocabulary: Vocabulary, data: Path, rows: int) -> Iterator[dict[str, object]]:
+def lines(lora: Lora, prompts: PromptFormat, data: Path, rows: int) -> Iterator[dict[str, object]]:
     """A line for each test row, row 0 of every task first."""
     tasks = [task for group in GROUPS for task in load(group, "test", rows, 0, data)]
     every = sorted(((i, t, row) for t in tasks for i, row in enumerate(t.rows)), key=lambda found: found[0])
     for index, task, row in every:
-        free, choice = answered(lora, vocabulary, row)
+        free, choice = answered(lora, prompts, row)
         yield {
             **{"method": "target-lora", "group": task.group, "task": task.name, "wording": 0, "index": index},
             **{"shots": 0, "free": free, "choice": choice, "dropped": 0},
-            "tokens": len(PromptFormat(vocabulary)(row.input).tokens),
+            "tokens": len(prompts(row.input).tokens),
         }
 
 
@@ -164,15 +163,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
     arguments = parser.parse_args()
     settings = Settings(epochs=arguments.epochs, seed=arguments.seed)
-    vocabulary = Vocabulary.from_gguf(default_model())
+    prompts = TargetFile.open(default_model()).prompts
     pool = load("atv20", "train", N_POOL, arguments.seed, arguments.data)
     rows = [TrainingRow(input=row.input, output=row.output, task=task.name) for task in pool for row in task.rows]
-    encoded = encode(rows, vocabulary, N_CTX).rows
+    encoded = encode(rows, prompts, N_CTX).rows
     lora = Lora(settings)
     for epoch, loss in enumerate(lora.epochs(encoded)):
         print(f"epoch {epoch + 1}: loss {loss:.3f}", file=sys.stderr, flush=True)
     with arguments.output.open("a", encoding="utf-8") as file:
-        for line in lines(lora, vocabulary, arguments.data, arguments.rows):
+        for line in lines(lora, prompts, arguments.data, arguments.rows):
             file.write(json.dumps(line | {"seed": arguments.seed}) + "\n")
             file.flush()
 

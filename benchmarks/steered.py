@@ -27,7 +27,7 @@ from atv_local import Bundle, Positions, Target, TaskVector
 from atv_local import Generator as OnnxGenerator
 from atv_local.data import Row as TrainingRow
 from atv_local.names import default_model
-from atv_local.target import PromptFormat
+from atv_local.target import TargetFile
 from atv_train import Example, Job, Settings, Trainer, encode, learned, target_dtype
 from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
 from atv_train.run_folder import checkpoint, describe
@@ -56,9 +56,8 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
     rows = [
         TrainingRow(input=asking(task, row), output=row.output, task=task.name) for task in pool for row in task.rows
     ]
-    target_llama = Target(default_model())
-    vocabulary = target_llama.vocabulary
-    encoded = encode(rows, vocabulary, N_CTX)
+    target_file = TargetFile.open(default_model())
+    encoded = encode(rows, target_file.prompts, N_CTX)
     model = load_target(default_model(), target_dtype(CPU), CPU)
     store = PrefixStore(16 << 30)
     settings = Settings(epochs=arguments.epochs, seed=arguments.seed)
@@ -73,7 +72,7 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
         source = Adaptive(GeneratorModule(backbone, target.n_rows, target.n_embd), tokenizer, 256)
         fit(positions, Trainer(source, target, settings), encoded.rows)
         job = Job(default_model(), [], positions=positions)
-        spec = describe(job, [], 256, settings.seed)
+        spec = describe(job, target_file.spec, [], 256, settings.seed)
         checkpoint.save(work / f"{positions}", spec, source.generator.eval(), tokenizer)
         export(work / f"{positions}", work / f"{positions}-bundle", precisions=["int8"])
         generator = OnnxGenerator(Bundle(work / f"{positions}-bundle"), n_threads=2)
@@ -116,7 +115,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.target = Target(default_model(), n_ctx=N_CTX)
-        self.format = PromptFormat(self.target.vocabulary)
+        self.format = self.target.prompts
 
     def begin(self, query: str, vector: TaskVector | None, positions: Positions) -> None:
         """Evaluate the prompt; its unsteered part only if the cache does not have it."""

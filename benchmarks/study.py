@@ -24,7 +24,7 @@ from transformers import AutoModel
 
 from atv_local.data import Row, read_rows
 from atv_local.names import default_model
-from atv_local.target import Vocabulary
+from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train import Example, Job, Metrics, Settings, Trainer, encode, encode_unrelated, learned, pad, target_dtype
 from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
@@ -51,16 +51,16 @@ class Bench:
     """Rows and the frozen target; prefixes are evaluated once for all variants."""
 
     def __init__(self, data: Path, rows: int, tests: int, seed: int) -> None:
-        vocabulary = Vocabulary.from_gguf(default_model())
+        target_file = TargetFile.open(default_model())
         self.seed = seed
         self.model = load_target(default_model(), target_dtype(CPU), CPU)
         self.store = PrefixStore(16 << 30)
         self.target = FrozenTarget(self.model, Positions.DECODE, self.store)
         train = [row for task in TASKS for row in drawn(data / task / "train.jsonl", rows, seed)]
         test = [row for task in TASKS for row in drawn(data / task / "test.jsonl", tests, 0)]
-        self.train = encode(train, vocabulary, 1024).rows
-        self.test = encode(test, vocabulary, 1024).first
-        self.unrelated, self.unrelated_test = encode_unrelated(Job(default_model(), []), self.target, vocabulary)
+        self.train = encode(train, target_file.prompts, 1024).rows
+        self.test = encode(test, target_file.prompts, 1024).first
+        self.unrelated, self.unrelated_test = encode_unrelated(Job(default_model(), []), self.target, target_file)
         self.target.prepare([*(row[0] for row in self.train), *self.test, *self.unrelated, *self.unrelated_test])
 
     def adaptive(self, **changes: Any) -> Adaptive:

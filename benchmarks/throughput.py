@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     engine = atv_local.load()
-    batch, prompts, n = Batch(engine), PromptFormat(engine.target.vocabulary), arguments.max_tokens
+    batch, prompts, n = Batch(engine), engine.target.prompts, arguments.max_tokens
     rows = [(task, query) for split in ("test", "train") for task in load_tasks(split) for query, _ in task.rows]
     queries = list(itertools.islice(rows, arguments.queries))
     runs = {

@@ -22,7 +22,7 @@ import torch
 
 from atv_local.data import read_rows
 from atv_local.names import default_model
-from atv_local.target import Vocabulary
+from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train import Example, Settings, Trainer, encode, epoch_batches, target_dtype
 from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
@@ -72,10 +72,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10, help="steps between two measurements")
     parser.add_argument("--output", type=Path, help="append the figures to this file")
     arguments = parser.parse_args()
-    vocabulary = Vocabulary.from_gguf(default_model())
+    prompts = TargetFile.open(default_model()).prompts
     name = f"{arguments.task}.jsonl"
-    rows = encode(read_rows(arguments.data / "train" / name).rows[: arguments.rows], vocabulary, 1024).rows
-    valid = encode(read_rows(arguments.data / "valid" / name).rows[: arguments.valid], vocabulary, 1024).first
+    rows = encode(read_rows(arguments.data / "train" / name).rows[: arguments.rows], prompts, 1024).rows
+    valid = encode(read_rows(arguments.data / "valid" / name).rows[: arguments.valid], prompts, 1024).first
     settings = Settings(batch_size=arguments.batch_size, learning_rate=2e-3, backbone_learning_rate=4e-4)
     model = load_target(default_model(), target_dtype(CPU), CPU)
     backbone, tokenizer = load_backbone(default_backbone())

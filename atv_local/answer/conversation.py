@@ -16,7 +16,7 @@ from typing import Any
 from atv_local.answer.engine import OFF, Engine, Event, check_query
 from atv_local.answer.record import answer_record
 from atv_local.errors import PromptError, UsageError
-from atv_local.target import Message, Prompt, PromptFormat, Sampling
+from atv_local.target import Message, Prompt, Sampling
 from atv_local.vectors import Steering
 
 INTERRUPTED = "interrupted"
@@ -61,7 +61,7 @@ class Conversation:
         self.steering = engine.steering if steering is None else steering
         self.sampling = sampling or Sampling()
         self.turns: tuple[Turn, ...] = ()
-        self._format = PromptFormat(engine.target.vocabulary)
+        self._format = engine.target.prompts
 
     @property
     def messages(self) -> list[Message]:

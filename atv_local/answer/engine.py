@@ -12,7 +12,7 @@ from time import perf_counter
 
 from atv_local.errors import PromptError, UsageError
 from atv_local.generator import Generator
-from atv_local.target import Prompt, PromptFormat, Sampler, Sampling, Target
+from atv_local.target import Prompt, Sampler, Sampling, Target
 from atv_local.vectors import Positions, Steering, TaskVector
 
 OFF = Steering(strength=0.0)
@@ -74,7 +74,7 @@ class Engine:
                 self.steering = replace(self.steering, layers=None)
         self._turn = object()
         self._worker = ThreadPoolExecutor(max_workers=1)
-        self._format = lru_cache(maxsize=8)(lambda system: PromptFormat(target.vocabulary, system))
+        self._format = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
 
     def vector(self, query: str) -> TaskVector:
         """The vector that steers the answer to a query, float32 [n_layer-1, n_embd].

@@ -14,7 +14,7 @@ from atv_local.data import RowRequest
 from atv_local.errors import AtvError, DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
 from atv_local.names import default_bundle, default_model
-from atv_local.target import Prompt, PromptFormat, Sampling, identity
+from atv_local.target import Prompt, Sampling, identity
 
 ADDED = ("line", "text", "finish_reason", "tokens")
 """What a record has beside the row it answers."""
@@ -95,7 +95,7 @@ class Answerer:
         target = self._engine.target
         self._steering = OFF if recipe.off else replace(self._engine.steering, **recipe.changes)
         self._steering.range(target.n_rows)
-        self._format = lru_cache(maxsize=8)(lambda system: PromptFormat(target.vocabulary, system))
+        self._format = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
         self._format(recipe.system)
         self._batch = Batch(self._engine, n_sequences=recipe.n_sequences + 1)  # one for what prompts share
 

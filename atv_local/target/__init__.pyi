@@ -15,6 +15,5 @@ from .scoring import logprobs as logprobs
 from .scoring import score as score
 from .scoring import score_text as score_text
 from .target import Target as Target
-from .target import describe as describe
-from .target import read_spec as read_spec
+from .target_file import TargetFile as TargetFile
 from .vocabulary import Vocabulary as Vocabulary

@@ -66,6 +66,10 @@ class PromptFormat:
         tokens = self._tokens(self._messages(query))
         return Prompt(tuple(tokens), _common(self._head, tokens))
 
+    def after(self, *, system: str | None = None, turns: Sequence[tuple[str, str]] = ()) -> PromptFormat:
+        """The same template, with a system message and earlier turns before every query."""
+        return PromptFormat(self._vocabulary, system, turns)
+
     def conversation(self, messages: Sequence[Message], n_ctx: int | None = None) -> Prompt:
         """The prompt for the next answer in a conversation, which has its own system message if any.
 

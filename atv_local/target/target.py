@@ -11,17 +11,18 @@ import ctypes
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
 
 import llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from atv_local.errors import ModelError, PromptError, UnstableError, UsageError, VectorError
 from atv_local.target.model import Model, interrupts_deferred, last_error
+from atv_local.target.prompt import PromptFormat
+from atv_local.target.target_file import target_spec
 from atv_local.target.vocabulary import Vocabulary
 from atv_local.vectors import TargetSpec, TaskVector
 
@@ -91,7 +92,16 @@ class Target:
     @property
     def spec(self) -> TargetSpec:
         """What a bundle must agree with."""
-        return describe(self.model, self.vocabulary)
+        return target_spec(self.model, self.vocabulary)
+
+    @cached_property
+    def prompts(self) -> PromptFormat:
+        """The target's chat template.
+
+        Raises:
+            ModelError: it cannot be used.
+        """
+        return PromptFormat(self.vocabulary)
 
     @property
     def n_past(self) -> int:
@@ -231,43 +241,6 @@ class Target:
         if np.array_equal(base, steered):
             architecture = self.model.architecture
             raise ModelError(f"llama.cpp does not steer architecture {architecture!r} of {self.model.path}")
-
-
-def describe(model: Model, vocabulary: Vocabulary) -> TargetSpec:
-    """What a bundle for this model must agree with.
-
-    Raises:
-        ModelError: one with fewer than two layers, or sizes beyond any model's.
-    """
-    try:
-        return TargetSpec(
-            architecture=model.architecture,
-            n_layer=model.n_layer,
-            n_embd=model.n_embd,
-            vocabulary_sha256=vocabulary.sha256,
-            name=_name(model),
-            licence=model.meta("general.license"),
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ModelError(
-            f"{model.path} cannot be steered: {first['loc'][0]} {first['input']!r}: {first['msg']}"
-        ) from error
-
-
-def _name(model: Model) -> str:
-    """That of its file; of one that is named by its hash, as in Ollama's folder, what the GGUF calls itself."""
-    return model.path.stem if model.path.suffix else model.meta("general.name") or model.path.stem
-
-
-def read_spec(path: Path) -> TargetSpec:
-    """The same for the GGUF at `path`, without loading its weights.
-
-    Raises:
-        ModelError: not a loadable GGUF.
-    """
-    model = Model(path, vocab_only=True)
-    return describe(model, Vocabulary(model))
 
 
 def _cores() -> int:

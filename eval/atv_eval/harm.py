@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt, Tree, heads_of, tree_of
 from atv_local.errors import ModelError
-from atv_local.target import PromptFormat
 from atv_local.vectors import Steering, TaskVector
 
 N_TOKENS = 16
@@ -40,7 +39,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
         AtvError: a query that cannot be evaluated.
     """
     batch = Batch(engine, n_sequences=max(_TOGETHER, len(steerings) + 3))
-    prompts = PromptFormat(engine.target.vocabulary)
+    prompts = engine.target.prompts
     rng = np.random.default_rng(seed)
 
     def ways(query: str) -> list[SteeredPrompt]:

@@ -99,7 +99,7 @@ class Asker:
     def __init__(self, plan: EvalPlan, engine: Engine) -> None:
         self._plan, self._engine = plan, engine
         self._vocabulary = engine.target.vocabulary
-        self._bare = PromptFormat(self._vocabulary)
+        self._bare = engine.target.prompts
         self._limits: dict[str, int] = {}
 
     def questions(self, done: Mapping[Key, object]) -> Iterator[BatchQuestion]:
@@ -181,7 +181,7 @@ class Asker:
         """As many of the rows, the last ones, as leave room for the longest query and its answer."""
         shown = list(shown)
         while True:
-            form = PromptFormat(self._vocabulary, turns=[(row.input, row.output) for row in shown])
+            form = self._bare.after(turns=[(row.input, row.output) for row in shown])
             if not shown or len(form(longest).tokens) + self._limit(task) <= self._engine.target.n_ctx:
                 return form, len(shown)
             del shown[0]

@@ -21,7 +21,7 @@ from atv_local.answer import check_query
 from atv_local.data import read_unrelated_queries, reading, replacing_folder
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator import GRAPHS, MANIFEST, TOKENIZER, FileEntry, Manifest, Precision, Spec
-from atv_local.target import read_spec
+from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train import Example, target_dtype
 from atv_train.frozen_target import load_target
@@ -90,14 +90,15 @@ def run(
     wanted = [precision for precision in GRAPHS if precision in precisions]
     _check(source, output, wanted, queries)
     given = _read(text) if text else None
-    theirs = _read_authors(source, model, from_authors or PaperOptions()) if source.is_file() else None
+    target_file = TargetFile.open(model) if model else None
+    theirs = _read_authors(source, target_file, from_authors or PaperOptions()) if source.is_file() else None
     spec, generator, tokenizer = (
-        (theirs.spec, theirs.generator, theirs.tokenizer) if theirs else _read_ours(source, model, from_authors)
+        (theirs.spec, theirs.generator, theirs.tokenizer) if theirs else _read_ours(source, target_file, from_authors)
     )
     if (size := 4 * sum(parameter.numel() for parameter in generator.parameters())) > _MAX_GRAPH:
         raise BundleError(f"the generator of {source} has {size} bytes of weights; an ONNX graph holds {_MAX_GRAPH}")
     queries = queries or (own_queries(source) or read_unrelated_queries(None))[:N_QUERIES]
-    examples = examples_of(model, queries) if model else []
+    examples = examples_of(target_file, queries) if target_file else []
     target: PreTrainedModel | None = None
     with replacing_folder(output, marker=MANIFEST) as temporary:
         if model and through_target:
@@ -130,19 +131,21 @@ def _check(source: Path, output: Path, wanted: Sequence[Precision], queries: Seq
         check_query(query)
 
 
-def _read_authors(source: Path, model: Path | None, options: PaperOptions) -> paper_checkpoint.PaperCheckpoint:
-    if model is None:
+def _read_authors(
+    source: Path, target_file: TargetFile | None, options: PaperOptions
+) -> paper_checkpoint.PaperCheckpoint:
+    if target_file is None:
         raise UsageError(f"{source} is a file, as the paper authors' are; name the target's GGUF with -m")
-    return paper_checkpoint.read(source, model, options.backbone, options.positions, options.pooling)
+    return paper_checkpoint.read(source, target_file, options.backbone, options.positions, options.pooling)
 
 
 def _read_ours(
-    source: Path, model: Path | None, from_authors: PaperOptions | None
+    source: Path, target_file: TargetFile | None, from_authors: PaperOptions | None
 ) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:
     if from_authors is not None:
         raise UsageError(f"{source} is a checkpoint of ours, which says itself how it was trained")
     spec, generator, tokenizer = checkpoint.load(source)
-    if model and (mismatch := spec.target.mismatch(read_spec(model))):
+    if target_file and (mismatch := spec.target.mismatch(target_file.spec)):
         raise ModelError(f"the checkpoint {source} was {mismatch}; name the model it was trained for")
     return spec, generator, tokenizer
 

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedToken
 
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator import FORMAT_VERSION, GeneratorSpec, InjectionSpec, Provenance, Spec
-from atv_local.target import read_spec
+from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train.vector_sources import GeneratorModule, Pooling, load_tokenizer, vocabulary_size, without_pooler
 
@@ -46,17 +46,17 @@ class PaperCheckpoint:
     bias: Tensor
 
 
-def read(path: Path, model: Path, backbone: str, positions: Positions, pooling: Pooling) -> PaperCheckpoint:
-    """Read the checkpoint at `path` for the target at `model`.
+def read(path: Path, target_file: TargetFile, backbone: str, positions: Positions, pooling: Pooling) -> PaperCheckpoint:
+    """Read the checkpoint at `path` for a target.
 
     Args:
         backbone: folder or hub id with the tokenizer, and with the config if it is not a GPT-2.
 
     Raises:
         BundleError: not such a file, damaged, or made for a target of another shape.
-        ModelError: a GGUF or a tokenizer that cannot be read.
+        ModelError: a tokenizer that cannot be read.
     """
-    target = read_spec(model)
+    target = target_file.spec
     weights, projection = _states(path)
     weight, bias = projection.get("weight"), projection.get("bias")
     if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from atv_local.data import Row, data_files, read_rows
 from atv_local.errors import AtvError, DataError
 from atv_local.generator import Spec
-from atv_local.target import PromptFormat, Vocabulary
+from atv_local.target import TargetFile
 from atv_train import Example
 from atv_train.run_folder import read_record
 from atv_train.vector_sources import GeneratorModule
@@ -22,18 +22,18 @@ N_QUERIES, N_PROMPTS, MAX_PROMPT = 128, 12, 512
 """Against PyTorch; through the target; tokens of a prompt there."""
 
 
-def examples_of(model: Path, queries: Sequence[str]) -> list[Example]:
+def examples_of(target_file: TargetFile, queries: Sequence[str]) -> list[Example]:
     """Prompts of the first queries that make short ones.
 
     Raises:
         DataError: none does.
     """
-    vocabulary = Vocabulary.from_gguf(model)
-    prompt_format = PromptFormat(vocabulary)
-    prompts = [(text, prompt_format(text).tokens) for text in queries[: 10 * N_PROMPTS]]
+    prompts = [(text, target_file.prompts(text).tokens) for text in queries[: 10 * N_PROMPTS]]
     short = [(text, tokens) for text, tokens in prompts if len(tokens) <= MAX_PROMPT][:N_PROMPTS]
     if not short:
-        raise DataError(f"no query makes a prompt of {MAX_PROMPT} tokens or fewer for the check through {model}")
+        raise DataError(
+            f"no query makes a prompt of {MAX_PROMPT} tokens or fewer for the check through {target_file.path}"
+        )
     return [Example(n, text, "", tokens, ()) for n, (text, tokens) in enumerate(short)]
 
 

@@ -15,7 +15,7 @@ from atv_local import Bundle, Positions, Target, TaskVector
 from atv_local import Generator as OnnxGenerator
 from atv_local.errors import BundleError
 from atv_local.generator import Precision
-from atv_local.target import Prompt, PromptFormat
+from atv_local.target import Prompt
 from atv_train import Example
 from atv_train.frozen_target import decoder_blocks, injected, position_mask
 
@@ -56,7 +56,7 @@ def check(
     positions = opened.manifest.injection.positions
     blocks = decoder_blocks(model)
     target = Target(gguf)
-    prompts = [PromptFormat(target.vocabulary)(example.query) for example, _ in expected]
+    prompts = [target.prompts(example.query) for example, _ in expected]
     steered = [_pytorch(model, blocks, example, vector, positions) for example, vector in expected]
     base = [_pytorch(model, blocks, example, torch.zeros_like(vector), positions) for example, vector in expected]
     off = [_llama(target, prompt, None, positions) for prompt in prompts]

@@ -117,10 +117,9 @@ def _given(options: Atv.Options, *names: str) -> dict[str, Any]:
 def _loaded(model: str | None, bundle: str | None, steered: bool, n_ctx: int | None) -> tuple[Engine, PromptFormat]:
     """The last engine asked for is kept: llm makes models anew, and a chat asks many times."""
     from atv_local.answer import load
-    from atv_local.target import PromptFormat
 
     engine = load(model, bundle, steered=steered, n_ctx=n_ctx)
-    return engine, PromptFormat(engine.target.vocabulary)
+    return engine, engine.target.prompts
 
 
 def _messages(said: Sequence[llm.Message]) -> list[dict[str, str]]:

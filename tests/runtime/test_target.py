@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from atv_local.errors import ModelError, PromptError, VectorError
 from atv_local.target.target import Target
+from atv_local.target.target_file import TargetFile
 from atv_local.vectors.task_vector import TaskVector
 from tests.conftest import write_gguf
 
@@ -227,3 +228,10 @@ def test_a_small_context_takes_whatever_fits_it(tiny_gguf: Path) -> None:
     small.prefill(tokens[:-1])
     assert np.isfinite(small.evaluate(tokens[-1:])).all()
     assert small.n_past == len(tokens)
+
+
+def test_the_file_alone_says_what_the_loaded_target_says(tiny_gguf: Path, target: Target) -> None:
+    file = TargetFile.open(tiny_gguf)
+    assert (file.path, file.spec) == (tiny_gguf, target.spec)
+    assert file.prompts("hello") == target.prompts("hello")
+    assert "be brief" in file.vocabulary.text(file.prompts.after(system="be brief")("hello").tokens)

@@ -25,7 +25,7 @@ from atv_local import Positions
 from atv_local.data.rows import read_rows
 from atv_local.errors import BundleError, DataError, ModelError, TrainingError, UsageError
 from atv_local.generator.manifest import Spec
-from atv_local.target.vocabulary import Vocabulary
+from atv_local.target.target_file import TargetFile
 from atv_train.examples import Example, encode
 from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
 from atv_train.frozen_target.prefix_cache import PrefixStore
@@ -245,7 +245,7 @@ def test_a_target_whose_batches_differ_is_refused(tiny_gguf: Path, monkeypatch: 
 def test_rows_longer_than_an_attention_window_are_refused(tiny_gguf: Path, job: Job) -> None:
     model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
     model.config.sliding_window = 8
-    examples = encode(read_rows(job.data[0]).rows, Vocabulary.from_gguf(tiny_gguf), 512).first
+    examples = encode(read_rows(job.data[0]).rows, TargetFile.open(tiny_gguf).prompts, 512).first
     with pytest.raises(DataError, match="window of 8"):
         FrozenTarget(model, Positions.DECODE).check(examples)
 
@@ -253,7 +253,7 @@ def test_rows_longer_than_an_attention_window_are_refused(tiny_gguf: Path, job: 
 def test_rows_longer_than_the_targets_context_are_refused(tiny_gguf: Path, job: Job) -> None:
     model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
     model.config.max_position_embeddings = 12
-    examples = encode(read_rows(job.data[0]).rows, Vocabulary.from_gguf(tiny_gguf), 512).first
+    examples = encode(read_rows(job.data[0]).rows, TargetFile.open(tiny_gguf).prompts, 512).first
     with pytest.raises(DataError, match="context of 12; leave such rows out with --max-tokens 12"):
         FrozenTarget(model, Positions.DECODE).check_length(examples)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atv_local.data import Row
 from atv_local.errors import DataError
-from atv_local.target import PromptFormat, Vocabulary
+from atv_local.target import PromptFormat
 
 PLAIN = "{input}"
 Templates = Mapping[str, Sequence[str]]
@@ -53,20 +53,19 @@ class EncodedRows:
 
 
 def encode(
-    rows: Sequence[Row], vocabulary: Vocabulary, max_tokens: int, templates: Templates | None = None
+    rows: Sequence[Row], prompts: PromptFormat, max_tokens: int, templates: Templates | None = None
 ) -> EncodedRows:
     """Examples of all rows that have at most `max_tokens` tokens in every wording.
 
     Raises:
         DataError: no row is short enough, or a prompt has one token, so that nothing would be before it.
     """
-    prompt_format = PromptFormat(vocabulary)
     encoded, too_long = [], []
     for index, row in enumerate(rows):
         wordings = []
         for template in wordings_of(row.task, templates or {}):
             query = template.replace(PLAIN, row.input)
-            prompt, answer = prompt_format(query).tokens, prompt_format.answer(query, row.output)
+            prompt, answer = prompts(query).tokens, prompts.answer(query, row.output)
             wordings.append(Example(index, query, row.task, prompt, answer))
         if any(len(example.prompt) < 2 for example in wordings):
             raise DataError(

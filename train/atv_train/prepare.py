@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from atv_local.data import Row, RowFile, data_files, read_rows
 from atv_local.errors import DataError, UsageError
 from atv_local.generator import Spec
-from atv_local.target import Vocabulary
+from atv_local.target import TargetFile
 from atv_train.data_warnings import examine
 from atv_train.examples import EncodedRows, Example, encode
 from atv_train.frozen_target import FrozenTarget, PrefixStore, check_weights, load_target
@@ -67,8 +67,8 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord
         AtvError: bad data, data that has changed since `record`, an unreadable model or backbone, too little room.
     """
     device = accelerator.device
-    vocabulary = Vocabulary.from_gguf(job.model)
-    data = _read(job, vocabulary)
+    target_file = TargetFile.open(job.model)
+    data = _read(job, target_file)
     if record is not None:
         _check_same(record, data, job.model.stat().st_size, accelerator.num_processes)
     settings = _chosen(job.settings, len(data.train.rows))
@@ -81,7 +81,7 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord
     target = FrozenTarget(model, job.positions)
     target.check_length([*data.train.all, *data.valid.first])
     check_weights(model, job.model, max(data.train.first, key=lambda example: len(example.prompt)))
-    unrelated, unrelated_valid = encode_unrelated(job, target, vocabulary) if settings.harmless else ([], [])
+    unrelated, unrelated_valid = encode_unrelated(job, target, target_file) if settings.harmless else ([], [])
     everything = [*data.train.all, *data.valid.first, *unrelated, *unrelated_valid]
     target.check(everything)
     resumed = replace(job, settings=settings, dtype="bfloat16" if dtype is torch.bfloat16 else "float32")
@@ -101,7 +101,7 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord
         prefix_bytes=keep,
     )
     _check_writable(kept)
-    spec = describe(job, data.files, max_query, settings.seed)
+    spec = describe(job, target_file.spec, data.files, max_query, settings.seed)
     generator = GeneratorModule(backbone, target.n_rows, target.n_embd, job.pooling, job.scale, job.rank, job.layers)
     source = Adaptive(generator, tokenizer, max_query, job.tuning).to(device)
     trainer = Trainer(source, target, settings, unrelated, accelerator=accelerator)
@@ -122,12 +122,15 @@ def prepare(job: Job, accelerator: Accelerator, scratch: Path, record: RunRecord
         disk_bytes=disk,
         timing=measure(trainer, data.train.rows),
         findings=[*examine(data.rows, data.valid_rows), *_left_out(data)],
-        sample=[(e.task, vocabulary.text(e.prompt), vocabulary.text(e.answer)) for e in _samples(data.train.first)],
+        sample=[
+            (e.task, target_file.vocabulary.text(e.prompt), target_file.vocabulary.text(e.answer))
+            for e in _samples(data.train.first)
+        ],
     )
     return TrainingParts(trainer, source, target, data, unrelated_valid, spec, kept, plan)
 
 
-def _read(job: Job, vocabulary: Vocabulary) -> Data:
+def _read(job: Job, target_file: TargetFile) -> Data:
     files = [read_rows(path, job.columns) for path in data_files(job.data)]
     valid_files = [read_rows(path, job.columns) for path in data_files(job.valid)]
     rows = [row for file in files for row in file.rows]
@@ -135,7 +138,7 @@ def _read(job: Job, vocabulary: Vocabulary) -> Data:
     held_out = job.hold_out and not valid_files
     if held_out:
         rows, valid_rows = hold_out(rows, job.settings.seed)
-    train, valid = (encode(part, vocabulary, job.max_tokens, job.templates) for part in (rows, valid_rows))
+    train, valid = (encode(part, target_file.prompts, job.max_tokens, job.templates) for part in (rows, valid_rows))
     return Data(files, rows, valid_rows, held_out, train, valid, [file.sha256 for file in (*files, *valid_files)])
 
 

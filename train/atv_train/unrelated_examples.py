@@ -6,7 +6,7 @@ import torch
 
 from atv_local.data import held_out, read_unrelated_queries
 from atv_local.errors import DataError
-from atv_local.target import PromptFormat, Vocabulary
+from atv_local.target import TargetFile, Vocabulary
 from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget
 from atv_train.job import Job
@@ -15,7 +15,7 @@ TASK = "unrelated"
 _ANSWER_TOKENS, _BATCH = 16, 16
 
 
-def encode_unrelated(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> tuple[list[Example], list[Example]]:
+def encode_unrelated(job: Job, target: FrozenTarget, target_file: TargetFile) -> tuple[list[Example], list[Example]]:
     """(for training, for measuring): each query with the first tokens of the base model's own greedy answer.
 
     The last sixth of the lines is for measuring. Blank lines and repeats are passed over.
@@ -24,11 +24,10 @@ def encode_unrelated(job: Job, target: FrozenTarget, vocabulary: Vocabulary) -> 
         DataError: the file cannot be read, is no UTF-8 text, or has fewer than 12 lines, or a line is too long.
     """
     queries = read_unrelated_queries(job.unrelated)
-    prompt_format = PromptFormat(vocabulary)
-    prompts = [prompt_format(query).tokens for query in queries]
+    prompts = [target_file.prompts(query).tokens for query in queries]
     if (longest := max(map(len, prompts))) + _ANSWER_TOKENS > job.max_tokens:
         raise DataError(f"an unrelated query has {longest} tokens, too many for a limit of {job.max_tokens}")
-    answers = _answers(prompts, target, vocabulary)
+    answers = _answers(prompts, target, target_file.vocabulary)
     examples = [
         Example(index, query, TASK, prompt, answer)
         for index, (query, prompt, answer) in enumerate(zip(queries, prompts, answers, strict=True))

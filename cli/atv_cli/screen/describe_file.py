@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from atv_local.answer import check_query
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Bundle, Generator
-from atv_local.target import Model, Vocabulary, check_gguf, describe, read_spec
+from atv_local.target import TargetFile, check_gguf
 from atv_local.vectors import TaskVector, control_vector
 
 Facts = dict[str, Any]
@@ -54,7 +54,7 @@ def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tu
     found: Facts = {"kind": "bundle", "path": str(bundle.path), "id": bundle.id}
     found |= json.loads(manifest.model_dump_json())  # in which NaN is null
     if model is not None:
-        target = read_spec(model)
+        target = TargetFile.open(model).spec
         found["fits"] = _fits(lambda: bundle.check_target(target))
     if not queries:
         return found, []
@@ -83,28 +83,27 @@ def _of_vector(file: control_vector.ControlVector, model: Path | None) -> Facts:
         "sha256": _sha256(file.path),
     }
     if model is not None:
-        target = read_spec(model)
+        target = TargetFile.open(model).spec
         found["fits"] = _fits(lambda: control_vector.check_target(file, target))
     return found
 
 
 def _of_model(path: Path) -> Facts:
-    opened = Model(path, vocab_only=True)
-    vocabulary = Vocabulary(opened)
-    spec = describe(opened, vocabulary)
+    opened = TargetFile.open(path)
+    spec = opened.spec
     return {
         "kind": "model",
         "path": str(path),
-        "name": opened.meta("general.name"),
+        "name": opened.model.meta("general.name"),
         "licence": spec.licence,
         "architecture": spec.architecture,
-        "quantisation": opened.quantisation,
+        "quantisation": opened.model.quantisation,
         "n_layer": spec.n_layer,
         "n_embd": spec.n_embd,
-        "n_ctx": opened.n_ctx,
+        "n_ctx": opened.model.n_ctx,
         "steerable_layers": [1, spec.n_layer - 1],
         "vocabulary_sha256": spec.vocabulary_sha256,
-        "chat_template": bool(vocabulary.chat_template),
+        "chat_template": bool(opened.vocabulary.chat_template),
         "size": path.stat().st_size,
         "sha256": _sha256(path),
     }

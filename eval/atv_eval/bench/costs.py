@@ -65,7 +65,7 @@ class Subject:
     @cached_property
     def prompts(self) -> PromptFormat:
         """As the engine has it."""
-        return PromptFormat(self.engine.target.vocabulary)
+        return self.engine.target.prompts
 
     @cached_property
     def template(self) -> int:

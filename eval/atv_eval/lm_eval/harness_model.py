@@ -26,7 +26,7 @@ from atv_eval.lm_eval.harness_arguments import Arguments
 from atv_local.answer import OFF, load
 from atv_local.batch import Batch, BatchQuestion, BatchReply, SteeredPrompt
 from atv_local.errors import ModelError, UsageError
-from atv_local.target import MARK, LastUserMessage, Prompt, PromptFormat, Sampling, Vocabulary
+from atv_local.target import MARK, LastUserMessage, Prompt, Sampling, Vocabulary
 
 MAX_OPTIONS = 32
 """Continuations of one context that are scored together; more are several questions."""
@@ -66,7 +66,7 @@ class AtvLocal(TemplateLM):
         self._steering = OFF if arguments.off else replace(self._engine.steering, **changes)
         self._steering.range(target.n_rows)  # now, and not at the first request
         self._vocabulary: Vocabulary = target.vocabulary
-        self._prompts = PromptFormat(target.vocabulary)
+        self._prompts = target.prompts
         self._queries = LastUserMessage(self._prompts)
         self._batch = Batch(self._engine, n_sequences=arguments.batch)
         self._way = lru_cache(maxsize=64)(self._way_of)

@@ -12,7 +12,7 @@ from typing import Any
 from atv_local.answer import OFF, Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
-from atv_local.target import LastUserMessage, PromptFormat, Target
+from atv_local.target import LastUserMessage, Target
 from atv_local.vectors import Positions, Steering
 
 BASE = "base"
@@ -73,7 +73,7 @@ class ServedModels:
         self.name = target.spec.name
         self.vocabulary, self.n_ctx, self.n_rows = target.vocabulary, target.n_ctx, target.n_rows
         self.n_embd = target.n_embd
-        self.prompts = PromptFormat(self.vocabulary)
+        self.prompts = target.prompts
         self.queries = LastUserMessage(self.prompts)
         self.default = next(iter(self.generators), BASE)
         paths = [target.model.path, *(generator.bundle.path for generator in self.generators.values())]

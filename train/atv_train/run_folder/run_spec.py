@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from atv_local.data import RowFile
 from atv_local.errors import UsageError
 from atv_local.generator import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
-from atv_local.target import read_spec
+from atv_local.vectors import TargetSpec
 from atv_train.job import Job
 from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name, default_backbone
 
 
-def describe(job: Job, data: Sequence[RowFile], max_query: int, seed: int) -> Spec:
+def describe(job: Job, target: TargetSpec, data: Sequence[RowFile], max_query: int, seed: int) -> Spec:
     """The spec of the run's checkpoint, its metrics still empty.
 
     Raises:
@@ -24,7 +24,7 @@ def describe(job: Job, data: Sequence[RowFile], max_query: int, seed: int) -> Sp
     try:
         return Spec(
             format_version=FORMAT_VERSION,
-            target=read_spec(job.model),
+            target=target,
             generator=GeneratorSpec(
                 backbone=backbone_name(job.backbone or default_backbone()),
                 pooling=job.pooling,
