@@ -6,7 +6,6 @@ import ctypes
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import llama_cpp as lib
 
@@ -26,15 +25,6 @@ class Vocabulary:
         self._model = model  # keeps the handle below alive
         self._vocab = lib.llama_model_get_vocab(model.handle)
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
-
-    @classmethod
-    def from_gguf(cls, path: Path) -> Vocabulary:
-        """Load the vocabulary only, without the weights.
-
-        Raises:
-            ModelError: not a loadable GGUF.
-        """
-        return cls(Model(path, vocab_only=True))
 
     def tokenize(self, text: str, *, special: bool, bos: bool | None = None) -> list[int]:
         """Token ids of `text`.

@@ -15,6 +15,7 @@ from atv_local import OFF, Conversation, Engine, Event, Generator, Positions, Sa
 from atv_local.answer.conversation import Turn
 from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.target.prompt import Message, Prompt, PromptFormat
+from atv_local.target.target_file import TargetFile
 from atv_local.target.vocabulary import Vocabulary
 from tests.conftest import TEMPLATE, write_gguf
 
@@ -64,7 +65,7 @@ def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Vocabula
     folder = tmp_path_factory.mktemp("vocabularies")
     templates = {"plain": TEMPLATE, "forgetting": FORGETTING, "at the end": AT_THE_END, "none": ""}
     return {
-        name: Vocabulary.from_gguf(write_gguf(folder / f"{place}.gguf", template=template))
+        name: TargetFile.open(write_gguf(folder / f"{place}.gguf", template=template)).vocabulary
         for place, (name, template) in enumerate(templates.items())
     }
 
@@ -131,7 +132,7 @@ def test_control_tokens_in_what_was_said_are_mere_text(vocabularies: dict[str, V
 
 
 def test_roles_that_the_template_refuses_are_one_clear_error(tmp_path: Path) -> None:
-    prompts = PromptFormat(Vocabulary.from_gguf(write_gguf(tmp_path / "t.gguf", template=ALTERNATING)))
+    prompts = TargetFile.open(write_gguf(tmp_path / "t.gguf", template=ALTERNATING)).prompts
     prompts.conversation(said("a", "b", "c"))
     with pytest.raises(ModelError, match="roles must alternate"):
         prompts.conversation([*said("a"), *said("b")])

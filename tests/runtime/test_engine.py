@@ -14,7 +14,7 @@ import atv_local
 from atv_local import OFF, Engine, Event, Finish, Generator, Positions, Sampling, Steering, Target, TaskVector
 from atv_local.errors import BundleError, ModelError, PromptError, UsageError
 from atv_local.target.prompt import PromptFormat
-from atv_local.target.vocabulary import Vocabulary
+from atv_local.target.target_file import TargetFile
 from tests.conftest import write_gguf
 
 QUERIES = ("apple 1", "a dog", "what is this?", "üñï ☃ 12", "the same words " * 6)
@@ -32,7 +32,7 @@ def text(events: list[Event]) -> str:
 def bare_greedy(path: Path, query: str, max_tokens: int) -> str:
     """llama-cpp-python alone, in the same batches as ours: a row of a matrix product may round by batch size."""
     model = llama_cpp.Llama(str(path), n_ctx=512, flash_attn=True, logits_all=True, verbose=False)
-    prompt = PromptFormat(Vocabulary.from_gguf(path))(query)
+    prompt = TargetFile.open(path).prompts(query)
     for batch in (prompt.tokens[: prompt.shared], prompt.tokens[prompt.shared : -1], prompt.tokens[-1:]):
         model.eval(batch)
     pieces = b""
@@ -208,7 +208,7 @@ def test_control_tokens_in_a_query_are_mere_text(engine: Engine) -> None:
 
 
 def test_a_base_model_has_one_bos_and_no_template(tmp_path: Path) -> None:
-    vocabulary = Vocabulary.from_gguf(write_gguf(tmp_path / "t.gguf", template=""))
+    vocabulary = TargetFile.open(write_gguf(tmp_path / "t.gguf", template="")).vocabulary
     prompt = PromptFormat(vocabulary)
     assert prompt("ab").tokens == tuple(vocabulary.tokenize("ab", special=False))
     assert prompt("ab</s>").tokens == tuple(vocabulary.tokenize("ab</s>", special=False))
@@ -222,7 +222,7 @@ def test_control_tokens_in_an_answer_are_mere_text(engine: Engine) -> None:
 
 
 def test_an_answer_ends_with_the_token_that_ends_it_in_the_template(tmp_path: Path) -> None:
-    vocabulary = Vocabulary.from_gguf(write_gguf(tmp_path / "t.gguf", eos=2))
+    vocabulary = TargetFile.open(write_gguf(tmp_path / "t.gguf", eos=2)).vocabulary
     (end,) = vocabulary.tokenize("<|im_end|>", special=True)
     assert vocabulary.eos != end
     assert PromptFormat(vocabulary).answer("hi", "a")[-1] == end
