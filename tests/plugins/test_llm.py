@@ -353,7 +353,7 @@ def test_the_readmes_session_with_what_is_installed(tmp_path: Path) -> None:
         "LLM_USER_PATH": str(tmp_path / "user"),
         "LLM_LOAD_PLUGINS": "atv-local",
     }
-    sessions = re.findall(r"```console\n(\$ llm .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    sessions = re.findall(r"```console\n(\$ llm .*?)```", (ROOT / "docs/how-to/llm.md").read_text(), re.DOTALL)
     commands = re.findall(r"^\$ llm (.*)\n(.*\n)", "".join(sessions), re.MULTILINE)
     assert [answer for _, answer in commands] == ["spam\n", "kitchen and dining\n"]
     for words, answer in commands:
