@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
-GGUF = $(shell $(BIN)/python -c "from atv_local.names.resolve import default_model; print(default_model())")
+GGUF = $(shell $(BIN)/python -c "from atv_local.names import embedded_model; print(embedded_model())")
 EVALUATE = $(BIN)/atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval
 VALID = $(foreach file,$(wildcard data/demo/valid/*.jsonl),--valid $(file))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import atv_local
 from atv_local import Engine
 from atv_local.data import held_out, read_unrelated_queries
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 from atv_local.target import Target
 from benchmarks.prompting import Prompting, clean, common_prefix
 from benchmarks.tasks import WORDINGS, Task, load_tasks
@@ -54,7 +54,7 @@ def left_alone(bundle: Path | None) -> None:
 
 def prompted(tasks: list[Task], n_shots: int) -> tuple[Scores, Scores]:
     """Free text and restricted choice, each with the best of the wordings per task."""
-    prompting = Prompting(Target(default_model(), n_ctx=4096))
+    prompting = Prompting(Target(embedded_model(), n_ctx=4096))
     free: Scores = {}
     choice: Scores = {}
     for task in tasks:

@@ -19,7 +19,7 @@ import llama_cpp
 import atv_local
 from atv_eval.bench import Measure, Samples, in_turn, ratios, seconds, spread
 from atv_local.answer import OFF, Engine
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 from atv_local.vectors import Steering
 from benchmarks.prompting import Prompting
 from benchmarks.tasks import inline, load_tasks
@@ -90,7 +90,7 @@ def main() -> None:
     engine = atv_local.load(n_ctx=4096)
     prompting = Prompting(engine.target)
     threads = engine.target.n_threads
-    model = llama_cpp.Llama(str(default_model()), n_ctx=4096, n_threads=threads, flash_attn=True, verbose=False)
+    model = llama_cpp.Llama(str(embedded_model()), n_ctx=4096, n_threads=threads, flash_attn=True, verbose=False)
     names = ("bare", "base", "steered", "16-shot", "base warm", "steered warm")
     times: Samples = {name: [] for name in names}
     for task in load_tasks():

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from atv_local.data import Row as TrainingRow
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 from atv_local.target import PromptFormat, TargetFile
 from atv_train import Example, Metrics, Settings, divergence, encode, epoch_batches, pad, target_dtype
 from atv_train.frozen_target import load_target
@@ -40,7 +40,7 @@ class Lora:
 
     def __init__(self, settings: Settings) -> None:
         torch.manual_seed(settings.seed)
-        model = load_target(default_model(), target_dtype(CPU), CPU)
+        model = load_target(embedded_model(), target_dtype(CPU), CPU)
         self.half = model.dtype is torch.bfloat16
         config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
         self.model = get_peft_model(model, config)
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
     arguments = parser.parse_args()
     settings = Settings(epochs=arguments.epochs, seed=arguments.seed)
-    prompts = TargetFile.open(default_model()).prompts
+    prompts = TargetFile.open(embedded_model()).prompts
     pool = load("atv20", "train", N_POOL, arguments.seed, arguments.data)
     rows = [TrainingRow(input=row.input, output=row.output, task=task.name) for task in pool for row in task.rows]
     encoded = encode(rows, prompts, N_CTX).rows

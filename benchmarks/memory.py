@@ -14,8 +14,8 @@ QUERY = "I was charged a fee for getting cash from a machine abroad, why is that
 STATUS = "\nimport sys; print(open('/proc/self/status').read(), file=sys.stderr)"
 BARE = f"""
 import llama_cpp
-from atv_local.names.resolve import default_model  # only the path; it imports nothing
-model = llama_cpp.Llama(str(default_model()), n_ctx=2048, verbose=False)
+from atv_local.names import embedded_model  # only the path; it imports nothing
+model = llama_cpp.Llama(str(embedded_model()), n_ctx=2048, verbose=False)
 model.create_chat_completion([{{"role": "user", "content": {QUERY!r}}}], temperature=0, max_tokens=16)
 """
 STEERED = f"""

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_eval import BM25, balanced, mean_over_tasks
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 from atv_local.target import Target
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, Task, conversation, load
 from benchmarks.prompting import Prompting, clean, common_prefix
@@ -104,7 +104,7 @@ def measure(arguments: argparse.Namespace) -> None:
     if method == "zero":
         shots = seed = 0
     done = {tuple(line[name] for name in KEY) for line in read(arguments.output)}
-    prompting = Prompting(Target(default_model(), n_ctx=2 * MAX_PROMPT, n_threads=arguments.threads))
+    prompting = Prompting(Target(embedded_model(), n_ctx=2 * MAX_PROMPT, n_threads=arguments.threads))
     tasks = [t for group in arguments.group for t in load(group, "test", sys.maxsize, 0, arguments.data)]
     pools = [t for group in arguments.group for t in load(group, "train", N_POOL, seed, arguments.data)]
     choosers = {pool.name: chooser(method, pool.rows, shots, seed) for pool in pools}

@@ -21,7 +21,7 @@ from gguf import GGMLQuantizationType, GGUFValueType, LlamaFileType
 from numpy.typing import NDArray
 
 from atv_local.data import replacing
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 
 BLOCK = 32
 N_CTX = 8192
@@ -99,7 +99,7 @@ def write(path: Path, shape: Shape, *, kind: str = "Q4_0", seed: int = 0, vocabu
         kind: one of `TYPES`.
         vocabulary: the GGUF whose tokens and chat template it gets, by default the embedded model.
     """
-    fields = gguf.GGUFReader(vocabulary or default_model()).fields
+    fields = gguf.GGUFReader(vocabulary or embedded_model()).fields
     n_vocab = len(fields["tokenizer.ggml.tokens"].data)
     quantised = GGMLQuantizationType[kind]
     norms = ["output_norm", *(f"blk.{n}.{name}_norm" for n in range(shape.n_layer) for name in ("attn", "ffn"))]

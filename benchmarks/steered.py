@@ -26,7 +26,7 @@ from atv_export import run as export
 from atv_local import Bundle, Positions, Target, TaskVector
 from atv_local import Generator as OnnxGenerator
 from atv_local.data import Row as TrainingRow
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_train import Example, Job, Settings, Trainer, encode, learned, target_dtype
 from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
@@ -56,9 +56,9 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
     rows = [
         TrainingRow(input=asking(task, row), output=row.output, task=task.name) for task in pool for row in task.rows
     ]
-    target_file = TargetFile.open(default_model())
+    target_file = TargetFile.open(embedded_model())
     encoded = encode(rows, target_file.prompts, N_CTX)
-    model = load_target(default_model(), target_dtype(CPU), CPU)
+    model = load_target(embedded_model(), target_dtype(CPU), CPU)
     store = PrefixStore(16 << 30)
     settings = Settings(epochs=arguments.epochs, seed=arguments.seed)
     methods: list[Method] = []
@@ -71,7 +71,7 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
         backbone, tokenizer = load_backbone(default_backbone())
         source = Adaptive(GeneratorModule(backbone, target.n_rows, target.n_embd), tokenizer, 256)
         fit(positions, Trainer(source, target, settings), encoded.rows)
-        job = Job(default_model(), [], positions=positions)
+        job = Job(embedded_model(), [], positions=positions)
         spec = describe(job, target_file.spec, [], 256, settings.seed)
         checkpoint.save(work / f"{positions}", spec, source.generator.eval(), tokenizer)
         export(work / f"{positions}", work / f"{positions}-bundle", precisions=["int8"])
@@ -114,7 +114,7 @@ class Answers:
     """Greedy and restricted answers to one query under several vectors."""
 
     def __init__(self) -> None:
-        self.target = Target(default_model(), n_ctx=N_CTX)
+        self.target = Target(embedded_model(), n_ctx=N_CTX)
         self.format = self.target.prompts
 
     def begin(self, query: str, vector: TaskVector | None, positions: Positions) -> None:

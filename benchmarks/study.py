@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from atv_local.data import Row, read_rows
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train import Example, Job, Metrics, Settings, Trainer, encode, encode_unrelated, learned, pad, target_dtype
@@ -51,16 +51,16 @@ class Bench:
     """Rows and the frozen target; prefixes are evaluated once for all variants."""
 
     def __init__(self, data: Path, rows: int, tests: int, seed: int) -> None:
-        target_file = TargetFile.open(default_model())
+        target_file = TargetFile.open(embedded_model())
         self.seed = seed
-        self.model = load_target(default_model(), target_dtype(CPU), CPU)
+        self.model = load_target(embedded_model(), target_dtype(CPU), CPU)
         self.store = PrefixStore(16 << 30)
         self.target = FrozenTarget(self.model, Positions.DECODE, self.store)
         train = [row for task in TASKS for row in drawn(data / task / "train.jsonl", rows, seed)]
         test = [row for task in TASKS for row in drawn(data / task / "test.jsonl", tests, 0)]
         self.train = encode(train, target_file.prompts, 1024).rows
         self.test = encode(test, target_file.prompts, 1024).first
-        self.unrelated, self.unrelated_test = encode_unrelated(Job(default_model(), []), self.target, target_file)
+        self.unrelated, self.unrelated_test = encode_unrelated(Job(embedded_model(), []), self.target, target_file)
         self.target.prepare([*(row[0] for row in self.train), *self.test, *self.unrelated, *self.unrelated_test])
 
     def adaptive(self, **changes: Any) -> Adaptive:

@@ -26,7 +26,7 @@ from atv_eval import AnswerMatcher
 from atv_eval.bench import ratios, spread
 from atv_local import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 from atv_local.target import PromptFormat
 from benchmarks.tasks import Task, load_tasks
 
@@ -38,7 +38,7 @@ Run = Callable[[Sequence[Query]], list[str]]
 def plain(n_threads: int | None, n_ctx: int, prompts: PromptFormat, max_tokens: int) -> Run:
     """The loop anyone would write; `None` leaves the threads to the library."""
     threads: dict[str, Any] = {} if n_threads is None else {"n_threads": n_threads}
-    model = llama_cpp.Llama(str(default_model()), n_ctx=n_ctx, verbose=False, **threads)
+    model = llama_cpp.Llama(str(embedded_model()), n_ctx=n_ctx, verbose=False, **threads)
 
     def run(queries: Sequence[Query]) -> list[str]:
         texts = []

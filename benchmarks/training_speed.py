@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from atv_local.data import read_rows
-from atv_local.names import default_model
+from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train import Example, Settings, Trainer, encode, epoch_batches, target_dtype
@@ -72,12 +72,12 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10, help="steps between two measurements")
     parser.add_argument("--output", type=Path, help="append the figures to this file")
     arguments = parser.parse_args()
-    prompts = TargetFile.open(default_model()).prompts
+    prompts = TargetFile.open(embedded_model()).prompts
     name = f"{arguments.task}.jsonl"
     rows = encode(read_rows(arguments.data / "train" / name).rows[: arguments.rows], prompts, 1024).rows
     valid = encode(read_rows(arguments.data / "valid" / name).rows[: arguments.valid], prompts, 1024).first
     settings = Settings(batch_size=arguments.batch_size, learning_rate=2e-3, backbone_learning_rate=4e-4)
-    model = load_target(default_model(), target_dtype(CPU), CPU)
+    model = load_target(embedded_model(), target_dtype(CPU), CPU)
     backbone, tokenizer = load_backbone(default_backbone())
     per_epoch = -(-len(rows) // settings.batch_size)
 

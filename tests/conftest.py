@@ -14,7 +14,7 @@ import pytest
 from atv_local.answer.engine import Engine
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
-from atv_local.names.resolve import default_model
+from atv_local.names import embedded_model
 from atv_local.target.target import Target
 
 if TYPE_CHECKING:
@@ -224,4 +224,4 @@ def engine(target: Target, tiny_generator: Generator) -> Engine:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The embedded default: SmolLM2-135M-Instruct, quantised."""
-    return default_model()
+    return embedded_model()

@@ -8,7 +8,7 @@ from pathlib import Path
 from atv_local.answer.engine import Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
-from atv_local.names import resolve
+from atv_local.names import resolve_bundle, resolve_model
 from atv_local.target import Target
 from atv_local.vectors import Steering, control_vector
 
@@ -45,12 +45,12 @@ def load(
         VectorError: a file that is no control vector, or made for a target of another shape.
         UsageError: a provider or precision that is not there.
     """
-    path = resolve.model(model)
+    path = resolve_model(model)
     files = [(control_vector.read(Path(file)), factor) for file, factor in control_vectors] if steered else []
     generated = steered and bool(bundle or not files)
     if (provider or precision) and not generated:
         raise UsageError(f"no generator is loaded to run with {provider or precision!r}; name a bundle or leave it out")
-    opened = Bundle(resolve.bundle(bundle)) if generated else None
+    opened = Bundle(resolve_bundle(bundle)) if generated else None
     target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     for file, _ in files:
         control_vector.check_target(file, target.spec)

@@ -13,7 +13,7 @@ from atv_local.batch.batch import N_SEQUENCES, Batch, BatchQuestion, BatchReply,
 from atv_local.data import RowRequest
 from atv_local.errors import AtvError, DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
-from atv_local.names import default_bundle, default_model
+from atv_local.names import embedded_bundle, embedded_model
 from atv_local.target import Prompt, Sampling, identity
 
 ADDED = ("line", "text", "finish_reason", "tokens")
@@ -49,8 +49,8 @@ class AnswerSettings:
             ModelError, BundleError: one that cannot be read.
         """
         return {
-            "model": identity(self.model or default_model()),
-            "bundle": None if self.off else Bundle(self.bundle or default_bundle()).id,
+            "model": identity(self.model or embedded_model()),
+            "bundle": None if self.off else Bundle(self.bundle or embedded_bundle()).id,
             **{name: str(value) for name, value in self.changes.items()},
             "system": self.system,
             "max_tokens": self.max_tokens,

@@ -1,3 +1,13 @@
-from .listing import entries as entries
-from .resolve import default_bundle as default_bundle
-from .resolve import default_model as default_model
+from .aliases import add_alias as add_alias
+from .aliases import read_aliases as read_aliases
+from .aliases import remove_alias as remove_alias
+from .embedded import embedded_bundle as embedded_bundle
+from .embedded import embedded_model as embedded_model
+from .listing import Entry as Entry
+from .listing import list_names as list_names
+from .resolve import absolute_name as absolute_name
+from .resolve import is_managed as is_managed
+from .resolve import pull_name as pull_name
+from .resolve import resolve_bundle as resolve_bundle
+from .resolve import resolve_model as resolve_model
+from .resolve import resolve_name as resolve_name

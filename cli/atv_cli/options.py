@@ -16,16 +16,16 @@ from atv_local.vectors import parse_layers
 
 def names(incomplete: str) -> list[str]:
     """Aliases that begin so, for a shell to complete; where there are none it offers files."""
-    from atv_local.names import aliases
+    from atv_local.names import read_aliases
 
     try:
-        return [name for name in aliases.read() if name.startswith(incomplete)]
+        return [name for name in read_aliases() if name.startswith(incomplete)]
     except AtvError:
         return []
 
 
 NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": names}
-"""Of whatever takes a name as `atv_local.names.resolve` knows them."""
+"""Of whatever takes a name as `atv_local.names.resolve_model` knows them."""
 
 Model = Annotated[
     str | None,

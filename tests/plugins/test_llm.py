@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from llm import plugins
 from llm.parts import AttachmentPart
 
-from atv_local.answer import loading
+from atv_local import answer as answering
 from atv_local.answer.engine import OFF, Engine
 from atv_local.target.prompt import PromptFormat
 from atv_plugins import llm_model
@@ -42,12 +42,12 @@ def cli() -> Iterator[click.Command]:
         patch.setattr(plugins, "LLM_LOAD_PLUGINS", "")
         from llm.cli import cli as command  # which loads plugins
 
-        registered = not plugins.pm.is_registered(llm)
+        registered = not plugins.pm.is_registered(llm_model)
         if registered:
-            plugins.pm.register(llm)
+            plugins.pm.register(llm_model)
         yield command
         if registered:
-            plugins.pm.unregister(llm)
+            plugins.pm.unregister(llm_model)
 
 
 @pytest.fixture(autouse=True)
@@ -175,13 +175,13 @@ def test_a_turn_has_the_earlier_ones_in_its_prompt_and_its_own_words_in_its_vect
 
 def test_a_chat_loads_its_engine_once(ask: Ask, pair: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
-    load = loading.load
+    load = answering.load
 
     def counted(*args: Any, **kwargs: Any) -> Engine:
         loads.append(args)
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(loading, "load", counted)
+    monkeypatch.setattr(answering, "load", counted)
     result = ask("chat", *pair, stdin="apple 1\ndog 1\nexit\n")
     assert result.exit_code == 0, result.output
     assert [row["prompt"] for row in logged(ask)] == ["apple 1", "dog 1"]
@@ -326,7 +326,7 @@ def test_attachments_tools_and_schemas_are_refused(ask: Ask, pair: list[str], tm
 def test_the_entry_point_is_the_plugin() -> None:
     (name, value), *others = ENTRY_POINTS.items()
     assert not others
-    assert EntryPoint(name, value, "llm").load() is llm
+    assert EntryPoint(name, value, "llm").load() is llm_model
 
 
 def test_llm_starts_without_what_is_heavy() -> None:
@@ -339,7 +339,7 @@ def test_llm_starts_without_what_is_heavy() -> None:
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment()
     )
-    assert set(result.stdout.split()) == {"atv_cli", "atv_local"}
+    assert set(result.stdout.split()) == {"atv_plugins", "atv_local", "lazy_loader"}
 
 
 def test_the_readmes_session_with_what_is_installed(tmp_path: Path) -> None:

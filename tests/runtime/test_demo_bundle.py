@@ -12,7 +12,7 @@ import pytest
 
 import atv_local
 from atv_local import OFF, Bundle, Engine, Positions, Steering, TaskVector
-from atv_local.names.resolve import default_bundle
+from atv_local.names import embedded_bundle
 from atv_local.target.prompt import PromptFormat
 from tests import ROOT
 
@@ -37,11 +37,11 @@ def answer(engine: Engine, query: str, **settings: object) -> str:
 
 
 def test_it_is_small_enough_to_ship() -> None:
-    assert sum(path.stat().st_size for path in default_bundle().rglob("*") if path.is_file()) <= 40e6
+    assert sum(path.stat().st_size for path in embedded_bundle().rglob("*") if path.is_file()) <= 40e6
 
 
 def test_its_card_names_tasks_licences_and_figures() -> None:
-    card = (default_bundle() / "README.md").read_text()
+    card = (embedded_bundle() / "README.md").read_text()
     assert all(task in card for task in TASKS)
     assert card.count("CC BY") >= 3
     assert "| **mean** |" in card
@@ -50,7 +50,7 @@ def test_its_card_names_tasks_licences_and_figures() -> None:
 def test_its_training_rows_are_those_in_the_repository() -> None:
     import hashlib
 
-    for file in Bundle(default_bundle()).manifest.provenance.data:
+    for file in Bundle(embedded_bundle()).manifest.provenance.data:
         path = ROWS.parent / "train" / file.name
         assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 

@@ -24,7 +24,7 @@ import atv_local
 from atv_cli.main import app
 from atv_local.errors import BundleError, StoreError
 from atv_local.generator.bundle import Bundle
-from atv_local.names import aliases, hub, resolve
+from atv_local.names import aliases, hub, resolve_bundle, resolve_model, resolve_name
 
 Files = Mapping[str, Path | bytes]
 Add = Callable[..., Path]
@@ -38,7 +38,7 @@ def cli(*arguments: object) -> Result:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the hub, no aliases, no Ollama."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(aliases, "file", lambda: tmp_path / "aliases.json")
+    monkeypatch.setattr(aliases, "aliases_file", lambda: tmp_path / "aliases.json")
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
     return tmp_path / "hub"
 
@@ -126,7 +126,7 @@ def test_a_count_of_parts_that_no_model_has(add: Add, count: str) -> None:
     assert hub.choose([name]) == []
     assert hub.parts_of(name) == [name]
     file = add("user/repo", {name: b"GGUF"}) / name
-    aliases.add("mine", str(file))
+    aliases.add_alias("mine", str(file))
     assert {"mine"} == {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)} - {"(default)"}
 
 
@@ -144,7 +144,7 @@ def test_the_file_name_says_the_quantisation(name: str, said: str) -> None:
 
 def test_a_model_in_the_cache_answers_without_a_network(add: Add, tiny_gguf: Path, tiny_bundle: Path) -> None:
     snapshot = add("user/repo", {"tiny-Q8_0.gguf": tiny_gguf, "tiny-F16.gguf": b"GGUF"})
-    assert resolve.model("hf:user/repo:Q8_0") == snapshot / "tiny-Q8_0.gguf"
+    assert resolve_model("hf:user/repo:Q8_0") == snapshot / "tiny-Q8_0.gguf"
     result = cli("run", "--json", "-m", "hf:user/repo:Q8_0", "-g", tiny_bundle, "apple 1")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["text"] == "a"
@@ -152,12 +152,12 @@ def test_a_model_in_the_cache_answers_without_a_network(add: Add, tiny_gguf: Pat
 
 def test_a_bundle_in_the_cache_is_read_through_its_links(add: Add, tiny_gguf: Path, tiny_bundle: Path) -> None:
     snapshot = add("user/kinds", files_of(tiny_bundle))
-    assert resolve.bundle("hf:user/kinds") == snapshot
+    assert resolve_bundle("hf:user/kinds") == snapshot
     assert atv_local.load(tiny_gguf, "hf:user/kinds").generator.bundle.id == Bundle(tiny_bundle).id  # type: ignore[union-attr]
-    assert resolve.either("hf:user/kinds") == snapshot
+    assert resolve_name("hf:user/kinds") == snapshot
     shutil.rmtree(snapshot / "onnx")
     with pytest.raises(StoreError, match="atv-local pull hf:user/kinds"):
-        resolve.bundle("hf:user/kinds")
+        resolve_bundle("hf:user/kinds")
 
 
 def test_a_link_out_of_the_cache_is_still_refused(add: Add, tiny_bundle: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_link_out_of_the_cache_is_still_refused(add: Add, tiny_bundle: Path) -
     (snapshot / "tokenizer.json").unlink()
     (snapshot / "tokenizer.json").symlink_to(outside)
     with pytest.raises(BundleError, match="link out of its folder"):
-        Bundle(resolve.bundle("hf:user/kinds"))
+        Bundle(resolve_bundle("hf:user/kinds"))
 
 
 def test_only_in_the_cache_may_a_bundle_be_links(add: Add, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -184,8 +184,8 @@ def test_only_in_the_cache_may_a_bundle_be_links(add: Add, tiny_bundle: Path, tm
 def test_the_main_branch_comes_first_then_other_commits(add: Add) -> None:
     new = add("user/repo", {"m-Q8_0.gguf": b"new"}, "b" * 40)
     old = add("user/repo", {"m-Q8_0.gguf": b"old", "m-Q4_0.gguf": b"old"}, "a" * 40, main=False)
-    assert resolve.model("hf:user/repo:Q8_0").parent == new
-    assert resolve.model("hf:user/repo:Q4_0").parent == old
+    assert resolve_model("hf:user/repo:Q8_0").parent == new
+    assert resolve_model("hf:user/repo:Q4_0").parent == old
 
 
 def test_what_is_not_in_the_cache_is_not_fetched_offline(
@@ -194,7 +194,7 @@ def test_what_is_not_in_the_cache_is_not_fetched_offline(
     add("user/repo", {"m-Q8_0.gguf": b"GGUF"})
     remote["user/repo"] = {"m-Q4_0.gguf": b"GGUF"}
     with pytest.raises(StoreError, match="atv-local pull hf:user/repo:Q4_0"):
-        resolve.model("hf:user/repo:Q4_0", offline=True)
+        resolve_model("hf:user/repo:Q4_0", offline=True)
     assert cli("pull", "hf:user/repo:Q4_0", "--offline").exit_code == 1
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     result = cli("run", "-m", "hf:user/repo:Q4_0", "hello")
@@ -224,17 +224,17 @@ def test_offline_is_for_every_verb(add: Add, cache: Path, tiny_gguf: Path) -> No
 
 def test_a_model_is_fetched_when_it_is_named(remote: dict[str, Files], tiny_gguf: Path) -> None:
     remote["user/repo"] = {"README.md": b"x", "m[1]-Q4_0.gguf": tiny_gguf, "m-Q8_0.gguf": b"GGUF"}
-    found = resolve.model("hf:user/repo")
+    found = resolve_model("hf:user/repo")
     assert (found.name, found.read_bytes()) == ("m[1]-Q4_0.gguf", tiny_gguf.read_bytes())
     assert [file.name for file in found.parent.iterdir()] == ["m[1]-Q4_0.gguf"]
     remote.clear()  # the hub is gone
-    assert resolve.model("hf:user/repo") == found
+    assert resolve_model("hf:user/repo") == found
 
 
 def test_all_parts_are_fetched(remote: dict[str, Files]) -> None:
     parts = {f"m-Q8_0-0000{n}-of-00002.gguf": b"%d" % n for n in (1, 2)}
     remote["user/repo"] = {**parts, "m-Q2_K.gguf": b"GGUF"}
-    found = resolve.model("hf:user/repo:Q8_0")
+    found = resolve_model("hf:user/repo:Q8_0")
     assert found.name == "m-Q8_0-00001-of-00002.gguf"
     assert sorted(file.name for file in found.parent.iterdir()) == sorted(parts)
 
@@ -253,12 +253,12 @@ def test_of_a_bundle_only_its_files_are_fetched(remote: dict[str, Files], tiny_b
 def test_pull_brings_up_to_date_what_is_cached(add: Add, remote: dict[str, Files]) -> None:
     add("user/repo", {"m-Q8_0.gguf": b"old"})
     remote["user/repo"] = {"m-Q8_0.gguf": b"new"}
-    aliases.add("mine", "hf:user/repo:Q8_0")
-    assert resolve.model("mine").read_bytes() == b"old"
+    aliases.add_alias("mine", "hf:user/repo:Q8_0")
+    assert resolve_model("mine").read_bytes() == b"old"
     assert cli("pull", "mine", "--offline").exit_code == 0
-    assert resolve.model("mine").read_bytes() == b"old"
+    assert resolve_model("mine").read_bytes() == b"old"
     assert Path(cli("pull", "mine").stdout.strip()).read_bytes() == b"new"
-    assert resolve.model("mine").read_bytes() == b"new"
+    assert resolve_model("mine").read_bytes() == b"new"
 
 
 def test_pull_offline_is_what_is_in_the_cache(
@@ -288,12 +288,12 @@ def test_what_the_hub_lacks_is_said_in_one_sentence(remote: dict[str, Files], ti
     remote["user/none"] = {"model.safetensors": b"x"}
     remote["user/kinds"] = {"atv.json": tiny_bundle / "atv.json"}
     for ask, said in (
-        (lambda: resolve.model("hf:user/repo:Q4_0"), "it has Q2_K, Q8_0"),
-        (lambda: resolve.model("hf:user/repo:Q2_K"), "no whole GGUF"),
-        (lambda: resolve.model("hf:user/none"), "has no GGUF"),
-        (lambda: resolve.bundle("hf:user/repo"), "no bundle"),
-        (lambda: resolve.bundle("hf:user/kinds"), "is not whole"),
-        (lambda: resolve.model("hf:user/elsewhere"), "ConnectionError"),
+        (lambda: resolve_model("hf:user/repo:Q4_0"), "it has Q2_K, Q8_0"),
+        (lambda: resolve_model("hf:user/repo:Q2_K"), "no whole GGUF"),
+        (lambda: resolve_model("hf:user/none"), "has no GGUF"),
+        (lambda: resolve_bundle("hf:user/repo"), "no bundle"),
+        (lambda: resolve_bundle("hf:user/kinds"), "is not whole"),
+        (lambda: resolve_model("hf:user/elsewhere"), "ConnectionError"),
     ):
         with pytest.raises(StoreError, match=said):
             ask()
@@ -315,7 +315,7 @@ def test_what_goes_wrong_on_the_way_is_said(
     remote["user/repo"] = {"m-Q8_0.gguf": b"GGUF"}
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(StoreError, match=said):
-        resolve.model("hf:user/repo")
+        resolve_model("hf:user/repo")
 
 
 def test_a_hostile_manifest_names_no_file_outside(remote: dict[str, Files], tiny_bundle: Path) -> None:
@@ -323,14 +323,14 @@ def test_a_hostile_manifest_names_no_file_outside(remote: dict[str, Files], tiny
     manifest["files"]["../../../../etc/passwd"] = {"size": 1, "sha256": "0" * 64}
     remote["user/kinds"] = {**files_of(tiny_bundle), "atv.json": json.dumps(manifest).encode()}
     with pytest.raises((StoreError, BundleError)):
-        Bundle(resolve.bundle("hf:user/kinds"))
+        Bundle(resolve_bundle("hf:user/kinds"))
 
 
 def test_a_bundle_in_a_cache_is_not_calibrated_in_its_place(
     add: Add, cache: Path, tiny_bundle: Path, tiny_rows: Path
 ) -> None:
     snapshot = add("user/kinds", files_of(tiny_bundle))
-    aliases.add("kinds", "hf:user/kinds")
+    aliases.add_alias("kinds", "hf:user/kinds")
     (link := cache.parent / "link").symlink_to(snapshot)
     for name in ("kinds", snapshot, link):
         result = cli("calibrate", tiny_rows, "-g", name)
@@ -377,10 +377,10 @@ def ollama(tmp_path: Path, tiny_gguf: Path) -> Callable[..., Path]:
 )  # fmt: skip
 def test_ollamas_models_are_read_where_they_lie(ollama: Callable[..., Path], place: str, names: list[str]) -> None:
     blob = ollama(place)
-    assert [resolve.model(f"ollama:{name}") for name in names] == [blob] * len(names)
+    assert [resolve_model(f"ollama:{name}") for name in names] == [blob] * len(names)
     (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
     assert (listed["kind"], listed["quantisation"], listed["path"]) == ("model", "F32", str(blob))
-    assert resolve.model(listed["name"]) == blob
+    assert resolve_model(listed["name"]) == blob
 
 
 def test_ollamas_model_answers(ollama: Callable[..., Path], tiny_bundle: Path) -> None:
@@ -404,7 +404,7 @@ def test_what_ollama_would_not_have_written_is_refused(
 ) -> None:
     ollama("registry.ollama.ai/library/tiny/latest", **changes)
     with pytest.raises(StoreError, match=said):
-        resolve.model("ollama:tiny")
+        resolve_model("ollama:tiny")
     (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
     assert (listed["name"], listed["kind"]) == ("ollama:tiny:latest", "")
     assert said in listed["error"]
@@ -431,7 +431,7 @@ def test_a_folder_of_ollamas_that_cannot_be_read(
 
     monkeypatch.setattr(Path, "stat", refused)
     with pytest.raises(StoreError, match=r"cannot read .*manifests.*: Permission denied"):
-        resolve.model("ollama:tiny")
+        resolve_model("ollama:tiny")
     result = cli("ls", "--json")
     (listed,) = [entry for entry in json.loads(result.stdout) if entry["name"].startswith("ollama:")]
     assert "Permission denied" in listed["error"]
@@ -444,7 +444,7 @@ def test_a_user_without_a_home_has_no_folder_of_ollamas(monkeypatch: pytest.Monk
     monkeypatch.delenv("OLLAMA_MODELS")
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(StoreError, match="there is no ollama:tiny-of-nobody"):
-        resolve.model("ollama:tiny-of-nobody")
+        resolve_model("ollama:tiny-of-nobody")
 
 
 def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
@@ -452,20 +452,20 @@ def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_
     blob.unlink()
     blob.symlink_to(tiny_gguf)
     with pytest.raises(StoreError, match="not a file of its folder"):
-        resolve.model("ollama:tiny")
+        resolve_model("ollama:tiny")
 
 
 def test_an_adapter_is_not_left_out_in_silence(ollama: Callable[..., Path]) -> None:
     adapter = {"mediaType": "application/vnd.ollama.image.adapter", "digest": f"sha256:{'2' * 64}", "size": 1}
     ollama("registry.ollama.ai/library/tiny/latest", adapter)
     with pytest.raises(StoreError, match="adapter"):
-        resolve.model("ollama:tiny")
+        resolve_model("ollama:tiny")
 
 
 def test_a_model_that_ollama_lacks(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
     ollama()
     with pytest.raises(StoreError, match="ollama pull tiny:7b"):
-        resolve.model("ollama:tiny:7b")
+        resolve_model("ollama:tiny:7b")
     with pytest.raises(StoreError, match="Ollama has no bundles"):
         atv_local.load(tiny_gguf, "ollama:tiny")
 
@@ -479,6 +479,6 @@ def test_ls_names_what_leads_back(add: Add, tiny_gguf: Path, tiny_bundle: Path) 
     found = {e["name"]: e for e in json.loads(cli("ls", "--json").stdout) if e["name"].startswith("hf:")}
     assert set(found) == {"hf:user/repo:Q8_0", "hf:user/repo:Q4_0", "hf:user/repo:odd", "hf:user/kinds"}
     for name, entry in found.items():
-        assert resolve.either(name, offline=True) == Path(entry["path"])
+        assert resolve_name(name, offline=True) == Path(entry["path"])
     assert found["hf:user/repo:Q4_0"]["size"] == 2 * tiny_gguf.stat().st_size
     assert found["hf:user/kinds"]["fits"] == "tiny"

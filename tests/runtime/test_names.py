@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import atv_local
 from atv_cli.main import app
 from atv_local.errors import AtvError, StoreError, UsageError
-from atv_local.names import aliases, resolve
+from atv_local.names import absolute_name, aliases, embedded_bundle, embedded_model, resolve_bundle, resolve_model
 
 
 def cli(*arguments: object) -> Result:
@@ -26,24 +26,24 @@ def cli(*arguments: object) -> Result:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user without aliases, in an empty folder."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(aliases, "file", lambda: tmp_path / "config" / "atv-local" / "aliases.json")
+    monkeypatch.setattr(aliases, "aliases_file", lambda: tmp_path / "config" / "atv-local" / "aliases.json")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path
 
 
 def test_nothing_is_the_embedded_default() -> None:
-    assert resolve.model() == resolve.default_model()
-    assert resolve.bundle() == resolve.default_bundle()
+    assert resolve_model() == embedded_model()
+    assert resolve_bundle() == embedded_bundle()
 
 
 def test_what_exists_is_a_path_whatever_it_is_called() -> None:
     for name in ("plain", "hf:user", "x.gguf"):
         Path(name).touch()
-        assert resolve.model(name) == Path(name)
-    aliases.add("plain", "hf:user/repo")
-    assert resolve.model("plain") == Path("plain")
-    assert resolve.model(Path("hf:user/repo")) == Path("hf:user/repo")
+        assert resolve_model(name) == Path(name)
+    aliases.add_alias("plain", "hf:user/repo")
+    assert resolve_model("plain") == Path("plain")
+    assert resolve_model(Path("hf:user/repo")) == Path("hf:user/repo")
 
 
 @pytest.mark.parametrize("name", ["missing.gguf", "folder/missing", "./missing", "missing.ZIP", "/x/y:z"])
@@ -55,7 +55,7 @@ def test_what_looks_like_a_path_is_a_missing_path(name: str) -> None:
 @pytest.mark.parametrize("name", ["missing", "a b", "x" * 400, "\0", "-"])
 def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
     with pytest.raises(StoreError, match="atv-local ls"):
-        resolve.model(name)
+        resolve_model(name)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
 )  # fmt: skip
 def test_names_that_would_lead_elsewhere_are_refused(name: str) -> None:
     with pytest.raises(StoreError, match="is not of the form"):
-        resolve.model(name)
+        resolve_model(name)
     with pytest.raises(StoreError, match="is not of the form"):
-        resolve.target(name)
+        absolute_name(name)
 
 
 @pytest.mark.parametrize("name", ["hf:-a/b", "hf:a/b-", "hf:a/b--c", "hf:a/b.git", f"hf:a/{'b' * 97}"])
 def test_names_that_no_repository_has_are_refused(name: str) -> None:
     with pytest.raises(StoreError, match="names no repository"):
-        resolve.model(name)
+        resolve_model(name)
 
 
 def test_an_alias_names_a_model_and_a_bundle_from_anywhere(
@@ -96,8 +96,8 @@ def test_an_alias_names_a_model_and_a_bundle_from_anywhere(
 
 def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: Path, home: Path) -> None:
     """Those that load through `load` are covered above."""
-    aliases.add("mine", str(tiny_gguf))
-    aliases.add("kinds", str(tiny_bundle))
+    aliases.add_alias("mine", str(tiny_gguf))
+    aliases.add_alias("kinds", str(tiny_bundle))
     rows = home / "rows.jsonl"
     rows.write_text("".join(tiny_rows.read_text().splitlines(keepends=True)[:4]))
     pair = ["-m", "mine", "-g", "kinds"]
@@ -114,7 +114,7 @@ def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: P
 
 
 def test_training_and_export_take_names(tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, home: Path) -> None:
-    aliases.add("mine", str(tiny_gguf))
+    aliases.add_alias("mine", str(tiny_gguf))
     run = home / "run"
     result = cli("train", tiny_rows, "-m", "mine", "-o", run, "--backbone", tiny_backbone, "--epochs", "1")
     assert result.exit_code == 0, result.stderr
@@ -126,18 +126,18 @@ def test_training_and_export_take_names(tiny_gguf: Path, tiny_rows: Path, tiny_b
 @pytest.mark.parametrize("name", ["a/b", "hf:x", "a b", "", ".x", "x.gguf", "x.ZIP", "x" * 65, "-x", "a\n"])
 def test_an_alias_that_could_be_something_else_is_refused(name: str, tiny_gguf: Path) -> None:
     with pytest.raises(UsageError, match="cannot be an alias"):
-        aliases.add(name, str(tiny_gguf))
-    assert aliases.read() == {}
+        aliases.add_alias(name, str(tiny_gguf))
+    assert aliases.read_aliases() == {}
 
 
 def test_an_alias_is_of_a_file_or_a_store_and_never_of_an_alias(tiny_gguf: Path) -> None:
-    aliases.add("one", resolve.target(str(tiny_gguf)))
+    aliases.add_alias("one", absolute_name(str(tiny_gguf)))
     for target in ("one", "missing.gguf", "", "https://example.org/x.gguf"):
         result = cli("alias", "two", target)
         assert (result.exit_code, result.stdout) == (2, "")
         assert repr(target) in result.stderr
-    assert resolve.target("hf:user/repo:Q4_K_M") == "hf:user/repo:Q4_K_M"
-    assert resolve.target("ollama:user/name") == "ollama:user/name:latest"
+    assert absolute_name("hf:user/repo:Q4_K_M") == "hf:user/repo:Q4_K_M"
+    assert absolute_name("ollama:user/name") == "ollama:user/name:latest"
     assert cli("alias", "two").exit_code == 2
 
 
@@ -160,7 +160,7 @@ def test_an_alias_is_of_a_file_or_a_store_and_never_of_an_alias(tiny_gguf: Path)
     ],
 )
 def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
-    file = aliases.file()
+    file = aliases.aliases_file()
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     for arguments in (["alias"], ["alias", "--remove", "x"], ["run", "-m", "x", "hello"]):
@@ -170,23 +170,23 @@ def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
     (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"] == "(aliases)"]
     assert str(file) in listed["error"]
     with pytest.raises(StoreError):
-        aliases.add("x", "hf:a/b")
+        aliases.add_alias("x", "hf:a/b")
     assert file.read_bytes() == content
 
 
 def test_two_processes_do_not_lose_each_others_aliases() -> None:
-    aliases.add("one", "hf:a/b")
-    with FileLock(aliases.file().with_suffix(".lock")):
+    aliases.add_alias("one", "hf:a/b")
+    with FileLock(aliases.aliases_file().with_suffix(".lock")):
         for arguments in (["two", "hf:a/b"], ["--remove", "one"]):
             result = cli("alias", *arguments)
             assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
             assert "another process" in result.stderr
-    aliases.add("two", "hf:a/b")
-    assert set(aliases.read()) == {"one", "two"}
+    aliases.add_alias("two", "hf:a/b")
+    assert set(aliases.read_aliases()) == {"one", "two"}
 
 
 def test_aliases_are_kept_where_users_keep_settings(home: Path) -> None:
-    code = "from atv_local import aliases; print(aliases.file())"
+    code = "from atv_local.names import aliases; print(aliases.aliases_file())"
     environment = os.environ | {"XDG_CONFIG_HOME": str(home / "elsewhere")}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert Path(result.stdout.strip()).parts[-2:] == ("atv-local", "aliases.json")
@@ -198,10 +198,10 @@ def test_ls_says_what_can_be_named(
     tiny_gguf: Path, tiny_bundle: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_MODELS", str(home / "none"))
-    aliases.add("mine", str(tiny_gguf))
-    aliases.add("kinds", str(tiny_bundle))
-    aliases.add("gone", str(home / "gone.gguf"))
-    aliases.add("far", "hf:user/repo")
+    aliases.add_alias("mine", str(tiny_gguf))
+    aliases.add_alias("kinds", str(tiny_bundle))
+    aliases.add_alias("gone", str(home / "gone.gguf"))
+    aliases.add_alias("far", "hf:user/repo")
     found = {entry["name"]: entry for entry in json.loads(cli("ls", "--json").stdout)}
     assert {"(default)", "mine", "kinds", "gone", "far"} <= set(found)
     assert (found["mine"]["kind"], found["mine"]["size"]) == ("model", tiny_gguf.stat().st_size)
@@ -214,9 +214,9 @@ def test_ls_says_what_can_be_named(
 
 
 def test_the_shell_completes_aliases() -> None:
-    aliases.add("mistral", "hf:a/b")
-    aliases.add("mine", "hf:a/b")
-    aliases.add("other", "hf:a/b")
+    aliases.add_alias("mistral", "hf:a/b")
+    aliases.add_alias("mine", "hf:a/b")
+    aliases.add_alias("other", "hf:a/b")
 
     def completed(line: str) -> list[str]:
         environment = {"_ATV_LOCAL_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
@@ -225,7 +225,7 @@ def test_the_shell_completes_aliases() -> None:
     assert completed("atv-local run -m mi") == ["mine", "mistral"]
     assert completed("atv-local run -g o") == ["other"]
     assert completed("atv-local inspect mis") == ["mistral"]
-    aliases.file().write_text("damaged")
+    aliases.aliases_file().write_text("damaged")
     assert completed("atv-local run -m mi") == []
 
 
@@ -250,7 +250,8 @@ def test_help_imports_nothing_of_the_stores() -> None:
 
 def test_a_path_imports_no_hub(tiny_gguf: Path) -> None:
     code = (
-        "import sys; from atv_local import store; store.model(sys.argv[1]); store.model(); store.bundle(); "
+        "import sys; from atv_local.names import resolve_bundle, resolve_model; "
+        "resolve_model(sys.argv[1]); resolve_model(); resolve_bundle(); "
         "print([n for n in ('huggingface_hub', 'platformdirs', 'pydantic') if n in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(tiny_gguf)]

@@ -19,7 +19,7 @@ from atv_local.answer.engine import OFF, Engine
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
-from atv_local.names.resolve import default_bundle, default_model
+from atv_local.names import embedded_bundle, embedded_model
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.sampling import Sampling
 from atv_local.target.target import Target
@@ -456,7 +456,7 @@ def test_hundreds_of_mixed_requests_are_answered_as_each_alone(
 
 
 def test_the_embedded_pair_through_the_server() -> None:
-    with listening(Server(default_model(), {"demo": default_bundle()}, Options(parallel=1))) as url:
+    with listening(Server(embedded_model(), {"demo": embedded_bundle()}, Options(parallel=1))) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
         answer = client.chat.completions.create(model="demo", messages=user(SPAM))
         assert answer.choices[0].message.content == "spam"
@@ -466,7 +466,7 @@ def test_the_embedded_pair_through_the_server() -> None:
 
 def test_what_cannot_be_served_is_said_at_the_start(tiny_gguf: Path, tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match="made for"):
-        Server(tiny_gguf, {"demo": default_bundle()}, Options())
+        Server(tiny_gguf, {"demo": embedded_bundle()}, Options())
     with pytest.raises(UsageError, match="cannot be named"):
         Server(tiny_gguf, {"base": tiny_bundle}, Options())
     with pytest.raises(UsageError, match="--api-key"):

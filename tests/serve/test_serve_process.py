@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from atv_cli.main import app
 from atv_eval.lm_eval.harness_model import AtvLocal
-from atv_local.names.resolve import default_model
+from atv_local.names import embedded_model
 from atv_serve.server import Options, Server
 from tests.serve.listening import listening
 
@@ -173,7 +173,7 @@ def test_lm_eval_gets_the_same_numbers_as_in_process(monkeypatch: pytest.MonkeyP
     asked = requests_of("loglikelihood", *pairs)
     free = requests_of("generate_until", *((context, {"until": ["\n"], "max_gen_toks": 8}) for context in contexts))
     ours = AtvLocal(off=True)
-    with listening(Server(default_model(), {}, Options(parallel=1))) as url:
+    with listening(Server(embedded_model(), {}, Options(parallel=1))) as url:
         theirs = LocalCompletionsAPI(base_url=f"{url}/v1/completions", model="base", num_concurrent=1, batch_size=2)
         assert theirs.tokenizer_backend == "remote"
         scored = theirs.loglikelihood(asked, disable_tqdm=True)

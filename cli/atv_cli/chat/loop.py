@@ -195,7 +195,7 @@ def _history() -> Iterator[None]:
         return
     from platformdirs import user_state_path
 
-    path = user_state_path("atv-local") / "chat_history"
+    path = user_state_path("atv-local", appauthor=False) / "chat_history"
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)

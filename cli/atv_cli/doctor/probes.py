@@ -111,13 +111,13 @@ def _engine(path: Path, generator: Path | None) -> tuple[Engine, str]:
     from atv_local.answer import Engine
     from atv_local.errors import ModelError
     from atv_local.generator import Bundle, Generator
-    from atv_local.names import default_bundle
+    from atv_local.names import embedded_bundle
     from atv_local.target import Target
     from atv_local.vectors import Steering, TaskVector
 
     target = Target(path)
     try:
-        opened = Bundle(generator or default_bundle())
+        opened = Bundle(generator or embedded_bundle())
     except ModelError:
         opened = None
     if opened is not None and (generator or not opened.manifest.target.mismatch(target.spec)):

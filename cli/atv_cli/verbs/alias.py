@@ -19,16 +19,16 @@ def alias(
     ] = None,
 ) -> None:
     """Give a model or bundle a short name that -m and -g take; without arguments, list those there are."""
-    from atv_local.names import aliases, resolve
+    from atv_local.names import absolute_name, add_alias, read_aliases, remove_alias
 
     if remove is not None:
         if name is not None:
             raise UsageError(f"--remove takes one name; drop {name!r}")
-        aliases.remove(remove)
+        remove_alias(remove)
     elif name is None:
-        for known, to in sorted(aliases.read().items()):
+        for known, to in sorted(read_aliases().items()):
             print(one_line(f"{known}  {to}"))
     elif target is None:
         raise UsageError(f"say what {name!r} stands for: atv-local alias {name} TARGET")
     else:
-        aliases.add(name, resolve.target(target))
+        add_alias(name, absolute_name(target))

@@ -79,12 +79,12 @@ def batch(
 
     from atv_local.batch import AnswerSettings
     from atv_local.data import ResumableOutput, read
-    from atv_local.names import resolve
+    from atv_local.names import resolve_bundle, resolve_model
     from atv_local.target import Sampling
 
     recipe = AnswerSettings(
-        model=resolve.model(model),
-        bundle=None if off else resolve.bundle(bundle),
+        model=resolve_model(model),
+        bundle=None if off else resolve_bundle(bundle),
         off=off,
         changes={} if off else changes,
         system=system,
@@ -128,12 +128,12 @@ def _answers(
 ) -> Generator[RowResult]:
     if on == "ray":
         from atv_local.generator import Bundle
-        from atv_local.names import default_bundle
+        from atv_local.names import embedded_bundle
 
         with need("ray"):
             from atv_plugins import ray_cluster
         if not (recipe.off or recipe.provider or recipe.precision):  # else nodes could choose different graphs
-            recipe = replace(recipe, precision=next(iter(Bundle(recipe.bundle or default_bundle()).graphs)))
+            recipe = replace(recipe, precision=next(iter(Bundle(recipe.bundle or embedded_bundle()).graphs)))
         yield from ray_cluster.answers(recipe, rows, address=address, n_workers=workers, say=view.say)
     else:
         from atv_local.batch import Answerer

@@ -39,13 +39,13 @@ def bench(
     """Measure what steering costs: ratios of times taken in turn, then medians."""
     from atv_eval.bench import BenchOptions, parse_parts, run, tables
     from atv_local.data import replacing
-    from atv_local.names import resolve
+    from atv_local.names import resolve_bundle, resolve_model
 
     if output is not None:
         _check_replaceable(output)
     chosen = BenchOptions(
-        resolve.model(model),
-        resolve.bundle(bundle) if bundle else None,
+        resolve_model(model),
+        resolve_bundle(bundle) if bundle else None,
         n_ctx=ctx_size,
         n_threads=threads,
         n_gpu_layers=gpu_layers,

@@ -54,12 +54,12 @@ def calibrate(
     from atv_eval import calibration, read_tasks, read_unrelated
     from atv_local.data import Columns, check_replaceable
     from atv_local.generator import MANIFEST
-    from atv_local.names import resolve
+    from atv_local.names import is_managed, resolve_bundle
 
     calibration.check(tried, budget)
-    if output is None and not dry_run and resolve.is_fetched(bundle):
+    if output is None and not dry_run and is_managed(bundle):
         raise UsageError(f"{bundle} is in a cache and stays as it is; name a folder for the calibrated bundle with -o")
-    opened = resolve.bundle(bundle)
+    opened = resolve_bundle(bundle)
     place = output or opened
     if not dry_run:
         if place.is_file():

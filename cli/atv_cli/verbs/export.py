@@ -61,7 +61,7 @@ def export(
 
     with need("export"):
         from atv_export import PaperOptions, run
-    from atv_local.names import resolve
+    from atv_local.names import resolve_model
 
     asked = {"backbone": backbone, "positions": positions, "pooling": pooling, "layer0": layer0}
     said = {name: value for name, value in asked.items() if value is not None}
@@ -76,7 +76,7 @@ def export(
         bundle,
         precisions=_precisions(precision),
         processor=processor,
-        model=resolve.model(model) if model else None,
+        model=resolve_model(model) if model else None,
         through_target=through,
         from_authors=PaperOptions(**said) if said else None,  # type: ignore[arg-type]  # typer has checked them
         queries=read_queries(queries) if queries else (),

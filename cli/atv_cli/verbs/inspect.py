@@ -34,12 +34,12 @@ def inspect(
     """Say what a file is, what it fits, what it was trained on, its numbers, licences and hashes."""
     from atv_cli.read_queries import read_queries
     from atv_cli.screen import describe_file, terminal
-    from atv_local.names import resolve
+    from atv_local.names import resolve_model, resolve_name
 
     queries = [*(query or []), *(read_queries(file) if file else [])]
     if picture and not queries:
         raise UsageError("--picture draws the vectors of queries; name some with -q or -f")
-    found, vectors = describe_file.of(resolve.either(name), resolve.model(model) if model else None, queries)
+    found, vectors = describe_file.of(resolve_name(name), resolve_model(model) if model else None, queries)
     if as_json:
         print(json.dumps(found))  # in ASCII: a stranger's text may hold what a terminal obeys
     else:

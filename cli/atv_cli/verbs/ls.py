@@ -16,10 +16,10 @@ def ls(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list i
     from rich.table import Table
     from rich.text import Text
 
-    from atv_local.names import entries
+    from atv_local.names import list_names
     from atv_local.text import one_line
 
-    found = list(entries())
+    found = list(list_names())
     if as_json:
         print(json.dumps([asdict(entry) for entry in found]))
         return

@@ -14,6 +14,6 @@ def pull(
     offline: Annotated[bool, typer.Option("--offline", help="Only say where it is.")] = False,
 ) -> None:
     """Download a model or bundle from the Hugging Face Hub, or what has changed of it, and print its path."""
-    from atv_local.names import resolve
+    from atv_local.names import pull_name
 
-    print(resolve.pull(name, offline=offline))
+    print(pull_name(name, offline=offline))

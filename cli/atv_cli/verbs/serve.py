@@ -56,13 +56,13 @@ def serve(
 
     with need("serve"):
         from atv_serve import Options, Server
-    from atv_local.names import resolve
+    from atv_local.names import resolve_bundle, resolve_model
 
     settings = Options(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     bundles: dict[str, str | None] = {} if off else {**named} or {"demo": None}
     server = Server(
-        resolve.model(model),
-        {called: resolve.bundle(name) for called, name in bundles.items()},
+        resolve_model(model),
+        {called: resolve_bundle(name) for called, name in bundles.items()},
         settings,
         n_ctx=ctx_size,
         n_threads=threads,

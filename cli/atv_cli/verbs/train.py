@@ -84,7 +84,7 @@ def train(
 
     with need("train"):
         from atv_local.data import Columns
-        from atv_local.names import resolve
+        from atv_local.names import resolve_model
         from atv_train import Job, Settings
         from atv_train import training_run as training
     if resume is not None:
@@ -108,7 +108,7 @@ def train(
         seed=seed,
     )
     job = Job(
-        model=resolve.model(model).absolute(),
+        model=resolve_model(model).absolute(),
         data=[path.absolute() for path in data],
         valid=[path.absolute() for path in valid or []],
         hold_out=hold_out,

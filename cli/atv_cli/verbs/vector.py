@@ -34,14 +34,14 @@ def vector(
 
     from atv_local.answer import check_query
     from atv_local.generator import Bundle, Generator
-    from atv_local.names import resolve
+    from atv_local.names import resolve_bundle
     from atv_local.vectors import Steering, TaskVector, control_vector, parse_layers
 
     for text in queries:
         check_query(text)
     if output.exists() and not control_vector.is_control_vector(output):
         raise UsageError(f"{output} exists and is no control vector; choose another output")
-    generator = Generator(Bundle(resolve.bundle(bundle)))
+    generator = Generator(Bundle(resolve_bundle(bundle)))
     spec = generator.bundle.manifest
     steering = Steering(
         strength=spec.steering.strength if strength is None else strength,

@@ -19,7 +19,7 @@ from atv_eval.bench.costs import BenchPlan, Subject
 from atv_local.answer import Engine
 from atv_local.errors import AtvError, ModelError, UsageError
 from atv_local.generator import Bundle, Generator, Provider
-from atv_local.names import default_bundle, default_model
+from atv_local.names import embedded_bundle, embedded_model
 from atv_local.target import Target
 from atv_local.vectors import Steering, TaskVector
 
@@ -111,7 +111,7 @@ def run(options: BenchOptions, say: Callable[[str], None]) -> Record:
 def _load(options: BenchOptions, found: BenchResults) -> Subject:
     """Target and generator, and the memory before, between and after."""
     memory = {"before the target": machine.resident()}
-    path = options.model or default_model()
+    path = options.model or embedded_model()
     bundle = Bundle(options.bundle) if options.bundle else None
     target = Target(path, n_ctx=options.n_ctx, n_threads=options.n_threads, n_gpu_layers=options.n_gpu_layers)
     memory["with the target"] = machine.resident()
@@ -134,7 +134,7 @@ def _load(options: BenchOptions, found: BenchResults) -> Subject:
 def _fitting(target: Target) -> Bundle | None:
     """The demo bundle, if it is there and was made for this target."""
     try:
-        bundle = Bundle(default_bundle())
+        bundle = Bundle(embedded_bundle())
     except ModelError:
         return None
     return None if bundle.manifest.target.mismatch(target.spec) else bundle
