@@ -9,12 +9,13 @@ from .errors import AtvError as AtvError
 from .errors import BundleError as BundleError
 from .errors import DataError as DataError
 from .errors import ModelError as ModelError
+from .errors import NameNotFoundError as NameNotFoundError
 from .errors import PromptError as PromptError
-from .errors import StoreError as StoreError
 from .errors import TrainingError as TrainingError
 from .errors import UnstableError as UnstableError
 from .errors import UsageError as UsageError
 from .errors import VectorError as VectorError
+from .errors import first_problem as first_problem
 from .generator.bundle import Bundle as Bundle
 from .generator.generator import Generator as Generator
 from .target.sampling import Sampling as Sampling

@@ -1,30 +1,43 @@
-"""What can go wrong, said in one sentence that names the offending value and the way out."""
+"""Every error a user can cause, and how each is worded: one sentence with the offending value and the way out.
+
+Messages name Python parameters in backticks, such as `max_tokens` or `overwrite=True`. The command line replaces them
+with its flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from atv_local.text import one_line
 
-_LONGEST = 2000
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_MAX_MESSAGE = 2000
+_MAX_VALUE = 60
 
 
 class AtvError(Exception):
     """Base of every error a user can cause. The CLI prints the message and exits with `exit_code`.
 
-    As text it is one printable line, whatever names and values from files stand in it.
+    As text it is one printable line, whatever names and values from files it contains.
     """
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return one_line(super().__str__()[:_LONGEST])
+        return one_line(super().__str__()[:_MAX_MESSAGE])
 
 
-class UsageError(AtvError):
-    """A call or command line that cannot be meant: an empty query, a layer range the target does not have."""
+class UsageError(AtvError, ValueError):
+    """An invalid argument: an empty query, a layer range that the target does not have."""
 
     exit_code = 2
 
 
-class StoreError(AtvError):
-    """A name that leads to no model or bundle here."""
+class NameNotFoundError(AtvError, FileNotFoundError):
+    """A name for which there is no model or bundle on this machine."""
 
 
 class ModelError(AtvError):
@@ -32,14 +45,14 @@ class ModelError(AtvError):
 
 
 class UnstableError(ModelError):
-    """Logits that are no longer finite numbers, as under too strong a vector."""
+    """Logits that are not finite, as under a vector that is too strong."""
 
 
 class BundleError(AtvError):
-    """The generator bundle is damaged, from the future, or made for another target."""
+    """The bundle is damaged, of a later format, or made for another target."""
 
 
-class VectorError(AtvError):
+class VectorError(AtvError, ValueError):
     """A task vector with the wrong shape or with values that are not finite."""
 
 
@@ -47,9 +60,25 @@ class PromptError(AtvError):
     """The prompt does not fit the context."""
 
 
-class DataError(AtvError):
-    """A row of training data that cannot be used, named by file and line."""
+class DataError(AtvError, ValueError):
+    """A file or row of data that cannot be used, named by file and line."""
 
 
 class TrainingError(AtvError):
-    """Training that cannot go on, such as a loss that is no longer a number."""
+    """Training that cannot continue, such as a loss that is not finite."""
+
+
+def first_problem(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
+    """The first problem that pydantic found, as `field: message`.
+
+    Args:
+        names: what to call top-level fields, where the user knows them by other names.
+    """
+    problem = error.errors(include_url=False)[0]
+    first, *inner = problem["loc"] or ("",)
+    field = ".".join(map(str, [(names or {}).get(str(first), first), *inner]))
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem["input"]
+    if message.startswith("Input should be ") and isinstance(value, str | int | float):
+        message += f", not {repr(value)[:_MAX_VALUE]}"
+    return f"{field}: {message}" if field else message

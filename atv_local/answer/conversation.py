@@ -134,7 +134,7 @@ class Conversation:
         if n_tokens >= n_ctx:
             raise PromptError(
                 f"the conversation has {n_tokens} tokens with this turn and the context {n_ctx}; "
-                "clear it or make the context larger"
+                "clear it or raise `n_ctx`"
             )
         return prompt
 

@@ -85,7 +85,7 @@ class Engine:
         check_query(query)
         if self.generator is None:
             if self.static is None:
-                raise UsageError("no generator is loaded, so the target cannot be steered; name a bundle or steer off")
+                raise UsageError("no generator is loaded, so the target cannot be steered; name one with `bundle=...`")
             return self.static
         made = self.generator(query)
         if self.static is None:
@@ -125,12 +125,12 @@ class Engine:
         if prompt is None or not (steering.off or vector):
             check_query(query)
         if max_tokens < 1:
-            raise UsageError(f"max-tokens {max_tokens} is below 1")
+            raise UsageError(f"`max_tokens` {max_tokens} is below 1")
         prompt = prompt or self._format(system)(query)
         if len(prompt.tokens) >= self.target.n_ctx:
             raise PromptError(
                 f"the prompt has {len(prompt.tokens)} tokens and the context {self.target.n_ctx}; "
-                "shorten it or make the context larger"
+                "shorten it or raise `n_ctx`"
             )
         self._turn = turn = object()
         sampler = Sampler(sampling or Sampling())

@@ -39,7 +39,7 @@ def load(
         provider: see `Generator`; so is `precision`.
 
     Raises:
-        StoreError: a name that leads nowhere.
+        NameNotFoundError: a name that leads nowhere.
         ModelError: no such model, or one that llama.cpp cannot load or steer.
         BundleError: a damaged bundle, or one made for another target.
         VectorError: a file that is no control vector, or made for a target of another shape.
@@ -49,7 +49,8 @@ def load(
     files = [(control_vector.read(Path(file)), factor) for file, factor in control_vectors] if steered else []
     generated = steered and bool(bundle or not files)
     if (provider or precision) and not generated:
-        raise UsageError(f"no generator is loaded to run with {provider or precision!r}; name a bundle or leave it out")
+        chosen = f"`provider={provider}`" if provider else f"`precision={precision}`"
+        raise UsageError(f"no generator is loaded for {chosen}; name its bundle with `bundle=...`, or leave it out")
     opened = Bundle(resolve_bundle(bundle)) if generated else None
     target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     for file, _ in files:

@@ -159,7 +159,9 @@ class Batch:
         if question.error:
             return Tree((), [], tag=question, error=question.error)
         if length >= self._n_ctx + (not question.max_tokens):  # the last token of an option is not evaluated
-            error = PromptError(f"the prompt has {length} tokens and the context {self._n_ctx}; shorten it")
+            error = PromptError(
+                f"the prompt has {length} tokens and the context {self._n_ctx}; shorten it or raise `n_ctx`"
+            )
             return Tree((), [], tag=question, error=error)
         room = self._n_ctx - length + 1  # the last token written is not evaluated
         return tree_of(question, min(question.max_tokens, room))

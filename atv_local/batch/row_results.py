@@ -80,7 +80,7 @@ class Answerer:
 
     def __init__(self, recipe: AnswerSettings) -> None:
         if recipe.max_tokens < 1:
-            raise UsageError(f"max-tokens {recipe.max_tokens} is below 1")
+            raise UsageError(f"`max_tokens` {recipe.max_tokens} is below 1")
         self._recipe = recipe
         self._engine = load(
             recipe.model,

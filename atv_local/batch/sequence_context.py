@@ -123,7 +123,7 @@ class SequenceContext:
         logits = np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
         if not np.isfinite(logits.max()):
             self.reset()
-            raise UnstableError("the target's logits are not finite under this vector; lower the strength")
+            raise UnstableError("the target's logits are not finite under this vector; lower `strength`")
         return logits
 
     def share(self, source: int, destination: int) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from atv_local.data.rows import MAX_LINE_BYTES, Text
+from atv_local.errors import first_problem
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ def _asked(line: int, end: int, data: bytes) -> RowRequest:
     except UnicodeDecodeError as error:
         return RowRequest(line, end, error=f"not UTF-8 ({error.reason}); save the file as UTF-8")
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return RowRequest(line, end, error=f"{first['loc'][0]}: {first['msg']}")
+        return RowRequest(line, end, error=first_problem(error))
     except ValueError as error:
         reason = str(error).replace(" line 1 ", " ")  # line 1 of the text, not of the file
         return RowRequest(line, end, error=f'not JSON: {reason}; a row is {{"input": "..."}}')

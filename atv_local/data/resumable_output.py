@@ -89,7 +89,7 @@ class ResumableOutput:
             if row is None or row.line != record["line"] or _own(row.fields) != _own(record):
                 raise UsageError(
                     f"line {record['line']} of the input is not the row that {self.path} has the answer to; "
-                    "begin again with --overwrite, or choose another output"
+                    "start again with `overwrite=True`, or choose another output"
                 )
         return answered, drawn - answered
 
@@ -121,13 +121,15 @@ class ResumableOutput:
         try:
             begun = from_json(self._settings_path.read_bytes())
         except (OSError, ValueError) as error:
-            raise UsageError(f"{self._settings_path} cannot be read: {error}; begin again with --overwrite") from error
+            raise UsageError(
+                f"{self._settings_path} cannot be read: {error}; start again with `overwrite=True`"
+            ) from error
         for name in sorted({*begun, *self._settings}):
             before, now = begun.get(name), self._settings.get(name)
             if before != now:
                 raise UsageError(
                     f"{self.path} was begun with {name} {before!r}, which now is {now!r}; "
-                    "begin again with --overwrite, or choose another output"
+                    "start again with `overwrite=True`, or choose another output"
                 )
 
     def _lock(self) -> None:
@@ -143,7 +145,7 @@ class ResumableOutput:
         if not self.output.exists() or (self._overwrite and self.output.is_file()):
             return
         self.path.unlink()
-        instead = "answer again with --overwrite, or " if self.output.is_file() else ""
+        instead = "replace it with `overwrite=True`, or " if self.output.is_file() else ""
         raise UsageError(f"{self.output} exists; {instead}choose another output")
 
     def _records(self) -> Iterator[dict[str, Any]]:
@@ -163,7 +165,7 @@ class ResumableOutput:
         except ValueError:
             record = None
         if not isinstance(record, dict) or not isinstance(record.get("line"), int):
-            raise UsageError(f"{self.path}:{number} is no record of an answer; begin again with --overwrite")
+            raise UsageError(f"{self.path}:{number} is no record of an answer; start again with `overwrite=True`")
         return record
 
 

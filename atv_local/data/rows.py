@@ -14,7 +14,7 @@ from typing import Annotated, Any, BinaryIO
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError, from_json
 
-from atv_local.errors import DataError, UsageError
+from atv_local.errors import DataError, UsageError, first_problem
 
 MAX_LINE_BYTES = 1 << 20
 SUFFIXES = (".csv", ".jsonl")
@@ -216,8 +216,5 @@ def _row(record: dict[str, Any], where: str, task: str, columns: Columns) -> Row
     try:
         row = Row.model_validate(record)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        part, *inner = first["loc"]
-        name = ".".join(map(str, [vars(columns)[str(part)], *inner]))
-        raise DataError(f"{where}: {name}: {first['msg']}") from error
+        raise DataError(f"{where}: {first_problem(error, vars(columns))}") from error
     return row if row.task else row.model_copy(update={"task": task[:200]})

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from atv_local.errors import BundleError
-from atv_local.generator.manifest import FORMAT_VERSION, Manifest
+from atv_local.errors import BundleError, first_problem
+from atv_local.generator.manifest import Manifest
 from atv_local.generator.providers import Precision
 from atv_local.vectors import TargetSpec
 
@@ -65,7 +65,7 @@ class Bundle:
         """Raise BundleError, with both values in it, unless the bundle was made for a target like this one."""
         if mismatch := self.manifest.target.mismatch(found):
             raise BundleError(
-                f"the bundle {self.path} was {mismatch}; train one for this model with `atv-local train`, or use --off"
+                f"the bundle {self.path} was {mismatch}; train one for this model, or load it with `steered=False`"
             )
 
     def _checked(self, name: str, *, keep: bool) -> bytes:
@@ -151,11 +151,7 @@ def _parse(raw: bytes, path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or MANIFEST
-        if field == "format_version":
-            raise BundleError(
-                f"the bundle {path} has format version {first['input']!r}; this program reads {FORMAT_VERSION}: "
-                "upgrade atv-local or export the bundle again"
-            ) from error
-        raise BundleError(f"the manifest of {path} is not valid: {field}: {first['msg']}") from error
+        problem = first_problem(error)
+        if problem.startswith("format_version:"):
+            problem += "; upgrade atv-local or export the bundle again"
+        raise BundleError(f"the manifest of {path} is not valid: {problem}") from error

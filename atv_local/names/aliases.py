@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from atv_local.data import reading, replacing, writing
-from atv_local.errors import StoreError, UsageError
+from atv_local.errors import NameNotFoundError, UsageError
 
 STORES = ("hf:", "ollama:")
 """How the names of other stores begin."""
@@ -31,10 +31,10 @@ def read_aliases() -> dict[str, str]:
     """What each name stands for: an absolute path, or a name of another store.
 
     Raises:
-        StoreError: the file cannot be read, or is not what `add_alias` writes.
+        NameNotFoundError: the file cannot be read, or is not what `add_alias` writes.
     """
     place = aliases_file()
-    with reading(f"the aliases in {place}", StoreError):
+    with reading(f"the aliases in {place}", NameNotFoundError):
         try:
             with place.open("rb") as opened:
                 raw = opened.read(_MAX_BYTES + 1)
@@ -45,12 +45,12 @@ def read_aliases() -> dict[str, str]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise StoreError(f'{place} is not of the form {{"name": "target"}}; mend it, or remove it to begin again')
+        raise NameNotFoundError(f'{place} is not of the form {{"name": "target"}}; fix it, or remove it to start again')
     for name, to in found.items():
         if not (is_alias_name(name) and _is_target(to)):
-            raise StoreError(
+            raise NameNotFoundError(
                 f"{place} has {name!r} for {to!r}, which is not a name for an absolute path or for something in "
-                "another store; mend it, or remove it to begin again"
+                "another store; fix it, or remove it to start again"
             )
     return found
 
@@ -60,7 +60,7 @@ def add_alias(name: str, target: str) -> None:
 
     Raises:
         UsageError: a name that could be taken for something else, or a file that cannot be written or is just being.
-        StoreError: as in `read_aliases`.
+        NameNotFoundError: as in `read_aliases`.
     """
     if not is_alias_name(name):
         raise UsageError(
@@ -75,7 +75,7 @@ def remove_alias(name: str) -> None:
 
     Raises:
         UsageError: there is no such alias, or a file that cannot be written or is just being.
-        StoreError: as in `read_aliases`.
+        NameNotFoundError: as in `read_aliases`.
     """
     with _changing() as found:
         if name not in found:

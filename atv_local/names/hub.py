@@ -21,7 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, Repository
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # imported there, not listed
 
-from atv_local.errors import AtvError, BundleError, StoreError
+from atv_local.errors import AtvError, BundleError, NameNotFoundError
 from atv_local.generator import MANIFEST, read_manifest
 
 Kind = Literal["model", "bundle"]
@@ -50,14 +50,14 @@ class Name:
 
     @classmethod
     def parse(cls, text: str) -> Name:
-        """StoreError for what is no such name."""
+        """NameNotFoundError for what is no such name."""
         match = _NAME.fullmatch(text)
         if match is None or ".." in text:
-            raise StoreError(f"{f'hf:{text}'!r} is not of the form hf:user/repo or hf:user/repo:quantisation")
+            raise NameNotFoundError(f"{f'hf:{text}'!r} is not of the form hf:user/repo or hf:user/repo:quantisation")
         try:
             validate_repo_id(match[1])
         except HFValidationError as error:
-            raise StoreError(f"{f'hf:{text}'!r} names no repository that the hub can have: {error}") from error
+            raise NameNotFoundError(f"{f'hf:{text}'!r} names no repository that the hub can have: {error}") from error
         return cls(match[1], match[2] or "")
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ def path(name: Name, kind: Kind | None = None, *, offline: bool = False) -> Path
         offline: fetch nothing; so does HF_HUB_OFFLINE.
 
     Raises:
-        StoreError: not in the cache and offline, or what `fetch` raises.
+        NameNotFoundError: not in the cache and offline, or what `fetch` raises.
     """
     return find(name, kind) or fetch(name, kind, offline=offline)
 
@@ -91,11 +91,11 @@ def fetch(name: Name, kind: Kind | None = None, *, offline: bool = False) -> Pat
     """The same as it is on the hub now; only files that are not in the cache are downloaded, with bars on stderr.
 
     Raises:
-        StoreError: no such repository, nothing of that kind or quantisation in it, or no way to the hub.
+        NameNotFoundError: no such repository, nothing of that kind or quantisation in it, or no way to the hub.
         BundleError: a bundle whose manifest cannot be read.
     """
     if offline or is_offline():
-        raise StoreError(
+        raise NameNotFoundError(
             f"{name} is not in the cache of {constants.HF_HUB_CACHE}, and nothing is downloaded offline; "
             f"where there is a network, get it with: atv-local pull {name}"
         )
@@ -108,10 +108,10 @@ def fetch(name: Name, kind: Kind | None = None, *, offline: bool = False) -> Pat
         snapshot = _download(name, wanted, revision=snapshot.name)
         return _whole(name, snapshot, [MANIFEST, *listed], snapshot)
     if kind == "bundle":
-        raise StoreError(f"{name} is no bundle: it has no {MANIFEST}")
+        raise NameNotFoundError(f"{name} is no bundle: it has no {MANIFEST}")
     parts = choose(files, name.quant)
     if not parts:
-        raise StoreError(_nothing(name, files))
+        raise NameNotFoundError(_nothing(name, files))
     snapshot = _download(name, parts)
     return _whole(name, snapshot, parts, snapshot / parts[0])
 
@@ -161,7 +161,7 @@ def cached() -> Iterator[tuple[Name, Kind, Path]]:
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
         try:
             Name.parse(repo)
-        except StoreError:
+        except NameNotFoundError:
             continue
         if bundle := find(Name(repo), "bundle"):
             yield Name(repo), "bundle", bundle
@@ -238,7 +238,9 @@ def _whole(name: Name, snapshot: Path, files: Sequence[str], found: Path) -> Pat
     """`found`, if all these files are there: the library passes over those that the repository lacks."""
     for file in files:
         if not (snapshot / file).is_file():
-            raise StoreError(f"{name} is not whole: the repository has no {file}, or it has just changed; try again")
+            raise NameNotFoundError(
+                f"{name} is not whole: the repository has no {file}, or it has just changed; try again"
+            )
     return found
 
 
@@ -249,21 +251,21 @@ def _asking(name: Name) -> Iterator[None]:
     except AtvError:
         raise
     except RepositoryNotFoundError as error:  # as private and gated ones look to a stranger
-        raise StoreError(
+        raise NameNotFoundError(
             f"there is no repository {name.repo} at {constants.ENDPOINT}, or it wants you to log in: hf auth login"
         ) from error
     except HfHubHTTPError as error:
-        raise StoreError(
+        raise NameNotFoundError(
             f"cannot get {name} from {constants.ENDPOINT}: {(str(error).strip() or repr(error)).splitlines()[0]}"
         ) from error
     except Exception as error:  # of requests or httpx, by the library's version, and pages long
         if isinstance(error, OSError) and (error.errno in _NO_ROOM or (error.errno and error.filename)):
-            raise StoreError(
+            raise NameNotFoundError(
                 f"cannot keep {name} in {constants.HF_HUB_CACHE}: {error.strerror}; "
                 "make room there, or let HF_HUB_CACHE name another folder"
             ) from error
         why = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'no connection?'}"
-        raise StoreError(
+        raise NameNotFoundError(
             f"cannot get {name} from {constants.ENDPOINT} ({why}); "
             f"where there is a network, get it with: atv-local pull {name}"
         ) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atv_local.errors import StoreError, UsageError
+from atv_local.errors import NameNotFoundError, UsageError
 from atv_local.names.aliases import STORES, read_aliases
 from atv_local.names.embedded import embedded_bundle, embedded_model
 
@@ -27,7 +27,7 @@ def resolve_model(name: str | Path | None = None, *, offline: bool = False) -> P
         offline: download nothing; so does HF_HUB_OFFLINE. What is in the cache is never looked for on the hub.
 
     Raises:
-        StoreError: a name that leads to no model.
+        NameNotFoundError: a name that leads to no model.
         ModelError: no name, and the embedded model is not installed.
     """
     return _path(name, "model", offline=offline) if name else embedded_model()
@@ -47,7 +47,7 @@ def pull_name(name: str, *, offline: bool = False) -> Path:
     """As `resolve_name`, but what is on the hub is brought up to date there, unless offline.
 
     Raises:
-        StoreError: also for a path where nothing is.
+        NameNotFoundError: also for a path where nothing is.
     """
     scheme, rest = _split(target := expand_alias(name))
     if scheme == "hf" and not offline:
@@ -56,7 +56,7 @@ def pull_name(name: str, *, offline: bool = False) -> Path:
         if not hub.is_offline():
             return hub.fetch(hub.Name.parse(rest))
     if not scheme and not _exists(target):
-        raise StoreError(f"there is no file or folder {target!r}")
+        raise NameNotFoundError(f"there is no file or folder {target!r}")
     return resolve_name(target, offline=offline)
 
 
@@ -64,13 +64,13 @@ def expand_alias(name: str) -> str:
     """A name as it is, or what it is an alias of.
 
     Raises:
-        StoreError: neither a path, nor a name of another store, nor an alias.
+        NameNotFoundError: neither a path, nor a name of another store, nor an alias.
     """
     if _exists(name) or name.startswith(STORES) or _is_path(name):
         return name
     known = read_aliases()
     if name not in known:
-        raise StoreError(f"there is no file, folder or alias {name!r}; `atv-local ls` lists what can be named")
+        raise NameNotFoundError(f"there is no file, folder or alias {name!r}; `atv-local ls` lists what can be named")
     return known[name]
 
 
@@ -89,7 +89,7 @@ def absolute_name(text: str) -> str:
 
     Raises:
         UsageError: none of these; an alias of an alias is not one either.
-        StoreError: `hf:` or `ollama:` before something that is no name there.
+        NameNotFoundError: `hf:` or `ollama:` before something that is no name there.
     """
     if _exists(text):
         return str(Path(text).absolute())
@@ -116,7 +116,7 @@ def _path(name: str | Path, kind: hub.Kind | None, *, offline: bool) -> Path:
         return hub.path(hub.Name.parse(rest), kind, offline=offline)
     if scheme == "ollama":
         if kind == "bundle":
-            raise StoreError(f"{text} is a model, and Ollama has no bundles; name a bundle in another way")
+            raise NameNotFoundError(f"{text} is a model, and Ollama has no bundles; name a bundle in another way")
         from atv_plugins import ollama
 
         return ollama.path(ollama.Name.parse(rest))

@@ -57,7 +57,7 @@ class Model:
             handle = lib.llama_model_load_from_file(os.fsencode(path), params)
             if not handle:
                 reason = last_error() or "no reason given"
-                hint = "; give it with --control-vector" if "'controlvector'" in reason else ""
+                hint = "; pass it in `control_vectors`" if "'controlvector'" in reason else ""
                 raise ModelError(f"llama.cpp cannot load {path}: {reason}{hint}")
             self.path = path
             self.handle = handle

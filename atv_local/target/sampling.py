@@ -25,13 +25,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 100:
-            raise UsageError(f"temperature {self.temperature} is outside 0 to 100")
+            raise UsageError(f"`temperature` {self.temperature} is outside 0 to 100")
         if not 0 < self.top_p <= 1:
-            raise UsageError(f"top-p {self.top_p} is outside 0 to 1")
+            raise UsageError(f"`top_p` {self.top_p} is outside 0 to 1")
         if not 0 <= self.top_k < 1 << 31:
-            raise UsageError(f"top-k {self.top_k} is negative or too large; 0 is off")
+            raise UsageError(f"`top_k` {self.top_k} is negative or too large; 0 is off")
         if self.seed is not None and not 0 <= self.seed < 1 << 32:
-            raise UsageError(f"seed {self.seed} is outside 0 to 2^32-1")
+            raise UsageError(f"`seed` {self.seed} is outside 0 to 2^32-1")
 
     def of_row(self, number: int) -> Sampling:
         """The same with a seed for one of many rows, made of its number and this seed (0 if there is none)."""

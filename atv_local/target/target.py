@@ -65,9 +65,9 @@ class Target:
         params = lib.llama_context_default_params()
         trained = self.model.n_ctx
         if n_ctx is not None and not 1 <= n_ctx <= trained:
-            raise UsageError(f"a context of {n_ctx} tokens is not within the 1 to {trained} of {self.model.path.name}")
+            raise UsageError(f"`n_ctx` {n_ctx} is not within the 1 to {trained} tokens of {self.model.path.name}")
         if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
-            raise UsageError(f"{n_threads} threads are not within 1 to {MAX_THREADS}")
+            raise UsageError(f"`n_threads` {n_threads} is not within 1 to {MAX_THREADS}")
         params.n_ctx = n_ctx or min(DEFAULT_CTX, trained)
         params.n_batch = params.n_ubatch = _BATCH
         self.n_threads = n_threads or _cores()
@@ -157,7 +157,7 @@ class Target:
     def _finite(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(logits.max()):
             self.reset()
-            raise UnstableError("the target's logits are not finite under this vector; lower the strength")
+            raise UnstableError("the target's logits are not finite under this vector; lower `strength`")
         return logits
 
     def logits(self, row: int = -1) -> NDArray[np.float32]:
@@ -215,7 +215,9 @@ class Target:
         """Evaluate in batches; `every` asks for the logits of all tokens and not of each batch's last."""
         if self._n_past + len(tokens) > self.n_ctx:
             total = self._n_past + len(tokens)
-            raise PromptError(f"{total} tokens do not fit the context of {self.n_ctx}; shorten the prompt or raise it")
+            raise PromptError(
+                f"{total} tokens do not fit the context of {self.n_ctx}; shorten the prompt or raise `n_ctx`"
+            )
         for start in range(0, len(tokens), n_batch):
             chunk = tokens[start : start + n_batch]
             array = (lib.llama_token * len(chunk))(*chunk)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from atv_local.errors import ModelError
+from atv_local.errors import ModelError, first_problem
 from atv_local.target.model import Model
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.vocabulary import Vocabulary
@@ -68,10 +68,7 @@ def target_spec(model: Model, vocabulary: Vocabulary) -> TargetSpec:
             licence=model.meta("general.license"),
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ModelError(
-            f"{model.path} cannot be steered: {first['loc'][0]} {first['input']!r}: {first['msg']}"
-        ) from error
+        raise ModelError(f"{model.path} cannot be steered: {first_problem(error)}") from error
 
 
 def _name(model: Model) -> str:

@@ -91,7 +91,7 @@ def read(path: Path) -> ControlVector:
         VectorError: no such file, a file of another kind, or a damaged one.
     """
     if not is_control_vector(path):
-        raise VectorError(f"{path} is not a control-vector GGUF; a model is named with -m")
+        raise VectorError(f"{path} is not a control-vector GGUF; if it is a model, pass `model=...`")
     if path.stat().st_size > _MAX_BYTES:
         raise VectorError(f"{path} is larger than any control vector: {path.stat().st_size} bytes")
     try:
@@ -133,7 +133,7 @@ def parse(given: str) -> tuple[Path, float]:
         factor = float("nan")
     if not name or not abs(factor) <= MAX_STRENGTH:  # NaN too
         raise UsageError(
-            f"--control-vector-scaled {given!r} is not FILE:SCALE with a scale within {MAX_STRENGTH:g}, "
+            f"`control_vector_scaled` {given!r} is not FILE:SCALE with a scale within {MAX_STRENGTH:g}, "
             "such as happy.gguf:0.8"
         )
     return Path(name), factor

@@ -50,10 +50,10 @@ class Steering:
 
     def __post_init__(self) -> None:
         if not abs(self.strength) <= MAX_STRENGTH:  # NaN too
-            raise UsageError(f"strength {self.strength} is not within {MAX_STRENGTH:g}; 1 is as trained, 0 is off")
+            raise UsageError(f"`strength` {self.strength} is not within {MAX_STRENGTH:g}; 1 is as trained, 0 is off")
         if self.layers is not None and not 1 <= self.layers[0] <= self.layers[1]:
             first, last = self.layers
-            raise UsageError(f"layers {first}-{last} is not a range A-B with 1 <= A <= B")
+            raise UsageError(f"`layers` {first}-{last} is not a range A-B with 1 <= A <= B")
 
     @property
     def off(self) -> bool:
@@ -76,7 +76,7 @@ class Steering:
         """
         first, last = self.layers or (1, n_rows)
         if last > n_rows:
-            raise UsageError(f"layers {first}-{last}: this target has steerable layers 1-{n_rows}")
+            raise UsageError(f"`layers` {first}-{last}: this target has steerable layers 1-{n_rows}")
         return first, last
 
 
@@ -84,5 +84,5 @@ def parse_layers(text: str) -> tuple[int, int]:
     """`8-20` or `8` as a range; UsageError for anything else."""
     match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
     if match is None:
-        raise UsageError(f"layers {text!r} is not A-B, such as 8-20")
+        raise UsageError(f"`layers` {text!r} is not A-B, such as 8-20")
     return int(match[1]), int(match[2] or match[1])

@@ -6,12 +6,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from functools import wraps
 from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from atv_cli.error_messages import for_command_line
 from atv_cli.verbs import (
     alias,
     batch,
@@ -62,16 +63,16 @@ def _everywhere(
         os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported, inside the command
 
 
-def _reported(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors of ours become one sentence on stderr; exit code 1 is failure, 2 usage, 130 Ctrl-C, 141 a closed pipe."""
+class Command(TyperCommand):
+    """Reports an error in one sentence on stderr; exit code 1 is failure, 2 usage, 130 Ctrl-C, 141 a closed pipe."""
 
-    @wraps(command)
-    def run_command(*args: Any, **kwargs: Any) -> None:
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer has a class of its own
+        """Run the command."""
         try:
-            command(*args, **kwargs)
+            result = super().invoke(ctx)
             sys.stdout.flush()
         except AtvError as error:
-            print(f"atv-local: {error}", file=sys.stderr)
+            print(f"atv-local: {for_command_line(str(error), ctx)}", file=sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             print(file=sys.stderr)
@@ -83,8 +84,7 @@ def _reported(command: Callable[..., None]) -> Callable[..., None]:
             _discard_output()
             print(f"atv-local: {error.strerror or error}", file=sys.stderr)
             sys.exit(1)
-
-    return run_command
+        return result
 
 
 def _discard_output() -> None:
@@ -110,9 +110,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "doctor": doctor.doctor,
 }
 for name, verb in VERBS.items():
-    app.command(name)(_reported(verb))
-app.command("show", hidden=True, help="The same as inspect.")(_reported(inspect.inspect))
-app.command("lm-eval", context_settings=lm_eval.AS_THEY_ARE)(_reported(lm_eval.lm_eval))
+    app.command(name, cls=Command)(verb)
+app.command("show", cls=Command, hidden=True, help="The same as inspect.")(inspect.inspect)
+app.command("lm-eval", cls=Command, context_settings=lm_eval.AS_THEY_ARE)(lm_eval.lm_eval)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from atv_local.data import reading
-from atv_local.errors import StoreError
+from atv_local.errors import NameNotFoundError, first_problem
 
 _MODEL = "application/vnd.ollama.image.model"
 _ADAPTER = "application/vnd.ollama.image.adapter"
@@ -53,12 +53,12 @@ class Name:
 
     @classmethod
     def parse(cls, text: str) -> Name:
-        """StoreError for what is no such name, such as one with a `..` in it."""
+        """NameNotFoundError for what is no such name, such as one with a `..` in it."""
         last, _, tag = text.rpartition("/")[2].partition(":")
         *before, _ = text.split("/")
         host, user = (*_DEFAULTS[: 2 - len(before)], *before) if len(before) <= 2 else ("", "")
         if not (_HOST.fullmatch(host) and all(map(_PART.fullmatch, (user, last, tag or "latest")))):
-            raise StoreError(f"{f'ollama:{text}'!r} is not of the form ollama:name:tag or ollama:user/name:tag")
+            raise NameNotFoundError(f"{f'ollama:{text}'!r} is not of the form ollama:name:tag or ollama:user/name:tag")
         return cls(host, user, last, tag or "latest")
 
     def __str__(self) -> str:
@@ -82,19 +82,21 @@ def path(name: Name) -> Path:
     """The GGUF of a model.
 
     Raises:
-        StoreError: no such model here, one that is no single GGUF, or files that cannot be read or are not what
+        NameNotFoundError: no such model here, one that is no single GGUF, or files that cannot be read or are not what
             Ollama writes.
     """
     for folder in folders():
         if _exists(file := _place(folder, name)):
             return _gguf(folder, _manifest(file), name)
     places = " or ".join(map(str, folders()))
-    raise StoreError(f"there is no {name} in {places}; get it with: ollama pull {str(name).removeprefix('ollama:')}")
+    raise NameNotFoundError(
+        f"there is no {name} in {places}; get it with: ollama pull {str(name).removeprefix('ollama:')}"
+    )
 
 
 def quantisation(name: Name) -> str:
     """What Ollama says it is stored as, such as `Q4_K_M`; empty if it does not."""
-    with suppress(ValidationError, StoreError):
+    with suppress(ValidationError, NameNotFoundError):
         for folder in folders():
             if _exists(file := _place(folder, name)) and (config := _manifest(file).config):
                 return _Config.model_validate_json(_bytes(_blob(folder, config))).file_type
@@ -105,15 +107,15 @@ def names(folder: Path) -> Iterator[Name]:
     """Every model in a folder of Ollama's, also those that `path` refuses.
 
     Raises:
-        StoreError: the folder cannot be read.
+        NameNotFoundError: the folder cannot be read.
     """
     manifests = folder / "manifests"
     if not _exists(manifests):
         return
-    with reading(manifests, StoreError):
+    with reading(manifests, NameNotFoundError):
         files = sorted(manifests.glob("*/*/*/*")) if any(manifests.iterdir()) else []
     for file in files:
-        with suppress(StoreError):  # another program's file
+        with suppress(NameNotFoundError):  # another program's file
             yield Name.parse(":".join(file.relative_to(manifests).as_posix().rsplit("/", 1)))
 
 
@@ -124,9 +126,11 @@ def _place(folder: Path, name: Name) -> Path:
 def _gguf(folder: Path, manifest: _Manifest, name: Name) -> Path:
     models = [layer for layer in manifest.layers if layer.mediaType == _MODEL]
     if len(models) != 1:
-        raise StoreError(f"{name} is not one GGUF but {len(models)} of them, which cannot be read here")
+        raise NameNotFoundError(f"{name} is not one GGUF but {len(models)} of them, which cannot be read here")
     if any(layer.mediaType == _ADAPTER for layer in manifest.layers):
-        raise StoreError(f"{name} is a model with an adapter, which would be left out here; merge it into a GGUF first")
+        raise NameNotFoundError(
+            f"{name} is a model with an adapter, which would be left out here; merge it into a GGUF first"
+        )
     return _blob(folder, models[0])
 
 
@@ -136,11 +140,13 @@ def _blob(folder: Path, layer: _Layer) -> Path:
     try:
         inside, size = file.resolve().is_relative_to(blobs) and file.is_file(), file.stat().st_size
     except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror or error}; get it again with ollama pull") from error
+        raise NameNotFoundError(
+            f"cannot read {file}: {error.strerror or error}; get it again with ollama pull"
+        ) from error
     if not inside:
-        raise StoreError(f"{file} is not a file of its folder")
+        raise NameNotFoundError(f"{file} is not a file of its folder")
     if size != layer.size:
-        raise StoreError(
+        raise NameNotFoundError(
             f"{file} has {size} bytes, not the {layer.size} of its manifest; get it again with ollama pull"
         )
     return file
@@ -150,25 +156,23 @@ def _manifest(file: Path) -> _Manifest:
     try:
         return _Manifest.model_validate_json(_bytes(file))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise StoreError(f"{file} is not a manifest of Ollama's: {where} {first['msg']}") from error
+        raise NameNotFoundError(f"{file} is not a manifest of Ollama's: {first_problem(error)}") from error
 
 
 def _bytes(file: Path) -> bytes:
-    with reading(file, StoreError):
+    with reading(file, NameNotFoundError):
         if not file.is_file():
-            raise StoreError(f"{file} is not a regular file")
+            raise NameNotFoundError(f"{file} is not a regular file")
         with file.open("rb") as opened:
             raw = opened.read(_MAX_JSON + 1)
     if len(raw) > _MAX_JSON:
-        raise StoreError(f"{file} is larger than {_MAX_JSON} bytes, as no manifest of Ollama's is")
+        raise NameNotFoundError(f"{file} is larger than {_MAX_JSON} bytes, as no manifest of Ollama's is")
     return raw
 
 
 def _exists(file: Path) -> bool:
-    """StoreError if that cannot be known, as in the folder of a service that keeps it to itself."""
-    with reading(file, StoreError):
+    """NameNotFoundError if that cannot be known, as in the folder of a service that keeps it to itself."""
+    with reading(file, NameNotFoundError):
         try:
             file.stat()
         except (FileNotFoundError, NotADirectoryError):

@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local.errors import BundleError, StoreError
+from atv_local.errors import BundleError, NameNotFoundError
 from atv_local.generator.bundle import Bundle
 from atv_local.names import aliases, hub, resolve_bundle, resolve_model, resolve_name
 
@@ -156,7 +156,7 @@ def test_a_bundle_in_the_cache_is_read_through_its_links(add: Add, tiny_gguf: Pa
     assert atv_local.load(tiny_gguf, "hf:user/kinds").generator.bundle.id == Bundle(tiny_bundle).id  # type: ignore[union-attr]
     assert resolve_name("hf:user/kinds") == snapshot
     shutil.rmtree(snapshot / "onnx")
-    with pytest.raises(StoreError, match="atv-local pull hf:user/kinds"):
+    with pytest.raises(NameNotFoundError, match="atv-local pull hf:user/kinds"):
         resolve_bundle("hf:user/kinds")
 
 
@@ -193,7 +193,7 @@ def test_what_is_not_in_the_cache_is_not_fetched_offline(
 ) -> None:
     add("user/repo", {"m-Q8_0.gguf": b"GGUF"})
     remote["user/repo"] = {"m-Q4_0.gguf": b"GGUF"}
-    with pytest.raises(StoreError, match="atv-local pull hf:user/repo:Q4_0"):
+    with pytest.raises(NameNotFoundError, match="atv-local pull hf:user/repo:Q4_0"):
         resolve_model("hf:user/repo:Q4_0", offline=True)
     assert cli("pull", "hf:user/repo:Q4_0", "--offline").exit_code == 1
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -295,7 +295,7 @@ def test_what_the_hub_lacks_is_said_in_one_sentence(remote: dict[str, Files], ti
         (lambda: resolve_bundle("hf:user/kinds"), "is not whole"),
         (lambda: resolve_model("hf:user/elsewhere"), "ConnectionError"),
     ):
-        with pytest.raises(StoreError, match=said):
+        with pytest.raises(NameNotFoundError, match=said):
             ask()
 
 
@@ -314,7 +314,7 @@ def test_what_goes_wrong_on_the_way_is_said(
 
     remote["user/repo"] = {"m-Q8_0.gguf": b"GGUF"}
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(NameNotFoundError, match=said):
         resolve_model("hf:user/repo")
 
 
@@ -322,7 +322,7 @@ def test_a_hostile_manifest_names_no_file_outside(remote: dict[str, Files], tiny
     manifest = json.loads((tiny_bundle / "atv.json").read_text())
     manifest["files"]["../../../../etc/passwd"] = {"size": 1, "sha256": "0" * 64}
     remote["user/kinds"] = {**files_of(tiny_bundle), "atv.json": json.dumps(manifest).encode()}
-    with pytest.raises((StoreError, BundleError)):
+    with pytest.raises((NameNotFoundError, BundleError)):
         Bundle(resolve_bundle("hf:user/kinds"))
 
 
@@ -403,7 +403,7 @@ def test_what_ollama_would_not_have_written_is_refused(
     ollama: Callable[..., Path], changes: dict[str, object], said: str
 ) -> None:
     ollama("registry.ollama.ai/library/tiny/latest", **changes)
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(NameNotFoundError, match=said):
         resolve_model("ollama:tiny")
     (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
     assert (listed["name"], listed["kind"]) == ("ollama:tiny:latest", "")
@@ -430,7 +430,7 @@ def test_a_folder_of_ollamas_that_cannot_be_read(
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", refused)
-    with pytest.raises(StoreError, match=r"cannot read .*manifests.*: Permission denied"):
+    with pytest.raises(NameNotFoundError, match=r"cannot read .*manifests.*: Permission denied"):
         resolve_model("ollama:tiny")
     result = cli("ls", "--json")
     (listed,) = [entry for entry in json.loads(result.stdout) if entry["name"].startswith("ollama:")]
@@ -443,7 +443,7 @@ def test_a_user_without_a_home_has_no_folder_of_ollamas(monkeypatch: pytest.Monk
 
     monkeypatch.delenv("OLLAMA_MODELS")
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(StoreError, match="there is no ollama:tiny-of-nobody"):
+    with pytest.raises(NameNotFoundError, match="there is no ollama:tiny-of-nobody"):
         resolve_model("ollama:tiny-of-nobody")
 
 
@@ -451,22 +451,22 @@ def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_
     blob = ollama()
     blob.unlink()
     blob.symlink_to(tiny_gguf)
-    with pytest.raises(StoreError, match="not a file of its folder"):
+    with pytest.raises(NameNotFoundError, match="not a file of its folder"):
         resolve_model("ollama:tiny")
 
 
 def test_an_adapter_is_not_left_out_in_silence(ollama: Callable[..., Path]) -> None:
     adapter = {"mediaType": "application/vnd.ollama.image.adapter", "digest": f"sha256:{'2' * 64}", "size": 1}
     ollama("registry.ollama.ai/library/tiny/latest", adapter)
-    with pytest.raises(StoreError, match="adapter"):
+    with pytest.raises(NameNotFoundError, match="adapter"):
         resolve_model("ollama:tiny")
 
 
 def test_a_model_that_ollama_lacks(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
     ollama()
-    with pytest.raises(StoreError, match="ollama pull tiny:7b"):
+    with pytest.raises(NameNotFoundError, match="ollama pull tiny:7b"):
         resolve_model("ollama:tiny:7b")
-    with pytest.raises(StoreError, match="Ollama has no bundles"):
+    with pytest.raises(NameNotFoundError, match="Ollama has no bundles"):
         atv_local.load(tiny_gguf, "ollama:tiny")
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local.errors import AtvError, StoreError, UsageError
+from atv_local.errors import AtvError, NameNotFoundError, UsageError
 from atv_local.names import absolute_name, aliases, embedded_bundle, embedded_model, resolve_bundle, resolve_model
 
 
@@ -54,7 +54,7 @@ def test_what_looks_like_a_path_is_a_missing_path(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["missing", "a b", "x" * 400, "\0", "-"])
 def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
-    with pytest.raises(StoreError, match="atv-local ls"):
+    with pytest.raises(NameNotFoundError, match="atv-local ls"):
         resolve_model(name)
 
 
@@ -64,15 +64,15 @@ def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
      "ollama:../../x", "ollama:a/../b", "ollama:a:..", "ollama:a/b/c/d", "ollama:a:b:c", "ollama:/etc", "ollama:a\n"],
 )  # fmt: skip
 def test_names_that_would_lead_elsewhere_are_refused(name: str) -> None:
-    with pytest.raises(StoreError, match="is not of the form"):
+    with pytest.raises(NameNotFoundError, match="is not of the form"):
         resolve_model(name)
-    with pytest.raises(StoreError, match="is not of the form"):
+    with pytest.raises(NameNotFoundError, match="is not of the form"):
         absolute_name(name)
 
 
 @pytest.mark.parametrize("name", ["hf:-a/b", "hf:a/b-", "hf:a/b--c", "hf:a/b.git", f"hf:a/{'b' * 97}"])
 def test_names_that_no_repository_has_are_refused(name: str) -> None:
-    with pytest.raises(StoreError, match="names no repository"):
+    with pytest.raises(NameNotFoundError, match="names no repository"):
         resolve_model(name)
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
         assert str(file) in result.stderr
     (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"] == "(aliases)"]
     assert str(file) in listed["error"]
-    with pytest.raises(StoreError):
+    with pytest.raises(NameNotFoundError):
         aliases.add_alias("x", "hf:a/b")
     assert file.read_bytes() == content
 

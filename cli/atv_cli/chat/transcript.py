@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from atv_local.data import reading, replacing, writing
-from atv_local.errors import DataError, UsageError
+from atv_local.errors import DataError, UsageError, first_problem
 
 if TYPE_CHECKING:
     from atv_local.answer import Conversation
@@ -104,6 +104,4 @@ def _read(path: Path) -> _Saved:
     try:
         return _Saved.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path} is no conversation: {where and where + ': '}{first['msg']}") from error
+        raise DataError(f"{path} is no conversation: {first_problem(error)}") from error

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from atv_cli.extras import need
-from atv_local.errors import UsageError
+from atv_local.errors import AtvError, UsageError
 
 AS_THEY_ARE = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
 """Settings of a verb whose arguments are another program's."""
@@ -29,5 +29,7 @@ def lm_eval(context: typer.Context) -> None:
     sys.argv = ["lm-eval", *context.args]
     try:
         cli_evaluate()
-    except ValueError as error:  # so it refuses arguments, such as the name of a task
+    except AtvError:
+        raise
+    except ValueError as error:  # how lm_eval refuses arguments, such as an unknown task
         raise UsageError(f"lm_eval: {error}") from error

@@ -8,17 +8,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from atv_local.batch import N_SEQUENCES
-from atv_local.errors import UsageError
+from atv_local.errors import UsageError, first_problem
 from atv_local.vectors import Positions, parse_layers
 
 _EVERYBODYS = {"batch_size", "max_batch_size", "device"}  # lm_eval gives them to every model
 
 
 def _layers(given: object) -> tuple[int, int]:
-    try:
-        return parse_layers(str(given))
-    except UsageError as error:
-        raise ValueError(str(error)) from error
+    return parse_layers(str(given))
 
 
 class Arguments(BaseModel):
@@ -51,8 +48,6 @@ class Arguments(BaseModel):
         try:
             return cls(**{name: value for name, value in given.items() if name not in _EVERYBODYS})
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
             raise UsageError(
-                f"model_args {first['loc'][0]}={first['input']}: {first['msg']}; "
-                f"the arguments are {', '.join(cls.model_fields)}"
+                f"model_args {first_problem(error)}; the arguments are {', '.join(cls.model_fields)}"
             ) from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from atv_local.data import reading, replacing, replacing_folder
-from atv_local.errors import BundleError
+from atv_local.errors import BundleError, first_problem
 from atv_local.generator import MAX_METRICS, Spec
 from atv_train.job import RunRecord
 from atv_train.run_folder import checkpoint, curves, state
@@ -37,9 +37,7 @@ def read_record(folder: Path) -> RunRecord:
         with reading(folder / RUN, BundleError):
             return RunRecord.model_validate_json((folder / RUN).read_bytes())
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(f"{folder / RUN} is damaged: {where}: {first['msg']}") from error
+        raise BundleError(f"{folder / RUN} is damaged: {first_problem(error)}") from error
 
 
 class Folder:

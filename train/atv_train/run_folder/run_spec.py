@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pydantic import ValidationError
 
 from atv_local.data import RowFile
-from atv_local.errors import UsageError
+from atv_local.errors import UsageError, first_problem
 from atv_local.generator import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.vectors import TargetSpec
 from atv_train.job import Job
@@ -40,5 +40,4 @@ def describe(job: Job, target: TargetSpec, data: Sequence[RowFile], max_query: i
             ),
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UsageError(f"this run cannot be described in a manifest: {first['msg']}") from error
+        raise UsageError(f"this run cannot be described in a manifest: {first_problem(error)}") from error

@@ -1,0 +1,55 @@
+"""Messages of the library in the words of the command line.
+
+The library names Python parameters in backticks, since it does not know who calls it: `max_tokens`, `overwrite=True`,
+`model=...`. A user of a command knows flags.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+_PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+_SAME = {"control_vectors": "control_vector", "columns": "column"}
+"""Parameters that take several values in Python and are repeatable options here."""
+_OPPOSITE = {"steered": "off"}
+"""Switches that are the other way around here."""
+
+
+def for_command_line(message: str, context: typer.Context) -> str:
+    """The message with every backticked parameter of the current command as its flag; other backticks stay.
+
+    `max_tokens` becomes `--max-tokens`, `overwrite=True` `--overwrite`, `model=...` `--model`, `positions=all`
+    `--positions all`, and an argument its name in capitals.
+    """
+    parameters = {parameter.name: parameter for parameter in _parameters(context)}
+
+    def as_flag(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name in _OPPOSITE:
+            name, value = _OPPOSITE[name], str(value == "False")
+        parameter = parameters.get(name) or parameters.get(_SAME.get(name))
+        return (parameter and _flag(parameter, value)) or match[0]
+
+    return _PARAMETER.sub(as_flag, message)
+
+
+def _parameters(context: typer.Context) -> Iterator[Any]:
+    """Those of the program first, so that the command's own win."""
+    if context.parent is not None:
+        yield from _parameters(context.parent)  # type: ignore[arg-type]  # its class is the same
+    yield from context.command.params
+
+
+def _flag(parameter: Any, value: str | None) -> str:
+    """What sets it to a value; empty if nothing does."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper())
+    names: list[str] = parameter.opts
+    if parameter.is_flag:
+        names, value = (parameter.secondary_opts if value == "False" else names), None
+    flag = next((name for name in names if name.startswith("--")), "")
+    return flag if value in (None, "...") else f"{flag} {value}"
