@@ -25,14 +25,16 @@ def for_command_line(message: str, context: typer.Context) -> str:
     `max_tokens` becomes `--max-tokens`, `overwrite=True` `--overwrite`, `model=...` `--model`, `positions=all`
     `--positions all`, and an argument its name in capitals.
     """
-    parameters = {parameter.name: parameter for parameter in _parameters(context)}
+    parameters = {}
+    for parameter in _parameters(context):
+        parameters |= dict.fromkeys([parameter.name, *map(_python_name, parameter.opts)], parameter)
 
     def as_flag(match: re.Match[str]) -> str:
         name, value = match.groups()
         if name in _OPPOSITE:
             name, value = _OPPOSITE[name], str(value == "False")
         parameter = parameters.get(name) or parameters.get(_SAME.get(name))
-        return (parameter and _flag(parameter, value)) or match[0]
+        return (parameter and _flag(parameter, name, value)) or match[0]
 
     return _PARAMETER.sub(as_flag, message)
 
@@ -44,12 +46,17 @@ def _parameters(context: typer.Context) -> Iterator[Any]:
     yield from context.command.params
 
 
-def _flag(parameter: Any, value: str | None) -> str:
+def _python_name(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+def _flag(parameter: Any, name: str, value: str | None) -> str:
     """What sets it to a value; empty if nothing does."""
     if parameter.param_type_name == "argument":
         return str(parameter.metavar or parameter.name.upper())
-    names: list[str] = parameter.opts
+    options: list[str] = parameter.opts
     if parameter.is_flag:
-        names, value = (parameter.secondary_opts if value == "False" else names), None
-    flag = next((name for name in names if name.startswith("--")), "")
+        options, value = (parameter.secondary_opts if value == "False" else options), None
+    flags = [option for option in options if option.startswith("--")]
+    flag = next((option for option in flags if _python_name(option) == name), next(iter(flags), ""))
     return flag if value in (None, "...") else f"{flag} {value}"

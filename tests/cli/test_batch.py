@@ -385,7 +385,7 @@ def test_a_line_without_end_takes_no_memory() -> None:
         (["--strength", "nan"], 2, ["strength nan"]),
         (["--temp", "-1"], 2, ["temperature -1"]),
         (["--seed", "-1"], 2, ["seed -1"]),
-        (["-n", "0"], 2, ["max-tokens 0"]),
+        (["-n", "0"], 2, ["--max-tokens 0"]),
         (["-c", "9999999"], 2, ["9999999"]),
         (["-m", "absent.gguf"], 1, ["absent.gguf"]),
         (["-g", "absent"], 1, ["absent"]),

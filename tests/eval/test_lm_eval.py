@@ -347,7 +347,7 @@ def test_mistakes_are_one_sentence(arguments: dict[str, Any], lm: AtvLocal, tmp_
     for given, words in (
         ({"pretrained": "gpt2"}, "pretrained=gpt2"),
         ({"layers": "8-"}, "not A-B"),
-        ({"layers": "1-9"}, "layers 1-9"),
+        ({"layers": "1-9"}, "layers` 1-9"),
         ({"positions": "first"}, "positions=first"),
         ({"batch": 0}, "batch=0"),
     ):

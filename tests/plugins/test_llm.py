@@ -292,7 +292,7 @@ def test_a_query_that_does_not_fit_needs_a_larger_context(ask: Ask, pair: list[s
     query = "apple " * 50
     small = ask(*pair, "-o", "ctx_size", "256", query)
     assert small.exit_code == 1
-    assert "shorten it or make the context larger" in small.stderr
+    assert "shorten it or raise" in small.stderr
     assert ask(*pair, "-o", "ctx_size", "512", query).exit_code == 0
 
 

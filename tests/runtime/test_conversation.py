@@ -281,7 +281,7 @@ def test_a_turn_that_fails_is_taken_back(engine: Engine, monkeypatch: pytest.Mon
     turns = conversation.turns
     with monkeypatch.context() as patch:
         patch.setattr(engine, "vector", lambda _: TaskVector(np.full((3, 64), 3e38)))
-        with pytest.raises(ModelError, match="lower the strength"):
+        with pytest.raises(ModelError, match="lower `strength`"):
             answer(conversation.again() if again else conversation.say("dog 1"))
     assert conversation.turns == turns
     answer(conversation.again())

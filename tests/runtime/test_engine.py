@@ -232,10 +232,10 @@ def test_an_answer_ends_with_the_token_that_ends_it_in_the_template(tmp_path: Pa
     ("bad", "message"),
     [
         (lambda: Sampling(temperature=-1), "temperature"),
-        (lambda: Sampling(top_p=0), "top-p"),
-        (lambda: Sampling(top_k=-1), "top-k"),
+        (lambda: Sampling(top_p=0), "top_p"),
+        (lambda: Sampling(top_k=-1), "top_k"),
         (lambda: Sampling(seed=-1), "seed"),
-        (lambda: Steering(strength=float("nan")), "strength nan"),
+        (lambda: Steering(strength=float("nan")), "strength` nan"),
         (lambda: Steering(layers=(3, 2)), "A <= B"),
         (lambda: Steering(layers=(0, 2)), "A <= B"),
     ],

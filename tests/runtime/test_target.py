@@ -126,7 +126,7 @@ def test_too_strong_a_vector_is_an_error_and_leaves_nothing_behind(target: Targe
     base = target.evaluate(TOKENS[-1:]).copy()
     target.prefill(TOKENS[:-1])
     target.apply(TaskVector(np.full(SHAPE, 3e38)))
-    with pytest.raises(ModelError, match="lower the strength"):
+    with pytest.raises(ModelError, match="lower `strength`"):
         target.evaluate(TOKENS[-1:])
     target.prefill(TOKENS[:-1])
     assert np.array_equal(target.evaluate(TOKENS[-1:]), base)

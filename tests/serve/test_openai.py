@@ -319,7 +319,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"steering": True}, "steering: this is false, or an object"),
     ({"steering": {"strength": "1"}}, "steering"),
     ({"steering": {"strength": 1e9}}, "steering"),
-    ({"steering": {"layers": [3, 2]}}, "layers 3-2"),
+    ({"steering": {"layers": [3, 2]}}, "layers` 3-2"),
     ({"steering": {"layers": [1, 9]}}, "1-3"),
     ({"steering": {"positions": "some"}}, "positions"),
     ({"steering": {"generator": "/etc/passwd"}}, "here are kinds, other"),
@@ -352,7 +352,7 @@ def test_too_strong_a_vector_is_the_clients_mistake(url: str, monkeypatch: pytes
     monkeypatch.setattr(Target, "logits", lambda target, _row=-1: np.full(target.vocabulary.n_tokens, np.nan))
     answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1")})
     assert answer.status_code == 400
-    assert "lower the strength" in answer.json()["error"]["message"]
+    assert "lower `strength`" in answer.json()["error"]["message"]
 
 
 def test_what_breaks_is_told_without_paths(
