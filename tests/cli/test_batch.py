@@ -383,7 +383,7 @@ def test_a_line_without_end_takes_no_memory() -> None:
         (["--layers", "x"], 2, ["'x'"]),
         (["--layers", "1-9"], 2, ["1-9", "1-3"]),
         (["--strength", "nan"], 2, ["strength nan"]),
-        (["--temp", "-1"], 2, ["temperature -1"]),
+        (["--temp", "-1"], 2, ["--temp", "-1"]),
         (["--seed", "-1"], 2, ["seed -1"]),
         (["-n", "0"], 2, ["--max-tokens 0"]),
         (["-c", "9999999"], 2, ["9999999"]),

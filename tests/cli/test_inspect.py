@@ -103,7 +103,7 @@ def test_layers_with_a_gap_are_listed(tmp_path: Path) -> None:
 def test_a_model_too_small_to_steer_is_refused(tmp_path: Path) -> None:
     result = cli(write_gguf(tmp_path / "flat.gguf", n_layer=1))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "cannot be steered: n_layer 1" in result.stderr
+    assert "cannot be steered: n_layer" in result.stderr
 
 
 def test_the_vectors_of_queries(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def test_sampling_draws_anew_for_each_request_and_the_same_in_each_run(arguments
 
 def test_mistakes_are_one_sentence(arguments: dict[str, Any], lm: AtvLocal, tmp_path: Path) -> None:
     for given, words in (
-        ({"pretrained": "gpt2"}, "pretrained=gpt2"),
+        ({"pretrained": "gpt2"}, "pretrained"),
         ({"layers": "8-"}, "not A-B"),
         ({"layers": "1-9"}, "layers` 1-9"),
         ({"positions": "first"}, "positions=first"),

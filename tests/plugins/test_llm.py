@@ -268,7 +268,7 @@ def test_an_answer_nobody_reads_on_ends(options: dict[str, Any], monkeypatch: py
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("layers", "x", "layers 'x' is not A-B"),
+        ("layers", "x", "`layers` 'x' is not A-B"),
         ("layers", "2-9", "steerable layers 1-3"),
         ("strength", "5000", "not within 1000"),
         ("positions", "first", "'all', 'last' or 'decode'"),
