@@ -1,4 +1,4 @@
-"""`atv-local`: the application and what all verbs share about failing."""
+"""`atv-local`: the application, and how every verb fails."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from atv_cli.error_messages import for_command_line
+from atv_cli.help_pages import help_page
+from atv_cli.option_groups import expand_groups
 from atv_cli.verbs import (
     alias,
     batch,
@@ -33,43 +35,21 @@ from atv_cli.verbs import (
 from atv_cli.verbs import eval as evaluation
 from atv_local.errors import AtvError
 
-app = typer.Typer(
-    name="atv-local",
-    help="Teach a GGUF model your own tasks, per query, without touching its weights or its prompt.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+
+class _Group(TyperGroup):
+    def get_help(self, ctx: Any) -> str:
+        return help_page(self, ctx)
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
+class _Command(TyperCommand):
+    """A verb; its errors become one line on stderr and exit code 1 or 2, Ctrl-C 130, and a closed pipe 141."""
 
-        print(version("atv-local"))
-        raise typer.Exit
+    def get_help(self, ctx: Any) -> str:
+        return help_page(self, ctx)
 
-
-@app.callback()
-def _everywhere(
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing, whatever the command; as HF_HUB_OFFLINE=1.")
-    ] = False,
-    _asked: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
-    ] = False,
-) -> None:
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported, inside the command
-
-
-class Command(TyperCommand):
-    """Reports an error in one sentence on stderr; exit code 1 is failure, 2 usage, 130 Ctrl-C, 141 a closed pipe."""
-
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer has a class of its own
-        """Run the command."""
+    def invoke(self, ctx: Any) -> None:
         try:
-            result = super().invoke(ctx)
+            super().invoke(ctx)
             sys.stdout.flush()
         except AtvError as error:
             print(f"atv-local: {for_command_line(str(error), ctx)}", file=sys.stderr)
@@ -77,19 +57,50 @@ class Command(TyperCommand):
         except KeyboardInterrupt:
             print(file=sys.stderr)
             sys.exit(130)
-        except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        except BrokenPipeError:  # the program that read our output has ended, as `head` does
             _discard_output()
             sys.exit(141)
         except OSError as error:
             _discard_output()
             print(f"atv-local: {error.strerror or error}", file=sys.stderr)
             sys.exit(1)
-        return result
 
 
 def _discard_output() -> None:
     """Let nothing that is still buffered fail again when Python flushes it on exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+app = typer.Typer(
+    name="atv-local",
+    cls=_Group,
+    help="Teach a GGUF model your own tasks, per query, without touching its weights or its prompt.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("atv-local"))
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_verb(
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing; the same as HF_HUB_OFFLINE=1 in the environment.")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported, inside the command
 
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -108,11 +119,12 @@ VERBS: dict[str, Callable[..., None]] = {
     "pull": pull.pull,
     "alias": alias.alias,
     "doctor": doctor.doctor,
+    "lm-eval": lm_eval.lm_eval,
 }
 for name, verb in VERBS.items():
-    app.command(name, cls=Command)(verb)
-app.command("show", cls=Command, hidden=True, help="The same as inspect.")(inspect.inspect)
-app.command("lm-eval", cls=Command, context_settings=lm_eval.AS_THEY_ARE)(lm_eval.lm_eval)
+    settings = lm_eval.PASS_ARGUMENTS_ON if name == "lm-eval" else None
+    summary = (verb.__doc__ or "").partition("\n")[0]
+    app.command(name, cls=_Command, short_help=summary, context_settings=settings)(expand_groups(verb))
 
 
 def main() -> None:
@@ -124,7 +136,7 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_: f"atv-local: {message}\n"
     try:
         app()
-    except ImportError as error:  # a damaged installation; one that lacks an extra is `extras.need`'s
-        mend = "atv-local doctor says what is broken; if it does not run: pip install --force-reinstall atv-local"
-        print(f"atv-local: cannot import a package: {error}; {mend}", file=sys.stderr)
+    except ImportError as error:  # a damaged installation; a missing extra is a UsageError of `require_extra`
+        fix = "run atv-local doctor; if it does not start: pip install --force-reinstall atv-local"
+        print(f"atv-local: cannot import a package: {error}; {fix}", file=sys.stderr)
         sys.exit(1)

@@ -1,20 +1,21 @@
-"""Options that several verbs have in common, each declared once, and what their values mean together."""
+"""Options that several verbs take, each declared once."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from atv_cli.help_pages import Panel
+from atv_local.errors import AtvError
+from atv_local.generator import Precision, Provider
+from atv_local.vectors import Positions, parse_layers
 
-from atv_local.errors import AtvError, UsageError
-from atv_local.generator import Precision as PrecisionName
-from atv_local.generator import Provider as ProviderName
-from atv_local.vectors import Positions as PositionsName
-from atv_local.vectors import parse_layers
+if TYPE_CHECKING:
+    from atv_local.target import Sampling
 
 
-def names(incomplete: str) -> list[str]:
+def complete_name(incomplete: str) -> list[str]:
     """Aliases that begin so, for a shell to complete; where there are none it offers files."""
     from atv_local.names import read_aliases
 
@@ -24,72 +25,266 @@ def names(incomplete: str) -> list[str]:
         return []
 
 
-NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": names}
-"""Of whatever takes a name as `atv_local.names.resolve_model` knows them."""
+NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": complete_name}
+"""Settings of an option or argument that takes the name of a model or bundle."""
+
 
 Model = Annotated[
     str | None,
-    typer.Option(
+    Panel.MODEL.option(
         "-m",
         "--model",
-        help="GGUF: a path, hf:user/repo[:quant], ollama:name or an alias [default: the embedded model].",
+        help="Use this target model: a GGUF file, hf:user/repo[:quant], ollama:name or an alias.",
+        show_default="the embedded model",
         **NAME,
     ),
 ]
 Bundle = Annotated[
     str | None,
-    typer.Option("-g", "--bundle", help="Bundle: a path, hf:user/repo or an alias [default: the demo bundle].", **NAME),
+    Panel.MODEL.option(
+        "-g",
+        "--bundle",
+        help="Steer with this bundle: a folder, a zip file, hf:user/repo or an alias.",
+        show_default="the demo bundle",
+        **NAME,
+    ),
 ]
-MaxTokens = Annotated[int, typer.Option("-n", "--max-tokens", help="Longest answer, in tokens.")]
-Temperature = Annotated[float, typer.Option("--temp", help="0 is greedy.")]
-TopP = Annotated[float, typer.Option("--top-p", help="1 is off.")]
-TopK = Annotated[int, typer.Option("--top-k", help="0 is off.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Makes sampling repeatable [default: random].")]
-System = Annotated[str | None, typer.Option("-s", "--system", help="System message.")]
-CtxSize = Annotated[
-    int | None, typer.Option("-c", "--ctx-size", min=1, help="Context, which llama.cpp rounds up [default: 2048].")
+Off = Annotated[
+    bool,
+    Panel.STEERING.option("--off", help="Answer with the base model; no bundle is loaded."),
 ]
-Threads = Annotated[int | None, typer.Option("-t", "--threads", min=1, help="[default: all cores].")]
-GpuLayers = Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers to offload; -1 is all.")]
-Strength = Annotated[float | None, typer.Option("--strength", help="Factor on the vector [default: the bundle's].")]
-Layers = Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Steer only these layers.")]
-Positions = Annotated[
-    PositionsName | None, typer.Option("--positions", help="Which tokens to steer [default: as trained].")
+Column = Annotated[
+    list[str] | None,
+    Panel.INPUT.option(
+        "--column",
+        metavar="PART=NAME",
+        help="Read a part of each row from another column, such as input=question; repeatable.",
+    ),
 ]
-Off = Annotated[bool, typer.Option("--off", help="Answer with the base model; needs no bundle.")]
-ControlVector = Annotated[
-    list[Path] | None,
-    typer.Option(help="Steer by this control-vector GGUF: beside the generator of -g, where it steers, or alone."),
+Unrelated = Annotated[
+    Path | None,
+    Panel.MEASURING.option(
+        "--unrelated",
+        metavar="FILE",
+        help="Measure harm on these queries, one a line, that belong to none of the tasks.",
+        show_default="packaged queries",
+    ),
 ]
-ControlVectorScaled = Annotated[
-    list[str] | None, typer.Option(metavar="FILE:SCALE", help="The same, times a factor; repeatable.")
+AsJson = Annotated[bool, Panel.OUTPUT.option("--json", help="Print the result as one JSON value.")]
+Strength = Annotated[
+    float | None,
+    Panel.STEERING.option(
+        "--strength",
+        metavar="FLOAT",
+        help="Multiply the task vector by this factor; 0 is the base model.",
+        show_default="the bundle's",
+    ),
 ]
-Provider = Annotated[
-    ProviderName | None, typer.Option(help="Where the generator runs [default: the first that works].")
-]
-Precision = Annotated[
-    PrecisionName | None, typer.Option(help="Which graph of the bundle it runs [default: what suits the provider].")
+Layers = Annotated[
+    str | None,
+    Panel.STEERING.option(
+        "--layers",
+        metavar="A-B",
+        help="Steer these layers only, such as 4-20.",
+        show_default="the bundle's",
+    ),
 ]
 
 
-def steering_changes(strength: float | None, layers: str | None, positions: PositionsName | None) -> dict[str, Any]:
-    """What the options change in a bundle's own `Steering`, for `dataclasses.replace`."""
+@dataclass(frozen=True)
+class SteeringOptions:
+    """How to steer, where that differs from the bundle's defaults."""
+
+    strength: Strength = None
+    layers: Layers = None
+    positions: Annotated[
+        Positions | None,
+        Panel.STEERING.option(
+            "--positions",
+            help="Steer all tokens, only the last one of the prompt, or that one and those of the answer.",
+            show_default="the bundle's",
+        ),
+    ] = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of `Steering` to replace."""
+        return steering_changes(self.strength, self.layers, self.positions)
+
+
+@dataclass(frozen=True)
+class ControlVectorOptions:
+    """Control vectors to steer with, beside a bundle or alone."""
+
+    control_vector: Annotated[
+        list[Path] | None,
+        Panel.STEERING.option(
+            "--control-vector",
+            metavar="FILE",
+            help="Steer with this control-vector GGUF, together with the bundle if -g names one; repeatable.",
+        ),
+    ] = None
+    control_vector_scaled: Annotated[
+        list[str] | None,
+        Panel.STEERING.option(
+            "--control-vector-scaled",
+            metavar="FILE:SCALE",
+            help="Steer with this control-vector GGUF times a factor; repeatable.",
+        ),
+    ] = None
+
+    def files(self) -> list[tuple[Path, float]]:
+        """Files and their factors."""
+        from atv_local.vectors import control_vector
+
+        scaled = [control_vector.parse(text) for text in self.control_vector_scaled or []]
+        return [(path, 1.0) for path in self.control_vector or []] + scaled
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How an answer is written."""
+
+    max_tokens: Annotated[
+        int,
+        Panel.SAMPLING.option(
+            "-n",
+            "--max-tokens",
+            metavar="N",
+            help="Stop each answer after this many tokens.",
+        ),
+    ] = 256
+    temperature: Annotated[
+        float,
+        Panel.SAMPLING.option(
+            "--temperature",
+            "--temp",
+            metavar="FLOAT",
+            help="Sample at this temperature; 0 always takes the most likely token.",
+        ),
+    ] = 0.0
+    top_p: Annotated[
+        float,
+        Panel.SAMPLING.option(
+            "--top-p",
+            metavar="FLOAT",
+            help="Sample from the most likely tokens that add up to this probability; 1 is no limit.",
+        ),
+    ] = 0.95
+    top_k: Annotated[
+        int,
+        Panel.SAMPLING.option(
+            "--top-k",
+            metavar="N",
+            help="Sample from this many of the most likely tokens; 0 is no limit.",
+        ),
+    ] = 40
+    seed: Annotated[
+        int | None,
+        Panel.SAMPLING.option(
+            "--seed",
+            metavar="N",
+            help="Repeat the same sampling in every call with this seed.",
+            show_default="random",
+        ),
+    ] = None
+    system: Annotated[
+        str | None, Panel.SAMPLING.option("-s", "--system", metavar="TEXT", help="Set the system message.")
+    ] = None
+
+    def sampling(self) -> Sampling:
+        """Those that choose tokens.
+
+        Raises:
+            UsageError: a value that is out of range.
+        """
+        from atv_local.target import Sampling
+
+        return Sampling(self.temperature, self.top_p, self.top_k, self.seed)
+
+    def arguments(self) -> dict[str, Any]:
+        """All of them, as `Engine.stream` and `Conversation` take them."""
+        return {"sampling": self.sampling(), "max_tokens": self.max_tokens, "system": self.system}
+
+
+@dataclass(frozen=True)
+class RowSamplingOptions(SamplingOptions):
+    """The same for many rows, each with a seed of its own."""
+
+    seed: Annotated[
+        int,
+        Panel.SAMPLING.option(
+            "--seed", metavar="N", help="Derive the seed of each row from this number and the number of its line."
+        ),
+    ] = 0
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """How llama.cpp runs the target, and where the generator runs. The fields are parameters of `load`."""
+
+    n_ctx: Annotated[
+        int | None,
+        Panel.PERFORMANCE.option(
+            "-c",
+            "--n-ctx",
+            "--ctx-size",
+            metavar="N",
+            min=1,
+            help="Make the context this many tokens long; llama.cpp rounds it up.",
+            show_default="2048",
+        ),
+    ] = None
+    n_threads: Annotated[
+        int | None,
+        Panel.PERFORMANCE.option(
+            "-t",
+            "--n-threads",
+            "--threads",
+            metavar="N",
+            min=1,
+            help="Compute with this many threads.",
+            show_default="all cores",
+        ),
+    ] = None
+    n_gpu_layers: Annotated[
+        int,
+        Panel.PERFORMANCE.option(
+            "-ngl",
+            "--n-gpu-layers",
+            "--gpu-layers",
+            metavar="N",
+            help="Offload this many layers to the GPU; -1 offloads all.",
+        ),
+    ] = -1
+    provider: Annotated[
+        Provider | None,
+        Panel.PERFORMANCE.option(
+            "--provider",
+            help="Run the generator with this execution provider of ONNX Runtime.",
+            show_default="the first that works",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class EngineOptions(TargetOptions):
+    """How target and generator run. The fields are parameters of `load`."""
+
+    precision: Annotated[
+        Precision | None,
+        Panel.PERFORMANCE.option(
+            "--precision",
+            help="Run the generator's graph of this precision.",
+            show_default="what suits the provider",
+        ),
+    ] = None
+
+
+def steering_changes(strength: float | None, layers: str | None, positions: Positions | None) -> dict[str, Any]:
+    """The fields of `Steering` to replace."""
     given = {
         "strength": strength,
         "layers": None if layers is None else parse_layers(layers),
         "positions": positions,
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def control_vectors(files: list[Path] | None, scaled: list[str] | None) -> list[tuple[Path, float]]:
-    """Both kinds of control-vector options, as files and their factors."""
-    from atv_local.vectors import control_vector
-
-    return [(path, 1.0) for path in files or []] + [control_vector.parse(given) for given in scaled or []]
-
-
-def check_off(off: bool, *steering_by: object) -> None:
-    """Raise UsageError where `--off` stands beside an option that says what to steer by."""
-    if off and any(steering_by):
-        raise UsageError("--off steers by nothing; drop it, or the control vectors, --provider and --precision")

@@ -7,18 +7,23 @@ from typing import Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 from atv_local.text import one_line
 
 
 def alias(
-    name: Annotated[str | None, typer.Argument(help="The short name [default: list all].")] = None,
-    target: Annotated[str | None, typer.Argument(help="A path, hf:user/repo[:quant] or ollama:name[:tag].")] = None,
-    remove: Annotated[
-        str | None, typer.Option("--remove", metavar="NAME", help="Forget this one.", autocompletion=options.names)
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The short name; without one, all aliases are listed.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="What it stands for: a path, hf:user/repo[:quant] or ollama:name[:tag]."),
+    ] = None,
+    *,
+    remove: Annotated[str | None, Panel.OTHER.option("--remove", help="Remove this alias.", **options.NAME)] = None,
 ) -> None:
-    """Give a model or bundle a short name that -m and -g take; without arguments, list those there are."""
+    """Give a model or bundle a short name for -m and -g, or list all short names."""
     from atv_local.names import absolute_name, add_alias, read_aliases, remove_alias
 
     if remove is not None:

@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
 from atv_cli import options
-from atv_cli.extras import need
+from atv_cli.help_pages import Panel
+from atv_cli.load_engine import check_off
+from atv_cli.optional_packages import require_extra
 from atv_local.errors import DataError, UsageError
 from atv_local.text import one_line
 
@@ -27,75 +29,88 @@ _STDIN = Path("-")
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="JSON Lines with rows to answer; - is stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="JSON Lines with the rows to answer; - is stdin.")],
     output: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="JSON Lines to write, in the same order.")],
+    *,
     model: options.Model = None,
     bundle: options.Bundle = None,
-    max_tokens: options.MaxTokens = 256,
-    temperature: options.Temperature = 0.0,
-    top_p: options.TopP = 0.95,
-    top_k: options.TopK = 40,
-    seed: Annotated[int, typer.Option(help="With its line it makes the seed of each row.")] = 0,
-    system: options.System = None,
-    ctx_size: options.CtxSize = None,
-    threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
-    strength: options.Strength = None,
-    layers: options.Layers = None,
-    positions: options.Positions = None,
+    steering: options.SteeringOptions,
     off: options.Off = False,
-    provider: options.Provider = None,
-    precision: options.Precision = None,
+    sampling: options.RowSamplingOptions,
+    performance: options.EngineOptions,
     parallel: Annotated[
-        int, typer.Option(min=1, max=254, help="Answers written at a time, as far as they fit twice the context.")
+        int,
+        Panel.PERFORMANCE.option(
+            metavar="N",
+            min=1,
+            max=254,
+            help="Write up to this many answers at a time, as far as they fit in twice the context.",
+        ),
     ] = 127,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any row was passed over.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin again, and replace the output.")] = False,
     on: Annotated[
-        Literal["here", "ray"], typer.Option(help="Compute in this process, or on a running Ray cluster.")
+        Literal["here", "ray"],
+        Panel.PERFORMANCE.option(help="Compute in this process or on a running Ray cluster."),
     ] = "here",
-    address: Annotated[str | None, typer.Option(help="Of that cluster [default: the one Ray finds].")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Models loaded there, of --threads CPUs each [default: all that fit].")
+    address: Annotated[
+        str | None,
+        Panel.PERFORMANCE.option(
+            metavar="ADDRESS",
+            help="Connect to the Ray cluster at this address.",
+            show_default="the one that Ray finds",
+        ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        Panel.PERFORMANCE.option(
+            metavar="N",
+            min=1,
+            help="Load the model this many times on the Ray cluster, each for --n-threads CPUs.",
+            show_default="as many as fit",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        Panel.OUTPUT.option("--strict", help="Exit with code 1 if any row was skipped."),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        Panel.OUTPUT.option(
+            "--overwrite",
+            help="Start from the first row and replace the output.",
+        ),
+    ] = False,
 ) -> None:
-    """Answer every row of a file: {"input": "..."}, and in a row "system" and "max_tokens" if it has its own.
+    """Answer every row of a JSON Lines file, in the same order.
 
-    A line of the output is the row with "line", "text", "finish_reason" and "tokens"; keys of these names are replaced,
-    all others stay. A row that cannot be answered is named on stderr and has no line in the output.
+    A row is {"input": "..."}; its "system" and "max_tokens", if any, go before the options. A line of the output is the
+    row with "line", "text", "finish_reason" and "tokens" added or replaced. A row that cannot be answered is reported
+    on stderr and has no line in the output.
 
-    Stopped in any way, the same command goes on where it was, and the output is the same. Until then it is
-    OUT.jsonl.partial. Rows that were added to the input meanwhile are answered too.
+    If a run was stopped, run the same command again to resume it. Until it is done, the output is in OUT.jsonl.partial.
+    Rows that were added to the input in the meantime are answered too.
     """
     if on == "here" and (address or workers):
-        raise UsageError("--address and --workers are for --on ray; add that, or leave them out")
-    if off and (provider or precision):
-        raise UsageError("--off steers by nothing; drop it, or --provider and --precision")
-    changes = options.steering_changes(strength, layers, positions)
+        raise UsageError("--address and --workers are for a Ray cluster; add --on ray, or leave them out")
+    check_off(off, performance)
+    changes = steering.changes()
     if file.exists() and any(place.exists() and file.samefile(place) for place in (output, _partial(output))):
         raise UsageError(f"{file} is the input and would be replaced by its answers; choose another output")
+    system = sampling.system
     if system is not None and not system.isascii() and system.encode("utf-8", "replace").decode() != system:
         raise UsageError("the system message is not UTF-8 text")
 
     from atv_local.batch import AnswerSettings
     from atv_local.data import ResumableOutput, read
     from atv_local.names import resolve_bundle, resolve_model
-    from atv_local.target import Sampling
 
     recipe = AnswerSettings(
         model=resolve_model(model),
         bundle=None if off else resolve_bundle(bundle),
         off=off,
         changes={} if off else changes,
-        system=system,
-        max_tokens=max_tokens,
-        sampling=Sampling(temperature, top_p, top_k, seed),
-        n_ctx=ctx_size,
-        n_threads=threads,
-        n_gpu_layers=gpu_layers,
-        provider=provider,
-        precision=precision,
         n_sequences=parallel,
+        **sampling.arguments(),
+        **asdict(performance),
     )
     with _opened(file) as source, ResumableOutput(output, recipe.identity(), overwrite=overwrite) as partial:
         rows = read(source)
@@ -130,7 +145,7 @@ def _answers(
         from atv_local.generator import Bundle
         from atv_local.names import embedded_bundle
 
-        with need("ray"):
+        with require_extra("ray"):
             from atv_plugins import ray_cluster
         if not (recipe.off or recipe.provider or recipe.precision):  # else nodes could choose different graphs
             recipe = replace(recipe, precision=next(iter(Bundle(recipe.bundle or embedded_bundle()).graphs)))

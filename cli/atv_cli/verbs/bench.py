@@ -4,39 +4,67 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from atv_cli import options
+from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 
 _OURS = (b"# Cost of steering\n", b'{"benchmark": "atv-local bench"')
 
 
 def bench(
+    *,
     model: options.Model = None,
     bundle: Annotated[
         str | None,
-        typer.Option(
-            "-g", "--bundle", help="Bundle [default: the demo's if it fits, else a random vector].", **options.NAME
+        Panel.MODEL.option(
+            "-g",
+            "--bundle",
+            help="Measure with this bundle's generator.",
+            show_default="the demo bundle if it fits the model, else a random vector",
+            **options.NAME,
         ),
     ] = None,
-    threads: options.Threads = None,
-    ctx_size: options.CtxSize = None,
-    gpu_layers: options.GpuLayers = -1,
-    provider: options.Provider = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", help="Rounds of each part [default: 7].")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="3 rounds, and short ones.")] = False,
+    performance: options.TargetOptions,
+    rounds: Annotated[
+        int | None,
+        Panel.MEASURING.option(
+            "--rounds",
+            metavar="N",
+            help="Repeat each part this many times.",
+            show_default="7",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        Panel.MEASURING.option("--quick", help="Repeat each part 3 times, with shorter answers."),
+    ] = False,
     only: Annotated[
         str | None,
-        typer.Option("--only", metavar="PARTS", help="Some of memory,generator,vector,first-token,decode,batch."),
+        Panel.MEASURING.option(
+            "--only",
+            metavar="PART,...",
+            help="Measure only these of memory, generator, vector, first-token, decode and batch.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON record instead of Markdown tables.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write it here, not on stdout.")] = None,
+    as_json: options.AsJson = False,
+    output: Annotated[
+        Path | None,
+        Panel.OUTPUT.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write the result to this file instead of stdout.",
+        ),
+    ] = None,
 ) -> None:
-    """Measure what steering costs: ratios of times taken in turn, then medians."""
+    """Measure what steering costs on this machine, as ratios of times taken in turn.
+
+    The result is Markdown tables of medians, or one JSON value.
+    """
     from atv_eval.bench import BenchOptions, parse_parts, run, tables
     from atv_local.data import replacing
     from atv_local.names import resolve_bundle, resolve_model
@@ -46,10 +74,7 @@ def bench(
     chosen = BenchOptions(
         resolve_model(model),
         resolve_bundle(bundle) if bundle else None,
-        n_ctx=ctx_size,
-        n_threads=threads,
-        n_gpu_layers=gpu_layers,
-        provider=provider,
+        **asdict(performance),
         rounds=rounds,
         quick=quick,
         parts=parse_parts(only) if only is not None else (),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
 from atv_local.errors import AtvError, UsageError
 
 if TYPE_CHECKING:
@@ -20,34 +22,61 @@ BUDGET = 0.2
 
 
 def calibrate(
-    data: Annotated[list[Path], typer.Argument(help="Validation rows, as for eval; never those you report on.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATA", help="Validation rows, as for eval; never the rows you report results on."),
+    ],
+    *,
     bundle: Annotated[
-        str, typer.Option("-g", "--bundle", help="Bundle to calibrate, a folder or a zip.", **options.NAME)
+        str,
+        Panel.MODEL.option(
+            "-g",
+            "--bundle",
+            help="Calibrate this bundle: a folder, a zip file, hf:user/repo or an alias.",
+            **options.NAME,
+        ),
     ],
     model: options.Model = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the bundle here [default: in its place].")
-    ] = None,
+    column: options.Column = None,
+    rows: Annotated[
+        int,
+        Panel.INPUT.option(metavar="N", min=1, help="Read only this many rows of each task."),
+    ] = 100,
+    strengths: Annotated[
+        str,
+        Panel.MEASURING.option(metavar="A,B,...", help="Measure these strengths."),
+    ] = "0.25,0.5,0.75,1,1.5,2",
+    layers: Annotated[
+        bool,
+        Panel.MEASURING.option(
+            "--layers/--no-layers",
+            help="Measure ranges of layers too, or only all of the bundle's.",
+        ),
+    ] = True,
     budget: Annotated[
-        float, typer.Option(help="Most KL(base || steered) outside the tasks, in nats a token.")
+        float,
+        Panel.MEASURING.option(
+            metavar="FLOAT",
+            help="Allow this much KL(base || steered) on unrelated queries, in nats a token.",
+        ),
     ] = BUDGET,
-    strengths: Annotated[str, typer.Option(metavar="A,B,...", help="Strengths to try.")] = "0.25,0.5,0.75,1,1.5,2",
-    layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Try ranges of layers too.")] = True,
-    rows: Annotated[int, typer.Option(min=1, help="Only the first rows of each task.")] = 100,
-    unrelated: Annotated[
-        Path | None, typer.Option(help="Unrelated queries, one a line [default: some of our own].")
+    unrelated: options.Unrelated = None,
+    performance: options.EngineOptions,
+    output: Annotated[
+        Path | None,
+        Panel.OUTPUT.option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Write the calibrated bundle to this folder.",
+            show_default="the bundle itself is changed",
+        ),
     ] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="What the data calls a part of a row, as input=question; repeatable.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the curve and write nothing.")] = False,
-    ctx_size: options.CtxSize = None,
-    threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
-    provider: options.Provider = None,
-    precision: options.Precision = None,
+    dry_run: Annotated[
+        bool, Panel.OUTPUT.option("--dry-run", help="Print the measurements and write nothing.")
+    ] = False,
 ) -> None:
-    """Find the strength and layers that answer best within a budget of harm, and make them the bundle's defaults."""
+    """Choose the best strength and layers for a bundle, within a limit on the harm done to unrelated queries."""
     tried = _numbers(strengths)
 
     import atv_local
@@ -58,7 +87,7 @@ def calibrate(
 
     calibration.check(tried, budget)
     if output is None and not dry_run and is_managed(bundle):
-        raise UsageError(f"{bundle} is in a cache and stays as it is; name a folder for the calibrated bundle with -o")
+        raise UsageError(f"{bundle} is in a cache and is not changed; name a folder for the calibrated bundle with -o")
     opened = resolve_bundle(bundle)
     place = output or opened
     if not dry_run:
@@ -67,15 +96,7 @@ def calibrate(
         check_replaceable(place, MANIFEST)
     tasks = read_tasks(data, [], Columns.parse(column or []), rows, labels=False)
     queries = read_unrelated(unrelated)
-    engine = atv_local.load(
-        model,
-        opened,
-        n_ctx=ctx_size,
-        n_threads=threads,
-        n_gpu_layers=gpu_layers,
-        provider=provider,
-        precision=precision,
-    )
+    engine = atv_local.load(model, opened, **asdict(performance))
     best, points = calibration.calibrate(
         engine,
         tasks,
@@ -89,12 +110,12 @@ def calibrate(
     if best is None:
         least = min(points, key=lambda point: point.harm.kl)
         raise AtvError(
-            f"no strength stays within {budget:g} nats: the least harm is {least.harm.kl:.3f} at "
+            f"every strength does more harm than {budget:g} nats: the least is {least.harm.kl:.3f} at strength "
             f"{least.steering.strength:g}; raise --budget, or try smaller --strengths"
         )
     if not dry_run and engine.generator is not None:
         name = calibration.write(engine.generator.bundle, best.steering, place)
-        print(f"atv-local: {place} is bundle {name} now", file=sys.stderr)
+        print(f"atv-local: {place} is now bundle {name}", file=sys.stderr)
 
 
 def _numbers(text: str) -> list[float]:

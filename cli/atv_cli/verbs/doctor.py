@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from atv_cli import options
 
@@ -20,11 +18,11 @@ _COLOURS = {"ok": "green", "missing": "yellow", "failed": "red"}
 def doctor(
     model: options.Model = None,
     bundle: options.Bundle = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record instead of lines.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Say what is installed, what can be used, and whether steering works here; and how to mend what does not.
+    """Check the installation and whether steering works on this machine, and say how to fix what does not.
 
-    Exits with 1 if something is broken that answering needs; extras are not needed.
+    The exit code is 1 if something that answering needs is broken; optional packages are not needed.
     """
     from atv_cli.doctor import State, all_of
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
 from atv_eval import Method
 from atv_local.errors import AtvError, UsageError
 
@@ -24,55 +25,96 @@ Format = Literal["md", "json", "csv"]
 
 def evaluate(
     data: Annotated[
-        list[Path], typer.Argument(help='JSON Lines or CSV with "input", "output", "choices", or folders of them.')
+        list[Path],
+        typer.Argument(
+            metavar="DATA", help='JSON Lines or CSV files with "input", "output" and "choices", or folders of them.'
+        ),
     ],
+    *,
+    column: options.Column = None,
+    rows: Annotated[
+        int | None,
+        Panel.INPUT.option("--rows", metavar="N", min=1, help="Read only this many rows of each task."),
+    ] = None,
+    labels: Annotated[
+        bool,
+        Panel.INPUT.option(
+            "--labels", help="Take the outputs of a task as the choices of its rows that have no choices of their own."
+        ),
+    ] = False,
     model: options.Model = None,
     bundle: options.Bundle = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Folder for answers and results; the same command goes on where it was."),
-    ] = None,
+    steering: options.SteeringOptions,
     method: Annotated[
         list[Method] | None,
-        typer.Option(help="Measure this; repeatable [default: base, steered and, with rows to show, the others]."),
+        Panel.MEASURING.option(
+            "--method",
+            metavar="METHOD",
+            help="Measure only this way to answer: base, steered, k-shot or bm25; repeatable.",
+            show_default="all that are possible; k-shot and bm25 need --shots-from",
+        ),
     ] = None,
     shots_from: Annotated[
-        list[Path] | None, typer.Option(help="Rows that the prompting baselines may show; repeatable.")
+        list[Path] | None,
+        Panel.MEASURING.option(
+            "--shots-from", metavar="FILE", help="Show rows of this file in the prompts of k-shot and bm25; repeatable."
+        ),
     ] = None,
-    shots: Annotated[int, typer.Option(min=1, help="How many they show.")] = 16,
-    rows: Annotated[int | None, typer.Option(min=1, help="Only the first rows of each task.")] = None,
-    labels: Annotated[
-        bool, typer.Option("--labels", help="Rows without choices choose among the outputs of their task.")
-    ] = False,
+    shots: Annotated[
+        int,
+        Panel.MEASURING.option("--shots", metavar="N", min=1, help="Show this many rows in the prompts."),
+    ] = 16,
     max_tokens: Annotated[
-        int | None, typer.Option("-n", "--max-tokens", min=1, help="Of an answer [default: the longest label's].")
+        int | None,
+        Panel.MEASURING.option(
+            "-n",
+            "--max-tokens",
+            metavar="N",
+            min=1,
+            help="Stop each answer after this many tokens.",
+            show_default="as many as the longest right answer has",
+        ),
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Write answers to their end, also those that are wrong already.")
+        bool,
+        Panel.MEASURING.option("--whole", help="Write every answer to its end, even when it is wrong already."),
     ] = False,
-    column: Annotated[
-        list[str] | None, typer.Option(help="What the data calls a part of a row, as input=question; repeatable.")
+    harm: Annotated[
+        bool,
+        Panel.MEASURING.option("--harm/--no-harm", help="Measure how steering changes answers to unrelated queries."),
+    ] = True,
+    unrelated: options.Unrelated = None,
+    timed: Annotated[
+        int,
+        Panel.MEASURING.option(
+            "--timed", metavar="N", min=0, help="Measure the time to the first token of this many queries."
+        ),
+    ] = 8,
+    seed: Annotated[
+        int,
+        Panel.MEASURING.option(
+            "--seed", metavar="N", min=0, help="Choose the rows shown and the random vectors by this seed."
+        ),
+    ] = 0,
+    performance: options.EngineOptions,
+    output: Annotated[
+        Path | None,
+        Panel.OUTPUT.option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Write answers and results to this folder; run the same command again to resume.",
+        ),
     ] = None,
-    strength: options.Strength = None,
-    layers: options.Layers = None,
-    positions: options.Positions = None,
-    unrelated: Annotated[
-        Path | None, typer.Option(help="Unrelated queries, one a line [default: some of our own].")
-    ] = None,
-    harm: Annotated[bool, typer.Option(help="Measure what steering does to those.")] = True,
-    timed: Annotated[int, typer.Option(min=0, help="Queries to time one by one; 0 times none.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the rows shown and the random vectors.")] = 0,
-    ctx_size: options.CtxSize = None,
-    threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
-    provider: options.Provider = None,
-    precision: options.Precision = None,
-    form: Annotated[Format, typer.Option("--format", help="Of the results on stdout.")] = "md",
+    form: Annotated[
+        Format,
+        Panel.OUTPUT.option("--format", help="Print the results in this format."),
+    ] = "md",
 ) -> None:
-    """Measure accuracy on rows with known answers: base model, steered, and prompts with demonstrations."""
+    """Measure accuracy on rows with known answers, for the base model, steering and prompts with demonstrations."""
     if unrelated is not None and not harm:
-        raise UsageError("--unrelated names queries to measure harm on; drop it or --no-harm")
-    changes = options.steering_changes(strength, layers, positions)
+        raise UsageError("--unrelated has no effect with --no-harm; leave one of them out")
+    changes = steering.changes()
 
     import atv_local
     from atv_cli.screen import EvalProgress
@@ -85,25 +127,18 @@ def evaluate(
     chosen = chosen or [m for m in Method if showable or m in (Method.BASE, Method.STEERED)]
     steered = Method.STEERED in chosen
     queries = read_unrelated(unrelated) if steered and harm else []
-    engine = atv_local.load(
-        model,
-        bundle,
-        steered=steered,
-        n_ctx=ctx_size,
-        n_threads=threads,
-        n_gpu_layers=gpu_layers,
-        provider=provider if steered else None,
-        precision=precision if steered else None,
-    )
-    steering = replace(engine.steering, **changes) if steered else atv_local.OFF
+    if not steered:
+        performance = replace(performance, provider=None, precision=None)
+    engine = atv_local.load(model, bundle, steered=steered, **asdict(performance))
+    how = replace(engine.steering, **changes) if steered else atv_local.OFF
     if steered:
-        steering.apply(engine.vector("a query"))  # layers that this target lacks are found now
-    plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole)
+        how.apply(engine.vector("a query"))  # raises now if the target lacks a layer
+    plan = EvalPlan(tasks, chosen, how, shots, seed, max_tokens, whole)
     with EvalProgress(plan) as view:
         try:
             records = measure(plan, engine, output, view.show)
         except KeyboardInterrupt:
-            view.say("stopped; the same command goes on from here" if output else "stopped")
+            view.say("stopped; run the same command again to resume" if output else "stopped")
             raise
         summary = report.Summary(
             about=fingerprint(plan, engine)
@@ -159,14 +194,14 @@ def _tell_errors(records: Sequence[Any]) -> None:
 
 
 def _write(folder: Path, texts: dict[str, str], summary: Summary) -> None:
-    from atv_cli.extras import need
+    from atv_cli.optional_packages import require_extra
     from atv_local.data import replacing
 
     for suffix, text in texts.items():
         with replacing(folder / f"results.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
     try:
-        with need("plot"):
+        with require_extra("plot"):
             from atv_cli.screen import pictures
     except UsageError as error:
         print(f"atv-local: no picture: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 from atv_local.generator import Precision
 from atv_local.vectors import Positions
@@ -19,58 +20,91 @@ if TYPE_CHECKING:
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder that `atv-local train` wrote, or the ATV authors' .pt.")],
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="A folder written by atv-local train, or a .pt of the authors."),
+    ],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle folder to write.")],
+    *,
     precision: Annotated[
-        str, typer.Option(metavar="P,...", help="Graphs to write, of int8, fp16 and fp32.")
+        str,
+        Panel.GENERATOR.option(
+            "--precision", metavar="PRECISION,...", help="Write graphs of these precisions, of int8, fp16 and fp32."
+        ),
     ] = "int8,fp32",
     processor: Annotated[
-        Literal["any", "avx2", "avx512_vnni", "arm64"], typer.Option(help="What the int8 graph is made for.")
+        Literal["any", "avx2", "avx512_vnni", "arm64"],
+        Panel.GENERATOR.option("--processor", help="Quantize the int8 graph for this kind of processor."),
     ] = "any",
+    card: Annotated[
+        Path | None,
+        Panel.OUTPUT.option("--card", metavar="FILE", help="Take this Markdown file as the model card."),
+    ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "-m", "--model", help="The target's GGUF: check the vectors through to its logits.", **options.NAME
+        Panel.VERIFICATION.option(
+            "-m", "--model", help="Verify the vectors in this target's GGUF, up to its logits.", **options.NAME
         ),
     ] = None,
     through: Annotated[
-        bool, typer.Option("--through/--no-through", help="With -m, load the target for that check.")
+        bool,
+        Panel.VERIFICATION.option(
+            "--through/--no-through", help="Load the target of -m to compare logits, or only read what it is."
+        ),
     ] = True,
     queries: Annotated[
-        Path | None, typer.Option("-f", "--queries", help="Verify with these: lines, or JSON Lines [default: our own].")
+        Path | None,
+        Panel.VERIFICATION.option(
+            "-f",
+            "--queries",
+            metavar="FILE",
+            help='Verify with the queries of this file: one a line, or "input" of JSON Lines.',
+            show_default="packaged queries",
+        ),
     ] = None,
-    card: Annotated[Path | None, typer.Option(help="Markdown file to use as the model card.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Of a .pt: folder or hub id of its tokenizer and config [default: gpt2].")
+        str | None,
+        Panel.PAPER.option(
+            "--backbone",
+            metavar="NAME",
+            help="Take tokenizer and configuration from this folder or Hugging Face model.",
+            show_default="gpt2",
+        ),
     ] = None,
     positions: Annotated[
-        Positions | None, typer.Option(help="Of a .pt: tokens it was trained to steer [default: all].")
+        Positions | None,
+        Panel.PAPER.option("--positions", help="Steer the tokens that it was trained to steer.", show_default="all"),
     ] = None,
     pooling: Annotated[
-        Literal["last", "mean", "mix"] | None, typer.Option(help="Of a .pt: how states become one [default: last].")
+        Literal["last", "mean", "mix"] | None,
+        Panel.PAPER.option("--pooling", help="Combine the states of a query in this way.", show_default="last"),
     ] = None,
     layer0: Annotated[
         Literal["drop", "add", "carry"] | None,
-        typer.Option(help="Of a .pt: what becomes of layer 0, which llama.cpp cannot steer [default: the best]."),
+        Panel.PAPER.option(
+            "--layer0",
+            help="Drop the vector of layer 0, which llama.cpp cannot steer, add it to layer 1, or carry its effect on.",
+            show_default="the most exact",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of the bundle.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Export a checkpoint to an ONNX bundle, verified against PyTorch before it is written."""
-    from atv_cli.extras import need
+    """Export a checkpoint as a bundle, verified against PyTorch before it is written."""
+    from atv_cli.optional_packages import require_extra
     from atv_cli.read_queries import read_queries
 
-    with need("export"):
+    with require_extra("export"):
         from atv_export import PaperOptions, run
     from atv_local.names import resolve_model
 
     asked = {"backbone": backbone, "positions": positions, "pooling": pooling, "layer0": layer0}
     said = {name: value for name, value in asked.items() if value is not None}
     if said and checkpoint.is_dir():
-        raise UsageError(f"{checkpoint} says itself how it was trained; --{next(iter(said))} is for the authors' .pt")
+        raise UsageError(f"{checkpoint} states how it was trained; leave out --{next(iter(said))}, which is for a .pt")
     if not through and model is None:
-        raise UsageError("--no-through leaves out a check that only -m asks for; drop it")
+        raise UsageError("--no-through has no effect without -m; leave it out")
     if processor != "any" and "int8" not in _precisions(precision):
-        raise UsageError(f"--processor {processor} is of the int8 graph, which --precision {precision} leaves out")
+        raise UsageError(f"--processor {processor} has no effect without int8 in --precision {precision}")
     report = run(
         checkpoint,
         bundle,

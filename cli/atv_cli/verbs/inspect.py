@@ -9,36 +9,49 @@ from typing import Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 
 
 def inspect(
     name: Annotated[
-        str, typer.Argument(help="A bundle (folder or zip), a model's GGUF, or a control vector's.", **options.NAME)
+        str,
+        typer.Argument(help="A bundle, or the GGUF of a model or a control vector.", **options.NAME),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option("-m", "--model", help="Say whether the bundle or vector fits this GGUF.", **options.NAME),
-    ] = None,
+    *,
     query: Annotated[
-        list[str] | None, typer.Option("-q", "--query", help="Show the bundle's vector for it; repeatable.")
+        list[str] | None,
+        Panel.INPUT.option("-q", "--query", metavar="TEXT", help="Show the vector for this query; repeatable."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("-f", "--file", help='The same for these: lines, or "input" of JSON Lines.')
+        Path | None,
+        Panel.INPUT.option(
+            "-f",
+            "--file",
+            metavar="FILE",
+            help='Show the vectors for the queries of this file: one a line, or "input" of JSON Lines.',
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        Panel.MODEL.option("-m", "--model", help="Check whether the bundle or vector fits this GGUF.", **options.NAME),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="PNG", help="Draw the vectors: norms by layer, likeness.")
+        Path | None,
+        Panel.OUTPUT.option(
+            "--picture", metavar="FILE", help="Draw the norms and cosines of the vectors in this PNG file."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record instead of tables.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Say what a file is, what it fits, what it was trained on, its numbers, licences and hashes."""
+    """Show what a bundle, model or control vector is: sizes, training data, licences and hashes."""
     from atv_cli.read_queries import read_queries
     from atv_cli.screen import describe_file, terminal
     from atv_local.names import resolve_model, resolve_name
 
     queries = [*(query or []), *(read_queries(file) if file else [])]
     if picture and not queries:
-        raise UsageError("--picture draws the vectors of queries; name some with -q or -f")
+        raise UsageError("--picture draws vectors of queries; give some with -q or -f")
     found, vectors = describe_file.of(resolve_name(name), resolve_model(model) if model else None, queries)
     if as_json:
         print(json.dumps(found))  # in ASCII: a stranger's text may hold what a terminal obeys
@@ -47,8 +60,8 @@ def inspect(
         if queries:
             terminal.vectors(queries, vectors)
     if picture:
-        from atv_cli.extras import need
+        from atv_cli.optional_packages import require_extra
 
-        with need("plot"):
+        with require_extra("plot"):
             from atv_cli.screen import pictures
         pictures.draw(queries, vectors, picture)

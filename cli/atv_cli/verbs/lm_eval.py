@@ -6,22 +6,23 @@ import sys
 
 import typer
 
-from atv_cli.extras import need
+from atv_cli.optional_packages import require_extra
 from atv_local.errors import AtvError, UsageError
 
-AS_THEY_ARE = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
-"""Settings of a verb whose arguments are another program's."""
+PASS_ARGUMENTS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+"""Context settings of a verb that passes its arguments on to another program."""
 
 
 def lm_eval(context: typer.Context) -> None:
-    """Run lm-evaluation-harness, all of whose arguments this takes, with the model `atv-local`.
+    """Run lm-evaluation-harness (lm_eval) with the model atv-local added to it.
+
+    All arguments are those of lm_eval; see: atv-local lm-eval run --help
 
     For example: --model atv-local --model_args model=x.gguf,generator=bundle --tasks arc_easy
 
     Other model arguments: strength, layers, positions, off, n_ctx, n_threads, n_gpu_layers, max_gen_toks, batch, seed.
-    What lm_eval takes itself is said by: atv-local lm-eval run --help
     """
-    with need("harness"):
+    with require_extra("harness"):
         from lm_eval.__main__ import cli_evaluate
 
         import atv_eval.lm_eval.harness_model  # noqa: F401  # registers the model

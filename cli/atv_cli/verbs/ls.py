@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
 
-import typer
+from atv_cli import options
 
 
-def ls(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False) -> None:
-    """List the models and bundles that -m and -g can name now: embedded, aliases, Hugging Face's cache, Ollama's."""
+def ls(*, as_json: options.AsJson = False) -> None:
+    """List the models and bundles that -m and -g can name: embedded, aliases, and those of Hugging Face and Ollama."""
     from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table

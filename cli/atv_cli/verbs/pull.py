@@ -7,13 +7,17 @@ from typing import Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="hf:user/repo for a bundle or GGUF, or an alias.", **options.NAME)],
-    offline: Annotated[bool, typer.Option("--offline", help="Only say where it is.")] = False,
+    name: Annotated[str, typer.Argument(help="hf:user/repo of a bundle or GGUF, or an alias.", **options.NAME)],
+    *,
+    offline: Annotated[
+        bool, Panel.OTHER.option("--offline", help="Download nothing; only print the path in the cache.")
+    ] = False,
 ) -> None:
-    """Download a model or bundle from the Hugging Face Hub, or what has changed of it, and print its path."""
+    """Download or update a model or bundle from the Hugging Face Hub, and print its path."""
     from atv_local.names import pull_name
 
     print(pull_name(name, offline=offline))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
+from atv_cli.verbs.chat import chat
 from atv_local.data import reading
 from atv_local.errors import UsageError
 from atv_local.text import strip_control
@@ -25,78 +26,69 @@ _MAX_QUERY = 1 << 20
 
 def run(
     query: Annotated[
-        list[str] | None, typer.Argument(help="The query; what is piped in is added. Without any, a chat.")
+        list[str] | None,
+        typer.Argument(metavar="QUERY", help="The query; piped text is added to it. Without a query, a chat starts."),
+    ] = None,
+    *,
+    file: Annotated[
+        Path | None,
+        Panel.INPUT.option("-f", "--file", metavar="FILE", help="Add the text of this file to the query."),
     ] = None,
     model: options.Model = None,
     bundle: options.Bundle = None,
-    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query, or more of it, here.")] = None,
-    stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print tokens as they come.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON record instead of text.")] = False,
-    max_tokens: options.MaxTokens = 256,
-    temperature: options.Temperature = 0.0,
-    top_p: options.TopP = 0.95,
-    top_k: options.TopK = 40,
-    seed: options.Seed = None,
-    system: options.System = None,
-    ctx_size: options.CtxSize = None,
-    threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
-    strength: options.Strength = None,
-    layers: options.Layers = None,
-    positions: options.Positions = None,
+    steering: options.SteeringOptions,
     off: options.Off = False,
-    control_vector: options.ControlVector = None,
-    control_vector_scaled: options.ControlVectorScaled = None,
-    provider: options.Provider = None,
-    precision: options.Precision = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Answer without and with steering.")] = False,
-    show_vector: Annotated[bool, typer.Option("--show-vector", help="Plot the vector's norms on stderr.")] = False,
+    vectors: options.ControlVectorOptions,
+    sampling: options.SamplingOptions,
+    performance: options.EngineOptions,
+    stream: Annotated[
+        bool,
+        Panel.OUTPUT.option("--stream/--no-stream", help="Print tokens as they are generated."),
+    ] = True,
+    as_json: options.AsJson = False,
+    compare: Annotated[bool, Panel.OUTPUT.option("--compare", help="Answer without steering, then with it.")] = False,
+    show_vector: Annotated[
+        bool, Panel.OUTPUT.option("--show-vector", help="Plot the vector's norms on stderr.")
+    ] = False,
 ) -> None:
-    """Answer a query with the target, steered by the task vector the generator reads from it."""
+    """Answer one query, steered by the task vector that the generator makes for it."""
     if off and (compare or show_vector):
-        raise UsageError("--off leaves nothing to compare or show; drop it or the other option")
-    options.check_off(off, control_vector, control_vector_scaled, provider, precision)
-    nothing_asked = not (query or file or as_json or compare or show_vector) and stream
-    chatting = nothing_asked and sys.stdin.isatty()
-    text = "" if chatting else _query(query or [], file)
-    changes = options.steering_changes(strength, layers, positions)
-
-    import atv_local
-    from atv_cli.chat import loop
-    from atv_cli.screen import terminal
-
-    sampling = atv_local.Sampling(temperature, top_p, top_k, seed)
-    engine = atv_local.load(
-        model,
-        bundle,
-        steered=not off,
-        n_ctx=ctx_size,
-        n_threads=threads,
-        n_gpu_layers=gpu_layers,
-        control_vectors=options.control_vectors(control_vector, control_vector_scaled),
-        provider=provider,
-        precision=precision,
-    )
-    steering = atv_local.OFF if off else replace(engine.steering, **changes)
-    settings: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "system": system}
-    if chatting:
-        loop.chat(atv_local.Conversation(engine, steering=steering, **settings))
+        raise UsageError(f"--off turns steering off, so {'--compare' if compare else '--show-vector'} has no effect")
+    query_expected = query or file or as_json or compare or show_vector or not stream
+    if not query_expected and sys.stdin.isatty():
+        chat(
+            model=model,
+            bundle=bundle,
+            steering=steering,
+            off=off,
+            vectors=vectors,
+            sampling=sampling,
+            performance=performance,
+        )
         return
+    text = _query(query or [], file)
+
+    from atv_cli.load_engine import load_engine
+    from atv_cli.screen import terminal
+    from atv_local.answer import OFF
+
+    settings = sampling.arguments()
+    engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     if show_vector:
-        terminal.norms(steering.apply(engine.vector(text)))
+        terminal.norms(how.apply(engine.vector(text)))
     if compare:
-        compared = {"without steering": atv_local.OFF, "with steering": steering}
-        answers = {name: _fresh(engine, text, how, settings) for name, how in compared.items()}
+        compared = {"without steering": OFF, "with steering": how}
+        answers = {name: _fresh(engine, text, each, settings) for name, each in compared.items()}
         if as_json:
             records = {name.split()[0]: _record(engine, compared[name], events) for name, events in answers.items()}
             print(json.dumps(records, ensure_ascii=False))
         else:
             terminal.side_by_side(answers)
     elif as_json:
-        answer = engine.stream(text, steering=steering, **settings)
-        print(json.dumps(_record(engine, steering, answer), ensure_ascii=False))
+        answer = engine.stream(text, steering=how, **settings)
+        print(json.dumps(_record(engine, how, answer), ensure_ascii=False))
     else:
-        _print(engine, text, steering, settings, stream)
+        _print(engine, text, how, settings, stream)
 
 
 def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, Any], stream: bool) -> None:

@@ -3,58 +3,87 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from atv_cli import options
-from atv_cli.extras import need
+from atv_cli.help_pages import Panel
+from atv_cli.optional_packages import require_extra
 from atv_local.errors import UsageError
 
 
 def serve(
+    *,
     model: options.Model = None,
     bundle: Annotated[
         list[str] | None,
-        typer.Option(
+        Panel.MODEL.option(
             "-g",
             "--bundle",
             metavar="[ID=]NAME",
-            help="Bundle, and its name for clients; repeatable [default: the demo].",
+            help="Serve this bundle, as the model ID; repeatable.",
+            show_default="the demo bundle",
         ),
     ] = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen at; others than loopback need a key.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8080,
+    off: options.Off = False,
+    max_tokens: Annotated[
+        int | None,
+        Panel.SAMPLING.option(
+            "-n",
+            "--max-tokens",
+            metavar="N",
+            min=1,
+            help="Stop each answer after this many tokens at the latest.",
+            show_default="the context",
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        Panel.SERVER.option(
+            "--host", metavar="ADDRESS", help="Listen on this address; any but a loopback address needs --api-key."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        Panel.SERVER.option(
+            "--port", metavar="N", min=0, max=65535, help="Listen on this port; 0 takes one that is free."
+        ),
+    ] = 8080,
     api_key: Annotated[
-        str | None, typer.Option("--api-key", envvar="ATV_API_KEY", help="What clients must send as bearer token.")
+        str | None,
+        Panel.SERVER.option(
+            "--api-key", metavar="TEXT", envvar="ATV_API_KEY", help="Require this bearer token in every request."
+        ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="A name that requests may address it by; repeatable.")
+        list[str] | None,
+        Panel.SERVER.option("--allow-host", metavar="NAME", help="Accept requests for this host name too; repeatable."),
     ] = None,
-    parallel: Annotated[int, typer.Option("--parallel", min=1, max=64, help="Requests answered at a time.")] = 2,
-    queue: Annotated[int, typer.Option("--queue", min=0, max=10000, help="Requests that may wait.")] = 32,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, max=86400, help="Seconds a request may take.")] = 600,
-    max_tokens: Annotated[
-        int | None, typer.Option("-n", "--max-tokens", min=1, help="Longest answer [default: the context].")
-    ] = None,
-    ctx_size: options.CtxSize = None,
-    threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
-    off: options.Off = False,
-    provider: options.Provider = None,
-    precision: options.Precision = None,
+    queue: Annotated[
+        int,
+        Panel.SERVER.option("--queue", metavar="N", min=0, max=10000, help="Let this many requests wait."),
+    ] = 32,
+    timeout: Annotated[
+        float,
+        Panel.SERVER.option(
+            "--timeout", metavar="SECONDS", min=1, max=86400, help="Give up a request after this many seconds."
+        ),
+    ] = 600,
+    parallel: Annotated[
+        int,
+        Panel.PERFORMANCE.option("--parallel", metavar="N", min=1, max=64, help="Answer this many requests at a time."),
+    ] = 2,
+    performance: options.EngineOptions,
 ) -> None:
-    """Serve the target over HTTP as OpenAI does, each request steered by itself; a page to try it is at `/`."""
+    """Serve an OpenAI-compatible API in which each request is steered by its own vector, and a page to try it at /."""
     if off and bundle:
-        raise UsageError("--off steers by nothing; drop it or the bundles")
+        raise UsageError("--off turns steering off, so -g has no effect; leave one of them out")
     named = dict(_named(given) for given in bundle or [])
     if len(named) < len(bundle or []):
-        raise UsageError("two bundles have the same name; write -g ID=NAME")
+        raise UsageError("two bundles have the same ID; name them apart with -g ID=NAME")
 
-    with need("serve"):
+    with require_extra("serve"):
         from atv_serve import Options, Server
     from atv_local.names import resolve_bundle, resolve_model
 
@@ -64,11 +93,7 @@ def serve(
         resolve_model(model),
         {called: resolve_bundle(name) for called, name in bundles.items()},
         settings,
-        n_ctx=ctx_size,
-        n_threads=threads,
-        n_gpu_layers=gpu_layers,
-        provider=provider,
-        precision=precision,
+        **asdict(performance),
     )
     served = server.served
 
@@ -78,11 +103,11 @@ def serve(
 
     def finish(running: int) -> None:
         if running:
-            print(f"finishing what runs ({running}); told again, it ends at once", file=sys.stderr, flush=True)
+            print(f"finishing {running} requests; press Ctrl-C again to stop now", file=sys.stderr, flush=True)
 
     n_cut = server.run(say, finish)
     if n_cut:
-        sys.exit(f"atv-local: answers that were cut off: {n_cut}")
+        sys.exit(f"atv-local: {n_cut} answers were cut off")
 
 
 def _named(given: str) -> tuple[str, str]:

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
 from atv_local.data import reading
 from atv_local.errors import DataError, UsageError
 from atv_local.vectors import Positions, parse_layers
@@ -23,66 +25,205 @@ Pooling = Literal["mean", "last", "cls", "mix"]
 Tuning = Literal["full", "lora", "frozen"]
 
 
+@dataclass(frozen=True)
+class SettingsOptions:
+    """How to optimise. The fields are those of `Settings`."""
+
+    epochs: Annotated[
+        int,
+        Panel.TRAINING.option(
+            "--epochs", metavar="N", min=0, help="Pass over the rows this many times; 0 chooses by their number."
+        ),
+    ] = 0
+    batch_size: Annotated[
+        int,
+        Panel.TRAINING.option(
+            "--batch-size", metavar="N", min=0, help="Take this many rows per step and process; 0 chooses a number."
+        ),
+    ] = 0
+    learning_rate: Annotated[
+        float,
+        Panel.TRAINING.option(
+            "--learning-rate", metavar="FLOAT", min=0, help="Train the expansion with this learning rate."
+        ),
+    ] = 2e-3
+    backbone_learning_rate: Annotated[
+        float,
+        Panel.TRAINING.option(
+            "--backbone-learning-rate", metavar="FLOAT", min=0, help="Train the backbone with this learning rate."
+        ),
+    ] = 1e-4
+    patience: Annotated[
+        int,
+        Panel.TRAINING.option(
+            "--patience", metavar="N", min=1, help="Stop after this many epochs without a better validation."
+        ),
+    ] = 4
+    strengths: Annotated[
+        tuple[float, float],
+        Panel.TRAINING.option(
+            "--strengths", metavar="FLOAT FLOAT", help="Draw the strength of each row from this range."
+        ),
+    ] = (1.0, 1.0)
+    harmless: Annotated[
+        float,
+        Panel.TRAINING.option(
+            "--harmless", metavar="FLOAT", min=0, help="Weigh the loss for harm to unrelated queries by this factor."
+        ),
+    ] = 0.0
+    contrastive: Annotated[
+        float,
+        Panel.TRAINING.option(
+            "--contrastive", metavar="FLOAT", min=0, help="Weigh the contrastive loss between tasks by this factor."
+        ),
+    ] = 0.0
+    seed: Annotated[
+        int,
+        Panel.TRAINING.option(
+            "--seed",
+            metavar="N",
+            min=0,
+            max=(1 << 32) - 1,
+            help="Shuffle the rows and draw random numbers by this seed.",
+        ),
+    ] = 0
+
+
 def train(
     context: typer.Context,
     data: Annotated[
         list[Path] | None,
-        typer.Argument(help='JSON Lines or CSV with "input" and "output", or folders of them; one file is one task.'),
+        typer.Argument(
+            metavar="DATA",
+            help='JSON Lines or CSV files with "input" and "output", or folders of them; each file is one task.',
+        ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("-m", "--model", help="GGUF of the target to teach.", **options.NAME)
-    ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run to write.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder; takes no other option.")] = None,
-    valid: Annotated[
-        list[Path] | None, typer.Option(help="Rows to measure after every epoch; repeatable [default: a tenth].")
-    ] = None,
-    hold_out: Annotated[bool, typer.Option(help="Without --valid, measure on a tenth of the rows.")] = True,
-    column: Annotated[
-        list[str] | None, typer.Option(help="What the data calls a part of a row, as input=question; repeatable.")
-    ] = None,
+    *,
+    column: options.Column = None,
     templates: Annotated[
-        Path | None, typer.Option(help='JSON with wordings by task: {"task": ["Classify: {input}"], "*": [...]}.')
+        Path | None,
+        Panel.INPUT.option(
+            "--templates",
+            metavar="FILE",
+            help='Vary the wording of the prompts by task: {"task": ["Classify: {input}"], "*": [...]} as JSON.',
+        ),
     ] = None,
-    positions: Annotated[Positions, typer.Option(help="Tokens that are steered.")] = Positions.DECODE,
-    layers: Annotated[str | None, typer.Option(metavar="A-B", help="Layers to steer [default: all].")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="The target unquantised, folder or hub id [default: the GGUF, dequantised].")
+    max_tokens: Annotated[
+        int,
+        Panel.INPUT.option(
+            "--max-tokens", metavar="N", min=4, help="Leave out rows that are longer than this many tokens."
+        ),
+    ] = 1024,
+    valid: Annotated[
+        list[Path] | None,
+        Panel.INPUT.option(
+            "--valid",
+            metavar="FILE",
+            help="Measure on the rows of this file after every epoch; repeatable.",
+            show_default="a tenth of the rows",
+        ),
     ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the generator's backbone [default: all-MiniLM-L6-v2].")
-    ] = None,
-    tuning: Annotated[Tuning, typer.Option(help="How much of the backbone is trained.")] = "full",
-    pooling: Annotated[Pooling, typer.Option(help="How a query's states become one.")] = "mean",
-    rank: Annotated[int | None, typer.Option(min=1, help="Bottleneck of the expansion [default: none].")] = None,
-    scale: Annotated[float, typer.Option(help="Constant factor on the vector.")] = 1.0,
-    epochs: Annotated[int, typer.Option(min=0, help="Passes over the rows; 0 chooses by their number.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=0, help="Rows per step and process; 0 chooses.")] = 0,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of the expansion.")] = 2e-3,
-    backbone_learning_rate: Annotated[float, typer.Option(min=0, help="Of the backbone.")] = 1e-4,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without better validation before stopping.")] = 4,
-    strengths: Annotated[
-        tuple[float, float], typer.Option(help="Range a row's strength is drawn from in training.")
-    ] = (1.0, 1.0),
-    harmless: Annotated[float, typer.Option(min=0, help="Weight of the do-no-harm term.")] = 0.0,
+    hold_out: Annotated[
+        bool,
+        Panel.INPUT.option(
+            "--hold-out/--no-hold-out", help="Hold out a tenth of the rows to measure on, if --valid is not given."
+        ),
+    ] = True,
     unrelated: Annotated[
-        Path | None, typer.Option(help="Unrelated queries for that term, one a line [default: our own].")
+        Path | None,
+        Panel.INPUT.option(
+            "--unrelated",
+            metavar="FILE",
+            help="Take the unrelated queries for --harmless from this file, one a line.",
+            show_default="packaged queries",
+        ),
     ] = None,
-    contrastive: Annotated[float, typer.Option(min=0, help="Weight of the contrastive term.")] = 0.0,
-    baselines: Annotated[bool, typer.Option(help="Measure static, averaged and random vectors too.")] = False,
-    max_tokens: Annotated[int, typer.Option(min=4, help="Longer rows are left out.")] = 1024,
-    cache: Annotated[
-        float | None, typer.Option(min=0, help="GB of memory for kept prefixes [default: half of what is free].")
+    model: options.Model = None,
+    weights: Annotated[
+        str | None,
+        Panel.MODEL.option(
+            "--weights",
+            metavar="NAME",
+            help="Train with these unquantised weights of the target: a folder or a Hugging Face model.",
+            show_default="the GGUF, dequantised",
+        ),
     ] = None,
+    positions: Annotated[
+        Positions,
+        Panel.STEERING.option(
+            "--positions",
+            help="Steer all tokens, only the last one of the prompt, or that one and those of the answer.",
+        ),
+    ] = Positions.DECODE,
+    layers: Annotated[
+        str | None,
+        Panel.STEERING.option(
+            "--layers", metavar="A-B", help="Steer these layers only, such as 4-20.", show_default="all"
+        ),
+    ] = None,
+    scale: Annotated[
+        float,
+        Panel.STEERING.option("--scale", metavar="FLOAT", help="Multiply the generator's vector by this constant."),
+    ] = 1.0,
+    backbone: Annotated[
+        str | None,
+        Panel.GENERATOR.option(
+            "--backbone",
+            metavar="NAME",
+            help="Build the generator on this encoder: a folder or a Hugging Face model.",
+            show_default="all-MiniLM-L6-v2",
+        ),
+    ] = None,
+    tuning: Annotated[
+        Tuning,
+        Panel.GENERATOR.option("--tuning", help="Train all of the backbone, low-rank adapters in it, or none of it."),
+    ] = "full",
+    pooling: Annotated[
+        Pooling,
+        Panel.GENERATOR.option(
+            "--pooling", help="Combine the states of a query: their mean, the last, that of CLS, or a learned mix."
+        ),
+    ] = "mean",
+    rank: Annotated[
+        int | None,
+        Panel.GENERATOR.option(
+            "--rank", metavar="N", min=1, help="Factor the expansion through this many dimensions.", show_default="none"
+        ),
+    ] = None,
+    settings: SettingsOptions,
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the target; auto is what the machine does fast.")
+        Literal["auto", "float32", "bfloat16"],
+        Panel.PERFORMANCE.option("--dtype", help="Compute the target in this type; auto takes the faster one here."),
     ] = "auto",
-    seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Order of the rows, dropout, draws.")] = 0,
+    cache: Annotated[
+        float | None,
+        Panel.PERFORMANCE.option(
+            "--cache",
+            metavar="GB",
+            min=0,
+            help="Use this much memory to cache the states of prompts.",
+            show_default="half of the free memory",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        Panel.OUTPUT.option("-o", "--output", metavar="FOLDER", help="Write the run to this folder."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Panel.OUTPUT.option("--resume", metavar="FOLDER", help="Resume the run in this folder; takes no other option."),
+    ] = None,
+    baselines: Annotated[
+        bool, Panel.OUTPUT.option("--baselines", help="Measure static, averaged and random vectors as well.")
+    ] = False,
 ) -> None:
-    """Train a generator for a GGUF on your rows. Ctrl-C keeps what was learned; --resume goes on from there."""
-    from atv_cli.extras import need
+    """Train a generator for a GGUF on your rows.
 
-    with need("train"):
+    Press Ctrl-C to stop and save what was learned; --resume continues from there.
+    """
+    from atv_cli.optional_packages import require_extra
+
+    with require_extra("train"):
         from atv_local.data import Columns
         from atv_local.names import resolve_model
         from atv_train import Job, Settings
@@ -90,23 +231,12 @@ def train(
     if resume is not None:
         given = [name for name in context.params if name != "resume" and _was_given(context, name)]
         if given:
-            raise UsageError(f"--resume takes everything from {resume}; leave out {given[0]}")
+            raise UsageError(f"--resume takes all settings from {resume}; leave out {given[0]}")
         _work(resume, lambda hooks: training.resume(resume, hooks))
         return
-    if model is None or output is None or not data:
-        missing = "-m MODEL" if model is None else "-o FOLDER" if output is None else "a file of rows"
+    if output is None or not data:
+        missing = "-o FOLDER" if output is None else "a file of rows"
         raise UsageError(f"training needs {missing}; see atv-local train --help")
-    settings = Settings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        backbone_learning_rate=backbone_learning_rate,
-        patience=patience,
-        strengths=strengths,
-        contrastive=contrastive,
-        harmless=harmless,
-        seed=seed,
-    )
     job = Job(
         model=resolve_model(model).absolute(),
         data=[path.absolute() for path in data],
@@ -127,7 +257,7 @@ def train(
         baselines=baselines,
         cache_bytes=None if cache is None else int(cache * 1e9),
         dtype=dtype,
-        settings=settings,
+        settings=Settings(**asdict(settings)),
     )
     _check(job)
     _work(output, lambda hooks: training.run(job, output, hooks))
@@ -148,7 +278,7 @@ def _check(job: Job) -> None:
     if not 0 <= low <= high <= 10:
         raise UsageError(f"strengths {low:g} {high:g} are not a range within 0 to 10")
     if job.unrelated is not None and not job.settings.harmless:
-        raise UsageError("--unrelated is for the do-no-harm term; give it a weight with --harmless, such as 1")
+        raise UsageError("--unrelated has no effect without --harmless; add a weight, such as --harmless 1")
 
 
 def _templates(path: Path | None) -> dict[str, list[str]] | None:
@@ -180,8 +310,8 @@ def _work(output: Path, train: Any) -> None:
     with _Interrupt() as interrupt, TrainingProgress(interrupt.requested) as view:
         learned = train(view.hooks)
     if interrupt.requested():
-        kept = f"{output} holds what was learned; go on with atv-local train --resume {output}"
-        view.say(f"stopped; {kept if learned else 'nothing was learned yet'}")
+        saved = f"what was learned is saved; to resume: atv-local train --resume {output}"
+        view.say(f"stopped; {saved if learned else 'nothing was learned yet'}")
         sys.exit(130)
     if learned:
         view.say_best(learned)

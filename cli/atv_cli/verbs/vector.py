@@ -8,24 +8,38 @@ from typing import Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 
 
 def vector(
-    output: Annotated[Path, typer.Option("-o", "--output", help="GGUF to write.")],
-    query: Annotated[str | None, typer.Argument(help="The query.")] = None,
-    bundle: options.Bundle = None,
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="The query to make a vector for.")] = None,
+    *,
     file: Annotated[
-        Path | None, typer.Option("-f", "--file", help='Take the mean over these: lines, or "input" of JSON Lines.')
+        Path | None,
+        Panel.INPUT.option(
+            "-f",
+            "--file",
+            metavar="FILE",
+            help='Take the mean over the queries of this file: one a line, or "input" of JSON Lines.',
+        ),
     ] = None,
+    bundle: options.Bundle = None,
     strength: options.Strength = None,
-    layers: Annotated[str | None, typer.Option("--layers", metavar="A-B", help="Only these layers.")] = None,
+    layers: options.Layers = None,
+    output: Annotated[
+        Path,
+        Panel.OUTPUT.option("-o", "--output", metavar="FILE", help="Write the control vector to this GGUF file."),
+    ],
 ) -> None:
-    """Write a task vector as the control-vector file that `llama-cli --control-vector` and `run` take."""
+    """Write the task vector of a query, or the mean over a file of them, as a control-vector GGUF for llama.cpp.
+
+    llama-cli and run take the file with --control-vector.
+    """
     from atv_cli.read_queries import read_queries
 
     if (query is None) == (file is None):
-        raise UsageError("name one query, or a file of them with -f")
+        raise UsageError("give one query, or a file of queries with -f")
     queries = read_queries(file) if file else [query or ""]
 
     import hashlib

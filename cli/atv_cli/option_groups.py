@@ -1,0 +1,47 @@
+"""Options that verbs share are declared once, as fields of a dataclass; typer sees the fields."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import cache, wraps
+from typing import Any, get_type_hints
+
+
+def expand_groups(verb: Callable[..., None]) -> Callable[..., None]:
+    """A function for typer in which each dataclass parameter of `verb` is replaced by the dataclass's fields.
+
+    `def run(query: ..., sampling: SamplingOptions)` becomes `run(query, max_tokens, temperature, ...)`, and `verb` is
+    called with a `SamplingOptions` of the values given.
+    """
+    signature = inspect.signature(verb, eval_str=True)
+    groups: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if is_dataclass(parameter.annotation):
+            groups[name] = parameter.annotation
+            parameters += _parameters(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(verb)
+    def command(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{parameter.name: values.pop(parameter.name) for parameter in _parameters(group)})
+        verb(**values)
+
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # inspect reads it
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+@cache
+def _parameters(group: type) -> list[inspect.Parameter]:
+    annotations = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotations[field.name]
+        )
+        for field in fields(group)
+    ]
