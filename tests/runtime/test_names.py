@@ -87,7 +87,7 @@ def test_an_alias_names_a_model_and_a_bundle_from_anywhere(
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["text"] == "a"
     assert json.loads(cli("inspect", "mine", "--json").stdout)["path"] == str(tiny_gguf)
-    assert json.loads(cli("show", "kinds", "-m", "mine", "--json").stdout)["fits"] == "yes"
+    assert json.loads(cli("inspect", "kinds", "-m", "mine", "--json").stdout)["fits"] == "yes"
     assert cli("alias").stdout.splitlines() == [f"kinds  {tiny_bundle}", f"mine  {tiny_gguf}"]
     assert cli("alias", "--remove", "mine").exit_code == 0
     assert cli("alias").stdout.splitlines() == [f"kinds  {tiny_bundle}"]
