@@ -134,7 +134,7 @@ def test_the_vectors_of_queries(tiny_bundle: Path, tmp_path: Path) -> None:
         (1, ["text.zip"], "neither a folder nor a zip"),
         (2, ["{gguf}", "-q", "hi"], "is a GGUF"),
         (2, ["{gguf}", "-m", "{gguf}"], "is a model itself"),
-        (2, ["{bundle}", "--picture", "p.png"], "name some"),
+        (2, ["{bundle}", "--picture", "p.png"], "-q or -f"),
         (2, ["{bundle}", "-q", " "], "empty"),
         (1, ["{bundle}", "-m", "absent.gguf"], "absent.gguf"),
     ],

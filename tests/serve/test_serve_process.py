@@ -84,7 +84,7 @@ def test_told_to_stop_it_finishes_what_runs(tiny_gguf: Path, number: signal.Sign
         assert running.stderr is not None
         assert (running.stdout.read(), running.stderr.read()) == (
             "",
-            "finishing what runs (1); told again, it ends at once\n",
+            "finishing running requests (1); press Ctrl-C again to stop now\n",
         )
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/health")
@@ -105,7 +105,7 @@ def test_told_twice_it_ends_at_once(tiny_gguf: Path, number: signal.Signals) -> 
             assert running.wait(20) == 1
         assert running.stderr is not None
         assert running.stderr.read().splitlines() == [
-            "finishing what runs (1); told again, it ends at once",
+            "finishing running requests (1); press Ctrl-C again to stop now",
             "atv-local: answers that were cut off: 1",
         ]
 

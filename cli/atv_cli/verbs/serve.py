@@ -103,11 +103,13 @@ def serve(
 
     def finish(running: int) -> None:
         if running:
-            print(f"finishing {running} requests; press Ctrl-C again to stop now", file=sys.stderr, flush=True)
+            print(
+                f"finishing running requests ({running}); press Ctrl-C again to stop now", file=sys.stderr, flush=True
+            )
 
     n_cut = server.run(say, finish)
     if n_cut:
-        sys.exit(f"atv-local: {n_cut} answers were cut off")
+        sys.exit(f"atv-local: answers that were cut off: {n_cut}")
 
 
 def _named(given: str) -> tuple[str, str]:
