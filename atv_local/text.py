@@ -10,6 +10,12 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
+def shorten(text: str, width: int = 32) -> str:
+    """One printable line of at most `width` characters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
 def strip_control(text: str) -> str:
     """An answer without the control characters that a terminal would act on; line breaks and tabs stay."""
     return _CONTROL.sub("", text)

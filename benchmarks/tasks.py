@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
+
+from atv_local.data import read_rows
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
 Message = dict[str, str]
@@ -45,8 +46,7 @@ def load_tasks(split: str = "test", seed: int = 0) -> list[Task]:
 
 def read(path: Path) -> list[tuple[str, str]]:
     """(input, output) of every row."""
-    with path.open(encoding="utf-8") as file:
-        return [(row["input"], row["output"]) for row in map(json.loads, file)]
+    return [(row.input, row.output) for row in read_rows(path).rows]
 
 
 def inline(task: Task, shots: list[tuple[str, str]], query: str) -> list[Message]:

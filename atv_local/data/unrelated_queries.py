@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
+from atv_local.data.rows import read_queries
 from atv_local.errors import DataError
 
-MAX_LINES, MAX_BYTES = 2000, 1 << 20
+MIN_QUERIES, MAX_QUERIES = 12, 2000
+PACKAGED = Path(__file__).with_suffix(".txt")
 _T = TypeVar("_T")
 
 
@@ -19,17 +20,13 @@ def held_out(everything: Sequence[_T]) -> list[_T]:
 
 
 def read_unrelated_queries(path: Path | None) -> list[str]:
-    """The lines of a text file, by default of our own list."""
-    source = path or files("atv_local.data") / "unrelated_queries.txt"
-    try:
-        with source.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        lines = data.decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {source}: {error}") from error
-    queries = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if len(data) > MAX_BYTES or not 12 <= len(queries) <= MAX_LINES:
-        raise DataError(
-            f"{source} has {len(queries)} queries; give 12 to {MAX_LINES}, one a line, below {MAX_BYTES} bytes"
-        )
+    """The queries of a file, each once; by default those of the package.
+
+    Raises:
+        DataError: as `read_queries`, and for fewer than 12 queries or more than 2000.
+    """
+    path = path or PACKAGED
+    queries = list(dict.fromkeys(query.strip() for query in read_queries(path)))
+    if not MIN_QUERIES <= len(queries) <= MAX_QUERIES:
+        raise DataError(f"{path} has {len(queries)} different queries; give {MIN_QUERIES} to {MAX_QUERIES}")
     return queries

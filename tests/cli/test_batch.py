@@ -23,9 +23,9 @@ from atv_cli.main import app
 from atv_local.answer.engine import Engine
 from atv_local.batch.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.batch.row_results import Answerer, AnswerSettings
-from atv_local.data.request_rows import RowRequest, read
+from atv_local.data.request_rows import RowRequest, read_requests
 from atv_local.data.resumable_output import ResumableOutput
-from atv_local.data.rows import MAX_LINE_BYTES
+from atv_local.data.text_lines import MAX_LINE_BYTES
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.sampling import Sampling
 from atv_local.vectors.task_vector import TaskVector
@@ -93,6 +93,16 @@ def test_each_row_gets_the_answer_of_run_in_its_place(pair: list[str], tmp_path:
     assert sorted(path.name for path in output.parent.iterdir()) == ["out.jsonl"]
 
 
+def test_a_csv_file_is_answered_as_json_lines_are(pair: list[str], rows: Path, tmp_path: Path) -> None:
+    assert batch(rows, tmp_path / "from_json", *pair).exit_code == 0
+    table = tmp_path / "in.csv"
+    table.write_text("id,query\n" + "".join(f"{row['id']},{row['input']}\n" for row in ROWS))
+    result = batch(table, tmp_path / "from_csv", *pair, "--column", "input=query")
+    assert result.exit_code == 0, result.stderr
+    for one, other in zip(records(tmp_path / "from_json"), records(tmp_path / "from_csv"), strict=True):
+        assert other == {"query": one.pop("input"), **one, "line": one["line"] + 1}
+
+
 def test_off_is_the_base_model(pair: list[str], rows: Path, tmp_path: Path) -> None:
     assert batch(rows, tmp_path / "on.jsonl", *pair).exit_code == 0
     assert batch(rows, tmp_path / "off.jsonl", *pair[:2], *pair[4:], "--off").exit_code == 0
@@ -106,7 +116,7 @@ def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> 
     bad = {
         2: (b"{'input': 1}", "not JSON"),
         3: (b'["apple"]', "not a JSON object"),
-        5: (b'{"output": "a"}', "input: Field required"),
+        5: (b'{"output": "a"}', "no column 'input', found 'output'"),
         6: (b'{"input": "  "}', "input: nothing is written there"),
         7: (b'{"input": 5}', "input: Input should be a valid string"),
         8: (b'{"input": "caf\xe9"}', "not UTF-8"),
@@ -369,7 +379,7 @@ def test_a_line_without_end_takes_no_memory() -> None:
             return len(data)
 
     tracemalloc.start()
-    first, second = read(io.BufferedReader(Pipe(), 1 << 20))
+    first, second = read_requests(io.BufferedReader(Pipe(), 1 << 20), Path("-"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * MAX_LINE_BYTES

@@ -107,10 +107,10 @@ def test_a_model_too_small_to_steer_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_vectors_of_queries(tiny_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "q.txt").write_text("cow 1\nhen 2\n")
+    (tmp_path / "q.csv").write_text("words\ncow 1\nhen 2\n")
     generator = Generator(Bundle(tiny_bundle))
     queries = ["fig $1 \x1b[2J", "cow 1", "hen 2"]
-    options = ["-q", queries[0], "-f", tmp_path / "q.txt"]
+    options = ["-q", queries[0], "-f", tmp_path / "q.csv", "--column", "input=words"]
     found = facts(tiny_bundle, *options)
     assert [entry["query"] for entry in found["queries"]] == queries
     assert np.allclose(found["queries"][1]["norms"], generator("cow 1").norms(), atol=1e-5)

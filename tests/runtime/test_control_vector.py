@@ -277,8 +277,10 @@ def test_the_command_writes_the_mean_over_a_file(tiny_bundle: Path, tmp_path: Pa
     (tmp_path / "q.txt").write_text("\n".join(queries) + "\n\n")
     (tmp_path / "q.jsonl").write_text("".join(json.dumps({"input": query, "output": "a"}) + "\n" for query in queries))
     (tmp_path / "q.CSV").write_text("output,input\n" + "".join(f"a,{query}\n" for query in queries))
-    for name in ("q.txt", "q.jsonl", "q.CSV"):
-        assert cli("vector", "-f", tmp_path / name, "-g", tiny_bundle, "-o", tmp_path / "v.gguf").exit_code == 0
+    (tmp_path / "named.csv").write_text("input,words\n" + "".join(f"a,{query}\n" for query in queries))
+    for name, more in {"q.txt": [], "q.jsonl": [], "q.CSV": [], "named.csv": ["--column", "input=words"]}.items():
+        result = cli("vector", "-f", tmp_path / name, *more, "-g", tiny_bundle, "-o", tmp_path / "v.gguf")
+        assert result.exit_code == 0, result.stderr
         found = control_vector.read(tmp_path / "v.gguf")
         assert np.allclose(found.vector(ROWS).array, expected, atol=1e-6)
         assert found.provenance["n_queries"] == "3"
@@ -293,7 +295,7 @@ def test_the_command_writes_the_mean_over_a_file(tiny_bundle: Path, tmp_path: Pa
         (2, ["one", "-f", "rows.jsonl"], "name one query"),
         (2, [" "], "the query is empty"),
         (1, ["-f", "absent.txt"], "absent.txt"),
-        (1, ["-f", "empty.txt"], "holds no query"),
+        (1, ["-f", "empty.txt"], "empty.txt has no queries"),
         (1, ["-f", "rows.jsonl"], "rows.jsonl:2"),
         (1, ["-f", "bytes.txt"], "not UTF-8"),
     ],

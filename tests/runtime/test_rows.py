@@ -14,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atv_local.data.rows import MAX_LINE_BYTES, Columns, Row, data_files, read_rows
+from atv_local.data.columns import parse_columns
+from atv_local.data.rows import Row, data_files, read_rows
+from atv_local.data.text_lines import MAX_LINE_BYTES
 from atv_local.errors import DataError, UsageError
 from atv_train.data_warnings import MAX_SENTENCES, examine
 
@@ -59,7 +61,7 @@ def test_csv_and_json_lines_read_the_same(tmp_path: Path, expected: list[Row], b
         ("not json", "not JSON: [^1]* column 2; a row is "),
         ("[1]", "not a JSON object"),
         pytest.param("[" * 10_000, "not JSON", id="deep"),
-        ('{"input": "x"}', "no column 'output', found 'input'; .*--column output="),
+        ('{"input": "x"}', "no column 'output', found 'input'; .*`columns`, as output=NAME"),
         ('{"output": "x"}', "no column 'input'"),
         ('{"input": "x", "output": ""}', "output: "),
         ('{"input": "", "output": "x"}', "input: "),
@@ -107,7 +109,10 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str | byte
         (b"input,output\nx,\xe4\n", "2: not UTF-8"),
         ("input,output\nx,y\n".encode("utf-16"), "1: not UTF-8"),
         ("input,output\nx,y\n".encode("utf-16-le"), "1: a NUL byte"),
-        ("question,label\n", "1: no column 'input', found 'question', 'label'; name yours with --column input=NAME"),
+        (
+            "question,label\n",
+            "1: no column 'input', found 'question', 'label'; name yours with .*input=NAME",
+        ),
         (",".join(f"column {n}" for n in range(99)), "1: no column 'input', found 'column 0', "),
         ("input;output\nx;y\n", "1: no column 'input', found 'input;output'"),
         ("input,output,input\nx,y,z\n", "1: two columns are named 'input'"),
@@ -169,8 +174,8 @@ def test_a_csv_may_come_through_a_pipe(tmp_path: Path) -> None:
 
 
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
-    columns = Columns.parse(["input=question", "output=label", "choices=a=b"])
-    assert columns == Columns("question", "label", "task", "a=b")
+    columns = parse_columns(["input=question", "output=label", "choices=a=b"])
+    assert columns == {"input": "question", "output": "label", "choices": "a=b"}
     record = {"question": "q", "label": "l", "a=b": ["l", "m"], "input": 5}
     json_lines = write(tmp_path / "rows.jsonl", json.dumps(record) + "\n")
     table = write(tmp_path / "rows.csv", "input,a=b,label,question\n5,l|m,l,q\n")
@@ -179,19 +184,24 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
 
 
 def test_complaints_use_the_names_in_the_file(tmp_path: Path) -> None:
-    columns = Columns(input="question", task="kind")
+    columns = {"input": "question", "task": "kind"}
     json_lines = write(tmp_path / "rows.jsonl", '{"question": 5, "output": "x", "kind": "k"}\n')
     with pytest.raises(DataError, match=r"jsonl:1: question: "):
         read_rows(json_lines, columns)
     named_but_absent = write(tmp_path / "rows.csv", "question,output,task\nx,y,z\n")
-    with pytest.raises(DataError, match=r"csv:1: no column 'kind', found .*--column task=NAME"):
+    with pytest.raises(DataError, match=r"csv:1: no column 'kind', found .*task=NAME"):
         read_rows(named_but_absent, columns)
 
 
-@pytest.mark.parametrize("given", [["input"], ["input="], ["query=x"], ["=x"], ["input=x", "input=y"]])
-def test_a_column_option_that_cannot_be_meant(given: list[str]) -> None:
-    with pytest.raises(UsageError, match=f"'{given[-1]}'; .*input, output, task, choices"):
-        Columns.parse(given)
+@pytest.mark.parametrize("given", [["input"], ["input="], ["=x"], ["input=x", "input=y"]])
+def test_an_invalid_column_option(given: list[str]) -> None:
+    with pytest.raises(UsageError, match=f"'{given[-1]}'; write PART=NAME"):
+        parse_columns(given)
+
+
+def test_a_part_that_rows_do_not_have(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'query'; .*input, output, task, choices"):
+        read_rows(write(tmp_path / "a.jsonl", FINE), {"query": "x"})
 
 
 def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:

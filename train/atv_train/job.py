@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from atv_local.data import DEFAULT_COLUMNS, Columns
+from atv_local.data import Columns
 from atv_local.vectors import Positions
 from atv_train.examples import Templates
 from atv_train.plan import Dtype
@@ -32,7 +32,7 @@ class Job:
     data: Sequence[Path]
     valid: Sequence[Path] = ()
     hold_out: bool = True
-    columns: Columns = DEFAULT_COLUMNS
+    columns: Columns = field(default_factory=dict)
     templates: Templates | None = None
     weights: str | None = None
     positions: Positions = Positions.DECODE

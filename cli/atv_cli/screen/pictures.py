@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from atv_cli.read_queries import shorten
 from atv_cli.screen.describe_file import likeness
 from atv_local.data import replacing
+from atv_local.text import shorten
 from atv_local.vectors import TaskVector
 
 if TYPE_CHECKING:

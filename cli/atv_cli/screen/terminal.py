@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from atv_local.text import one_line, strip_control
+from atv_local.text import one_line, shorten, strip_control
 
 if TYPE_CHECKING:
     from atv_local.answer import Event
@@ -90,7 +90,6 @@ def _short(digest: str) -> str:
 
 def vectors(queries: Sequence[str], found: Sequence[TaskVector]) -> None:
     """Mean norm of each layer with its range, and the cosine of each query's vector with every other, on stdout."""
-    from atv_cli.read_queries import shorten
     from atv_cli.screen.describe_file import likeness
 
     console = Console(highlight=False)

@@ -17,7 +17,8 @@ from atv_cli import options
 from atv_cli.help_pages import Panel
 from atv_cli.load_engine import check_off
 from atv_cli.optional_packages import require_extra
-from atv_local.errors import DataError, UsageError
+from atv_local.data import reading
+from atv_local.errors import UsageError
 from atv_local.text import one_line
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ _STDIN = Path("-")
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="JSON Lines with the rows to answer; - is stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Rows to answer: JSON Lines, .csv or .txt; - is stdin.")],
     output: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="JSON Lines to write, in the same order.")],
     *,
+    column: options.Column = None,
     model: options.Model = None,
     bundle: options.Bundle = None,
     steering: options.SteeringOptions,
@@ -80,7 +82,7 @@ def batch(
         ),
     ] = False,
 ) -> None:
-    """Answer every row of a JSON Lines file, in the same order.
+    """Answer every row of a file, in the same order.
 
     A row is {"input": "..."}; its "system" and "max_tokens", if any, go before the options. A line of the output is the
     row with "line", "text", "finish_reason" and "tokens" added or replaced. A row that cannot be answered is reported
@@ -100,7 +102,7 @@ def batch(
         raise UsageError("the system message is not UTF-8 text")
 
     from atv_local.batch import AnswerSettings
-    from atv_local.data import ResumableOutput, read
+    from atv_local.data import ResumableOutput, parse_columns, read_requests
     from atv_local.names import resolve_bundle, resolve_model
 
     recipe = AnswerSettings(
@@ -112,8 +114,10 @@ def batch(
         **sampling.arguments(),
         **asdict(performance),
     )
-    with _opened(file) as source, ResumableOutput(output, recipe.identity(), overwrite=overwrite) as partial:
-        rows = read(source)
+    columns = parse_columns(column or [])
+    identity = recipe.identity() | ({"columns": columns} if columns else {})
+    with _opened(file) as source, ResumableOutput(output, identity, overwrite=overwrite) as partial:
+        rows = read_requests(source, file, columns)
         answered, passed_over = partial.skip(rows)
         with _View(file, source, answered, passed_over) as view:
             try:
@@ -157,10 +161,8 @@ def _answers(
 
 
 def _opened(file: Path) -> BinaryIO:
-    try:
+    with reading(file):
         return sys.stdin.buffer if file == _STDIN else file.open("rb")
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror or error}") from error
 
 
 class _View:

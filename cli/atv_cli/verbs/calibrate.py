@@ -81,7 +81,7 @@ def calibrate(
 
     import atv_local
     from atv_eval import calibration, read_tasks, read_unrelated
-    from atv_local.data import Columns, check_replaceable
+    from atv_local.data import check_replaceable, parse_columns
     from atv_local.generator import MANIFEST
     from atv_local.names import is_managed, resolve_bundle
 
@@ -94,7 +94,7 @@ def calibrate(
         if place.is_file():
             raise UsageError(f"{place} is a file; name a folder to write the calibrated bundle to with -o")
         check_replaceable(place, MANIFEST)
-    tasks = read_tasks(data, [], Columns.parse(column or []), rows, labels=False)
+    tasks = read_tasks(data, [], parse_columns(column or []), rows, labels=False)
     queries = read_unrelated(unrelated)
     engine = atv_local.load(model, opened, **asdict(performance))
     best, points = calibration.calibrate(

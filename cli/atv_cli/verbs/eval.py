@@ -119,9 +119,9 @@ def evaluate(
     import atv_local
     from atv_cli.screen import EvalProgress
     from atv_eval import EvalPlan, fingerprint, measure, read_tasks, read_unrelated, report
-    from atv_local.data import Columns
+    from atv_local.data import parse_columns
 
-    tasks = read_tasks(data, shots_from or [], Columns.parse(column or []), rows, labels)
+    tasks = read_tasks(data, shots_from or [], parse_columns(column or []), rows, labels)
     showable = all(task.pool for task in tasks)
     chosen = list(dict.fromkeys(method or ()))
     chosen = chosen or [m for m in Method if showable or m in (Method.BASE, Method.STEERED)]

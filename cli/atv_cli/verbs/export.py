@@ -58,10 +58,11 @@ def export(
             "-f",
             "--queries",
             metavar="FILE",
-            help='Verify with the queries of this file: one a line, or "input" of JSON Lines.',
+            help='Verify with the queries of this file: "input" in JSON Lines or .csv, or one a line in .txt.',
             show_default="packaged queries",
         ),
     ] = None,
+    column: options.Column = None,
     backbone: Annotated[
         str | None,
         Panel.PAPER.option(
@@ -113,7 +114,7 @@ def export(
         model=resolve_model(model) if model else None,
         through_target=through,
         from_authors=PaperOptions(**said) if said else None,  # type: ignore[arg-type]  # typer has checked them
-        queries=read_queries(queries) if queries else (),
+        queries=read_queries(queries, column),
         text=card,
     )
     if as_json:

@@ -29,9 +29,10 @@ def inspect(
             "-f",
             "--file",
             metavar="FILE",
-            help='Show the vectors for the queries of this file: one a line, or "input" of JSON Lines.',
+            help='Show the vectors for the queries of this file: "input" in JSON Lines or .csv, or one a line in .txt.',
         ),
     ] = None,
+    column: options.Column = None,
     model: Annotated[
         str | None,
         Panel.MODEL.option("-m", "--model", help="Check whether the bundle or vector fits this GGUF.", **options.NAME),
@@ -49,7 +50,7 @@ def inspect(
     from atv_cli.screen import describe_file, terminal
     from atv_local.names import resolve_model, resolve_name
 
-    queries = [*(query or []), *(read_queries(file) if file else [])]
+    queries = [*(query or []), *read_queries(file, column)]
     if picture and not queries:
         raise UsageError("--picture draws vectors of queries; give some with -q or -f")
     found, vectors = describe_file.of(resolve_name(name), resolve_model(model) if model else None, queries)

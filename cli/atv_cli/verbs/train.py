@@ -224,7 +224,7 @@ def train(
     from atv_cli.optional_packages import require_extra
 
     with require_extra("train"):
-        from atv_local.data import Columns
+        from atv_local.data import parse_columns
         from atv_local.names import resolve_model
         from atv_train import Job, Settings
         from atv_train import training_run as training
@@ -242,7 +242,7 @@ def train(
         data=[path.absolute() for path in data],
         valid=[path.absolute() for path in valid or []],
         hold_out=hold_out,
-        columns=Columns.parse(column or []),
+        columns=parse_columns(column or []),
         templates=_templates(templates),
         weights=_place(weights),
         positions=positions,

@@ -21,9 +21,10 @@ def vector(
             "-f",
             "--file",
             metavar="FILE",
-            help='Take the mean over the queries of this file: one a line, or "input" of JSON Lines.',
+            help='Take the mean over the queries of this file: "input" in JSON Lines or .csv, or one a line in .txt.',
         ),
     ] = None,
+    column: options.Column = None,
     bundle: options.Bundle = None,
     strength: options.Strength = None,
     layers: options.Layers = None,
@@ -40,7 +41,7 @@ def vector(
 
     if (query is None) == (file is None):
         raise UsageError("give one query, or a file of queries with -f")
-    queries = read_queries(file) if file else [query or ""]
+    queries = read_queries(file, column) or [query or ""]
 
     import hashlib
 

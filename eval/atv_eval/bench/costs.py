@@ -51,11 +51,11 @@ class BenchPlan:
 
 @dataclass
 class Subject:
-    """An engine that steers, and the resident memory in MB at stages of its loading, where that is known."""
+    """An engine that steers, and the resident memory in MiB at stages of its loading."""
 
     engine: Engine
     provider: Provider | None
-    memory: dict[str, float | None]
+    memory: dict[str, float]
 
     @cached_property
     def together(self) -> Batch:
@@ -97,9 +97,9 @@ def memory(subject: Subject, _plan: BenchPlan, found: BenchResults) -> None:
     stages = dict(subject.memory)
     assert subject.together.sequences  # makes it
     stages["with a context for many queries"] = resident()
-    known = {name: [value] for name, value in stages.items() if value is not None}
+    values = {name: [value] for name, value in stages.items()}
     below, above = "with the target", "with the generator"
-    found.add("memory", None, "MB", known, [(above, below)] if above in known else [])
+    found.add("memory", None, "MB", values, [(above, below)] if above in values else [])
 
 
 def generator(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
