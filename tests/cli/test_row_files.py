@@ -16,7 +16,7 @@ from atv_cli.main import app
 from atv_cli.read_queries import read_queries
 from atv_eval.tasks import read_tasks
 from atv_local.data import read_requests, read_rows
-from atv_local.names import default_bundle
+from atv_local.names import embedded_bundle
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
 rows = st.lists(
@@ -92,13 +92,13 @@ def test_a_nul_is_refused_by_every_verb(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "rows.jsonl"
     file.write_text('{"input": "a\\u0000b", "output": "y"}\n')
-    filled = [argument.format(rows=file, gguf=tiny_gguf, bundle=default_bundle()) for argument in arguments]
+    filled = [argument.format(rows=file, gguf=tiny_gguf, bundle=embedded_bundle()) for argument in arguments]
     result = CliRunner().invoke(app, filled)
     assert result.exit_code == 1
     assert f"{file}:1: input: it has a NUL" in result.stderr
 
 
 def test_columns_without_a_file_are_refused(tmp_path: Path) -> None:
-    for arguments in (["vector", "hi", "-o", str(tmp_path / "v.gguf")], ["inspect", str(default_bundle())]):
+    for arguments in (["vector", "hi", "-o", str(tmp_path / "v.gguf")], ["inspect", str(embedded_bundle())]):
         result = CliRunner().invoke(app, [*arguments, "--column", "input=question"])
         assert (result.exit_code, "--column" in result.stderr) == (2, True)

@@ -27,7 +27,8 @@ from atv_eval.report import MEAN, Summary, as_csv, compare, markdown, score
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import OFF, Engine
 from atv_local.answer.loading import load
-from atv_local.data.rows import DEFAULT_COLUMNS, Row
+from atv_local.data.columns import DEFAULT_COLUMNS
+from atv_local.data.rows import Row
 from atv_local.errors import BundleError, DataError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
