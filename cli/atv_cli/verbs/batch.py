@@ -30,7 +30,9 @@ _STDIN = Path("-")
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Rows to answer: JSON Lines, .csv or .txt; - is stdin.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="IN.jsonl", help="Rows to answer: JSON Lines, .csv or .txt; - is stdin.")
+    ],
     output: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="JSON Lines to write, in the same order.")],
     *,
     column: options.Column = None,
