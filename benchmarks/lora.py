@@ -24,8 +24,8 @@ from torch.nn.functional import cross_entropy
 from atv_local.data import Row as TrainingRow
 from atv_local.names import embedded_model
 from atv_local.target import PromptFormat, TargetFile
-from atv_train import Example, Metrics, Settings, divergence, encode, epoch_batches, pad, target_dtype
-from atv_train.frozen_target import load_target
+from atv_train import Example, TrainingMetrics, TrainingSettings, encode, epoch_batches, kl_divergence, pad
+from atv_train.frozen_target import load_target, target_dtype
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
 from benchmarks.prompting import restricted
 
@@ -38,7 +38,7 @@ MAX_TOKENS = 2560  # of one backward pass, padding included
 class Lora:
     """peft LoRA on the target itself, trained and measured on the same examples."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TrainingSettings) -> None:
         torch.manual_seed(settings.seed)
         model = load_target(embedded_model(), target_dtype(CPU), CPU)
         self.half = model.dtype is torch.bfloat16
@@ -101,14 +101,14 @@ class Lora:
         return right / len(examples)
 
     @torch.no_grad()
-    def harm(self, examples: Sequence[Example]) -> Metrics:
+    def harm(self, examples: Sequence[Example]) -> TrainingMetrics:
         """What it does to unrelated queries, as `Trainer.harm` measures it."""
         self.model.eval()
         changed, _ = self.answer_logits(examples)
         with self.model.disable_adapter():
             base, _ = self.answer_logits(examples)
         same = (base.argmax(dim=-1) == changed.argmax(dim=-1)).float().mean()
-        return {"unrelated_kl": float(divergence(base, changed)), "unrelated_agreement": float(same)}
+        return {"unrelated_kl": float(kl_divergence(base, changed)), "unrelated_agreement": float(same)}
 
 
 def bounded(batch: Sequence[Example]) -> Iterator[Sequence[Example]]:
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
     arguments = parser.parse_args()
-    settings = Settings(epochs=arguments.epochs, seed=arguments.seed)
+    settings = TrainingSettings(epochs=arguments.epochs, seed=arguments.seed)
     prompts = TargetFile.open(embedded_model()).prompts
     pool = load("atv20", "train", N_POOL, arguments.seed, arguments.data)
     rows = [TrainingRow(input=row.input, output=row.output, task=task.name) for task in pool for row in task.rows]

@@ -28,10 +28,17 @@ from atv_local import Generator as OnnxGenerator
 from atv_local.data import Row as TrainingRow
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
-from atv_train import Example, Job, Settings, Trainer, encode, learned, target_dtype
-from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
-from atv_train.run_folder import checkpoint, describe
-from atv_train.vector_sources import Adaptive, GeneratorModule, Static, averaged, default_backbone, load_backbone
+from atv_train import Example, Trainer, TrainingJob, TrainingSettings, encode, static_trainer
+from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
+from atv_train.run_folder import checkpoint_spec, save_checkpoint
+from atv_train.vector_sources import (
+    AdaptiveVectors,
+    GeneratorModule,
+    StaticVectors,
+    averaged_vectors,
+    default_backbone,
+    load_backbone,
+)
 from benchmarks.paper_tasks import DATA, N_POOL, Row, Task, conversation, load
 from benchmarks.prompted import says
 from benchmarks.prompting import restricted
@@ -59,31 +66,31 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
     target_file = TargetFile.open(embedded_model())
     encoded = encode(rows, target_file.prompts, N_CTX)
     model = load_target(embedded_model(), target_dtype(CPU), CPU)
-    store = PrefixStore(16 << 30)
-    settings = Settings(epochs=arguments.epochs, seed=arguments.seed)
+    cache = PrefixCache(16 << 30)
+    settings = TrainingSettings(epochs=arguments.epochs, seed=arguments.seed)
     methods: list[Method] = []
     if not arguments.instruction:
         methods.append(Method("none", Positions.DECODE, lambda *_: None))
     for positions in map(Positions, arguments.positions):
-        target = FrozenTarget(model, positions, store)
-        target.prepare(encoded.first)
+        target = FrozenTarget(model, positions, cache)
+        target.cache_prefixes(encoded.first)
         torch.manual_seed(settings.seed)
         backbone, tokenizer = load_backbone(default_backbone())
-        source = Adaptive(GeneratorModule(backbone, target.n_rows, target.n_embd), tokenizer, 256)
+        source = AdaptiveVectors(GeneratorModule(backbone, target.n_rows, target.n_embd), tokenizer, 256)
         fit(positions, Trainer(source, target, settings), encoded.rows)
-        job = Job(embedded_model(), [], positions=positions)
-        spec = describe(job, target_file.spec, [], 256, settings.seed)
-        checkpoint.save(work / f"{positions}", spec, source.generator.eval(), tokenizer)
+        job = TrainingJob(embedded_model(), [], positions=positions)
+        spec = checkpoint_spec(job, target_file.spec, [], 256, settings.seed)
+        save_checkpoint(work / f"{positions}", spec, source.generator.eval(), tokenizer)
         export(work / f"{positions}", work / f"{positions}-bundle", precisions=["int8"])
         generator = OnnxGenerator(Bundle(work / f"{positions}-bundle"), n_threads=2)
         name = f"atv-{positions}" + ("-instruction" if arguments.instruction else "")
         methods.append(Method(name, positions, of_query(generator)))
         if positions is Positions.DECODE and not arguments.instruction:
-            means = averaged(source, encoded.first)
+            means = averaged_vectors(source, encoded.first)
             methods.append(Method("averaged", positions, of_task(means)))
-            learner = learned([task.name for task in pool], target, settings)
+            learner = static_trainer([task.name for task in pool], target, settings)
             fit("per-task", learner, encoded.rows)
-            assert isinstance(learner.source, Static)
+            assert isinstance(learner.source, StaticVectors)
             methods.append(Method("per-task", positions, of_task(learner.source)))
     return methods
 
@@ -104,7 +111,7 @@ def of_query(generator: OnnxGenerator) -> Callable[[str, str], TaskVector | None
     return lambda _, query: generator(query)
 
 
-def of_task(static: Static) -> Callable[[str, str], TaskVector | None]:
+def of_task(static: StaticVectors) -> Callable[[str, str], TaskVector | None]:
     """The vector of a task; None for one that was not trained on."""
     vectors = static.vectors.detach().float().numpy()
     return lambda task, _: TaskVector(vectors[static.names[task]]) if task in static.names else None

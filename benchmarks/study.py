@@ -22,22 +22,22 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from atv_local.data import Row, read_rows
+from atv_local.data import Row, read_rows, read_unrelated_queries
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
-from atv_train import Example, Job, Metrics, Settings, Trainer, encode, encode_unrelated, learned, pad, target_dtype
-from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
+from atv_train import Example, Trainer, TrainingMetrics, TrainingSettings, encode, encode_unrelated, pad, static_trainer
+from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
 from atv_train.vector_sources import (
-    Adaptive,
+    AdaptiveVectors,
     GeneratorModule,
-    Source,
-    averaged,
+    VectorSource,
+    averaged_vectors,
     default_backbone,
     expansion,
     load_backbone,
-    random_like,
-    trainable,
+    n_trainable,
+    random_vectors,
 )
 from benchmarks.lora import Lora
 from benchmarks.paper_tasks import N_POOL
@@ -54,16 +54,18 @@ class Bench:
         target_file = TargetFile.open(embedded_model())
         self.seed = seed
         self.model = load_target(embedded_model(), target_dtype(CPU), CPU)
-        self.store = PrefixStore(16 << 30)
-        self.target = FrozenTarget(self.model, Positions.DECODE, self.store)
+        self.cache = PrefixCache(16 << 30)
+        self.target = FrozenTarget(self.model, Positions.DECODE, self.cache)
         train = [row for task in TASKS for row in drawn(data / task / "train.jsonl", rows, seed)]
         test = [row for task in TASKS for row in drawn(data / task / "test.jsonl", tests, 0)]
         self.train = encode(train, target_file.prompts, 1024).rows
         self.test = encode(test, target_file.prompts, 1024).first
-        self.unrelated, self.unrelated_test = encode_unrelated(Job(embedded_model(), []), self.target, target_file)
-        self.target.prepare([*(row[0] for row in self.train), *self.test, *self.unrelated, *self.unrelated_test])
+        self.unrelated, self.unrelated_test = encode_unrelated(
+            read_unrelated_queries(None), self.model, target_file, 1024
+        )
+        self.target.cache_prefixes([*(row[0] for row in self.train), *self.test, *self.unrelated, *self.unrelated_test])
 
-    def adaptive(self, **changes: Any) -> Adaptive:
+    def adaptive(self, **changes: Any) -> AdaptiveVectors:
         """The generator of a variant."""
         tuning = changes.pop("tuning", "full")
         scratch = changes.pop("scratch", False)
@@ -72,9 +74,9 @@ class Bench:
         if scratch:
             backbone = AutoModel.from_config(backbone.config, add_pooling_layer=False)
         generator = GeneratorModule(backbone, self.target.n_rows, self.target.n_embd, **changes)
-        return Adaptive(generator, tokenizer, 256, tuning)
+        return AdaptiveVectors(generator, tokenizer, 256, tuning)
 
-    def measure(self, trainer: Trainer) -> Metrics:
+    def measure(self, trainer: Trainer) -> TrainingMetrics:
         """Accuracy on test rows and harm on held-out unrelated queries."""
         return trainer.evaluate(self.test) | trainer.harm(self.unrelated_test)
 
@@ -86,7 +88,7 @@ def drawn(path: Path, count: int, seed: int) -> list[Row]:
     return [row.model_copy(update={"task": path.parent.name}) for row in rows[:count]]
 
 
-class States(Source):
+class States(VectorSource):
     """Reads the target's own final hidden states instead of a second model: last prompt token before the steered one,
     and the mean over the prompt."""
 
@@ -147,7 +149,7 @@ VARIANTS: dict[str, Variant] = {
 SWEPT = ("default", "strengths", "harmless", "both")
 
 
-def results(bench: Bench, wanted: Callable[[str], bool], settings: Settings) -> Iterator[dict[str, Any]]:
+def results(bench: Bench, wanted: Callable[[str], bool], settings: TrainingSettings) -> Iterator[dict[str, Any]]:
     """One record for each variant and baseline that is wanted."""
     if wanted("states"):
         states = States(bench.target)
@@ -158,7 +160,7 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: Settings) -> 
         yield target_lora(bench, settings)
     for name, names in (("per-task", list(TASKS)), ("static", ["static"])):
         if wanted(name):
-            learner = learned(names, bench.target, settings)
+            learner = static_trainer(names, bench.target, settings)
             what = "one learned vector " + ("for each task" if len(names) > 1 else "for all tasks")
             yield finished(bench, name, what, learner, time.monotonic())
     for name, variant in VARIANTS.items():
@@ -166,22 +168,22 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: Settings) -> 
             continue
         target = bench.target
         if variant.positions is not Positions.DECODE:
-            target = FrozenTarget(bench.model, variant.positions, bench.store)
+            target = FrozenTarget(bench.model, variant.positions, bench.cache)
         source = bench.adaptive(**variant.changes)
         source.prepare([*(row[0] for row in bench.train), *bench.test])
         trainer = Trainer(source, target, replace(settings, **variant.settings), bench.unrelated)
         started = time.monotonic()
         yield finished(bench, name, variant.what, trainer, started)
         if name == "default":
-            mean = averaged(source, [row[0] for row in bench.train])
-            for label, static in (("averaged", mean), ("random", random_like(mean, bench.seed))):
+            mean = averaged_vectors(source, [row[0] for row in bench.train])
+            for label, static in (("averaged", mean), ("random", random_vectors(mean, bench.seed))):
                 measured = bench.measure(Trainer(static, bench.target, settings))
                 yield {"name": label, "what": f"{label} vector for each task", "trainable": 0, **measured}
         if name in SWEPT and len(bench.train) == len(TASKS) * N_POOL:
             yield {"name": f"sweep-{name}", "sweep": list(sweep(bench, trainer))}
 
 
-def trained(bench: Bench, name: str, what: str, source: Source, settings: Settings) -> dict[str, Any]:
+def trained(bench: Bench, name: str, what: str, source: VectorSource, settings: TrainingSettings) -> dict[str, Any]:
     """Train and measure a source."""
     return finished(bench, name, what, Trainer(source, bench.target, settings), time.monotonic())
 
@@ -190,23 +192,23 @@ def finished(bench: Bench, name: str, what: str, trainer: Trainer, started: floa
     """Train to the end; the record."""
     history = list(trainer.epochs(bench.train, ()))
     seconds = time.monotonic() - started
-    record = {"name": name, "what": what, "trainable": trainable(trainer.source), "seconds": seconds}
+    record = {"name": name, "what": what, "trainable": n_trainable(trainer.source), "seconds": seconds}
     return record | bench.measure(trainer) | {"train_loss": history[-1]["loss"]}
 
 
-def target_lora(bench: Bench, settings: Settings) -> dict[str, Any]:
+def target_lora(bench: Bench, settings: TrainingSettings) -> dict[str, Any]:
     """The outside comparison: peft LoRA changes the target's own weights, by the same rows in the same batches."""
     lora = Lora(settings)
     started = time.monotonic()
     for _ in lora.epochs(bench.train):
         pass
     record: dict[str, Any] = {"name": "target-lora", "what": "no steering: LoRA on the target's weights, r=8 (peft)"}
-    record |= {"trainable": trainable(lora.model), "seconds": time.monotonic() - started}
+    record |= {"trainable": n_trainable(lora.model), "seconds": time.monotonic() - started}
     return record | {"accuracy": lora.accuracy(bench.test)} | lora.harm(bench.unrelated_test)
 
 
-class _Scaled(Source):
-    def __init__(self, source: Source, strength: float) -> None:
+class _Scaled(VectorSource):
+    def __init__(self, source: VectorSource, strength: float) -> None:
         super().__init__()
         self.source, self.strength = source, strength
 
@@ -241,7 +243,7 @@ def main() -> None:
     def wanted(name: str) -> bool:
         return name not in done and (not arguments.names or name in arguments.names)
 
-    for record in results(bench, wanted, Settings(epochs=arguments.epochs, seed=arguments.seed)):
+    for record in results(bench, wanted, TrainingSettings(epochs=arguments.epochs, seed=arguments.seed)):
         with arguments.output.open("a") as file:
             file.write(json.dumps(record | place) + "\n")
         print(

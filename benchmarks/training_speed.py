@@ -24,9 +24,9 @@ from atv_local.data import read_rows
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
-from atv_train import Example, Settings, Trainer, encode, epoch_batches, target_dtype
-from atv_train.frozen_target import FrozenTarget, PrefixStore, load_target
-from atv_train.vector_sources import Adaptive, GeneratorModule, default_backbone, load_backbone
+from atv_train import Example, Trainer, TrainingSettings, encode, epoch_batches
+from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
+from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, default_backbone, load_backbone
 from benchmarks.lora import Lora
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
@@ -76,18 +76,18 @@ def main() -> None:
     name = f"{arguments.task}.jsonl"
     rows = encode(read_rows(arguments.data / "train" / name).rows[: arguments.rows], prompts, 1024).rows
     valid = encode(read_rows(arguments.data / "valid" / name).rows[: arguments.valid], prompts, 1024).first
-    settings = Settings(batch_size=arguments.batch_size, learning_rate=2e-3, backbone_learning_rate=4e-4)
+    settings = TrainingSettings(batch_size=arguments.batch_size, learning_rate=2e-3, backbone_learning_rate=4e-4)
     model = load_target(embedded_model(), target_dtype(CPU), CPU)
     backbone, tokenizer = load_backbone(default_backbone())
     per_epoch = -(-len(rows) // settings.batch_size)
 
-    target = FrozenTarget(model, Positions.DECODE, PrefixStore(8 << 30))
+    target = FrozenTarget(model, Positions.DECODE, PrefixCache(8 << 30))
     generator = GeneratorModule(backbone, target.n_rows, target.n_embd)
-    trainer = Trainer(Adaptive(generator, tokenizer, 256), target, settings)
+    trainer = Trainer(AdaptiveVectors(generator, tokenizer, 256), target, settings)
     started = time.perf_counter()
-    target.prepare([wordings[0] for wordings in rows])
+    target.cache_prefixes([wordings[0] for wordings in rows])
     prefixes = time.perf_counter() - started
-    target.prepare(valid)
+    target.cache_prefixes(valid)
     total = 20 * per_epoch  # a long schedule: nearly the full rate all the way, as for LoRA
     count = iter(range(1_000_000))
     print(f"decode, prefixes {prefixes:.0f} s")
@@ -99,7 +99,7 @@ def main() -> None:
         arguments.every,
     )
 
-    everywhere = Trainer(Adaptive(generator, tokenizer, 256), FrozenTarget(model, Positions.ALL), settings)
+    everywhere = Trainer(AdaptiveVectors(generator, tokenizer, 256), FrozenTarget(model, Positions.ALL), settings)
     sample = epoch_batches(rows, settings.batch_size, 0, 0)[:8]
     pairs: list[tuple[float, float]] = []
     for batch in sample:

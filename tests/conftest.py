@@ -18,7 +18,7 @@ from atv_local.names import embedded_model
 from atv_local.target.target import Target
 
 if TYPE_CHECKING:
-    from atv_train.job import Job
+    from atv_train.job import TrainingJob
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -162,27 +162,27 @@ def tiny_checkpoint(
     tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path
 ) -> Path:
     """A checkpoint trained until it knows its rows, by the code users run."""
-    from atv_train.job import Job
-    from atv_train.trainer import Settings
-    from atv_train.training_run import run
+    from atv_train.job import TrainingJob
+    from atv_train.settings import TrainingSettings
+    from atv_train.training_run import run_training
 
     output = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    settings = Settings(epochs=20, batch_size=8, learning_rate=2e-2, backbone_learning_rate=2e-3)
-    job = Job(
+    settings = TrainingSettings(epochs=20, batch_size=8, learning_rate=2e-2, backbone_learning_rate=2e-3)
+    job = TrainingJob(
         tiny_gguf, [tiny_rows], hold_out=False, backbone=str(tiny_backbone), max_query_tokens=64, settings=settings
     )
-    run(job, output)
+    run_training(job, output)
     return output
 
 
 @pytest.fixture
-def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> Job:
+def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> TrainingJob:
     """Three epochs on those rows, with a tenth of them held out."""
-    from atv_train.job import Job
-    from atv_train.trainer import Settings
+    from atv_train.job import TrainingJob
+    from atv_train.settings import TrainingSettings
 
-    settings = Settings(epochs=3, batch_size=8, learning_rate=1e-2)
-    return Job(tiny_gguf, [tiny_rows], backbone=str(tiny_backbone), max_query_tokens=64, settings=settings)
+    settings = TrainingSettings(epochs=3, batch_size=8, learning_rate=1e-2)
+    return TrainingJob(tiny_gguf, [tiny_rows], backbone=str(tiny_backbone), max_query_tokens=64, settings=settings)
 
 
 @pytest.fixture

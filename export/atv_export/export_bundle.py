@@ -23,9 +23,9 @@ from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator import GRAPHS, MANIFEST, TOKENIZER, FileEntry, Manifest, Precision, Spec
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
-from atv_train import Example, target_dtype
-from atv_train.frozen_target import load_target
-from atv_train.run_folder import checkpoint
+from atv_train import Example
+from atv_train.frozen_target import load_target, target_dtype
+from atv_train.run_folder import load_checkpoint
 from atv_train.vector_sources import GeneratorModule, Pooling
 
 _CARD = "README.md"
@@ -144,7 +144,7 @@ def _read_ours(
 ) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:
     if from_authors is not None:
         raise UsageError(f"{source} is a checkpoint of ours, which says itself how it was trained")
-    spec, generator, tokenizer = checkpoint.load(source)
+    spec, generator, tokenizer = load_checkpoint(source)
     if target_file and (mismatch := spec.target.mismatch(target_file.spec)):
         raise ModelError(f"the checkpoint {source} was {mismatch}; name the model it was trained for")
     return spec, generator, tokenizer

@@ -15,7 +15,7 @@ from atv_local.errors import AtvError, DataError
 from atv_local.generator import Spec
 from atv_local.target import TargetFile
 from atv_train import Example
-from atv_train.run_folder import read_record
+from atv_train.run_folder import read_run_record
 from atv_train.vector_sources import GeneratorModule
 
 N_QUERIES, N_PROMPTS, MAX_PROMPT = 128, 12, 512
@@ -40,7 +40,7 @@ def examples_of(target_file: TargetFile, queries: Sequence[str]) -> list[Example
 def own_queries(source: Path) -> list[str]:
     """Inputs of the rows that a run was measured on or trained on, from all its files alike; empty if they are gone."""
     try:
-        job = read_record(source).job
+        job = read_run_record(source).job
         files = [read_rows(path, job.columns).rows for path in data_files(job.valid or job.data)]
     except AtvError:
         return []

@@ -33,8 +33,8 @@ from atv_local.generator.generator import Generator
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.target import Target
 from atv_local.vectors.task_vector import TaskVector
-from atv_train.frozen_target.frozen_target import load_target
 from atv_train.frozen_target.injection import decoder_blocks, injected, position_mask
+from atv_train.frozen_target.weights import load_target
 from tests import ROOT
 from tests.conftest import write_gguf
 

@@ -25,9 +25,9 @@ from atv_local import Positions
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
-from atv_train.job import Job
+from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
-from atv_train.training_run import run as train
+from atv_train.training_run import run_training
 
 QUERIES = st.one_of(st.text(min_size=1, max_size=80), st.text("abcdef 123", min_size=1, max_size=400))
 
@@ -41,7 +41,7 @@ def fp32_generator(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def loaded(tiny_checkpoint: Path) -> tuple:
-    return checkpoint.load(tiny_checkpoint)
+    return checkpoint.load_checkpoint(tiny_checkpoint)
 
 
 def pytorch(loaded: tuple, query: str) -> np.ndarray:
@@ -219,8 +219,8 @@ def test_the_report_as_json(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert all(len(graph["cosine_by_layer"]) == 3 for graph in report["graphs"].values())
 
 
-def test_layers_that_are_never_steered_have_no_cosine(job: Job, tmp_path: Path) -> None:
-    train(replace(job, layers=(2, 2), hold_out=False), tmp_path / "run")
+def test_layers_that_are_never_steered_have_no_cosine(job: TrainingJob, tmp_path: Path) -> None:
+    run_training(replace(job, layers=(2, 2), hold_out=False), tmp_path / "run")
     result = cli(tmp_path / "run", tmp_path / "bundle", "--json")
     assert result.exit_code == 0, result.stderr
     layers = json.loads(result.stdout)["graphs"]["int8"]["cosine_by_layer"]
@@ -228,9 +228,9 @@ def test_layers_that_are_never_steered_have_no_cosine(job: Job, tmp_path: Path) 
     assert layers[1] > 0.99
 
 
-def test_an_untrained_generator_is_exported(job: Job, tmp_path: Path) -> None:
+def test_an_untrained_generator_is_exported(job: TrainingJob, tmp_path: Path) -> None:
     """Its vectors are zero: there is nothing to be near to, and nothing to divide by."""
-    train(replace(job, settings=replace(job.settings, epochs=1, learning_rate=0.0)), tmp_path / "run")
+    run_training(replace(job, settings=replace(job.settings, epochs=1, learning_rate=0.0)), tmp_path / "run")
     report = exporting.run(tmp_path / "run", tmp_path / "bundle")
     assert report.checked["int8"].fidelity.error == 0
     assert not Generator(Bundle(tmp_path / "bundle"))("fig").array.any()

@@ -106,7 +106,7 @@ def test_no_damage_breaks_the_reader(
         content[data.draw(st.integers(0, min(len(content) - 1, 2000)))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     try:
-        checkpoint.load(folder)
+        checkpoint.load_checkpoint(folder)
     except AtvError as error:
         message = str(error)
     else:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from atv_local.data.columns import parse_columns
 from atv_local.data.rows import Row, data_files, read_rows
 from atv_local.data.text_lines import MAX_LINE_BYTES
 from atv_local.errors import DataError, UsageError
-from atv_train.data_warnings import MAX_SENTENCES, examine
 
 FINE = '{"input": "fine", "output": "yes"}\n'
 HEADER = "input,output,task,choices\n"
@@ -230,106 +228,3 @@ def test_a_file_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     for again in (file, Path("a.jsonl"), Path("link.jsonl"), tmp_path):
         with pytest.raises(UsageError, match="is given twice"):
             data_files([file, again])
-
-
-def some(number: int, output: str = "", task: str = "t", text: str = "query") -> list[Row]:
-    """Rows with inputs of their own, told apart by output and number."""
-    return [Row(input=f"{text} {output} {n}", output=output or f"{text} {n}", task=task) for n in range(number)]
-
-
-def only(train: Sequence[Row], valid: Sequence[Row] = ()) -> str:
-    found = examine(train, valid)
-    assert len(found) == 1, found
-    return found[0]
-
-
-def test_rows_without_a_flaw_are_passed_over() -> None:
-    assert examine([], []) == []
-    train = some(20, "a") + some(20, "b") + some(20, task="free")
-    assert examine(train, some(5, "a", text="other") + some(5, task="free", text="other")) == []
-
-
-@pytest.mark.parametrize(
-    ("numbers", "unbalanced"),
-    [((80, 20), False), ((81, 19), True), ((30, 30, 4), False), ((30, 30, 3), True), ((6, 1), None)],
-)
-def test_unbalanced_labels(numbers: tuple[int, ...], unbalanced: bool | None) -> None:
-    train = [row for label, number in zip("abc", numbers, strict=False) for row in some(number, label)]
-    said = [text for text in examine(train, []) if "rare" in text]
-    assert bool(said) is bool(unbalanced)
-    if unbalanced:
-        assert f"of {sum(numbers)} training rows of the task 't', {numbers[0]} have" in said[0]
-        assert f"'a' and {numbers[-1]} '{'abc'[len(numbers) - 1]}'" in said[0]
-
-
-def test_one_label_for_everything() -> None:
-    assert only(some(8, "a")).startswith("all 8 training rows of the task 't' have the output 'a'")
-
-
-def test_texts_that_are_no_labels_are_not_weighed() -> None:
-    assert examine(some(60) + some(20, "sorry"), some(9, text="other")) == []
-    many = [row for n in range(51) for row in some(20 if n else 1, f"answer {n}")]
-    assert examine(many, []) == []
-    assert "rare" in only(many[:-20])
-
-
-def test_repeated_rows() -> None:
-    train = some(10, "a") + some(10, "b")
-    assert "repeats 3 of its 23 rows, such as 'query a 1'" in only([*train, train[1], train[1], train[2]])
-
-
-@pytest.mark.parametrize("task", ["t", "another"])
-def test_inputs_with_several_outputs(task: str) -> None:
-    """Of whichever task: the generator sees the query only."""
-    train = some(10, "a") + some(10, "b") + some(10, "a", task, "more") + some(9, "b", task, "more")
-    twisted = Row(input="query a 1", output="b", task=task)
-    assert "more than one output to 1 of 39 inputs, such as 'query a 1' with 'a' and 'b'" in only([*train, twisted])
-
-
-def test_rows_of_validation_that_are_trained_on() -> None:
-    train = some(10, "a") + some(10, "b")
-    valid = [Row(input=" QUERY  a\n3", output="a", task="t"), *some(4, "b", text="other")]
-    assert "the inputs of 1 of 5 validation rows too, such as ' QUERY  a\\n3'" in only(train, valid)
-
-
-def test_labels_that_only_validation_has() -> None:
-    train = some(10, "a") + some(10, "b")
-    valid = some(3, "a", text="other") + some(2, "c")
-    assert "lacks the outputs of 2 of 5 validation rows of the task 't', such as 'c'" in only(train, valid)
-
-
-def test_tasks_that_only_validation_has() -> None:
-    train = some(10, "a") + some(10, "b")
-    valid = some(3, "a", text="other") + some(3, "a", "u", "different")
-    assert "no rows for 1 of 2 validation tasks, such as 'u'" in only(train, valid)
-
-
-def test_tasks_of_a_few_rows() -> None:
-    train = some(8, task="enough") + some(7, task="small", text="other")
-    assert "fewer than 8 rows for 1 of 2 tasks, such as 'small' with 7" in only(train)
-
-
-def test_much_to_say_is_summed_up() -> None:
-    train = [row for n in range(30) for row in some(8, "a", f"task {n:02}", f"text {n}")]
-    found = examine([*train, train[0]], [])
-    assert len(found) == MAX_SENTENCES
-    assert "repeats 1 of" in found[0]
-    assert "'task 09'" in found[-2]
-    assert found[-1].startswith("20 more ")
-
-
-@given(texts, texts, texts)
-def test_what_is_said_is_short_and_printable(text: str, output: str, task: str) -> None:
-    task = task[:200]
-    train = [Row(input=text, output=answer, task=task) for answer in (output, output + "!", output)]
-    valid = [*train, Row(input=text, output=output * 2 + "?", task=task), Row(input=text, output=output, task="")]
-    found = examine(train * 20, valid)
-    assert len(found) >= 4
-    for sentence in found:
-        assert sentence.isprintable()
-        assert len(sentence) < 320
-
-
-def test_an_example_is_cut_at_40_characters() -> None:
-    for text, shown in (("x" * 40, "x" * 40), ("x" * 41, "x" * 39 + "…"), ("\x1b[31m", "\\x1b[31m")):
-        assert f"such as '{shown}'" in examine([Row(input=text, output="y")] * 2, [])[0]

@@ -15,11 +15,13 @@ from safetensors.torch import save_file
 
 from atv_local import Positions
 from atv_train.examples import Example
-from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
-from atv_train.trainer import Settings, Trainer
+from atv_train.frozen_target.frozen_target import FrozenTarget
+from atv_train.frozen_target.weights import load_target
+from atv_train.settings import TrainingSettings
+from atv_train.trainer import Trainer
 from atv_train.vector_sources.backbone import load_backbone
 from atv_train.vector_sources.generator_module import GeneratorModule
-from atv_train.vector_sources.sources import Adaptive
+from atv_train.vector_sources.sources import AdaptiveVectors
 
 
 def main() -> None:
@@ -33,9 +35,10 @@ def main() -> None:
         torch.nn.init.normal_(parameter, std=0.1)
     rows = [Example(n, "word " * (n + 1), "t", tuple(range(60, 64 + n)), tuple(range(70, 72 + n))) for n in range(7)]
     unrelated = [Example(n, "other", "g", tuple(range(80, 90)), tuple(range(71, 73 + n))) for n in range(8)]
-    settings = Settings(batch_size=64 // int(os.environ.get("WORLD_SIZE", "1")), harmless=0.5, strengths=(0.5, 2.0))
+    batch_size = 64 // int(os.environ.get("WORLD_SIZE", "1"))
+    settings = TrainingSettings(batch_size=batch_size, harmless=0.5, strengths=(0.5, 2.0))
     trainer = Trainer(
-        Adaptive(generator, tokenizer, 64), target, settings, unrelated, accelerator=Accelerator(cpu=True)
+        AdaptiveVectors(generator, tokenizer, 64), target, settings, unrelated, accelerator=Accelerator(cpu=True)
     )
     assert trainer.accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))
     loss, terms = trainer.losses(rows, 3)

@@ -14,8 +14,8 @@ from atv_local.data.unrelated_queries import read_unrelated_queries
 from atv_local.errors import DataError
 from atv_local.target.target_file import TargetFile
 from atv_train.examples import Example, encode, epoch_batches
-from atv_train.frozen_target.prefix_cache import PrefixStore
-from atv_train.plan import hold_out
+from atv_train.frozen_target.prefix_cache import PrefixCache
+from atv_train.training_data import hold_out
 
 
 def test_wordings_are_what_generator_and_target_read(tiny_gguf: Path) -> None:
@@ -61,7 +61,7 @@ def test_tasks_that_share_their_inputs_share_what_is_held_out() -> None:
 
 @given(sizes=st.lists(st.integers(1, 9), max_size=12), memory=st.integers(0, 400), disk=st.integers(0, 400))
 def test_a_store_gives_back_what_it_took(sizes: list[int], memory: int, disk: int) -> None:
-    store, other = PrefixStore(memory, disk), PrefixStore(0, memory + disk)
+    store, other = PrefixCache(memory, disk), PrefixCache(0, memory + disk)
     kept = {}
     for n, size in enumerate(sizes):
         part = torch.full((2, size), float(n), dtype=torch.bfloat16)

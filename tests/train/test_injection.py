@@ -16,9 +16,10 @@ from atv_local.target.target import Target
 from atv_local.vectors.steering import Positions, Steering
 from atv_local.vectors.task_vector import TaskVector
 from atv_train.examples import Example
-from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
+from atv_train.frozen_target.frozen_target import FrozenTarget
 from atv_train.frozen_target.injection import decoder_blocks, injected, position_mask
-from atv_train.frozen_target.prefix_cache import PrefixStore
+from atv_train.frozen_target.prefix_cache import PrefixCache
+from atv_train.frozen_target.weights import load_target
 
 CPU = torch.device("cpu")
 QUERY = "which of these two is the better one"
@@ -101,9 +102,9 @@ def test_the_engine_injects_as_the_word_says(engine: Engine, how: Positions) -> 
 
 @pytest.mark.parametrize("how", [Positions.LAST, Positions.DECODE])
 @pytest.mark.parametrize("room", [(0, 0), (1 << 30, 0), (20_000, 1 << 30)])
-@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("split", [True, False])
 def test_training_through_kept_prefixes_equals_one_whole_pass(
-    tiny_gguf: Path, how: Positions, room: tuple[int, int], apart: bool
+    tiny_gguf: Path, how: Positions, room: tuple[int, int], split: bool
 ) -> None:
     """Whether prefixes are computed again, in memory, or partly on disk, and in our attention or the model's own."""
     model = load_target(tiny_gguf, torch.float32, CPU)
@@ -113,10 +114,10 @@ def test_training_through_kept_prefixes_equals_one_whole_pass(
         Example(2, "", "", tuple(range(60, 64)), (70, 71, 72, 73, 4)),
     ]
     vectors = torch.randn(3, 3, 64, generator=torch.Generator().manual_seed(0))
-    frozen = FrozenTarget(model, how, PrefixStore(*room))
-    frozen.apart = apart
-    frozen.prepare(examples)
-    assert len(frozen.store) == (3 if any(room) else 0)
+    cache = PrefixCache(*room)
+    frozen = FrozenTarget(model, how, cache, split_attention=split)
+    frozen.cache_prefixes(examples)
+    assert len(cache) == (3 if any(room) else 0)
     logits, labels = frozen.answer_logits(examples, vectors)
     start = 0
     for example, vector in zip(examples, vectors, strict=True):

@@ -27,23 +27,26 @@ from atv_local.errors import BundleError, DataError, ModelError, TrainingError, 
 from atv_local.generator.manifest import Spec
 from atv_local.target.target_file import TargetFile
 from atv_train.examples import Example, encode
-from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
-from atv_train.frozen_target.prefix_cache import PrefixStore
-from atv_train.job import Job
+from atv_train.frozen_target.batching import supports_split_attention
+from atv_train.frozen_target.frozen_target import FrozenTarget
+from atv_train.frozen_target.prefix_cache import PrefixCache
+from atv_train.frozen_target.weights import check_length, load_target
+from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
-from atv_train.trainer import Settings
-from atv_train.training_run import TrainingHooks, run
+from atv_train.settings import TrainingSettings
+from atv_train.training_run import TrainingHooks, run_training
 from atv_train.vector_sources.backbone import load_backbone
 from atv_train.vector_sources.generator_module import GeneratorModule, Pooling
-from atv_train.vector_sources.sources import Adaptive
+from atv_train.vector_sources.sources import AdaptiveVectors
 
-BRIEF = Settings(epochs=1, batch_size=8)
-WEIGHTS = Path(checkpoint.FOLDER) / checkpoint.WEIGHTS
+BRIEF = TrainingSettings(epochs=1, batch_size=8)
+WEIGHTS = Path(checkpoint.CHECKPOINT) / checkpoint.WEIGHTS
 
 
 @pytest.fixture
-def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> Job:
-    return Job(tiny_gguf, [tiny_rows], hold_out=False, backbone=str(tiny_backbone), max_query_tokens=64, settings=BRIEF)
+def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> TrainingJob:
+    options = {"hold_out": False, "backbone": str(tiny_backbone), "max_query_tokens": 64}
+    return TrainingJob(tiny_gguf, [tiny_rows], settings=BRIEF, **options)
 
 
 def cli(*arguments: object) -> Result:
@@ -63,12 +66,12 @@ def test_the_checkpoint_says_where_it_comes_from(tiny_checkpoint: Path, tiny_row
 
 
 @pytest.mark.parametrize("positions", [Positions.ALL, Positions.LAST])
-def test_every_mode_of_injection_learns_the_rows(job: Job, tmp_path: Path, positions: Positions) -> None:
+def test_every_mode_of_injection_learns_the_rows(job: TrainingJob, tmp_path: Path, positions: Positions) -> None:
     """`decode` is the tiny checkpoint's, whose answers tests/runtime/test_engine.py reads."""
     settings = replace(job.settings, epochs=20, learning_rate=2e-2, backbone_learning_rate=2e-3)
     losses: list[float] = []
     job = replace(job, positions=positions, settings=settings)
-    run(job, tmp_path / "out", TrainingHooks(on_epoch=lambda metrics: losses.append(metrics["loss"])))
+    run_training(job, tmp_path / "out", TrainingHooks(on_epoch=lambda metrics: losses.append(metrics["loss"])))
     assert losses[-1] < losses[0] / 2
     export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
@@ -76,48 +79,48 @@ def test_every_mode_of_injection_learns_the_rows(job: Job, tmp_path: Path, posit
     assert next(engine.stream("fig 2")).text != next(engine.stream("hen 2")).text
 
 
-def test_the_same_seed_gives_the_same_checkpoint(job: Job, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_checkpoint(job: TrainingJob, tmp_path: Path) -> None:
     files = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        run(replace(job, settings=replace(job.settings, seed=seed)), tmp_path / name)
+        run_training(replace(job, settings=replace(job.settings, seed=seed)), tmp_path / name)
         files.append((tmp_path / name / WEIGHTS).read_bytes())
     assert files[0] == files[1] != files[2]
 
 
-def test_stopping_keeps_what_was_learned(job: Job, tmp_path: Path) -> None:
+def test_stopping_keeps_what_was_learned(job: TrainingJob, tmp_path: Path) -> None:
     steps: list[int] = []
     hooks = TrainingHooks(on_step=lambda progress: steps.append(progress.step), stopped=lambda: len(steps) == 2)
-    assert run(job, tmp_path / "out", hooks) == {"epoch": 0.4}
-    spec, generator, _ = checkpoint.load(tmp_path / "out")
+    assert run_training(job, tmp_path / "out", hooks).metrics == {"epoch": 0.4}
+    spec, generator, _ = checkpoint.load_checkpoint(tmp_path / "out")
     assert spec.provenance.epochs == 0.4
     assert generator.expansion.weight.abs().max() > 0
 
 
 def test_the_vector_is_made_from_the_query_alone(tiny_checkpoint: Path) -> None:
-    _, generator, tokenizer = checkpoint.load(tiny_checkpoint)
-    source = Adaptive(generator, tokenizer, 64)
+    _, generator, tokenizer = checkpoint.load_checkpoint(tiny_checkpoint)
+    source = AdaptiveVectors(generator, tokenizer, 64)
     one = source([Example(0, "apple", "x", (1, 2), (3, 4))])
     other = source([Example(9, "apple", "y", (5, 6, 7), (8,))])
     assert torch.equal(one, other)
 
 
-def test_a_row_over_the_limit_is_named(job: Job, tmp_path: Path) -> None:
+def test_a_row_over_the_limit_is_named(job: TrainingJob, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 1 .* over the 20 allowed"):
-        run(replace(job, max_tokens=20), tmp_path / "out")
+        run_training(replace(job, max_tokens=20), tmp_path / "out")
 
 
-def test_an_output_that_cannot_be_written_fails_before_training(job: Job, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_fails_before_training(job: TrainingJob, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UsageError, match="choose another output"):
-        run(job, tmp_path / "mine")
+        run_training(job, tmp_path / "mine")
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="file"):
-        run(job, tmp_path / "file" / "out")
+        run_training(job, tmp_path / "file" / "out")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
 
 
-def test_the_command_trains_and_prints_the_checkpoint(job: Job, tmp_path: Path) -> None:
+def test_the_command_trains_and_prints_the_checkpoint(job: TrainingJob, tmp_path: Path) -> None:
     options = ["--backbone", job.backbone, "--epochs", 1, "--valid", job.data[0]]
     result = cli("-m", job.model, *job.data, "-o", tmp_path / "out", *options)
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'out'}\n")
@@ -127,7 +130,7 @@ def test_the_command_trains_and_prints_the_checkpoint(job: Job, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("missing", ["model", "data", "backbone"])
-def test_the_command_says_what_is_missing(job: Job, tmp_path: Path, missing: str) -> None:
+def test_the_command_says_what_is_missing(job: TrainingJob, tmp_path: Path, missing: str) -> None:
     paths = {"model": job.model, "data": job.data[0], "backbone": job.backbone, missing: tmp_path / "absent"}
     result = cli("-m", paths["model"], paths["data"], "-o", tmp_path / "out", "--backbone", paths["backbone"])
     assert result.exit_code == 1
@@ -136,7 +139,7 @@ def test_the_command_says_what_is_missing(job: Job, tmp_path: Path, missing: str
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_ctrl_c_keeps_a_checkpoint(job: Job, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_a_checkpoint(job: TrainingJob, tmp_path: Path) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "atv_cli", "train", "-m", job.model, *job.data, "-o", output]
     options = ["--backbone", job.backbone, "--epochs", "100000"]
@@ -149,44 +152,44 @@ def test_ctrl_c_keeps_a_checkpoint(job: Job, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert b"holds what was learned" in stderr
     assert b"Traceback" not in stderr
-    checkpoint.load(output)
+    checkpoint.load_checkpoint(output)
 
 
-def test_stopping_before_the_first_step_writes_nothing(job: Job, tmp_path: Path) -> None:
-    assert run(job, tmp_path / "out", TrainingHooks(stopped=lambda: True)) == {}
+def test_stopping_before_the_first_step_writes_nothing(job: TrainingJob, tmp_path: Path) -> None:
+    assert run_training(job, tmp_path / "out", TrainingHooks(stopped=lambda: True)).metrics == {}
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_may_come_through_a_pipe(job: Job, tmp_path: Path) -> None:
+def test_rows_may_come_through_a_pipe(job: TrainingJob, tmp_path: Path) -> None:
     pipe = tmp_path / "rows.jsonl"
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(job.data[0].read_bytes()))
     writer.start()
-    run(replace(job, data=[pipe]), tmp_path / "out")
+    run_training(replace(job, data=[pipe]), tmp_path / "out")
     writer.join()
-    spec, _, _ = checkpoint.load(tmp_path / "out")
+    spec, _, _ = checkpoint.load_checkpoint(tmp_path / "out")
     assert spec.provenance.data[0].sha256 == hashlib.sha256(job.data[0].read_bytes()).hexdigest()
 
 
-def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(job: Job, tmp_path: Path) -> None:
-    run(job, tmp_path / "out")
+def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(job: TrainingJob, tmp_path: Path) -> None:
+    run_training(job, tmp_path / "out")
     before = (tmp_path / "out" / WEIGHTS).read_bytes()
     with pytest.raises(TrainingError, match="smaller learning rate"):
-        run(replace(job, settings=replace(BRIEF, learning_rate=1e30)), tmp_path / "out")
+        run_training(replace(job, settings=replace(BRIEF, learning_rate=1e30)), tmp_path / "out")
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == before
 
 
-def test_queries_longer_than_the_backbone_reads_are_cut(job: Job, tmp_path: Path) -> None:
+def test_queries_longer_than_the_backbone_reads_are_cut(job: TrainingJob, tmp_path: Path) -> None:
     rows = tmp_path / "long.jsonl"
     rows.write_text(json.dumps({"input": "a b c " * 60, "output": "a"}) + "\n")
     long = replace(job, data=[rows], max_query_tokens=512)
-    run(long, tmp_path / "out")
+    run_training(long, tmp_path / "out")
     export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
     assert engine.vector("a b c " * 60).array.any()
 
 
-def test_data_is_text_and_not_markup(job: Job, tmp_path: Path) -> None:
+def test_data_is_text_and_not_markup(job: TrainingJob, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"input": "x", "output": "y", "task": "[/bold] 20%"}\n' * 8)
     result = cli(
@@ -215,57 +218,57 @@ def test_a_querys_vector_does_not_depend_on_its_batch(
     backbone, tokenizer = load_backbone(str(folder))
     generator = GeneratorModule(backbone, 3, 64, pooling, scale=1.0).eval()
     torch.nn.init.normal_(generator.expansion.weight)
-    source = Adaptive(generator, tokenizer, 64).eval()
+    source = AdaptiveVectors(generator, tokenizer, 64).eval()
     rows = [Example(n, text, "", (1, 2), (3,)) for n, text in enumerate(["a", "many more words " * 3, "two words"])]
     together = source(rows)
     for row, vector in zip(rows, together, strict=True):
         assert torch.allclose(source([row])[0], vector, atol=1e-4)
 
 
-def test_the_papers_backbone_trains_and_exports(job: Job, tiny_backbone: Path, tmp_path: Path) -> None:
+def test_the_papers_backbone_trains_and_exports(job: TrainingJob, tiny_backbone: Path, tmp_path: Path) -> None:
     backbone = write_gpt2(tmp_path / "gpt2", tiny_backbone)
-    run(replace(job, backbone=str(backbone), pooling="last"), tmp_path / "out")
+    run_training(replace(job, backbone=str(backbone), pooling="last"), tmp_path / "out")
     export(tmp_path / "out", tmp_path / "bundle")
     assert atv_local.load(job.model, tmp_path / "bundle").vector("apple").array.any()
 
 
 def test_a_target_whose_batches_differ_is_refused(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some attention kernels and caches give other logits in padded batches; the check at the start finds them."""
-    target = FrozenTarget(load_target(tiny_gguf, torch.float32, torch.device("cpu")), Positions.DECODE)
+    model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
     examples = [Example(n, "", "", tuple(range(60, 60 + length)), (70, 4)) for n, length in enumerate((4, 60))]
-    target.check(examples)
+    assert supports_split_attention(model, Positions.DECODE, examples)
     monkeypatch.setattr(
         "atv_train.frozen_target.attention.CachedPrefix.mask",
         property(lambda self: torch.ones(self.states.shape[2], 1) > 0),
     )
-    with pytest.raises(ModelError, match="other logits in batches"):
-        target.check(examples)
+    with pytest.raises(ModelError, match="other logits in a batch"):
+        supports_split_attention(model, Positions.DECODE, examples)
 
 
-def test_rows_longer_than_an_attention_window_are_refused(tiny_gguf: Path, job: Job) -> None:
+def test_rows_longer_than_an_attention_window_are_refused(tiny_gguf: Path, job: TrainingJob) -> None:
     model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
     model.config.sliding_window = 8
     examples = encode(read_rows(job.data[0]).rows, TargetFile.open(tiny_gguf).prompts, 512).first
     with pytest.raises(DataError, match="window of 8"):
-        FrozenTarget(model, Positions.DECODE).check(examples)
+        supports_split_attention(model, Positions.DECODE, examples)
 
 
-def test_rows_longer_than_the_targets_context_are_refused(tiny_gguf: Path, job: Job) -> None:
+def test_rows_longer_than_the_targets_context_are_refused(tiny_gguf: Path, job: TrainingJob) -> None:
     model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
     model.config.max_position_embeddings = 12
     examples = encode(read_rows(job.data[0]).rows, TargetFile.open(tiny_gguf).prompts, 512).first
-    with pytest.raises(DataError, match="context of 12; leave such rows out with --max-tokens 12"):
-        FrozenTarget(model, Positions.DECODE).check_length(examples)
+    with pytest.raises(DataError, match=r"context of 12; .*`max_tokens=12`"):
+        check_length(model, examples)
 
 
 def test_stopping_while_prefixes_are_evaluated_leaves_the_rest_out(tiny_gguf: Path) -> None:
-    store = PrefixStore(1 << 30)
-    target = FrozenTarget(load_target(tiny_gguf, torch.float32, torch.device("cpu")), Positions.DECODE, store)
+    cache = PrefixCache(1 << 30)
+    target = FrozenTarget(load_target(tiny_gguf, torch.float32, torch.device("cpu")), Positions.DECODE, cache)
     examples = [Example(n, "", "", (60, *range(100, 180), 60 + n, 4), (70, 4)) for n in range(40)]
     done: list[int] = []
-    target.prepare(examples, lambda tokens, _: done.append(tokens), lambda: bool(done))
+    target.cache_prefixes(examples, lambda tokens, _: done.append(tokens), lambda: bool(done))
     assert len(done) == 1
-    assert 0 < len(store) < len(examples)
+    assert 0 < len(cache) < len(examples)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +280,7 @@ def test_a_damaged_checkpoint_is_refused(tiny_checkpoint: Path, tmp_path: Path, 
     copy = shutil.copytree(tiny_checkpoint / "checkpoint", tmp_path / "copy")
     (copy / name).write_bytes((copy / name).read_bytes()[:-9])
     with pytest.raises(BundleError, match="copy"):
-        checkpoint.load(copy)
+        checkpoint.load_checkpoint(copy)
     (copy / name).unlink()
     with pytest.raises(BundleError, match="copy"):
-        checkpoint.load(copy)
+        checkpoint.load_checkpoint(copy)

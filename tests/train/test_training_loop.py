@@ -22,17 +22,21 @@ from atv_local import Positions
 from atv_local.data.rows import read_rows
 from atv_local.errors import BundleError, DataError, ModelError
 from atv_train.examples import Example
-from atv_train.frozen_target.frozen_target import FrozenTarget, load_target
-from atv_train.job import Job
-from atv_train.plan import TrainingPlan, batch_size_for, epochs_for
+from atv_train.frozen_target.frozen_target import FrozenTarget
+from atv_train.frozen_target.weights import load_target
+from atv_train.job import TrainingJob
+from atv_train.plan import TrainingPlan
 from atv_train.run_folder import checkpoint
 from atv_train.run_folder.folder import RUN, STATE
-from atv_train.trainer import Progress, Settings, State, Trainer
-from atv_train.training_run import TrainingHooks, resume, run
-from atv_train.vector_sources.sources import Static, Tuning
+from atv_train.settings import TrainingSettings, default_batch_size, default_epochs
+from atv_train.trainer import StepReport, Trainer
+from atv_train.trainer_state import TrainerState
+from atv_train.training import resume
+from atv_train.training_run import TrainingHooks, run_training
+from atv_train.vector_sources.sources import StaticVectors, Tuning
 
 CPU = torch.device("cpu")
-WEIGHTS = Path(checkpoint.FOLDER) / checkpoint.WEIGHTS
+WEIGHTS = Path(checkpoint.CHECKPOINT) / checkpoint.WEIGHTS
 
 
 def cli(*arguments: object) -> Result:
@@ -46,21 +50,21 @@ class Killed(BaseException):
 @pytest.mark.parametrize("killed_at", [2, 5, 7])
 @pytest.mark.parametrize("tuning", ["full", "lora", "frozen"])
 def test_a_killed_run_continues_bit_for_bit(
-    job: Job, unrelated: Path, tmp_path: Path, killed_at: int, tuning: Tuning
+    job: TrainingJob, unrelated: Path, tmp_path: Path, killed_at: int, tuning: Tuning
 ) -> None:
     job = replace(
         job, tuning=tuning, unrelated=unrelated, settings=replace(job.settings, harmless=0.5, strengths=(0.5, 2.0))
     )
-    whole = run(job, tmp_path / "whole", save_seconds=0)
+    whole = run_training(job, tmp_path / "whole", save_seconds=0).metrics
 
-    def on_step(progress: Progress) -> None:
+    def on_step(progress: StepReport) -> None:
         if progress.step == killed_at:
             raise Killed
 
     with pytest.raises(Killed):
-        run(job, tmp_path / "out", TrainingHooks(on_step=on_step), save_seconds=0)
+        run_training(job, tmp_path / "out", TrainingHooks(on_step=on_step), save_seconds=0)
     steps: list[int] = []
-    resumed = resume(tmp_path / "out", TrainingHooks(on_step=lambda progress: steps.append(progress.step)))
+    resumed = resume(tmp_path / "out", TrainingHooks(on_step=lambda report: steps.append(report.step))).metrics
     assert steps[0] == killed_at  # the step that was not saved is taken again
     assert (tmp_path / "whole" / WEIGHTS).read_bytes() == (tmp_path / "out" / WEIGHTS).read_bytes()
     states = [load_file(tmp_path / name / STATE) for name in ("whole", "out")]
@@ -69,7 +73,7 @@ def test_a_killed_run_continues_bit_for_bit(
     assert {k: v for k, v in whole.items() if k != "seconds"} == {k: v for k, v in resumed.items() if k != "seconds"}
 
 
-def test_kill_9_and_resume_from_the_command_line(job: Job, tmp_path: Path) -> None:
+def test_kill_9_and_resume_from_the_command_line(job: TrainingJob, tmp_path: Path) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "atv_cli", "train", "-m", job.model, *job.data, "-o", output]
     options = ["--backbone", job.backbone, "--epochs", "400", "--patience", "1000"]
@@ -87,24 +91,24 @@ def test_kill_9_and_resume_from_the_command_line(job: Job, tmp_path: Path) -> No
         output, TrainingHooks(on_epoch=lambda metrics: seen.append(metrics["epoch"]), stopped=lambda: len(seen) == 2)
     )
     assert seen == [before + 1, before + 2]
-    checkpoint.load(output)
+    checkpoint.load_checkpoint(output)
 
 
-def test_a_finished_run_resumes_to_nothing(job: Job, tmp_path: Path) -> None:
-    run(job, tmp_path / "out")
+def test_a_finished_run_resumes_to_nothing(job: TrainingJob, tmp_path: Path) -> None:
+    run_training(job, tmp_path / "out")
     before = (tmp_path / "out" / WEIGHTS).read_bytes()
     result = cli("--resume", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'out'}\n")
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == before
 
 
-def test_resume_says_what_is_wrong(job: Job, tmp_path: Path) -> None:
-    run(job, tmp_path / "out")
+def test_resume_says_what_is_wrong(job: TrainingJob, tmp_path: Path) -> None:
+    run_training(job, tmp_path / "out")
     cases: list[tuple[int, list[object], str]] = [
         (1, ["--resume", tmp_path / "absent"], "absent"),
         (2, ["--resume", tmp_path / "out", "--epochs", 9], "leave out epochs"),
         (2, ["-m", job.model, "-o", tmp_path / "x"], "a file of rows"),
-        (2, [job.data[0], "-o", tmp_path / "x"], "-m MODEL"),
+        (2, [job.data[0]], "-o FOLDER"),
     ]
     for code, arguments, words in cases:
         result = cli(*arguments)
@@ -113,9 +117,9 @@ def test_resume_says_what_is_wrong(job: Job, tmp_path: Path) -> None:
         assert len(result.stderr.strip().splitlines()) == 1
     changed = replace(job, data=[tmp_path / "mine.jsonl"])
     (tmp_path / "mine.jsonl").write_bytes(job.data[0].read_bytes())
-    run(changed, tmp_path / "mine")
+    run_training(changed, tmp_path / "mine")
     (tmp_path / "mine.jsonl").write_text('{"input": "x", "output": "y"}\n' * 3)
-    with pytest.raises(DataError, match="not what it was trained on"):
+    with pytest.raises(DataError, match="has changed"):
         resume(tmp_path / "mine")
     for name in (RUN, STATE):
         file = tmp_path / "out" / name
@@ -181,7 +185,7 @@ def test_two_processes_give_the_gradient_of_the_whole_batch(
         assert torch.allclose(gradient, two[name], rtol=1e-3, atol=1e-6), name
 
 
-def test_two_processes_train_as_one_with_the_doubled_batch(job: Job, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_with_the_doubled_batch(job: TrainingJob, tmp_path: Path) -> None:
     backbone = still(Path(str(job.backbone)), tmp_path / "still")
     options = ["-m", "atv_cli", "train", "-m", job.model, *job.data, "--backbone", backbone, "--epochs", 2]
     options += ["--dtype", "float32"]  # rounding to bfloat16 depends on the batch
@@ -199,21 +203,21 @@ def test_two_processes_train_as_one_with_the_doubled_batch(job: Job, tmp_path: P
         assert a == pytest.approx(b, rel=1e-3)
 
 
-def test_weights_stand_in_for_the_gguf_only_if_they_are_its_own(job: Job, tmp_path: Path) -> None:
+def test_weights_stand_in_for_the_gguf_only_if_they_are_its_own(job: TrainingJob, tmp_path: Path) -> None:
     model = load_target(job.model, torch.float32, CPU)
     model.save_pretrained(tmp_path / "own")
-    run(replace(job, weights=str(tmp_path / "own")), tmp_path / "out")
+    run_training(replace(job, weights=str(tmp_path / "own")), tmp_path / "out")
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError, match="not those of"):
-        run(replace(job, weights=str(tmp_path / "other")), tmp_path / "no")
+        run_training(replace(job, weights=str(tmp_path / "other")), tmp_path / "no")
     with pytest.raises(ModelError, match="absent"):
-        run(replace(job, weights=str(tmp_path / "absent")), tmp_path / "no")
+        run_training(replace(job, weights=str(tmp_path / "absent")), tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
 
-def test_a_tasks_name_may_be_any_text(job: Job, tmp_path: Path) -> None:
+def test_a_tasks_name_may_be_any_text(job: TrainingJob, tmp_path: Path) -> None:
     """Names reach metrics, a picture that reads $ as mathematics, and the terminal."""
     (tmp_path / "rows.jsonl").write_text(
         "".join(
@@ -234,17 +238,17 @@ def test_a_tasks_name_may_be_any_text(job: Job, tmp_path: Path) -> None:
     ("rows", "batch", "epochs"), [(1, 4, 15), (40, 4, 15), (300, 32, 15), (1800, 32, 11), (90_000, 32, 3)]
 )
 def test_defaults_follow_the_number_of_rows(rows: int, batch: int, epochs: int) -> None:
-    assert (batch_size_for(rows), epochs_for(rows, batch)) == (batch, epochs)
+    assert (default_batch_size(rows), default_epochs(rows, batch)) == (batch, epochs)
 
 
-def test_the_best_epoch_is_kept_and_training_stops_without_progress(job: Job, tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept_and_training_stops_without_progress(job: TrainingJob, tmp_path: Path) -> None:
     """At a rate that ruins what was learned, later epochs are worse; the checkpoint is not theirs."""
     settings = replace(job.settings, epochs=40, patience=2, learning_rate=0.5, backbone_learning_rate=0.1, warmup=0.0)
     seen: list[dict[str, float]] = []
-    best = run(replace(job, settings=settings), tmp_path / "out", TrainingHooks(on_epoch=seen.append))
+    best = run_training(replace(job, settings=settings), tmp_path / "out", TrainingHooks(on_epoch=seen.append)).metrics
     assert len(seen) < 40
     assert best["valid_accuracy"] == max(metrics["valid_accuracy"] for metrics in seen)
-    spec, _, _ = checkpoint.load(tmp_path / "out")
+    spec, _, _ = checkpoint.load_checkpoint(tmp_path / "out")
     assert spec.provenance.metrics["valid_accuracy"] == best["valid_accuracy"]
     assert spec.provenance.epochs == best["epoch"] == seen[-1]["epoch"] - 2
 
@@ -256,37 +260,37 @@ def test_ties_in_accuracy_go_to_the_smaller_loss() -> None:
         {"epoch": 3.0, "valid_accuracy": 0.8, "valid_loss": 0.3},
         {"epoch": 4.0, "valid_accuracy": 0.8, "valid_loss": 0.5},
     ]
-    state = State(history=history)
+    state = TrainerState(history=history)
     assert (state.best, state.stale()) == (history[2], 1)
 
 
-def test_the_plan_is_said_before_training(job: Job, tmp_path: Path) -> None:
+def test_the_plan_is_said_before_training(job: TrainingJob, tmp_path: Path) -> None:
     plans: list[TrainingPlan] = []
     order: list[str] = []
     hooks = TrainingHooks(
         on_plan=lambda plan: (plans.append(plan), order.append("plan"))[0], on_step=lambda _: order.append("step")
     )
-    run(job, tmp_path / "out", hooks)
+    run_training(job, tmp_path / "out", hooks)
     (plan,) = plans
     assert order[0] == "plan"
     assert (plan.rows, plan.valid_rows, plan.held_out, plan.steps) == (36, 4, True, 15)
-    assert plan.memory_bytes == plan.prefix_bytes > 0
+    assert plan.prefixes.memory == plan.prefixes.needed > 0
     assert plan.seconds > 0
     assert "apple 0" in plan.sample[0][1]
 
 
-def test_the_limit_on_memory_is_kept(job: Job, tmp_path: Path) -> None:
+def test_the_limit_on_memory_is_kept(job: TrainingJob, tmp_path: Path) -> None:
     """What does not fit goes to a file, and the result is the same."""
     sizes = []
     for name, limit in (("free", None), ("none", 0)):
         plans: list[TrainingPlan] = []
-        run(replace(job, cache_bytes=limit), tmp_path / name, TrainingHooks(on_plan=plans.append))
-        sizes.append((plans[0].memory_bytes > 0, plans[0].disk_bytes > 0))
+        run_training(replace(job, cache_bytes=limit), tmp_path / name, TrainingHooks(on_plan=plans.append))
+        sizes.append((plans[0].prefixes.memory > 0, plans[0].prefixes.disk > 0))
     assert sizes == [(True, False), (False, True)]
     assert (tmp_path / "free" / WEIGHTS).read_bytes() == (tmp_path / "none" / WEIGHTS).read_bytes()
 
 
-def test_columns_templates_and_folders_from_the_command_line(job: Job, tmp_path: Path) -> None:
+def test_columns_templates_and_folders_from_the_command_line(job: TrainingJob, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     rows = read_rows(job.data[0]).rows
@@ -304,7 +308,7 @@ def test_columns_templates_and_folders_from_the_command_line(job: Job, tmp_path:
 
 def test_strengths_are_drawn_within_the_range(tiny_gguf: Path) -> None:
     target = FrozenTarget(load_target(tiny_gguf, torch.float32, CPU), Positions.DECODE)
-    trainer = Trainer(Static(["x"], (3, 64)), target, Settings(strengths=(0.5, 2.0)))
+    trainer = Trainer(StaticVectors(["x"], (3, 64)), target, TrainingSettings(strengths=(0.5, 2.0)))
     rows = [Example(n, "", "", (1, 2), (3,)) for n in range(200)]
     drawn = trainer._strengths(rows, 7, 0.5).flatten()
     assert 0.5 <= float(drawn.min()) < 0.7

@@ -1,4 +1,4 @@
-"""What adaptivity has to beat, on the same rows with the same settings: static, averaged and random vectors."""
+"""Baselines of the generator, on the same rows with the same settings: static, averaged and random vectors."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from atv_local.data import replacing_folder
 from atv_local.vectors import Positions, TaskVector, control_vector
 from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget
-from atv_train.trainer import Metrics, Settings, Trainer
-from atv_train.vector_sources import Adaptive, Source, Static, averaged, random_like
+from atv_train.settings import TrainingSettings
+from atv_train.trainer import Trainer
+from atv_train.trainer_state import TrainingMetrics
+from atv_train.vector_sources import AdaptiveVectors, StaticVectors, VectorSource, averaged_vectors, random_vectors
 
 RATE = 1e-2
-"""Learning rate of a vector that is learned directly; the best of 1e-3, 1e-2 and 5e-2 on validation rows."""
+"""Learning rate of a vector that is learned directly; of 1e-3, 1e-2 and 5e-2 the best on validation rows."""
 MARKER = "README.txt"
 
 
-def learned(
-    names: Sequence[str], target: FrozenTarget, settings: Settings, layers: tuple[int, int] | None = None
+def static_trainer(
+    names: Sequence[str], target: FrozenTarget, settings: TrainingSettings, layers: tuple[int, int] | None = None
 ) -> Trainer:
-    """A trainer of static vectors, one for each name, with the loop that trains generators."""
-    static = Static(names, (target.n_rows, target.n_embd), layers).to(target.device)
+    """A trainer of static vectors, one for each name, with the same loop as for generators."""
+    static = StaticVectors(names, (target.n_rows, target.n_embd), layers).to(target.device)
     return Trainer(static, target, replace(settings, learning_rate=RATE, harmless=0.0, contrastive=0.0))
 
 
-def compare(
-    best: Adaptive,
+def measure_baselines(
+    best: AdaptiveVectors,
     trainer: Trainer,
     rows: Sequence[Sequence[Example]],
     valid: Sequence[Example],
     folder: Path,
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[str, Metrics]]:
+) -> Iterator[tuple[str, TrainingMetrics]]:
     """Measure `best` and every baseline on `valid`, one after the other; write the static vectors to `folder`.
 
-    If `stopped` turns true while vectors are learned, nothing is measured or written.
+    If `stopped` becomes true while vectors are learned, nothing is measured or written.
 
     Yields:
         Name and metrics: `adaptive`, `averaged` (the mean of its vectors for each task), `random` (of the same norms),
@@ -46,16 +48,20 @@ def compare(
     target, settings = trainer.target, trainer.settings
     first = [wordings[0] for wordings in rows]
     tasks = sorted({example.task for example in first})
-    mean = averaged(best, first)
-    sources: dict[str, Source] = {"adaptive": best, "averaged": mean, "random": random_like(mean, settings.seed)}
-    sources["none"] = Static(["none"], (target.n_rows, target.n_embd)).to(target.device)
+    mean = averaged_vectors(best, first)
+    sources: dict[str, VectorSource] = {
+        "adaptive": best,
+        "averaged": mean,
+        "random": random_vectors(mean, settings.seed),
+    }
+    sources["none"] = StaticVectors(["none"], (target.n_rows, target.n_embd)).to(target.device)
     for name, names in (("per-task", tasks), ("static", ["static"])):
-        learner = learned(names, target, settings, (best.generator.first, best.generator.last))
-        kept = learner.source.state_dict()
+        learner = static_trainer(names, target, settings, (best.generator.first, best.generator.last))
+        best_weights = learner.source.state_dict()
         for metrics in learner.epochs(rows, valid, stopped=stopped):
-            if learner.state.best is metrics:  # as of the generator, the best epoch counts
-                kept = deepcopy(learner.source.state_dict())
-        learner.source.load_state_dict(kept)
+            if learner.state.best is metrics:  # the best epoch counts, as for the generator
+                best_weights = deepcopy(learner.source.state_dict())
+        learner.source.load_state_dict(best_weights)
         sources[name] = learner.source
     if trainer.agreed(stopped()):
         return
@@ -67,12 +73,12 @@ def compare(
     with replacing_folder(folder, marker=MARKER) as temporary:
         (temporary / MARKER).write_text("Static vectors as llama.cpp control vectors (--control-vector).\n")
         for name in ("averaged", "per-task", "static"):
-            write(sources[name], temporary, name, target.model.config.model_type, target.positions)
+            save_static_vectors(sources[name], temporary, name, target.model.config.model_type, target.positions)
 
 
-def write(source: Source, folder: Path, name: str, architecture: str, positions: Positions) -> None:
+def save_static_vectors(source: VectorSource, folder: Path, name: str, architecture: str, positions: Positions) -> None:
     """Each vector of a static source as a control-vector GGUF, numbered where there are several."""
-    if isinstance(source, Static):
+    if isinstance(source, StaticVectors):
         for label, index in source.names.items():
             vector = TaskVector(source.vectors[index].detach().float().cpu().numpy())
             plain = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in label)[:80]

@@ -1,4 +1,4 @@
-"""What a user should know about the rows before training, as sentences. Knows nothing of tokens or terminals."""
+"""Problems in the rows that training or validation would suffer from, as sentences."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SHOWN = 40
 _Tasks = dict[str, list[Row]]
 
 
-def examine(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
-    """Sentences about rows that training or its validation would suffer from, at most `MAX_SENTENCES`.
+def find_warnings(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
+    """A sentence for each problem, at most `MAX_SENTENCES`; the last one counts those that are left out.
 
-    What concerns all rows comes first, then task by task; what is over the limit is counted in the last sentence.
+    Problems of all rows come first, then those of each task.
     """
     train_tasks, valid_tasks = _by_task(train), _by_task(valid)
     found = [*_leaks(train, valid), *_contradictions(train), *_repeats(train)]
@@ -29,7 +29,7 @@ def examine(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
             found += [*_imbalance(task, labels), *_unseen_labels(task, labels, valid_tasks.get(task, []))]
     if len(found) > MAX_SENTENCES:
         rest = len(found) - MAX_SENTENCES + 1
-        found[MAX_SENTENCES - 1 :] = [f"{rest} more findings of these kinds are not listed"]
+        found[MAX_SENTENCES - 1 :] = [f"{rest} more warnings like these are not listed"]
     return found
 
 
@@ -75,7 +75,7 @@ def _repeats(train: Sequence[Row]) -> Iterator[str]:
         text = next(text for (_, text, _), number in rows.items() if number > 1)
         yield (
             f"training repeats {len(train) - len(rows)} of its {len(train)} rows, such as {_shown(text)}; "
-            "a repeated row weighs more, so leave the copies out unless you mean that"
+            "a repeated row weighs more, so leave the copies out unless that is intended"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +12,7 @@ from torch import Tensor
 from atv_local.data import Row
 from atv_local.errors import DataError
 from atv_local.target import PromptFormat
-
-PLAIN = "{input}"
-Templates = Mapping[str, Sequence[str]]
-"""For each task the wordings its inputs are put in, each with `{input}`; `*` is for tasks that are not named."""
+from atv_train.templates import INPUT, Templates, wordings_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def encode(
     for index, row in enumerate(rows):
         wordings = []
         for template in wordings_of(row.task, templates or {}):
-            query = template.replace(PLAIN, row.input)
+            query = template.replace(INPUT, row.input)
             prompt, answer = prompts(query).tokens, prompts.answer(query, row.output)
             wordings.append(Example(index, query, row.task, prompt, answer))
         if any(len(example.prompt) < 2 for example in wordings):
@@ -80,11 +77,6 @@ def encode(
     if rows and not encoded:
         raise DataError(f"no row is short enough: {too_long[0]}")
     return EncodedRows(encoded, too_long)
-
-
-def wordings_of(task: str, templates: Templates) -> Sequence[str]:
-    """The templates of a task: its own, or those of `*`, or the bare input."""
-    return templates.get(task) or templates.get("*") or (PLAIN,)
 
 
 def epoch_batches(
@@ -109,3 +101,8 @@ def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> Tens
     """int64 [batch, longest], padded on the right with `value`."""
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], device=device)
+
+
+def padding_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """bool [batch, longest]: true on tokens, false on the padding at the right."""
+    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]

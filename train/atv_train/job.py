@@ -1,32 +1,31 @@
-"""What to train on what, and what is written down of it so that it can be resumed."""
+"""A training job, and the record of it that a run can be resumed from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from atv_local.data import Columns
 from atv_local.vectors import Positions
-from atv_train.examples import Templates
-from atv_train.plan import Dtype
-from atv_train.trainer import Settings
+from atv_train.frozen_target import TargetDtype
+from atv_train.settings import TrainingSettings
+from atv_train.templates import Templates
 from atv_train.vector_sources import Pooling, Tuning
 
 
 @dataclass(frozen=True)
-class Job:
-    """What to train on what. `valid` rows are measured after every epoch and never trained on; without them a tenth of
-    the rows is held out, unless `hold_out` is off.
+class TrainingJob:
+    """The model, the data and how to train. `train` says what each option means; files have absolute paths.
 
-    `weights` stands in for the GGUF in training: its unquantised self, a Hugging Face folder or hub id. `backbone` is
-    a model folder or hub id, by default all-MiniLM-L6-v2. `unrelated` is a text file of queries outside the tasks, one
-    a line, by default our own list. `cache_bytes` bounds the memory for kept prefixes. `dtype` is the
-    target's, by default what the machine multiplies fast. Epochs and batch size of 0 in
-    `settings` are chosen from the data.
+    `cache_bytes` bounds the memory for cached prefixes. Epochs and batch size of 0 in `settings` are chosen from the
+    number of rows.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of run.json; what it has more is of another version
 
     model: Path
     data: Sequence[Path]
@@ -40,23 +39,23 @@ class Job:
     backbone: str | None = None
     tuning: Tuning = "full"
     pooling: Pooling = "mean"
-    rank: int | None = None
-    scale: float = 1.0
-    max_tokens: int = 1024
-    max_query_tokens: int = 256
+    rank: Annotated[int, Field(ge=1)] | None = None
+    scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    max_tokens: Annotated[int, Field(ge=4)] = 1024
+    max_query_tokens: Annotated[int, Field(ge=1)] = 256
     unrelated: Path | None = None
     baselines: bool = False
     cache_bytes: int | None = None
-    dtype: Dtype = "auto"
-    settings: Settings = field(default_factory=Settings)
+    dtype: TargetDtype = "auto"
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
 
 
 class RunRecord(BaseModel):
-    """What run.json holds: the job and what must be the same when it is resumed."""
+    """The content of run.json: the job, and what must be the same when the run is resumed."""
 
     model_config = ConfigDict(frozen=True)
 
-    job: Job
+    job: TrainingJob
     data_sha256: list[str]
     model_bytes: int
     processes: int

@@ -1,4 +1,4 @@
-"""What training minimises, term by term. Pure functions of logits and vectors."""
+"""The terms of the training loss: pure functions of logits and vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(logits, labels, reduction="sum")
 
 
-def divergence(base: Tensor, steered: Tensor) -> Tensor:
+def kl_divergence(base: Tensor, steered: Tensor) -> Tensor:
     """KL(base || steered) in nats, mean over positions; logits float32 [n, n_vocab] twice."""
     expected = base.log_softmax(dim=-1)
     return (expected.exp() * (expected - steered.log_softmax(dim=-1))).sum(dim=-1).mean()

@@ -11,49 +11,29 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from pydantic import Field
 from torch import Tensor
 
 from atv_local.errors import TrainingError
 from atv_train.examples import Example, epoch_batches
 from atv_train.frozen_target import FrozenTarget
-from atv_train.losses import answer_loss, contrast, divergence
-from atv_train.vector_sources import Source, noise_seed
-
-Metrics = dict[str, float]
-"""Values of one epoch by name, such as `loss` and `valid_accuracy`."""
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from atv_train.losses import answer_loss, contrast, kl_divergence
+from atv_train.settings import TrainingSettings
+from atv_train.trainer_state import TrainerState, TrainingMetrics, load_state_tensors, state_tensors
+from atv_train.vector_sources import VectorSource
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Hyperparameters. `benchmarks.study` has tried others (docs/explanation/results.md).
+class StepReport:
+    """After a step: where training is, how fast, and how long the rest will take at the pace so far.
 
-    `strengths` is the range that each row's strength is drawn from; `contrastive` and `harmless` weigh those terms.
+    `accuracy` is that of the last epoch's validation.
     """
-
-    epochs: Annotated[int, Field(ge=0)] = 4
-    batch_size: Annotated[int, Field(ge=0)] = 32
-    learning_rate: Rate = 2e-3
-    backbone_learning_rate: Rate = 1e-4
-    weight_decay: Rate = 1e-5
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
-    patience: Annotated[int, Field(ge=1)] = 4
-    strengths: tuple[Rate, Rate] = (1.0, 1.0)
-    contrastive: Rate = 0.0
-    harmless: Rate = 0.0
-    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """After every step: where training is, how fast, and how long the rest will take at the pace so far."""
 
     step: int
     steps: int
@@ -61,31 +41,6 @@ class Progress:
     accuracy: float | None
     tokens_per_second: float
     seconds_left: float
-
-
-@dataclass
-class State:
-    """Where a run is: `step` steps of `epoch` are done. With weights and moments it is all that resuming needs."""
-
-    epoch: Annotated[int, Field(ge=0)] = 0
-    step: Annotated[int, Field(ge=0)] = 0
-    loss: float = 0.0
-    history: list[Metrics] = field(default_factory=list)
-
-    @property
-    def best(self) -> Metrics | None:
-        """The epoch with the best validation accuracy, then loss; the latest where nothing is measured."""
-        return max(self.history, key=_quality) if self.history else None
-
-    def stale(self) -> int:
-        """Epochs since the best one."""
-        return len(self.history) - 1 - self.history.index(self.best) if self.best else 0
-
-
-def _quality(metrics: Metrics) -> tuple[float, ...]:
-    if "valid_accuracy" not in metrics:
-        return (metrics["epoch"],)
-    return (metrics["valid_accuracy"], -metrics["valid_loss"])
 
 
 def _tokens(examples: Sequence[Example]) -> int:
@@ -99,20 +54,18 @@ class Trainer:
         source: what gives task vectors.
         target: the frozen target they steer.
         unrelated: examples outside the tasks, for the do-no-harm term; needed if `settings.harmless` is above 0.
-        state: of a run to continue; its weights and moments must have been restored (`state.py`).
     """
 
     def __init__(
         self,
-        source: Source,
+        source: VectorSource,
         target: FrozenTarget,
-        settings: Settings,
+        settings: TrainingSettings,
         unrelated: Sequence[Example] = (),
-        state: State | None = None,
         accelerator: Accelerator | None = None,
     ) -> None:
         self.source, self.target, self.settings, self.unrelated = source, target, settings, unrelated
-        self.state = state or State()
+        self.state = TrainerState()
         self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu", mixed_precision="no")
         groups = source.groups(settings.learning_rate, settings.backbone_learning_rate)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
@@ -124,10 +77,10 @@ class Trainer:
         self,
         rows: Sequence[Sequence[Example]],
         valid: Sequence[Example],
-        on_step: Callable[[Progress], None] = lambda _: None,
+        on_step: Callable[[StepReport], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
         unrelated_valid: Sequence[Example] = (),
-    ) -> Iterator[Metrics]:
+    ) -> Iterator[TrainingMetrics]:
         """Yield the metrics of each epoch as it ends, until the last one or `patience` epochs without progress.
 
         Metrics are `epoch`, `loss`, `seconds`, and `valid_*` and `unrelated_*` where there are such examples. Once
@@ -153,7 +106,7 @@ class Trainer:
                 elapsed = time.monotonic() - started
                 accuracy = state.history[-1].get("valid_accuracy") if state.history else None
                 left = elapsed / done * (total - number - 1)
-                on_step(Progress(number + 1, total, loss, accuracy, tokens / elapsed, left))
+                on_step(StepReport(number + 1, total, loss, accuracy, tokens / elapsed, left))
             metrics = {"epoch": state.epoch + 1.0, "loss": state.loss / per_epoch, "seconds": time.monotonic() - began}
             metrics |= self.evaluate(valid, "valid_") | self.harm(unrelated_valid)
             state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
@@ -164,6 +117,19 @@ class Trainer:
     def epochs_done(self) -> float:
         """Epochs so far, the one under way as a fraction."""
         return self.state.epoch + self.state.step / self._per_epoch
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `restore` needs beside `state`: trainable weights and the optimizer's moments."""
+        return state_tensors(self.source, self.optimizer)
+
+    def restore(self, state: TrainerState, tensors: dict[str, Tensor]) -> None:
+        """Continue where another trainer with the same settings was.
+
+        Raises:
+            ValueError: tensors of another generator.
+        """
+        load_state_tensors(tensors, self.source, self.optimizer, stepped=state.epoch + state.step > 0)
+        self.state = state
 
     def step(self, batch: Sequence[Example], number: int, total: int) -> float:
         """One update from a whole batch, of which this process takes its share; the mean loss per answer token.
@@ -190,7 +156,7 @@ class Trainer:
         mine = share or batch[:1]  # no process may be without a row: the others wait for its gradient
         everywhere = self._unrelated(number) if settings.harmless else []
         unrelated = everywhere[rank::world]
-        noise_seed(settings.seed, number, rank)
+        _seed_noise(settings.seed, number, rank)
         self._model.train()
         with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.target.dtype is torch.bfloat16):
             vectors = self._model([*mine, *unrelated])
@@ -203,12 +169,12 @@ class Trainer:
         if unrelated:
             others = others * self._strengths(unrelated, number, 0.0)
             share_of_tokens = _tokens(unrelated) * world / _tokens(everywhere)
-            harm = divergence(self._base(unrelated), self._steered(unrelated, others)) * share_of_tokens
+            harm = kl_divergence(self._base(unrelated), self._steered(unrelated, others)) * share_of_tokens
             terms = terms + settings.harmless * harm
         return loss, terms
 
     @torch.no_grad()
-    def evaluate(self, examples: Sequence[Example], prefix: str = "") -> Metrics:
+    def evaluate(self, examples: Sequence[Example], prefix: str = "") -> TrainingMetrics:
         """`loss` per answer token, and the share of rows whose greedy answer is exactly right: `accuracy`, the mean
         over tasks, and `accuracy/TASK`.
 
@@ -235,7 +201,7 @@ class Trainer:
         return {prefix + name: value for name, value in (mean | by_task).items()}
 
     @torch.no_grad()
-    def harm(self, examples: Sequence[Example]) -> Metrics:
+    def harm(self, examples: Sequence[Example]) -> TrainingMetrics:
         """What steering does to answers outside the tasks: `unrelated_kl` in nats per token, KL(base || steered), and
         `unrelated_agreement`, the share of tokens whose most likely successor stays."""
         if not examples:
@@ -244,7 +210,7 @@ class Trainer:
         for batch, vectors in self._in_batches(examples):
             base, steered = self._base(batch), self._steered(batch, vectors)
             same = (base.argmax(dim=-1) == steered.argmax(dim=-1)).sum()
-            found.append((float(divergence(base, steered)) * len(base), float(same), len(base)))
+            found.append((float(kl_divergence(base, steered)) * len(base), float(same), len(base)))
         divergences, same_tokens, counts = zip(*gather_object(found), strict=True)
         return {
             "unrelated_kl": sum(divergences) / sum(counts),
@@ -292,7 +258,15 @@ class Trainer:
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     def probe(self, batch: Sequence[Example]) -> None:
-        """What a step costs but for its update; nothing changes."""
+        """Do the work of a step without its update, for timing; nothing changes."""
         loss, terms = self.losses(batch, 0)
         self.accelerator.backward(loss + terms)
         self.optimizer.zero_grad(set_to_none=True)
+
+
+def _seed_noise(*numbers: int) -> None:
+    """Seed what PyTorch draws next from these numbers alone: a resumed run needs no saved random state."""
+    seed = 0
+    for number in numbers:
+        seed = (seed * 1_000_003 + number) % (1 << 63)
+    torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""One training run from files to a folder: what `atv-local train` does, without the terminal."""
+"""One training run from a job to a folder."""
 
 from __future__ import annotations
 
@@ -11,102 +11,112 @@ import torch
 from accelerate import Accelerator
 
 from atv_local.data import check_replaceable
-from atv_train import baselines
-from atv_train.job import Job, RunRecord
+from atv_train.baselines import measure_baselines
+from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.prepare import TrainingParts, prepare
-from atv_train.run_folder import BASELINES, RUN, STATE, Folder, checkpoint, read_record, state
-from atv_train.trainer import Metrics, Progress
-from atv_train.vector_sources import Adaptive
+from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state
+from atv_train.trainer import StepReport
+from atv_train.trainer_state import TrainingMetrics
+from atv_train.vector_sources import AdaptiveVectors
 
 SAVE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class TrainingHooks:
-    """What a run tells while it works; every one may be left out."""
+    """Functions that a run calls while it works; each may be left out.
+
+    Args:
+        on_plan: before the run starts.
+        on_prepared: while prompts are evaluated, with the number of tokens done and of all tokens.
+        on_step: after each step.
+        on_epoch: after each epoch, with its metrics.
+        on_baseline: with a baseline's name and metrics.
+        stopped: asked before each step; once it is true, the run saves its state and ends.
+    """
 
     on_plan: Callable[[TrainingPlan], None] = lambda _: None
     on_prepared: Callable[[int, int], None] = lambda *_: None
-    on_step: Callable[[Progress], None] = lambda _: None
-    on_epoch: Callable[[Metrics], None] = lambda _: None
-    on_baseline: Callable[[str, Metrics], None] = lambda *_: None
+    on_step: Callable[[StepReport], None] = lambda _: None
+    on_epoch: Callable[[TrainingMetrics], None] = lambda _: None
+    on_baseline: Callable[[str, TrainingMetrics], None] = lambda *_: None
     stopped: Callable[[], bool] = lambda: False
 
 
-def resume(output: Path, hooks: TrainingHooks | None = None) -> Metrics:
-    """Continue the run in `output` from its last saved state, bit for bit; a finished run only reports.
+@dataclass(frozen=True)
+class TrainingResult:
+    """A run that ended or was stopped.
 
-    Raises:
-        BundleError: no run there, or a damaged one.
-        DataError: its data files have changed.
-        AtvError: as `run`.
+    Args:
+        folder: of the run; `export` takes it.
+        metrics: of the best epoch. Of a run stopped in its first epoch only `epoch`, a fraction; of one stopped before
+            its first step, empty.
+        history: metrics of every epoch.
     """
-    record = read_record(output)
-    return run(record.job, output, hooks, record=record)
+
+    folder: Path
+    metrics: TrainingMetrics
+    history: list[TrainingMetrics]
 
 
-def run(
-    job: Job,
-    output: Path,
+def run_training(
+    job: TrainingJob,
+    folder: Path,
     hooks: TrainingHooks | None = None,
     *,
     record: RunRecord | None = None,
     save_seconds: float = SAVE_SECONDS,
-) -> Metrics:
+) -> TrainingResult:
     """Train; write the best checkpoint and the state after every epoch, the state also every `save_seconds` and when
-    `hooks.stopped` turns true.
+    `hooks.stopped` becomes true.
 
-    Returns:
-        The metrics of the best epoch; of a run stopped in its first one only `epoch`, a fraction; of one stopped
-        before its first step nothing.
+    Args:
+        record: of the run in `folder` to continue.
 
     Raises:
-        AtvError: bad data, an unreadable model or backbone, an output that cannot be written.
+        AtvError: bad data, an unreadable model or backbone, a folder that cannot be written.
     """
     if record is None:
-        check_replaceable(output, marker=RUN)
+        check_replaceable(folder, marker=RUN)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
-    hooks = (
-        (hooks or TrainingHooks())
-        if accelerator.is_main_process
-        else TrainingHooks(stopped=(hooks or TrainingHooks()).stopped)
-    )
-    parts = prepare(job, accelerator, output.absolute().parent, record)
-    trainer = parts.trainer
-    folder = Folder(output, parts.record, parts.spec, begun=record is not None)
-    if record is not None and (output / STATE).exists():
-        state.restore(output / STATE, trainer)
+    hooks = hooks or TrainingHooks()
+    if not accelerator.is_main_process:  # of several processes only the first reports
+        hooks = TrainingHooks(stopped=hooks.stopped)
+    parts = prepare(job, accelerator, folder.absolute().parent, record)
+    trainer, data = parts.trainer, parts.data
+    files = RunFolder(folder, parts.record, parts.spec, begun=record is not None)
+    if record is not None and (folder / STATE).exists():
+        restore_state(folder / STATE, trainer)
     hooks.on_plan(parts.plan)
-    parts.target.prepare(parts.examples, hooks.on_prepared, hooks.stopped)
+    parts.target.cache_prefixes(parts.examples, hooks.on_prepared, hooks.stopped)
     parts.source.prepare(parts.examples)
     saved = time.monotonic()
 
-    def on_step(progress: Progress) -> None:
+    def on_step(report: StepReport) -> None:
         nonlocal saved
-        hooks.on_step(progress)
+        hooks.on_step(report)
         if time.monotonic() - saved >= save_seconds and accelerator.is_main_process:
-            folder.save_state(trainer)
+            files.save_state(trainer)
             saved = time.monotonic()
 
-    data = parts.data
     for metrics in trainer.epochs(data.train.rows, data.valid.first, on_step, hooks.stopped, parts.unrelated_valid):
         if accelerator.is_main_process:
-            folder.save_epoch(trainer)
+            files.save_epoch(trainer)
         hooks.on_epoch(metrics)
     if trainer.agreed(hooks.stopped()):
         if accelerator.is_main_process and (trainer.state.history or trainer.state.step):
-            folder.save_state(trainer)
-    elif job.baselines and not (output / BASELINES).exists():
+            files.save_state(trainer)
+    elif job.baselines and not (folder / BASELINES).exists():
         accelerator.wait_for_everyone()
-        _compare(parts, output, hooks)
-    return trainer.state.best or ({"epoch": round(trainer.epochs_done, 2)} if trainer.state.step else {})
+        _measure_baselines(parts, folder, hooks)
+    metrics = trainer.state.best or ({"epoch": round(trainer.epochs_done, 2)} if trainer.state.step else {})
+    return TrainingResult(folder, metrics, list(trainer.state.history))
 
 
-def _compare(parts: TrainingParts, output: Path, hooks: TrainingHooks) -> None:
-    _, generator, tokenizer = checkpoint.load(output)
-    best = Adaptive(generator.to(parts.target.device), tokenizer, parts.source.max_tokens, "frozen")
-    data = parts.data
-    rows, valid, folder = data.train.rows, data.valid.first, output / BASELINES
-    for name, metrics in baselines.compare(best, parts.trainer, rows, valid, folder, hooks.stopped):
+def _measure_baselines(parts: TrainingParts, folder: Path, hooks: TrainingHooks) -> None:
+    _, generator, tokenizer = load_checkpoint(folder)
+    best = AdaptiveVectors(generator.to(parts.target.device), tokenizer, parts.source.max_tokens, "frozen")
+    rows, valid = parts.data.train.rows, parts.data.valid.first
+    for name, metrics in measure_baselines(best, parts.trainer, rows, valid, folder / BASELINES, hooks.stopped):
         hooks.on_baseline(name, metrics)

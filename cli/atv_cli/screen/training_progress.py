@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 if TYPE_CHECKING:
-    from atv_train import Metrics, TrainingPlan
-    from atv_train import Progress as Step
+    from atv_train import StepReport, TrainingMetrics, TrainingPlan
 
 _LINE_SECONDS = 60.0
 
@@ -50,7 +49,7 @@ class TrainingProgress:
         text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
         self._console.print(text, soft_wrap=True, markup=False, highlight=False)
 
-    def say_best(self, metrics: Metrics) -> None:
+    def say_best(self, metrics: TrainingMetrics) -> None:
         """Which epoch the checkpoint is of."""
         accuracy = f", validation accuracy {metrics['valid_accuracy']:.3f}" if "valid_accuracy" in metrics else ""
         self.say(f"best: epoch {metrics['epoch']:.0f}{accuracy}")
@@ -59,9 +58,10 @@ class TrainingProgress:
         settings = plan.settings
         held = " held out" if plan.held_out else ""
         early = f", fewer if {settings.patience} bring nothing" if plan.valid_rows else ""
-        memory = f"{_size(plan.memory_bytes)} in memory"
-        disk = f", {_size(plan.disk_bytes)} on disk" if plan.disk_bytes else ""
-        again = plan.prefix_bytes - plan.memory_bytes - plan.disk_bytes
+        prefixes = plan.prefixes
+        memory = f"{_size(prefixes.memory)} in memory"
+        disk = f", {_size(prefixes.disk)} on disk" if prefixes.disk else ""
+        again = prefixes.needed - prefixes.cached
         rest = f", {_size(again)} computed again each time" if again > 0 else ""
         self.say(f"target     {plan.target}, {plan.computed}")
         self.say(f"generator  {plan.generator}, {plan.trainable / 1e6:.1f}M parameters trained")
@@ -69,13 +69,13 @@ class TrainingProgress:
             f"data       {plan.rows} rows of {plan.tasks} tasks, {plan.tokens / plan.rows:.0f} tokens each; "
             f"{plan.valid_rows} rows{held} for validation"
         )
-        self.say(f"prefixes   {_size(plan.prefix_bytes)}: {memory}{disk}{rest}")
+        self.say(f"prefixes   {_size(prefixes.needed)}: {memory}{disk}{rest}")
         self.say(
             f"plan       {settings.epochs} epochs{early}, {plan.steps} steps of {settings.batch_size * plan.processes} "
             f"rows; at most about {_time(plan.seconds)}"
         )
-        for finding in plan.findings:
-            self.say(f"note       {finding}")
+        for warning in plan.warnings:
+            self.say(f"warning    {warning}")
         for task, prompt, answer in plan.sample:
             self.say(f"sample     {task}: {_short(prompt)!r} -> {_short(answer)!r}")
 
@@ -83,7 +83,7 @@ class TrainingProgress:
         self._bar.update(self._task, description="reading prompts", total=total, completed=done, text="tokens")
         self._line(f"reading prompts: {done} of {total} tokens")
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: StepReport) -> None:
         accuracy = "" if step.accuracy is None else f", accuracy {step.accuracy:.3f}"
         speed = f"{step.tokens_per_second:.0f} tokens/s, {_time(step.seconds_left)} left"
         text = f"loss {step.loss:.3f}{accuracy}, {speed}"
@@ -95,10 +95,10 @@ class TrainingProgress:
             self._printed = time.monotonic()
             self.say(text)
 
-    def _epoch(self, metrics: Metrics) -> None:
+    def _epoch(self, metrics: TrainingMetrics) -> None:
         self.say("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
 
-    def _baseline(self, name: str, metrics: Metrics) -> None:
+    def _baseline(self, name: str, metrics: TrainingMetrics) -> None:
         self.say(f"vector {name:9} " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
 
 

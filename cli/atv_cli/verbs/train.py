@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from atv_cli import options
 from atv_cli.help_pages import Panel
-from atv_local.data import reading
-from atv_local.errors import DataError, UsageError
-from atv_local.vectors import Positions, parse_layers
+from atv_local.errors import UsageError
+from atv_local.vectors import Positions
 
 if TYPE_CHECKING:
-    from atv_train import Job
+    from atv_train import TrainingHooks, TrainingResult
 
 Pooling = Literal["mean", "last", "cls", "mix"]
 Tuning = Literal["full", "lora", "frozen"]
@@ -27,7 +26,7 @@ Tuning = Literal["full", "lora", "frozen"]
 
 @dataclass(frozen=True)
 class SettingsOptions:
-    """How to optimise. The fields are those of `Settings`."""
+    """How to optimise. The fields are options of `atv_train.train`."""
 
     epochs: Annotated[
         int,
@@ -225,42 +224,44 @@ def train(
 
     with require_extra("train"):
         from atv_local.data import parse_columns
-        from atv_local.names import resolve_model
-        from atv_train import Job, Settings
-        from atv_train import training_run as training
+        from atv_train import resume as resume_run
+        from atv_train import train as train_run
     if resume is not None:
         given = [name for name in context.params if name != "resume" and _was_given(context, name)]
         if given:
             raise UsageError(f"--resume takes all settings from {resume}; leave out {given[0]}")
-        _work(resume, lambda hooks: training.resume(resume, hooks))
+        _work(resume, lambda hooks: resume_run(resume, hooks))
         return
     if output is None or not data:
         missing = "-o FOLDER" if output is None else "a file of rows"
         raise UsageError(f"training needs {missing}; see atv-local train --help")
-    job = Job(
-        model=resolve_model(model).absolute(),
-        data=[path.absolute() for path in data],
-        valid=[path.absolute() for path in valid or []],
-        hold_out=hold_out,
-        columns=parse_columns(column or []),
-        templates=_templates(templates),
-        weights=_place(weights),
-        positions=positions,
-        layers=None if layers is None else parse_layers(layers),
-        backbone=_place(backbone),
-        tuning=tuning,
-        pooling=pooling,
-        rank=rank,
-        scale=scale,
-        max_tokens=max_tokens,
-        unrelated=unrelated.absolute() if unrelated else None,
-        baselines=baselines,
-        cache_bytes=None if cache is None else int(cache * 1e9),
-        dtype=dtype,
-        settings=Settings(**asdict(settings)),
+    _work(
+        output,
+        lambda hooks: train_run(
+            data,
+            output,
+            model=model,
+            valid=valid or [],
+            hold_out=hold_out,
+            columns=parse_columns(column or []),
+            templates=templates,
+            weights=weights,
+            positions=positions,
+            layers=layers,
+            backbone=backbone,
+            tuning=tuning,
+            pooling=pooling,
+            rank=rank,
+            scale=scale,
+            unrelated=unrelated,
+            baselines=baselines,
+            max_tokens=max_tokens,
+            cache=cache,
+            dtype=dtype,
+            hooks=hooks,
+            **asdict(settings),
+        ),
     )
-    _check(job)
-    _work(output, lambda hooks: training.run(job, output, hooks))
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -268,47 +269,11 @@ def _was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _place(name: str | None) -> str | None:
-    """A folder by its whole path, so that a run can be resumed from anywhere; anything else is a hub id."""
-    return str(Path(name).absolute()) if name and Path(name).is_dir() else name
-
-
-def _check(job: Job) -> None:
-    low, high = job.settings.strengths
-    if not 0 <= low <= high <= 10:
-        raise UsageError(f"strengths {low:g} {high:g} are not a range within 0 to 10")
-    if job.unrelated is not None and not job.settings.harmless:
-        raise UsageError("--unrelated has no effect without --harmless; add a weight, such as --harmless 1")
-
-
-def _templates(path: Path | None) -> dict[str, list[str]] | None:
-    """Wordings by task.
-
-    Raises:
-        DataError: no such file, not JSON of that shape, or a wording without `{input}`.
-    """
-    if path is None:
-        return None
-    with reading(path):
-        text = path.read_text(encoding="utf-8")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    lists = found.values() if isinstance(found, dict) else [None]
-    if not all(isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in lists):
-        raise DataError(f'{path} is not of the form {{"task": ["wording with {{input}}", ...]}}')
-    for wording in (wording for words in found.values() for wording in words):
-        if "{input}" not in wording:
-            raise DataError(f"{path}: the wording {wording[:60]!r} has no {{input}}")
-    return cast("dict[str, list[str]]", found)
-
-
-def _work(output: Path, train: Any) -> None:
+def _work(output: Path, train: Callable[[TrainingHooks], TrainingResult]) -> None:
     from atv_cli.screen import TrainingProgress
 
     with _Interrupt() as interrupt, TrainingProgress(interrupt.requested) as view:
-        learned = train(view.hooks)
+        learned = train(view.hooks).metrics
     if interrupt.requested():
         saved = f"what was learned is saved; to resume: atv-local train --resume {output}"
         view.say(f"stopped; {saved if learned else 'nothing was learned yet'}")

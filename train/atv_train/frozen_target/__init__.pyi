@@ -1,7 +1,12 @@
+from .batching import supports_split_attention as supports_split_attention
 from .frozen_target import FrozenTarget as FrozenTarget
-from .frozen_target import check_weights as check_weights
-from .frozen_target import load_target as load_target
 from .injection import decoder_blocks as decoder_blocks
 from .injection import injected as injected
 from .injection import position_mask as position_mask
-from .prefix_cache import PrefixStore as PrefixStore
+from .prefix_cache import PrefixCache as PrefixCache
+from .prefixes import prefix_bytes as prefix_bytes
+from .weights import TargetDtype as TargetDtype
+from .weights import check_length as check_length
+from .weights import check_weights as check_weights
+from .weights import load_target as load_target
+from .weights import target_dtype as target_dtype

@@ -1,7 +1,7 @@
-"""Attention of a few last tokens over keys and values that are constants: the kept prefix of each prompt.
+"""Attention of a few last tokens over keys and values that are constants: the cached prefix of each prompt.
 
 transformers' own path joins the two before it attends, and its backward pass then differentiates with respect to every
-key and value, kept ones included, once per query head. Here they stay apart: no gradient is computed for what is
+key and value, cached ones included, once per query head. Here they stay apart: no gradient is computed for what is
 constant, and grouped heads are not copied. Knows nothing of prompts or vectors.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
-_NAME = "atv_kept_prefix"
+_NAME = "atv_cached_prefix"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def attend(
     scaling: float | None = None,
     softcap: float | None = None,
     *,
-    kept: CachedPrefix,
+    cached_prefix: CachedPrefix,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """One layer's attention, as transformers' `AttentionInterface` calls it: prefix and causal tail together.
@@ -90,21 +90,22 @@ def attend(
         [1, n, n_head, d_head].
     """
     del attention_mask
-    query, key, value = kept.spread(query), kept.spread(key), kept.spread(value)
+    prefix = cached_prefix
+    query, key, value = prefix.spread(query), prefix.spread(key), prefix.spread(value)
     batch, n_head, tail, width = query.shape
     n_head_kv = key.shape[1]
-    past_key, past_value = kept.states[int(module.layer_idx)]  # type: ignore[arg-type]  # typed as any attribute
+    past_key, past_value = prefix.states[int(module.layer_idx)]  # type: ignore[arg-type]  # typed as any attribute
     grouped = query.reshape(batch, n_head_kv, -1, width) * (width**-0.5 if scaling is None else scaling)
     past = grouped @ past_key.transpose(-1, -2)
     own = grouped @ key.transpose(-1, -2)
     if softcap is not None:
         past, own = (torch.tanh(scores / softcap) * softcap for scores in (past, own))
-    past = past.masked_fill(~kept.mask[:, None, None], float("-inf"))
+    past = past.masked_fill(~prefix.mask[:, None, None], float("-inf"))
     later = torch.ones(tail, tail, dtype=torch.bool, device=query.device).triu(1)
     own = own.masked_fill(later.repeat(n_head // n_head_kv, 1), float("-inf"))
     weights = torch.softmax(torch.cat([past, own], dim=-1), dim=-1, dtype=torch.float32).to(query.dtype)
     mixed = weights[..., : past.shape[-1]] @ past_value + weights[..., past.shape[-1] :] @ value
-    return kept.gather(mixed.reshape(batch, n_head, tail, width)), None
+    return prefix.gather(mixed.reshape(batch, n_head, tail, width)), None
 
 
 AttentionInterface.register(_NAME, attend)
@@ -112,7 +113,7 @@ AttentionInterface.register(_NAME, attend)
 
 @contextmanager
 def attending(model: PreTrainedModel) -> Iterator[None]:
-    """Within the context the model's layers attend this way; its forward then needs `kept=`."""
+    """Within the context the model's layers attend this way; its forward then needs `cached_prefix=`."""
     config = model.config.get_text_config()
     before = config._attn_implementation
     config._attn_implementation = _NAME

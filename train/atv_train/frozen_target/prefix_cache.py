@@ -1,4 +1,4 @@
-"""Where kept prefixes live: in memory up to a budget, then in a file. Knows nothing of models."""
+"""A cache of prefixes, in memory up to a budget, then in a file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 
-class PrefixStore:
+class PrefixCache:
     """Keys and values of prompts' prefixes, each stored once and never changed.
 
     Args:
-        memory_bytes: how much may stay on the device they were computed on.
-        disk_bytes: how much more may go to a file, which has no name and vanishes with the process. Both together
-            decide what is kept, so that it does not depend on how they share it.
+        memory_bytes: bytes that may stay on the device they were computed on.
+        disk_bytes: further bytes that may go to a file, which has no name and vanishes with the process. Which
+            prefixes are cached depends on the sum of both only.
         folder: where that file is made; by default where temporary files go.
     """
 
@@ -32,7 +32,7 @@ class PrefixStore:
         return len(self._memory) + len(self._disk)
 
     def add(self, prefix: tuple[int, ...], part: Tensor) -> bool:
-        """Keep it if there is room; whether it was kept."""
+        """Cache it if there is room; whether there was."""
         size = part.numel() * part.element_size()
         if size > self._left:
             return False
@@ -49,7 +49,7 @@ class PrefixStore:
         return True
 
     def get(self, prefix: tuple[int, ...]) -> Tensor | None:
-        """What was kept, on the device it came from; None if it was not."""
+        """The cached tensor, on the device it came from; None if there is none."""
         if prefix in self._memory:
             return self._memory[prefix]
         if prefix not in self._disk or self._file is None:

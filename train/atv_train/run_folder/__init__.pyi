@@ -1,6 +1,10 @@
+from .checkpoint import CHECKPOINT as CHECKPOINT
+from .checkpoint import load_checkpoint as load_checkpoint
+from .checkpoint import save_checkpoint as save_checkpoint
 from .folder import BASELINES as BASELINES
 from .folder import RUN as RUN
 from .folder import STATE as STATE
-from .folder import Folder as Folder
-from .folder import read_record as read_record
-from .run_spec import describe as describe
+from .folder import RunFolder as RunFolder
+from .folder import read_run_record as read_run_record
+from .saved_state import restore_state as restore_state
+from .spec import checkpoint_spec as checkpoint_spec

@@ -20,8 +20,8 @@ from atv_train.vector_sources import GeneratorModule, backbone_from_config, load
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FOLDER = "checkpoint"
-"""Where the checkpoint is in the folder of a run."""
+CHECKPOINT = "checkpoint"
+"""Name of the checkpoint in the folder of a run."""
 CONFIG = "config.json"
 WEIGHTS = "generator.safetensors"
 BACKBONE = "backbone"
@@ -30,7 +30,7 @@ _COUNTS = re.compile(r"(n|num|encoder|decoder)_(\w+_)?(layers?|blocks?|experts?|
 _MAX_BUFFERS = 1 << 30
 
 
-def save(
+def save_checkpoint(
     folder: Path,
     spec: Spec,
     generator: GeneratorModule,
@@ -46,13 +46,13 @@ def save(
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
         try:
             save_file(state, temporary / WEIGHTS)
-        except SafetensorError as error:  # its word for a full disk
+        except SafetensorError as error:  # a full disk, for one
             raise UsageError(f"cannot write {folder}: {error}") from error
         generator.backbone.config.save_pretrained(temporary / BACKBONE)
         tokenizer.save_pretrained(temporary / BACKBONE)
 
 
-def load(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:
+def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:
     """The generator as it was saved, on the CPU in float32, in evaluation mode.
 
     Args:
@@ -61,23 +61,23 @@ def load(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:
     Raises:
         BundleError: a file is missing, damaged, or of another shape than config.json says.
     """
-    if (folder / FOLDER).is_dir():
-        folder = folder / FOLDER
+    if (folder / CHECKPOINT).is_dir():
+        folder = folder / CHECKPOINT
     try:
         spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
         _check_sizes(folder, spec)
-        generator = _built(folder, spec)
+        generator = _empty_generator(folder, spec)
         generator.load_state_dict(load_file(folder / WEIGHTS))
         return spec, generator.eval(), load_tokenizer(folder / BACKBONE)
     except OSError as error:
         raise BundleError(f"{folder} is not a checkpoint of `atv-local train`: {error}") from error
-    except Exception as error:  # what the libraries raise depends on where the damage is
+    except Exception as error:  # the libraries raise various errors, depending on the damage
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise BundleError(f"the checkpoint {folder} is damaged: {reason}") from error
 
 
-def _built(folder: Path, spec: Spec) -> GeneratorModule:
-    """A generator of the shape that a checkpoint says, its weights not loaded."""
+def _empty_generator(folder: Path, spec: Spec) -> GeneratorModule:
+    """A generator of the shape that a checkpoint describes, without its weights."""
     return GeneratorModule(
         backbone_from_config(folder / BACKBONE),
         spec.target.n_layer - 1,
@@ -89,14 +89,14 @@ def _built(folder: Path, spec: Spec) -> GeneratorModule:
     )
 
 
-def _counts(config: object, name: str = "") -> Iterator[tuple[str, int]]:
-    """The numbers of parts that a config asks for, at any depth."""
+def _part_counts(config: object, name: str = "") -> Iterator[tuple[str, int]]:
+    """Each number of parts, such as layers, that a config asks for at any depth."""
     if isinstance(config, dict):
         for key, value in config.items():
-            yield from _counts(value, str(key))
+            yield from _part_counts(value, str(key))
     elif isinstance(config, list):
         for value in config:
-            yield from _counts(value, name)
+            yield from _part_counts(value, name)
     elif isinstance(config, int) and _COUNTS.fullmatch(name):
         yield name, config
 
@@ -106,11 +106,11 @@ def _check_sizes(folder: Path, spec: Spec) -> None:
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         found = {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
     config = json.loads((folder / BACKBONE / "config.json").read_bytes())
-    for name, value in _counts(config):  # each is a loop, even where nothing is allocated
+    for name, value in _part_counts(config):  # each is a loop, even where nothing is allocated
         if value > len(found):
             raise ValueError(f"a backbone with {name} {value}, and {len(found)} tensors")
     with torch.device("meta"):
-        built = _built(folder, spec)
+        built = _empty_generator(folder, spec)
     if (size := sum(buffer.numel() * buffer.element_size() for buffer in built.buffers())) > _MAX_BUFFERS:
         raise ValueError(f"a backbone that keeps {size} bytes beside its weights")
     wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}

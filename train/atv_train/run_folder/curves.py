@@ -10,7 +10,7 @@ from atv_local.data import replacing
 _TASK = "valid_accuracy/"
 
 
-def draw(history: Sequence[dict[str, float]], path: Path) -> bool:
+def draw_curves(history: Sequence[dict[str, float]], path: Path) -> bool:
     """Loss and accuracy by epoch as a PNG at `path`; False where matplotlib is not installed.
 
     Raises:

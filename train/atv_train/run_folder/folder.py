@@ -1,10 +1,10 @@
 """The folder of a run. Every file in it is written whole or not at all.
 
-- `run.json`: the job, so that `--resume` needs nothing else
+- `run.json`: the job, which is all that resuming needs to be given
 - `metrics.jsonl`: one line per epoch; `curves.png`: the same as a picture, where matplotlib is installed
 - `checkpoint/`: the best epoch
 - `state.safetensors`: the last step, to continue from
-- `baselines/`: with `Job.baselines`, static vectors as llama.cpp control-vector GGUFs
+- `baselines/`: with `baselines`, static vectors as llama.cpp control-vector GGUFs
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from atv_local.data import reading, replacing, replacing_folder
 from atv_local.errors import BundleError, first_problem
 from atv_local.generator import MAX_METRICS, Spec
 from atv_train.job import RunRecord
-from atv_train.run_folder import checkpoint, curves, state
-from atv_train.trainer import Metrics, Trainer
-from atv_train.vector_sources import Adaptive
+from atv_train.run_folder.checkpoint import CHECKPOINT, save_checkpoint
+from atv_train.run_folder.curves import draw_curves
+from atv_train.run_folder.saved_state import save_state
+from atv_train.trainer import Trainer
+from atv_train.trainer_state import TrainingMetrics
+from atv_train.vector_sources import AdaptiveVectors
 
 RUN, METRICS, CURVES, STATE, BASELINES = "run.json", "metrics.jsonl", "curves.png", "state.safetensors", "baselines"
 
 
-def read_record(folder: Path) -> RunRecord:
-    """What run.json says.
+def read_run_record(folder: Path) -> RunRecord:
+    """The content of run.json.
 
     Raises:
         BundleError: no run there, or a damaged one.
@@ -37,42 +40,46 @@ def read_record(folder: Path) -> RunRecord:
         with reading(folder / RUN, BundleError):
             return RunRecord.model_validate_json((folder / RUN).read_bytes())
     except ValidationError as error:
-        raise BundleError(f"{folder / RUN} is damaged: {first_problem(error)}") from error
+        raise BundleError(f"{folder / RUN} is damaged or of another version: {first_problem(error)}") from error
 
 
-class Folder:
-    """The run's folder. An earlier run at the same place stays until this one has learned something."""
+class RunFolder:
+    """Writes a run. An earlier run at the same path stays until this one has something to save.
+
+    Args:
+        begun: whether the folder is already this run's.
+    """
 
     def __init__(self, path: Path, record: RunRecord, spec: Spec, *, begun: bool) -> None:
         self.path, self.record, self.spec, self._begun = path, record, spec, begun
 
     def save_epoch(self, trainer: Trainer) -> None:
-        """After an epoch: everything, the checkpoint only if it is the best so far."""
+        """After an epoch, save everything; the checkpoint only if the epoch is the best so far."""
         history = trainer.state.history
         self._begin()
         if trainer.state.best is history[-1]:
             self._save_checkpoint(trainer, history[-1])
         with replacing(self.path / METRICS) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-        state.save(self.path / STATE, trainer)
-        curves.draw(history, self.path / CURVES)
+        save_state(self.path / STATE, trainer)
+        draw_curves(history, self.path / CURVES)
 
     def save_state(self, trainer: Trainer) -> None:
-        """Within an epoch: what resuming needs, and a checkpoint where there is none yet."""
+        """Within an epoch, save what resuming needs, and a checkpoint if there is none yet."""
         self._begin()
         if not trainer.state.history:  # else the best epoch's stands
             self._save_checkpoint(trainer, {"epoch": round(trainer.epochs_done, 2)})
-        state.save(self.path / STATE, trainer)
+        save_state(self.path / STATE, trainer)
 
-    def _save_checkpoint(self, trainer: Trainer, metrics: Metrics) -> None:
+    def _save_checkpoint(self, trainer: Trainer, metrics: TrainingMetrics) -> None:
         measured = {"epochs": metrics["epoch"], "metrics": dict(islice(metrics.items(), MAX_METRICS))}
         spec = self.spec.model_copy(update={"provenance": self.spec.provenance.model_copy(update=measured)})
-        if isinstance(source := trainer.source, Adaptive):
-            checkpoint.save(self.path / checkpoint.FOLDER, spec, source.merged(), source.tokenizer)
+        if isinstance(source := trainer.source, AdaptiveVectors):
+            save_checkpoint(self.path / CHECKPOINT, spec, source.merged(), source.tokenizer)
 
     def _begin(self) -> None:
         for leftover in self.path.glob(".*"):  # of a run that was killed while it wrote
-            if leftover.name.startswith((f".{checkpoint.FOLDER}.", f".{STATE}.")):
+            if leftover.name.startswith((f".{CHECKPOINT}.", f".{STATE}.")):
                 shutil.rmtree(leftover, ignore_errors=True)
         if not self._begun:
             with replacing_folder(self.path, marker=RUN) as temporary:

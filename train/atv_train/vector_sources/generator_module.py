@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -82,14 +81,6 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def trainable(module: nn.Module) -> int:
+def n_trainable(module: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-def noise_seed(*numbers: int) -> None:
-    """Seed what PyTorch draws next, from nothing but these numbers: a resumed run needs no saved random state."""
-    seed = 0
-    for number in numbers:
-        seed = (seed * 1_000_003 + number) % (1 << 63)
-    torch.manual_seed(seed)

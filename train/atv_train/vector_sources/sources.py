@@ -1,6 +1,6 @@
-"""What gives a batch of examples its task vectors: the adaptive generator, or the baselines it has to beat.
+"""Modules that give a batch of examples its task vectors: the generator, and the baselines it has to beat.
 
-Every source is a module from examples to float32 [batch, n_layer-1, n_embd], so one loop trains and measures all.
+Each maps examples to float32 [batch, n_layer-1, n_embd], so one loop trains and measures all.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ QUERY_TEMPLATE = "{query}"
 _PREPARED = 32
 
 
-class Source(nn.Module):
-    """Base of all sources. `groups` are the trainable parameters with their learning rates."""
+class VectorSource(nn.Module):
+    """Base of all sources."""
 
     def groups(self, rate: float, backbone_rate: float) -> list[dict[str, Any]]:
-        """Parameter groups for the optimizer."""
+        """Parameter groups for the optimizer, each with its learning rate."""
         del backbone_rate
         return [{"params": list(self.parameters()), "lr": rate}]
 
     def prepare(self, examples: Sequence[Example]) -> None:
-        """Compute what does not change in training."""
+        """Compute what training does not change."""
 
 
-class Adaptive(Source):
-    """The generator reading each query: the query alone, never the answer.
+class AdaptiveVectors(VectorSource):
+    """A vector for each query, from the generator. It reads the query alone, never the answer.
 
     Args:
         generator: backbone, pooling, expansion.
         tokenizer: the backbone's.
-        max_tokens: longer queries are cut at the end.
+        max_tokens: longer queries are truncated.
         tuning: `full` trains the backbone, `lora` a low-rank change of it, `frozen` the expansion alone; pooled
-            states of prepared queries are then kept.
+            states of prepared queries are then cached.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Adaptive(Source):
             return self.generator.expand(torch.stack([self._pooled[example.query] for example in examples]))
         return self.generator(**self._encoded(examples))
 
-    def train(self, mode: bool = True) -> Adaptive:
+    def train(self, mode: bool = True) -> AdaptiveVectors:
         """As any module's; a frozen backbone stays without dropout."""
         super().train(mode)
         if self.tuning == "frozen":
@@ -88,7 +88,7 @@ class Adaptive(Source):
         return [*groups, {"params": backbone, "lr": backbone_rate}] if backbone else groups
 
     def merged(self) -> GeneratorModule:
-        """The generator to ship: with LoRA a copy, its low-rank change added to the weights."""
+        """The generator to save: with LoRA a copy, its low-rank change added to the weights."""
         if self.tuning != "lora":
             return self.generator
         generator = deepcopy(self.generator)
@@ -106,10 +106,10 @@ class Adaptive(Source):
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
 
-class Static(Source):
-    """One learned vector for each name, the same for every query: for each task, or for all (`names` of length 1).
+class StaticVectors(VectorSource):
+    """One learned vector for each name, the same for every query: `names` are tasks, or one name for all of them.
 
-    Rows outside `layers` (first and last, 1-based) are zero and stay so.
+    Rows outside `layers` (first and last, 1-based) stay zero.
     """
 
     used: Tensor
@@ -134,8 +134,8 @@ class Static(Source):
 
 
 @torch.no_grad()
-def averaged(source: Source, examples: Sequence[Example], batch_size: int = 64) -> Static:
-    """For each task the mean of `source`'s vectors over the examples: what is left without adaptivity."""
+def averaged_vectors(source: VectorSource, examples: Sequence[Example], batch_size: int = 64) -> StaticVectors:
+    """For each task the mean of `source`'s vectors over the examples."""
     source.eval()
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -148,16 +148,16 @@ def averaged(source: Source, examples: Sequence[Example], batch_size: int = 64) 
     return _static(sorted(sums), means)
 
 
-def random_like(static: Static, seed: int) -> Static:
-    """Random directions with the norms of `static`'s rows, layer by layer: the floor."""
-    noise = torch.randn(static.vectors.shape, generator=torch.Generator().manual_seed(seed))
-    norms = static.vectors.detach().norm(dim=-1, keepdim=True).cpu()
+def random_vectors(like: StaticVectors, seed: int) -> StaticVectors:
+    """Random directions with the norms of the rows of `like`."""
+    noise = torch.randn(like.vectors.shape, generator=torch.Generator().manual_seed(seed))
+    norms = like.vectors.detach().norm(dim=-1, keepdim=True).cpu()
     rows = noise / noise.norm(dim=-1, keepdim=True) * norms
-    return _static(static.names, rows.to(static.vectors.device))
+    return _static(like.names, rows.to(like.vectors.device))
 
 
-def _static(names: Iterable[str], rows: Tensor) -> Static:
-    static = Static(list(names), (rows.shape[1], rows.shape[2])).to(rows.device)
+def _static(names: Iterable[str], rows: Tensor) -> StaticVectors:
+    static = StaticVectors(list(names), (rows.shape[1], rows.shape[2])).to(rows.device)
     static.vectors.data.copy_(rows)
     return static
 

@@ -1,4 +1,4 @@
-"""What a run writes of itself into a manifest."""
+"""What a checkpoint says about itself; export writes it into the bundle's manifest."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from atv_local.data import RowFile
 from atv_local.errors import UsageError, first_problem
 from atv_local.generator import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.vectors import TargetSpec
-from atv_train.job import Job
+from atv_train.job import TrainingJob
 from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name, default_backbone
 
 
-def describe(job: Job, target: TargetSpec, data: Sequence[RowFile], max_query: int, seed: int) -> Spec:
-    """The spec of the run's checkpoint, its metrics still empty.
+def checkpoint_spec(job: TrainingJob, target: TargetSpec, data: Sequence[RowFile], max_query: int, seed: int) -> Spec:
+    """The spec of a run's checkpoint, without metrics.
 
     Raises:
         UsageError: something that a manifest cannot hold, such as layers the target does not have.

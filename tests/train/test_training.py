@@ -1,0 +1,87 @@
+"""Training from Python: the options of the command, checked before anything is loaded; one result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import atv_train
+from atv_local.errors import AtvError, UsageError
+from atv_local.target.model import Model
+
+
+def test_train_and_resume_give_a_result(
+    tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_rows.parent)
+    epochs: list[dict[str, float]] = []
+    result = atv_train.train(
+        tiny_rows.name,
+        str(tmp_path / "run"),
+        model=tiny_gguf,
+        backbone=tiny_backbone,
+        epochs=2,
+        batch_size=8,
+        positions="last",
+        layers="2-3",
+        columns={"input": "input"},
+        templates={"*": ["kind of {input}"]},
+        hooks=atv_train.TrainingHooks(on_epoch=epochs.append),
+    )
+    assert result.folder == tmp_path / "run"
+    assert result.history == epochs
+    assert result.metrics in epochs
+    assert [metrics["epoch"] for metrics in epochs] == [1, 2]
+    job = json.loads((tmp_path / "run" / "run.json").read_text())["job"]
+    assert (job["data"], job["positions"], job["layers"]) == ([str(tiny_rows)], "last", [2, 3])
+    monkeypatch.chdir(tmp_path)
+    assert atv_train.resume("run").history == epochs
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"epochs": -1}, "epochs"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"patience": 0}, "patience"),
+        ({"seed": 1 << 32}, "seed"),
+        ({"rank": 0}, "rank"),
+        ({"max_tokens": 3}, "max_tokens"),
+        ({"tuning": "some"}, "tuning"),
+        ({"positions": "nowhere"}, "positions"),
+        ({"strengths": (2.0, 1.0)}, "strengths"),
+        ({"unrelated": "queries.txt"}, "harmless"),
+    ],
+)
+def test_an_option_out_of_its_range_is_named(
+    tiny_gguf: Path, tiny_rows: Path, tmp_path: Path, options: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(UsageError, match=f"`{name}"):
+        atv_train.train(tiny_rows, tmp_path / "run", model=tiny_gguf, **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("templates", [{"*": []}, {"*": "say {input}"}, {"*": ["no place"]}, ["{input}"]])
+def test_templates_of_another_form_are_refused(
+    tiny_gguf: Path, tiny_rows: Path, tmp_path: Path, templates: Any
+) -> None:
+    with pytest.raises(AtvError, match=r"`templates`.*\{input\}|`templates`.*no wording"):
+        atv_train.train(tiny_rows, tmp_path / "run", model=tiny_gguf, templates=templates)
+
+
+def test_the_gguf_is_opened_once_for_its_metadata_and_once_with_its_weights(
+    tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []
+    load = Model.__init__
+
+    def counted(self: Model, path: Path, **options: Any) -> None:
+        opened.append(bool(options.get("vocab_only")))
+        load(self, path, **options)
+
+    monkeypatch.setattr(Model, "__init__", counted)
+    atv_train.train(tiny_rows, tmp_path / "run", model=tiny_gguf, backbone=tiny_backbone, epochs=1, batch_size=8)
+    assert sorted(opened) == [False, True]

@@ -1,0 +1,57 @@
+"""Whether a model gives the same logits in training's batches, after cached prefixes, as for each row alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from atv_local.errors import DataError, ModelError
+from atv_local.vectors import Positions
+from atv_train.examples import Example
+from atv_train.frozen_target.frozen_target import FrozenTarget
+from atv_train.frozen_target.prefix_cache import PrefixCache
+
+MIN_COSINE = 0.98
+"""Of logits in a batch and alone; bfloat16 makes them differ."""
+
+
+@torch.no_grad()
+def supports_split_attention(model: PreTrainedModel, positions: Positions, examples: Sequence[Example]) -> bool:
+    """Whether batches may go through `attention.py`, or else through the model's own attention and cache.
+
+    Raises:
+        ModelError: the architecture gives other logits in a batch either way.
+        DataError: rows longer than a sliding window of the target's attention.
+    """
+    _check_window(model, positions, examples)
+    pair = [min(examples, key=lambda e: len(e.prompt)), max(examples[:64], key=lambda e: len(e.prompt))]
+    alone = []
+    for example in pair:
+        row = torch.tensor([example.prompt + example.answer[:-1]], device=model.device)
+        alone.append(model(input_ids=row).logits[0, len(example.prompt) - 1 :].float())
+    problem = "no logits"
+    for split in (True, False):
+        target = FrozenTarget(model, positions, PrefixCache(1 << 62), split_attention=split)
+        try:
+            target.cache_prefixes(pair)
+            together, _ = target.answer_logits(pair, target.zeros(len(pair)))
+        except (AttributeError, TypeError, RuntimeError, ValueError, LookupError) as error:
+            problem = str(error)
+            continue
+        cosine = torch.cosine_similarity(together, torch.cat(alone), dim=-1).min().item()
+        if cosine > MIN_COSINE:
+            return split
+        problem = f"other logits in a batch than alone (cosine {cosine:.3f})"
+    raise ModelError(f"{type(model).__name__} cannot be trained through with positions {positions}: {problem}")
+
+
+def _check_window(model: PreTrainedModel, positions: Positions, examples: Sequence[Example]) -> None:
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    longest = max(len(e.prompt) for e in examples) + max(len(e.answer) for e in examples)
+    if window and longest > window and not positions.prefix:
+        raise DataError(
+            f"rows of up to {longest} tokens do not fit the target's attention window of {window}; "
+            f"leave the long ones out with `max_tokens={window}`, or train with `positions=all`"
+        )

@@ -1,0 +1,49 @@
+"""Hyperparameters, and those that follow from the number of rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 600, 3, 15
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Hyperparameters; docs/results.md compares others.
+
+    `strengths` is the range that each row's strength is drawn from; `contrastive` and `harmless` weigh those terms of
+    the loss. `patience` is the number of epochs without better validation before training stops.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 4
+    batch_size: Annotated[int, Field(ge=0)] = 32
+    learning_rate: Rate = 2e-3
+    backbone_learning_rate: Rate = 1e-4
+    weight_decay: Rate = 1e-5
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
+    patience: Annotated[int, Field(ge=1)] = 4
+    strengths: tuple[Rate, Rate] = (1.0, 1.0)
+    contrastive: Rate = 0.0
+    harmless: Rate = 0.0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+
+    def with_defaults(self, n_rows: int) -> TrainingSettings:
+        """These settings for that many rows: a batch size or number of epochs of 0 is replaced."""
+        batch_size = self.batch_size or default_batch_size(n_rows)
+        return replace(self, batch_size=batch_size, epochs=self.epochs or default_epochs(n_rows, batch_size))
+
+
+def default_batch_size(n_rows: int) -> int:
+    """32, less for so few rows that an epoch would have under eight steps."""
+    return min(32, max(4, 2 ** math.floor(math.log2(max(1, n_rows / 8)))))
+
+
+def default_epochs(n_rows: int, batch_size: int) -> int:
+    """As many as give about 600 steps, within 3 to 15 (the paper's number)."""
+    return min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS * batch_size / max(1, n_rows))))

@@ -1,0 +1,172 @@
+"""Training from Python, with the options of `atv-local train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from atv_local.data import DEFAULT_COLUMNS, Columns
+from atv_local.errors import UsageError, first_problem
+from atv_local.names import resolve_model
+from atv_local.vectors import Positions, parse_layers
+from atv_train.frozen_target import TargetDtype
+from atv_train.job import TrainingJob
+from atv_train.run_folder import read_run_record
+from atv_train.templates import Templates, checked_templates, read_templates
+from atv_train.training_run import TrainingHooks, TrainingResult, run_training
+from atv_train.vector_sources import Pooling, Tuning
+
+_MAX_STRENGTH = 10.0
+
+
+def train(
+    data: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    model: str | Path | None = None,
+    valid: str | Path | Sequence[str | Path] = (),
+    hold_out: bool = True,
+    columns: Columns = DEFAULT_COLUMNS,
+    templates: str | Path | Templates | None = None,
+    weights: str | Path | None = None,
+    positions: Positions | str = Positions.DECODE,
+    layers: tuple[int, int] | str | None = None,
+    backbone: str | Path | None = None,
+    tuning: Tuning = "full",
+    pooling: Pooling = "mean",
+    rank: int | None = None,
+    scale: float = 1.0,
+    epochs: int = 0,
+    batch_size: int = 0,
+    learning_rate: float = 2e-3,
+    backbone_learning_rate: float = 1e-4,
+    patience: int = 4,
+    strengths: tuple[float, float] = (1.0, 1.0),
+    harmless: float = 0.0,
+    unrelated: str | Path | None = None,
+    contrastive: float = 0.0,
+    baselines: bool = False,
+    max_tokens: int = 1024,
+    cache: float | None = None,
+    dtype: TargetDtype = "auto",
+    seed: int = 0,
+    hooks: TrainingHooks | None = None,
+) -> TrainingResult:
+    """Train a generator for a target on rows, and write the run to a folder.
+
+    Args:
+        data: JSON Lines or CSV files of rows, or folders of them; one file is one task.
+        output: folder of the run; `export` takes it.
+        model: GGUF of the target: a path or a name; by default the embedded one.
+        valid: files of rows that are measured after every epoch and never trained on.
+        hold_out: without `valid`, hold out a tenth of the rows for that.
+        columns: the names of a row's parts in the data, such as `{"input": "question"}`.
+        templates: wordings of a task's inputs, `{"task": ["Classify: {input}"], "*": [...]}`, or a JSON file of them.
+        weights: the target's unquantised weights, a folder or hub id; by default the GGUF, dequantised.
+        positions: which tokens are steered.
+        layers: first and last layer to steer, 1-based; by default all.
+        backbone: model that reads the query, a folder or hub id; by default all-MiniLM-L6-v2.
+        tuning: train all of the backbone, a low-rank change of it, or none of it.
+        pooling: how a query's hidden states become one.
+        rank: width of a bottleneck in the expansion; by default there is none.
+        scale: constant factor on the vector.
+        epochs: passes over the rows; 0 chooses by their number.
+        batch_size: rows per step and process; 0 chooses by their number.
+        learning_rate: of the expansion.
+        backbone_learning_rate: of the backbone.
+        patience: epochs without better validation before training stops.
+        strengths: range that each row's strength is drawn from.
+        harmless: weight of the loss for changed answers to unrelated queries.
+        unrelated: text file of such queries, one a line; by default a packaged list.
+        contrastive: weight of the contrastive loss between tasks.
+        baselines: measure static, averaged and random vectors too.
+        max_tokens: longer rows are left out.
+        cache: GB of memory for cached prefixes; by default half of what is free.
+        dtype: of the target; `auto` is the faster one on this machine.
+        seed: of the order of rows and all random numbers; the same seed gives the same generator.
+        hooks: called while training runs.
+
+    Raises:
+        UsageError: an option out of its range, or an output that cannot be written.
+        DataError: rows or templates that cannot be read.
+        ModelError: a target or backbone that cannot be loaded.
+        TrainingError: the loss is no longer finite.
+    """
+    low, high = strengths
+    if not 0 <= low <= high <= _MAX_STRENGTH:
+        raise UsageError(f"`strengths` {low:g} {high:g} is not a range within 0 to {_MAX_STRENGTH:g}")
+    if unrelated is not None and not harmless:
+        raise UsageError("`unrelated` has no effect without `harmless`; add a weight, such as `harmless=1`")
+    if isinstance(templates, str | Path):
+        templates = read_templates(Path(templates))
+    elif templates is not None:
+        templates = checked_templates(templates)
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "backbone_learning_rate": backbone_learning_rate,
+        "patience": patience,
+        "strengths": strengths,
+        "harmless": harmless,
+        "contrastive": contrastive,
+        "seed": seed,
+    }
+    job = _job(
+        model=resolve_model(model).absolute(),
+        data=_absolute(data),
+        valid=_absolute(valid),
+        hold_out=hold_out,
+        columns=dict(columns),
+        templates=templates,
+        weights=_folder_or_id(weights),
+        positions=positions,
+        layers=parse_layers(layers) if isinstance(layers, str) else layers,
+        backbone=_folder_or_id(backbone),
+        tuning=tuning,
+        pooling=pooling,
+        rank=rank,
+        scale=scale,
+        max_tokens=max_tokens,
+        unrelated=None if unrelated is None else Path(unrelated).absolute(),
+        baselines=baselines,
+        cache_bytes=None if cache is None else int(cache * 1e9),
+        dtype=dtype,
+        settings=settings,
+    )
+    return run_training(job, Path(output), hooks)
+
+
+def resume(output: str | Path, hooks: TrainingHooks | None = None) -> TrainingResult:
+    """Continue the run in a folder from its last saved state, bit for bit; of a finished run, return its result.
+
+    Raises:
+        BundleError: no run there, or a damaged one.
+        DataError: its data or model has changed.
+        AtvError: as `train`.
+    """
+    record = read_run_record(Path(output))
+    return run_training(record.job, Path(output), hooks, record=record)
+
+
+def _job(**options: Any) -> TrainingJob:
+    try:
+        return TypeAdapter(TrainingJob).validate_python(options)
+    except ValidationError as error:
+        option, _, message = first_problem(error).removeprefix("settings.").partition(":")
+        raise UsageError(f"`{option}`:{message}") from error
+
+
+def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """So that a run can be resumed from anywhere."""
+    return [Path(path).absolute() for path in ([paths] if isinstance(paths, str | Path) else paths)]
+
+
+def _folder_or_id(name: str | Path | None) -> str | None:
+    """A folder by its absolute path; anything else is a hub id."""
+    if name is None:
+        return None
+    return str(Path(name).absolute()) if Path(name).is_dir() else str(name)

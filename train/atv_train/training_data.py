@@ -1,0 +1,70 @@
+"""The rows of a run, split into training and validation and encoded as examples."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from atv_local.data import Row, RowFile, data_files, read_rows
+from atv_local.target import PromptFormat
+from atv_train.examples import EncodedRows, Example, encode
+from atv_train.job import TrainingJob
+
+_HELD_OUT = 0.1
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows and their examples. `files` are those of training; `hashes` those of all files."""
+
+    files: list[RowFile]
+    rows: list[Row]
+    valid_rows: list[Row]
+    held_out: bool
+    train: EncodedRows
+    valid: EncodedRows
+    hashes: list[str]
+
+    @property
+    def examples(self) -> list[Example]:
+        """All that training and validation read."""
+        return [*self.train.all, *self.valid.first]
+
+    @property
+    def too_long(self) -> list[str]:
+        """A sentence for each row that is left out."""
+        return [*self.train.too_long, *self.valid.too_long]
+
+
+def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
+    """Read all files of a job and encode their rows with the target's prompt format.
+
+    Raises:
+        DataError: a file that cannot be read, a bad line, or no row that is short enough.
+        UsageError: a file that is given twice.
+    """
+    files = [read_rows(path, job.columns) for path in data_files(job.data)]
+    valid_files = [read_rows(path, job.columns) for path in data_files(job.valid)]
+    rows = [row for file in files for row in file.rows]
+    valid_rows = [row for file in valid_files for row in file.rows]
+    held_out = job.hold_out and not valid_files
+    if held_out:
+        rows, valid_rows = hold_out(rows, job.settings.seed)
+    train, valid = (encode(part, prompts, job.max_tokens, job.templates) for part in (rows, valid_rows))
+    hashes = [file.sha256 for file in (*files, *valid_files)]
+    return TrainingData(files, rows, valid_rows, held_out, train, valid, hashes)
+
+
+def hold_out(rows: Sequence[Row], seed: int) -> tuple[list[Row], list[Row]]:
+    """(training, validation): a tenth of each task's inputs, at least one; equal inputs stay on one side."""
+    tasks: dict[str, list[str]] = {}
+    for row in rows:
+        tasks.setdefault(row.task, []).append(row.input)
+    held: set[str] = set()
+    for task, texts in tasks.items():
+        unique = list(dict.fromkeys(texts))
+        free = [text for text in unique if text not in held]
+        wanted = max(1, round(len(unique) * _HELD_OUT)) - (len(unique) - len(free))
+        held |= set(random.Random(f"{seed}/{task}").sample(free, max(0, min(wanted, len(free) - 1))))
+    return [row for row in rows if row.input not in held], [row for row in rows if row.input in held]
