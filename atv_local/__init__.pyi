@@ -10,6 +10,7 @@ from .errors import BundleError as BundleError
 from .errors import DataError as DataError
 from .errors import ModelError as ModelError
 from .errors import NameNotFoundError as NameNotFoundError
+from .errors import PluginError as PluginError
 from .errors import PromptError as PromptError
 from .errors import TrainingError as TrainingError
 from .errors import UnstableError as UnstableError

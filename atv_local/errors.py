@@ -40,6 +40,10 @@ class NameNotFoundError(AtvError, FileNotFoundError):
     """A name for which there is no model or bundle on this machine."""
 
 
+class PluginError(AtvError):
+    """A plug-in of another package cannot be loaded, or fails with an error of its own."""
+
+
 class ModelError(AtvError):
     """The GGUF cannot be loaded, or llama.cpp does not steer its architecture."""
 

@@ -7,6 +7,8 @@ from .batch import SteeredPrompt as SteeredPrompt
 from .batch import heads_of as heads_of
 from .batch import text_of as text_of
 from .batch import tree_of as tree_of
+from .executors import Executor as Executor
+from .executors import load_executor as load_executor
 from .row_results import ADDED as ADDED
 from .row_results import Answerer as Answerer
 from .row_results import AnswerSettings as AnswerSettings

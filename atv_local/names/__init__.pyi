@@ -11,3 +11,6 @@ from .resolve import pull_name as pull_name
 from .resolve import resolve_bundle as resolve_bundle
 from .resolve import resolve_model as resolve_model
 from .resolve import resolve_name as resolve_name
+from .stores import Kind as Kind
+from .stores import ListedName as ListedName
+from .stores import NameStore as NameStore

@@ -11,9 +11,7 @@ from pathlib import Path
 
 from atv_local.data import reading, replacing, writing
 from atv_local.errors import NameNotFoundError, UsageError
-
-STORES = ("hf:", "ollama:")
-"""How the names of other stores begin."""
+from atv_local.names.stores import split_scheme
 
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 _FILES = (".gguf", ".zip")  # what ends so is a path
@@ -95,7 +93,7 @@ def _is_target(to: object) -> bool:
         os.fsencode(to)
     except UnicodeEncodeError:  # half a surrogate pair
         return False
-    return to.startswith(STORES) or Path(to).is_absolute()
+    return bool(split_scheme(to)[0]) or Path(to).is_absolute()
 
 
 @contextmanager

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from atv_local.errors import AtvError
 from atv_local.generator import read_manifest
-from atv_local.names import hub
 from atv_local.names.aliases import aliases_file, read_aliases
 from atv_local.names.embedded import embedded_bundle, embedded_model
+from atv_local.names.gguf_names import parts_of, quantisation_of
 from atv_local.names.resolve import resolve_name
+from atv_local.names.stores import schemes, store
 from atv_local.target import check_gguf
-from atv_plugins import ollama
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class Entry:
     size: int = 0
     """Bytes of all its files."""
     quantisation: str = ""
-    """Of a model, where its file's name or Ollama says it."""
+    """Of a model, where its file's name or the store says it."""
     fits: str = ""
     """Of a bundle: the name of the target it was made for."""
     error: str = ""
 
 
 def list_names() -> Iterator[Entry]:
-    """The embedded defaults, aliases, what is in the cache of huggingface_hub, and Ollama's."""
+    """The embedded defaults, aliases, and what the stores have on this machine."""
     for default in (embedded_model, embedded_bundle):
         try:
             yield _entry("(default)", default())
@@ -41,22 +42,22 @@ def list_names() -> Iterator[Entry]:
             yield Entry("(default)", error=str(error))
     try:
         for name in sorted(read_aliases()):
-            yield _named(name)
+            yield _named(name, partial(resolve_name, name, offline=True))
     except AtvError as error:
         yield Entry("(aliases)", path=str(aliases_file()), error=str(error))
-    for fetched, _, path in hub.cached():
-        yield _entry(str(fetched), path)
-    for folder in ollama.folders():
+    for scheme in schemes():
         try:
-            for pulled in ollama.names(folder):
-                yield _named(str(pulled), ollama.quantisation(pulled))
+            if (place := store(scheme)).is_available():
+                for listed in place.names():
+                    find = partial(place.resolve, listed.name, None, offline=True)
+                    yield _named(f"{scheme}:{listed.name}", find, listed.quantisation)
         except AtvError as error:
-            yield Entry("ollama:", path=str(folder), error=str(error))
+            yield Entry(f"{scheme}:", error=str(error))
 
 
-def _named(name: str, quantisation: str = "") -> Entry:
+def _named(name: str, find: Callable[[], Path], quantisation: str = "") -> Entry:
     try:
-        return _entry(name, resolve_name(name, offline=True), quantisation)
+        return _entry(name, find(), quantisation)
     except AtvError as error:
         return Entry(name, error=str(error))
 
@@ -66,11 +67,11 @@ def _entry(name: str, path: Path, quantisation: str = "") -> Entry:
         if path.is_dir() or path.suffix.lower() == ".zip":
             return Entry(name, "bundle", str(path), _size(path), fits=read_manifest(path)[0].target.name)
         check_gguf(path)
-        return Entry(name, "model", str(path), _size(path), quantisation or hub.quantisation(path.name))
+        return Entry(name, "model", str(path), _size(path), quantisation or quantisation_of(path.name))
     except (AtvError, OSError) as error:
         return Entry(name, path=str(path), error=str(error))
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else map(path.with_name, hub.parts_of(path.name))
+    files = path.rglob("*") if path.is_dir() else map(path.with_name, parts_of(path.name))
     return sum(file.stat().st_size for file in files if file.is_file())

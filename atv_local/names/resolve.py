@@ -1,20 +1,17 @@
-"""From the name of a model or a bundle to where it lies. Knows nothing of what is in the files.
+"""From the name of a model or a bundle to its path. Knows nothing of what is in the files.
 
-A name is a path, `hf:user/repo[:quant]`, `ollama:name[:tag]`, or an alias of one of these; none is the embedded
-default. What exists as a file or folder is always that file or folder.
+A name is a path, `hf:user/repo[:quant]`, another store's `scheme:name`, or an alias of one of these; none is the
+embedded default. What exists as a file or folder is always that file or folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from atv_local.errors import NameNotFoundError, UsageError
-from atv_local.names.aliases import STORES, read_aliases
+from atv_local.names.aliases import read_aliases
 from atv_local.names.embedded import embedded_bundle, embedded_model
-
-if TYPE_CHECKING:
-    from atv_local.names import hub
+from atv_local.names.stores import HUB, Kind, schemes, split_scheme, store
 
 _FILES = (".gguf", ".zip")
 
@@ -49,15 +46,17 @@ def pull_name(name: str, *, offline: bool = False) -> Path:
     Raises:
         NameNotFoundError: also for a path where nothing is.
     """
-    scheme, rest = _split(target := expand_alias(name))
-    if scheme == "hf" and not offline:
-        from atv_local.names import hub
+    scheme, rest = _split(text := expand_alias(name))
+    if scheme == HUB and not offline:
+        from atv_local.names.hub import HubName, is_offline
 
-        if not hub.is_offline():
-            return hub.fetch(hub.Name.parse(rest))
-    if not scheme and not _exists(target):
-        raise NameNotFoundError(f"there is no file or folder {target!r}")
-    return resolve_name(target, offline=offline)
+        if not is_offline():
+            from atv_local.names.hub_download import download
+
+            return download(HubName.parse(rest))
+    if not scheme and not _exists(text):
+        raise NameNotFoundError(f"there is no file or folder {text!r}")
+    return resolve_name(text, offline=offline)
 
 
 def expand_alias(name: str) -> str:
@@ -66,7 +65,7 @@ def expand_alias(name: str) -> str:
     Raises:
         NameNotFoundError: neither a path, nor a name of another store, nor an alias.
     """
-    if _exists(name) or name.startswith(STORES) or _is_path(name):
+    if _exists(name) or split_scheme(name)[0] or _is_path(name):
         return name
     known = read_aliases()
     if name not in known:
@@ -79,56 +78,37 @@ def is_managed(name: str) -> bool:
     scheme, path = _split(expand_alias(name))
     if scheme:
         return True
-    from atv_local.names import hub
+    from atv_local.names.hub import is_cached
 
-    return hub.holds(Path(path))
+    return is_cached(Path(path))
 
 
 def absolute_name(text: str) -> str:
-    """A name that means the same in any folder: an absolute path, or a name in another store.
+    """A name that means the same in any folder: an absolute path, or a name in a store, in full.
 
     Raises:
-        UsageError: none of these; an alias of an alias is not one either.
-        NameNotFoundError: `hf:` or `ollama:` before something that is no name there.
+        UsageError: none of these; an alias is not one either.
+        NameNotFoundError: an unknown scheme, or one before text that is no name there.
     """
     if _exists(text):
         return str(Path(text).absolute())
     scheme, rest = _split(text)
-    if scheme == "hf":
-        from atv_local.names import hub
-
-        return str(hub.Name.parse(rest))
-    if scheme == "ollama":
-        from atv_plugins import ollama
-
-        return str(ollama.Name.parse(rest))
-    raise UsageError(f"{text!r} is neither a file or folder that exists nor a name with hf: or ollama:")
+    if not scheme:
+        known = ", ".join(f"{name}:" for name in schemes())
+        raise UsageError(f"{text!r} is neither a file or folder that exists nor a name that begins with {known}")
+    return f"{scheme}:{store(scheme).full_name(rest)}"
 
 
-def _path(name: str | Path, kind: hub.Kind | None, *, offline: bool) -> Path:
+def _path(name: str | Path, kind: Kind | None, *, offline: bool) -> Path:
     if isinstance(name, Path):
         return name
-    text = expand_alias(name)
-    scheme, rest = _split(text)
-    if scheme == "hf":
-        from atv_local.names import hub
-
-        return hub.path(hub.Name.parse(rest), kind, offline=offline)
-    if scheme == "ollama":
-        if kind == "bundle":
-            raise NameNotFoundError(f"{text} is a model, and Ollama has no bundles; name a bundle in another way")
-        from atv_plugins import ollama
-
-        return ollama.path(ollama.Name.parse(rest))
-    return Path(text)
+    scheme, rest = _split(text := expand_alias(name))
+    return store(scheme).resolve(rest, kind, offline=offline) if scheme else Path(text)
 
 
 def _split(text: str) -> tuple[str, str]:
-    """The store that a name is of, and the rest of it; no store for a path."""
-    if _exists(text) or not text.startswith(STORES):
-        return "", text
-    scheme, _, rest = text.partition(":")
-    return scheme, rest
+    """The scheme of a name and the rest of it; no scheme for what exists as a path."""
+    return ("", text) if _exists(text) else split_scheme(text)
 
 
 def _is_path(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Models that Ollama has pulled, read where they lie. Asks no server, copies nothing, trusts no file.
+"""Models that Ollama has pulled, read where it stores them. Asks no server, copies nothing, trusts no file.
 
 Layout (github.com/ollama/ollama, docs and server/internal): `manifests/HOST/USER/NAME/TAG` is JSON that lists layers
 by digest; each is `blobs/sha256-HEX`. The layer of the media type below is a GGUF.
@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from atv_local.data import reading
 from atv_local.errors import NameNotFoundError, first_problem
+from atv_local.names import Kind, ListedName
 
 _MODEL = "application/vnd.ollama.image.model"
 _ADAPTER = "application/vnd.ollama.image.adapter"
@@ -43,7 +44,7 @@ class _Config(BaseModel):
 
 
 @dataclass(frozen=True)
-class Name:
+class OllamaName:
     """`[[host/]user/]name[:tag]`, as Ollama takes it."""
 
     host: str
@@ -52,8 +53,8 @@ class Name:
     tag: str = "latest"
 
     @classmethod
-    def parse(cls, text: str) -> Name:
-        """NameNotFoundError for what is no such name, such as one with a `..` in it."""
+    def parse(cls, text: str) -> OllamaName:
+        """NameNotFoundError for text that is no such name, such as one with a `..` in it."""
         last, _, tag = text.rpartition("/")[2].partition(":")
         *before, _ = text.split("/")
         host, user = (*_DEFAULTS[: 2 - len(before)], *before) if len(before) <= 2 else ("", "")
@@ -61,54 +62,72 @@ class Name:
             raise NameNotFoundError(f"{f'ollama:{text}'!r} is not of the form ollama:name:tag or ollama:user/name:tag")
         return cls(host, user, last, tag or "latest")
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The shortest that `parse` takes, with the tag."""
         before = (self.host, self.user)
         shown = () if before == _DEFAULTS else before[1:] if self.host == _DEFAULTS[0] else before
-        return f"ollama:{'/'.join((*shown, self.name))}:{self.tag}"
+        return f"{'/'.join((*shown, self.name))}:{self.tag}"
+
+    def __str__(self) -> str:
+        return f"ollama:{self.text}"
 
 
-def folders() -> list[Path]:
-    """Where Ollama keeps models: OLLAMA_MODELS if that is set, else the user's folder and the Linux service's."""
-    if given := os.environ.get("OLLAMA_MODELS"):
-        return [Path(given)]
-    service = Path("/usr/share/ollama/.ollama/models")
-    try:
-        return [Path.home() / ".ollama" / "models", service]
-    except RuntimeError:  # a user without a home
-        return [service]
+class OllamaStore:
+    """The `NameStore` of the scheme `ollama`, in OLLAMA_MODELS or else in the folders of user and service."""
+
+    def __init__(self) -> None:
+        service = Path("/usr/share/ollama/.ollama/models")
+        if given := os.environ.get("OLLAMA_MODELS"):
+            self._folders = [Path(given)]
+            return
+        try:
+            self._folders = [Path.home() / ".ollama" / "models", service]
+        except RuntimeError:  # a user without a home
+            self._folders = [service]
+
+    def resolve(self, name: str, kind: Kind | None, *, offline: bool) -> Path:
+        """The GGUF of a model; nothing is ever downloaded.
+
+        Raises:
+            NameNotFoundError: no such model here, one that is no single GGUF, a bundle is wanted, or files that cannot
+                be read or are not what Ollama writes.
+        """
+        del offline
+        parsed = OllamaName.parse(name)
+        if kind == "bundle":
+            raise NameNotFoundError(f"{parsed} is a model, and Ollama has no bundles; name a bundle in another way")
+        for folder in self._folders:
+            if _exists(file := _place(folder, parsed)):
+                return _gguf(folder, _manifest(file), parsed)
+        places = " or ".join(map(str, self._folders))
+        raise NameNotFoundError(f"there is no {parsed} in {places}; get it with: ollama pull {parsed.text}")
+
+    def full_name(self, name: str) -> str:
+        """With its tag."""
+        return OllamaName.parse(name).text
+
+    def names(self) -> Iterator[ListedName]:
+        """Every model, also those that `resolve` refuses.
+
+        Raises:
+            NameNotFoundError: a folder that cannot be read, after the names in the others.
+        """
+        failure = None
+        for folder in self._folders:
+            try:
+                yield from (ListedName(name.text, _quantisation(folder, name)) for name in _names(folder))
+            except NameNotFoundError as error:
+                failure = failure or error
+        if failure:
+            raise failure
+
+    def is_available(self) -> bool:
+        """Whether there is a folder of Ollama's."""
+        return any(map(_exists, self._folders))
 
 
-def path(name: Name) -> Path:
-    """The GGUF of a model.
-
-    Raises:
-        NameNotFoundError: no such model here, one that is no single GGUF, or files that cannot be read or are not what
-            Ollama writes.
-    """
-    for folder in folders():
-        if _exists(file := _place(folder, name)):
-            return _gguf(folder, _manifest(file), name)
-    places = " or ".join(map(str, folders()))
-    raise NameNotFoundError(
-        f"there is no {name} in {places}; get it with: ollama pull {str(name).removeprefix('ollama:')}"
-    )
-
-
-def quantisation(name: Name) -> str:
-    """What Ollama says it is stored as, such as `Q4_K_M`; empty if it does not."""
-    with suppress(ValidationError, NameNotFoundError):
-        for folder in folders():
-            if _exists(file := _place(folder, name)) and (config := _manifest(file).config):
-                return _Config.model_validate_json(_bytes(_blob(folder, config))).file_type
-    return ""
-
-
-def names(folder: Path) -> Iterator[Name]:
-    """Every model in a folder of Ollama's, also those that `path` refuses.
-
-    Raises:
-        NameNotFoundError: the folder cannot be read.
-    """
+def _names(folder: Path) -> Iterator[OllamaName]:
     manifests = folder / "manifests"
     if not _exists(manifests):
         return
@@ -116,14 +135,22 @@ def names(folder: Path) -> Iterator[Name]:
         files = sorted(manifests.glob("*/*/*/*")) if any(manifests.iterdir()) else []
     for file in files:
         with suppress(NameNotFoundError):  # another program's file
-            yield Name.parse(":".join(file.relative_to(manifests).as_posix().rsplit("/", 1)))
+            yield OllamaName.parse(":".join(file.relative_to(manifests).as_posix().rsplit("/", 1)))
 
 
-def _place(folder: Path, name: Name) -> Path:
+def _quantisation(folder: Path, name: OllamaName) -> str:
+    """What Ollama says a model is stored as, such as `Q4_K_M`; empty if it does not say."""
+    with suppress(ValidationError, NameNotFoundError):
+        if config := _manifest(_place(folder, name)).config:
+            return _Config.model_validate_json(_bytes(_blob(folder, config))).file_type
+    return ""
+
+
+def _place(folder: Path, name: OllamaName) -> Path:
     return folder / "manifests" / name.host / name.user / name.name / name.tag
 
 
-def _gguf(folder: Path, manifest: _Manifest, name: Name) -> Path:
+def _gguf(folder: Path, manifest: _Manifest, name: OllamaName) -> Path:
     models = [layer for layer in manifest.layers if layer.mediaType == _MODEL]
     if len(models) != 1:
         raise NameNotFoundError(f"{name} is not one GGUF but {len(models)} of them, which cannot be read here")

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,6 +20,8 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayErr
 from atv_local.batch import Answerer, AnswerSettings, RowResult
 from atv_local.data import RowRequest
 from atv_local.errors import AtvError, ModelError, UsageError
+from atv_local.generator import Bundle
+from atv_local.names import resolve_bundle, resolve_model
 
 BLOCK = 64
 """Rows a worker gets at a time."""
@@ -35,12 +36,12 @@ _KNOCK = 10.0  # seconds
 class _Worker:
     """What runs on the cluster. Errors of ours come back as text: Ray would wrap them in tracebacks."""
 
-    def load(self, recipe: AnswerSettings, identity: dict[str, Any]) -> str:
+    def load(self, settings: AnswerSettings, identity: dict[str, Any]) -> str:
         """Load the models; what was wrong, or an empty string."""
         try:
-            if recipe.identity() != identity:
+            if settings.identity() != identity:
                 return "the model or the bundle is not the same file as here"
-            self._answerer = Answerer(recipe)
+            self._answerer = Answerer(settings)
         except AtvError as error:
             return str(error)
         return ""
@@ -73,34 +74,33 @@ class _Member:
 
 
 def answers(
-    recipe: AnswerSettings,
+    settings: AnswerSettings,
     rows: Iterator[RowRequest],
     *,
     address: str | None = None,
     n_workers: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[RowResult]:
-    """What becomes of each row, in order, as `Answerer` says it; a few blocks of rows are drawn ahead.
+    """The `Executor` of the name `ray`; a few blocks of rows are drawn ahead.
 
     Args:
-        recipe: `n_threads` is also the number of CPUs a worker takes; by default all of a node.
+        settings: `n_threads` is also the number of CPUs a worker takes; by default all of a node.
         rows: drawn in blocks.
         address: of a running cluster; by default the one that Ray finds (`ray.init(address="auto")`).
         n_workers: by default as many as the cluster's CPUs allow.
-        say: told of workers that died.
+        say: called with a line when a worker has died.
 
     Raises:
         UsageError: no such cluster, or none with so many CPUs.
-        ModelError: a worker cannot load the recipe, or workers die one after the other.
+        ModelError: a worker cannot load the models, or workers die one after the other.
     """
     begun_here = not ray.is_initialized()
     if begun_here:
         _connect(address)
     team = None
     try:
-        n_threads, fitting = _fitting(recipe.n_threads)
-        recipe = replace(recipe, n_threads=n_threads, model=_absolute(recipe.model), bundle=_absolute(recipe.bundle))
-        team = _Team(recipe, n_workers or fitting, say)
+        n_threads, fitting = _fitting(settings.n_threads)
+        team = _Team(_alike_everywhere(replace(settings, n_threads=n_threads)), n_workers or fitting, say)
         yield from team.run(rows)
     finally:
         if team:
@@ -120,8 +120,19 @@ def _connect(address: str | None) -> None:
         raise UsageError(f"there is no {where} ({_line(error)}); start one with: ray start --head") from error
 
 
-def _absolute(path: Path | None) -> Path | None:
-    return path and path.absolute()  # a worker has a current folder of its own
+def _alike_everywhere(settings: AnswerSettings) -> AnswerSettings:
+    """The settings with nothing left to a worker: it has another current folder, and maybe another provider.
+
+    Without a provider and a precision each worker would choose a graph that suits its machine.
+    """
+    model = resolve_model(settings.model).absolute()
+    if settings.off:
+        return replace(settings, model=model)
+    bundle = resolve_bundle(settings.bundle).absolute()
+    precision = settings.precision
+    if not (settings.provider or precision):
+        precision = next(iter(Bundle(bundle).graphs))
+    return replace(settings, model=model, bundle=bundle, precision=precision)
 
 
 def _line(error: Exception) -> str:
@@ -141,10 +152,10 @@ def _fitting(n_threads: int | None) -> tuple[int, int]:
 class _Team:
     """The workers, and the blocks that are drawn and not written yet."""
 
-    def __init__(self, recipe: AnswerSettings, n_workers: int, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: AnswerSettings, n_workers: int, say: Callable[[str], None]) -> None:
         self._say = say
-        self._told = ray.put(recipe), ray.put(recipe.identity())
-        self._options = {"num_cpus": recipe.n_threads, "max_restarts": 0}
+        self._told = ray.put(settings), ray.put(settings.identity())
+        self._options = {"num_cpus": settings.n_threads, "max_restarts": 0}
         self._n_workers = n_workers
         self._waiting: deque[_Block] = deque()
         """Drawn, and with no worker."""

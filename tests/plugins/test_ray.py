@@ -28,9 +28,7 @@ def cluster() -> Iterator[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv(
-            "PYTHONPATH", os.pathsep.join(str(ROOT / name) for name in (".", "train", "export", "eval", "cli"))
-        )
+        patch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / name) for name in (".", "plugins")))
         head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100 << 20}
         running = Cluster(initialize_head=True, head_node_args=head)
         try:

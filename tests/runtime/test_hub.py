@@ -1,4 +1,4 @@
-"""Models and bundles in Hugging Face's cache and in Ollama's folder, and fetching from the hub."""
+"""Models and bundles in Hugging Face's cache, and downloads from the hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ import atv_local
 from atv_cli.main import app
 from atv_local.errors import BundleError, NameNotFoundError
 from atv_local.generator.bundle import Bundle
-from atv_local.names import aliases, hub, resolve_bundle, resolve_model, resolve_name
+from atv_local.names import aliases, resolve_bundle, resolve_model, resolve_name
+from atv_local.names.gguf_names import choose_parts, parts_of, quantisation_of
 
 Files = Mapping[str, Path | bytes]
 Add = Callable[..., Path]
@@ -101,30 +102,30 @@ def files_of(bundle: Path) -> dict[str, Path | bytes]:
 
 def test_the_quantisation_chooses_the_file() -> None:
     names = ["README.md", "m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "m-f16.gguf", "mmproj-m-Q4_K_M.gguf"]
-    assert hub.choose(names) == ["m-Q4_K_M.gguf"]
-    assert hub.choose(names, "q8_0") == ["m-Q8_0.gguf"]
-    assert hub.choose(names, "F16") == ["m-f16.gguf"]
-    assert hub.choose(names, "Q4_K") == []
-    assert hub.choose(names, "8_0") == []
-    assert hub.choose(["a-IQ2_M.gguf", "b-Q8_0.gguf"]) == ["b-Q8_0.gguf"]
-    assert hub.choose(["b-IQ2_M.gguf", "a-F32.gguf"]) == ["a-F32.gguf"]
-    assert hub.choose(["README.md", "imatrix.gguf"]) == []
-    assert hub.choose(["UD/m-UD-Q4_K_XL.gguf"], "UD-Q4_K_XL") == ["UD/m-UD-Q4_K_XL.gguf"]
+    assert choose_parts(names) == ["m-Q4_K_M.gguf"]
+    assert choose_parts(names, "q8_0") == ["m-Q8_0.gguf"]
+    assert choose_parts(names, "F16") == ["m-f16.gguf"]
+    assert choose_parts(names, "Q4_K") == []
+    assert choose_parts(names, "8_0") == []
+    assert choose_parts(["a-IQ2_M.gguf", "b-Q8_0.gguf"]) == ["b-Q8_0.gguf"]
+    assert choose_parts(["b-IQ2_M.gguf", "a-F32.gguf"]) == ["a-F32.gguf"]
+    assert choose_parts(["README.md", "imatrix.gguf"]) == []
+    assert choose_parts(["UD/m-UD-Q4_K_XL.gguf"], "UD-Q4_K_XL") == ["UD/m-UD-Q4_K_XL.gguf"]
 
 
 def test_a_model_in_parts_needs_all_of_them() -> None:
     parts = [f"Q8_0/m-Q8_0-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
-    assert hub.choose(reversed(parts), "Q8_0") == parts
-    assert hub.choose(parts[:2], "Q8_0") == []
-    assert hub.choose([*parts[1:], "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
+    assert choose_parts(reversed(parts), "Q8_0") == parts
+    assert choose_parts(parts[:2], "Q8_0") == []
+    assert choose_parts([*parts[1:], "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
 
 
 @pytest.mark.parametrize("count", ["00000", "01001", "99999"])
 def test_a_count_of_parts_that_no_model_has(add: Add, count: str) -> None:
     name = f"m-00001-of-{count}.gguf"
-    assert hub.choose([name, "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
-    assert hub.choose([name]) == []
-    assert hub.parts_of(name) == [name]
+    assert choose_parts([name, "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
+    assert choose_parts([name]) == []
+    assert parts_of(name) == [name]
     file = add("user/repo", {name: b"GGUF"}) / name
     aliases.add_alias("mine", str(file))
     assert {"mine"} == {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)} - {"(default)"}
@@ -136,7 +137,7 @@ def test_a_count_of_parts_that_no_model_has(add: Add, count: str) -> None:
      ("m-UD-Q4_K_XL-00001-of-00002.gguf", "UD-Q4_K_XL"), ("q.gguf", ""), ("model.gguf", "")],
 )  # fmt: skip
 def test_the_file_name_says_the_quantisation(name: str, said: str) -> None:
-    assert hub.quantisation(name) == said
+    assert quantisation_of(name) == said
 
 
 # In the cache
@@ -338,136 +339,31 @@ def test_a_bundle_in_a_cache_is_not_calibrated_in_its_place(
         assert "stays as it is" in result.stderr
 
 
-# Ollama's
+@pytest.mark.parametrize("harm", ["broken link", "dangling ref", "ref that is no text", "link to itself"])
+def test_one_damaged_repository_hides_no_other(add: Add, tiny_gguf: Path, harm: str) -> None:
+    good, bad = add("user/good", {"m-Q8_0.gguf": tiny_gguf}), add("user/bad", {"m-Q8_0.gguf": tiny_gguf})
+    if harm == "broken link":
+        (bad / "other.bin").symlink_to("../../blobs/gone")
+    elif harm == "dangling ref":
+        (bad.parent.parent / "refs" / "main").write_text("c" * 40)
+    elif harm == "ref that is no text":
+        (bad.parent.parent / "refs" / "main").write_bytes(b"\xff\xfe")
+    else:
+        (bad / "loop").symlink_to("loop")
+    names = {entry["name"]: entry["path"] for entry in json.loads(cli("ls", "--json").stdout)}
+    assert names["hf:user/good:Q8_0"] == str(good / "m-Q8_0.gguf")
+    assert names["hf:user/bad:Q8_0"] == str(bad / "m-Q8_0.gguf")
 
 
-@pytest.fixture
-def ollama(tmp_path: Path, tiny_gguf: Path) -> Callable[..., Path]:
-    """Writes a model as Ollama lays it out; what is given replaces the layer of the model."""
-
-    def write(place: str = "registry.ollama.ai/library/tiny/latest", *more: dict, **changes: object) -> Path:
-        models = tmp_path / "ollama"
-        (models / "blobs").mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
-        shutil.copy(tiny_gguf, models / "blobs" / f"sha256-{digest}")
-        config = b'{"model_format": "gguf", "file_type": "F32"}'
-        (models / "blobs" / f"sha256-{hashlib.sha256(config).hexdigest()}").write_bytes(config)
-        layer = {
-            "mediaType": "application/vnd.ollama.image.model",
-            "digest": f"sha256:{digest}",
-            "size": tiny_gguf.stat().st_size,
-        }
-        text = {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'1' * 64}", "size": 3}
-        described = {"digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}
-        file = models / "manifests" / place
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"schemaVersion": 2, "config": described, "layers": [text, layer | changes, *more]}))
-        return models / "blobs" / f"sha256-{digest}"
-
-    return write
-
-
-@pytest.mark.parametrize(
-    ("place", "names"),
-    [("registry.ollama.ai/library/tiny/latest", ["tiny", "tiny:latest", "library/tiny"]),
-     ("registry.ollama.ai/library/tiny/1b-q4_0", ["tiny:1b-q4_0"]),
-     ("registry.ollama.ai/me/tiny/v1", ["me/tiny:v1", "registry.ollama.ai/me/tiny:v1"]),
-     ("hf.co/user/Repo-GGUF/Q4_K_M", ["hf.co/user/Repo-GGUF:Q4_K_M"]),
-     ("localhost:5000/me/tiny/latest", ["localhost:5000/me/tiny"])],
-)  # fmt: skip
-def test_ollamas_models_are_read_where_they_lie(ollama: Callable[..., Path], place: str, names: list[str]) -> None:
-    blob = ollama(place)
-    assert [resolve_model(f"ollama:{name}") for name in names] == [blob] * len(names)
-    (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
-    assert (listed["kind"], listed["quantisation"], listed["path"]) == ("model", "F32", str(blob))
-    assert resolve_model(listed["name"]) == blob
-
-
-def test_ollamas_model_answers(ollama: Callable[..., Path], tiny_bundle: Path) -> None:
-    ollama()
-    result = cli("run", "--json", "-m", "ollama:tiny", "-g", tiny_bundle, "apple 1")
-    assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["text"] == "a"
-    assert json.loads(cli("inspect", "ollama:tiny", "--json").stdout)["name"] == "tiny"
-    assert atv_local.load("ollama:tiny", tiny_bundle).target.spec.name == "tiny"
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [({"digest": "sha256:../../../etc/passwd"}, "not a manifest"), ({"digest": f"sha256:{'A' * 64}"}, "not a manifest"),
-     ({"digest": f"sha256:{'0' * 64}\n"}, "not a manifest"), ({"digest": f"md5:{'0' * 64}"}, "not a manifest"),
-     ({"digest": f"sha256:{'0' * 64}"}, "cannot read"), ({"size": 5}, "not the 5 of its manifest"),
-     ({"mediaType": "application/vnd.ollama.image.tensor"}, "not one GGUF")],
-)  # fmt: skip
-def test_what_ollama_would_not_have_written_is_refused(
-    ollama: Callable[..., Path], changes: dict[str, object], said: str
-) -> None:
-    ollama("registry.ollama.ai/library/tiny/latest", **changes)
-    with pytest.raises(NameNotFoundError, match=said):
-        resolve_model("ollama:tiny")
-    (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
-    assert (listed["name"], listed["kind"]) == ("ollama:tiny:latest", "")
-    assert said in listed["error"]
-
-
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"layers": {}}', b"\xff", b"[" * 100_000, b" " * (2 << 20)])
-def test_a_damaged_manifest_is_one_sentence(ollama: Callable[..., Path], tmp_path: Path, content: bytes) -> None:
-    ollama()
-    (tmp_path / "ollama/manifests/registry.ollama.ai/library/tiny/latest").write_bytes(content)
-    result = cli("run", "-m", "ollama:tiny", "hello")
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
-
-
-def test_a_folder_of_ollamas_that_cannot_be_read(
-    ollama: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ollama()
-    stat = Path.stat
-
-    def refused(path: Path, **options: bool) -> os.stat_result:
-        if path.is_relative_to(tmp_path / "ollama" / "manifests"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return stat(path, **options)
-
-    monkeypatch.setattr(Path, "stat", refused)
-    with pytest.raises(NameNotFoundError, match=r"cannot read .*manifests.*: Permission denied"):
-        resolve_model("ollama:tiny")
-    result = cli("ls", "--json")
-    (listed,) = [entry for entry in json.loads(result.stdout) if entry["name"].startswith("ollama:")]
-    assert "Permission denied" in listed["error"]
-
-
-def test_a_user_without_a_home_has_no_folder_of_ollamas(monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("OLLAMA_MODELS")
-    monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(NameNotFoundError, match="there is no ollama:tiny-of-nobody"):
-        resolve_model("ollama:tiny-of-nobody")
-
-
-def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
-    blob = ollama()
-    blob.unlink()
-    blob.symlink_to(tiny_gguf)
-    with pytest.raises(NameNotFoundError, match="not a file of its folder"):
-        resolve_model("ollama:tiny")
-
-
-def test_an_adapter_is_not_left_out_in_silence(ollama: Callable[..., Path]) -> None:
-    adapter = {"mediaType": "application/vnd.ollama.image.adapter", "digest": f"sha256:{'2' * 64}", "size": 1}
-    ollama("registry.ollama.ai/library/tiny/latest", adapter)
-    with pytest.raises(NameNotFoundError, match="adapter"):
-        resolve_model("ollama:tiny")
-
-
-def test_a_model_that_ollama_lacks(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
-    ollama()
-    with pytest.raises(NameNotFoundError, match="ollama pull tiny:7b"):
-        resolve_model("ollama:tiny:7b")
-    with pytest.raises(NameNotFoundError, match="Ollama has no bundles"):
-        atv_local.load(tiny_gguf, "ollama:tiny")
+def test_what_is_in_the_cache_is_found_without_a_client_for_the_hub(add: Add, cache: Path) -> None:
+    found = add("user/repo", {"m-Q8_0.gguf": b"GGUF"}) / "m-Q8_0.gguf"
+    code = (
+        "import sys; from atv_local.names import resolve_model; print(resolve_model('hf:user/repo')); "
+        "print([name for name in ('requests', 'httpx', 'huggingface_hub.hf_api') if name in sys.modules])"
+    )
+    environment = os.environ | {"HF_HUB_CACHE": str(cache)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.splitlines() == [str(found), "[]"]
 
 
 def test_ls_names_what_leads_back(add: Add, tiny_gguf: Path, tiny_bundle: Path) -> None:

@@ -7,22 +7,21 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from atv_cli import options
 from atv_cli.help_pages import Panel
 from atv_cli.load_engine import check_off
-from atv_cli.optional_packages import require_extra
 from atv_local.data import reading
 from atv_local.errors import UsageError
 from atv_local.text import one_line
 
 if TYPE_CHECKING:
-    from atv_local.batch import AnswerSettings, RowResult
+    from atv_local.batch import AnswerSettings, Executor, RowResult
     from atv_local.data import RowRequest
 
 _LINE_SECONDS = 60.0
@@ -52,8 +51,11 @@ def batch(
         ),
     ] = 127,
     on: Annotated[
-        Literal["here", "ray"],
-        Panel.PERFORMANCE.option(help="Compute in this process or on a running Ray cluster."),
+        str,
+        Panel.PERFORMANCE.option(
+            metavar="NAME",
+            help="Compute here, in this process, or with a plug-in: ray is a running Ray cluster.",
+        ),
     ] = "here",
     address: Annotated[
         str | None,
@@ -94,7 +96,9 @@ def batch(
     Rows that were added to the input in the meantime are answered too.
     """
     if on == "here" and (address or workers):
-        raise UsageError("--address and --workers are for a Ray cluster; add --on ray, or leave them out")
+        raise UsageError(
+            "--address and --workers are for a plug-in; add --on NAME, such as --on ray, or leave them out"
+        )
     check_off(off, performance)
     changes = steering.changes()
     if file.exists() and any(place.exists() and file.samefile(place) for place in (output, _partial(output))):
@@ -103,10 +107,11 @@ def batch(
     if system is not None and not system.isascii() and system.encode("utf-8", "replace").decode() != system:
         raise UsageError("the system message is not UTF-8 text")
 
-    from atv_local.batch import AnswerSettings
+    from atv_local.batch import AnswerSettings, load_executor
     from atv_local.data import ResumableOutput, parse_columns, read_requests
     from atv_local.names import resolve_bundle, resolve_model
 
+    executor = None if on == "here" else load_executor(on)
     recipe = AnswerSettings(
         model=resolve_model(model),
         bundle=None if off else resolve_bundle(bundle),
@@ -123,7 +128,7 @@ def batch(
         answered, passed_over = partial.skip(rows)
         with _View(file, source, answered, passed_over) as view:
             try:
-                with closing(_answers(recipe, rows, on, address, workers, view)) as results:
+                with closing(_answers(recipe, rows, executor, address, workers, view)) as results:
                     for result in results:
                         if result.record is not None:
                             partial.append(result.record)
@@ -145,21 +150,19 @@ def _partial(output: Path) -> Path:
 
 
 def _answers(
-    recipe: AnswerSettings, rows: Iterator[RowRequest], on: str, address: str | None, workers: int | None, view: _View
+    settings: AnswerSettings,
+    rows: Iterator[RowRequest],
+    executor: Executor | None,
+    address: str | None,
+    workers: int | None,
+    view: _View,
 ) -> Generator[RowResult]:
-    if on == "ray":
-        from atv_local.generator import Bundle
-        from atv_local.names import embedded_bundle
+    from atv_local.batch import Answerer
 
-        with require_extra("ray"):
-            from atv_plugins import ray_cluster
-        if not (recipe.off or recipe.provider or recipe.precision):  # else nodes could choose different graphs
-            recipe = replace(recipe, precision=next(iter(Bundle(recipe.bundle or embedded_bundle()).graphs)))
-        yield from ray_cluster.answers(recipe, rows, address=address, n_workers=workers, say=view.say)
+    if executor is None:
+        yield from Answerer(settings)(rows)
     else:
-        from atv_local.batch import Answerer
-
-        yield from Answerer(recipe)(rows)
+        yield from executor(settings, rows, address=address, n_workers=workers, say=view.say)
 
 
 def _opened(file: Path) -> BinaryIO:

@@ -1,0 +1,158 @@
+"""Names in Ollama's folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import atv_local
+from atv_cli.main import app
+from atv_local.errors import NameNotFoundError
+from atv_local.names import aliases, resolve_model
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(autouse=True)
+def _no_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aliases, "aliases_file", lambda: tmp_path / "aliases.json")
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+
+
+@pytest.fixture
+def ollama(tmp_path: Path, tiny_gguf: Path) -> Callable[..., Path]:
+    """Writes a model as Ollama lays it out; what is given replaces the layer of the model."""
+
+    def write(place: str = "registry.ollama.ai/library/tiny/latest", *more: dict, **changes: object) -> Path:
+        models = tmp_path / "ollama"
+        (models / "blobs").mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+        shutil.copy(tiny_gguf, models / "blobs" / f"sha256-{digest}")
+        config = b'{"model_format": "gguf", "file_type": "F32"}'
+        (models / "blobs" / f"sha256-{hashlib.sha256(config).hexdigest()}").write_bytes(config)
+        layer = {
+            "mediaType": "application/vnd.ollama.image.model",
+            "digest": f"sha256:{digest}",
+            "size": tiny_gguf.stat().st_size,
+        }
+        text = {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'1' * 64}", "size": 3}
+        described = {"digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}
+        file = models / "manifests" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"schemaVersion": 2, "config": described, "layers": [text, layer | changes, *more]}))
+        return models / "blobs" / f"sha256-{digest}"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("place", "names"),
+    [("registry.ollama.ai/library/tiny/latest", ["tiny", "tiny:latest", "library/tiny"]),
+     ("registry.ollama.ai/library/tiny/1b-q4_0", ["tiny:1b-q4_0"]),
+     ("registry.ollama.ai/me/tiny/v1", ["me/tiny:v1", "registry.ollama.ai/me/tiny:v1"]),
+     ("hf.co/user/Repo-GGUF/Q4_K_M", ["hf.co/user/Repo-GGUF:Q4_K_M"]),
+     ("localhost:5000/me/tiny/latest", ["localhost:5000/me/tiny"])],
+)  # fmt: skip
+def test_ollamas_models_are_read_where_they_lie(ollama: Callable[..., Path], place: str, names: list[str]) -> None:
+    blob = ollama(place)
+    assert [resolve_model(f"ollama:{name}") for name in names] == [blob] * len(names)
+    (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
+    assert (listed["kind"], listed["quantisation"], listed["path"]) == ("model", "F32", str(blob))
+    assert resolve_model(listed["name"]) == blob
+
+
+def test_ollamas_model_answers(ollama: Callable[..., Path], tiny_bundle: Path) -> None:
+    ollama()
+    result = cli("run", "--json", "-m", "ollama:tiny", "-g", tiny_bundle, "apple 1")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["text"] == "a"
+    assert json.loads(cli("inspect", "ollama:tiny", "--json").stdout)["name"] == "tiny"
+    assert atv_local.load("ollama:tiny", tiny_bundle).target.spec.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"digest": "sha256:../../../etc/passwd"}, "not a manifest"), ({"digest": f"sha256:{'A' * 64}"}, "not a manifest"),
+     ({"digest": f"sha256:{'0' * 64}\n"}, "not a manifest"), ({"digest": f"md5:{'0' * 64}"}, "not a manifest"),
+     ({"digest": f"sha256:{'0' * 64}"}, "cannot read"), ({"size": 5}, "not the 5 of its manifest"),
+     ({"mediaType": "application/vnd.ollama.image.tensor"}, "not one GGUF")],
+)  # fmt: skip
+def test_what_ollama_would_not_have_written_is_refused(
+    ollama: Callable[..., Path], changes: dict[str, object], said: str
+) -> None:
+    ollama("registry.ollama.ai/library/tiny/latest", **changes)
+    with pytest.raises(NameNotFoundError, match=said):
+        resolve_model("ollama:tiny")
+    (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
+    assert (listed["name"], listed["kind"]) == ("ollama:tiny:latest", "")
+    assert said in listed["error"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"layers": {}}', b"\xff", b"[" * 100_000, b" " * (2 << 20)])
+def test_a_damaged_manifest_is_one_sentence(ollama: Callable[..., Path], tmp_path: Path, content: bytes) -> None:
+    ollama()
+    (tmp_path / "ollama/manifests/registry.ollama.ai/library/tiny/latest").write_bytes(content)
+    result = cli("run", "-m", "ollama:tiny", "hello")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
+
+
+def test_a_folder_of_ollamas_that_cannot_be_read(
+    ollama: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ollama()
+    stat = Path.stat
+
+    def refused(path: Path, **options: bool) -> os.stat_result:
+        if path.is_relative_to(tmp_path / "ollama" / "manifests"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(NameNotFoundError, match=r"cannot read .*manifests.*: Permission denied"):
+        resolve_model("ollama:tiny")
+    result = cli("ls", "--json")
+    (listed,) = [entry for entry in json.loads(result.stdout) if entry["name"].startswith("ollama:")]
+    assert "Permission denied" in listed["error"]
+
+
+def test_a_user_without_a_home_has_no_folder_of_ollamas(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("OLLAMA_MODELS")
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(NameNotFoundError, match="there is no ollama:tiny-of-nobody"):
+        resolve_model("ollama:tiny-of-nobody")
+
+
+def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
+    blob = ollama()
+    blob.unlink()
+    blob.symlink_to(tiny_gguf)
+    with pytest.raises(NameNotFoundError, match="not a file of its folder"):
+        resolve_model("ollama:tiny")
+
+
+def test_an_adapter_is_not_left_out_in_silence(ollama: Callable[..., Path]) -> None:
+    adapter = {"mediaType": "application/vnd.ollama.image.adapter", "digest": f"sha256:{'2' * 64}", "size": 1}
+    ollama("registry.ollama.ai/library/tiny/latest", adapter)
+    with pytest.raises(NameNotFoundError, match="adapter"):
+        resolve_model("ollama:tiny")
+
+
+def test_a_model_that_ollama_lacks(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
+    ollama()
+    with pytest.raises(NameNotFoundError, match="ollama pull tiny:7b"):
+        resolve_model("ollama:tiny:7b")
+    with pytest.raises(NameNotFoundError, match="Ollama has no bundles"):
+        atv_local.load(tiny_gguf, "ollama:tiny")
