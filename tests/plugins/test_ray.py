@@ -144,7 +144,7 @@ def test_a_driver_that_is_stopped_is_resumed_here(
 @pytest.mark.parametrize(
     ("extra", "code", "words"),
     [
-        (["--layers", "1-9"], 1, "cannot begin: layers 1-9"),
+        (["--layers", "1-9"], 1, "--layers 1-9"),
         (["-t", "64"], 2, "no node of the Ray cluster has 64 CPUs; the largest has 2"),
         (["--address", "127.0.0.1:1"], 2, "there is no Ray cluster at 127.0.0.1:1 ("),
     ],
