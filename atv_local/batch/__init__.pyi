@@ -9,8 +9,8 @@ from .batch import text_of as text_of
 from .batch import tree_of as tree_of
 from .executors import Executor as Executor
 from .executors import load_executor as load_executor
-from .row_results import ADDED as ADDED
 from .row_results import Answerer as Answerer
 from .row_results import AnswerSettings as AnswerSettings
 from .row_results import RowResult as RowResult
+from .row_results import skip_answered as skip_answered
 from .token_tree import Tree as Tree

@@ -1,4 +1,4 @@
-"""From rows that are asked to records that answer them. Knows nothing of where either is kept, or of other machines."""
+"""Rows to be answered, and the records that answer them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from atv_local.answer import OFF, check_query, load
 from atv_local.batch.batch import N_SEQUENCES, Batch, BatchQuestion, BatchReply, SteeredPrompt
-from atv_local.data import RowRequest
+from atv_local.data import ResumableOutput, RowRequest
 from atv_local.errors import AtvError, DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
 from atv_local.names import embedded_bundle, embedded_model
 from atv_local.target import Prompt, Sampling, identity
 
 ADDED = ("line", "text", "finish_reason", "tokens")
-"""What a record has beside the row it answers."""
+"""What a record has beside the columns of the row it answers."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class AnswerSettings:
             "system": self.system,
             "max_tokens": self.max_tokens,
             "sampling": asdict(self.sampling) if self.sampling.temperature else "greedy",
-            "ctx_size": self.n_ctx,
+            "n_ctx": self.n_ctx,
             "provider": self.provider,
             "precision": self.precision,
         }
@@ -63,68 +63,100 @@ class AnswerSettings:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What became of a row: its record, or the error that says why it has none."""
+    """The record that answers a row, or the error that says why there is none."""
 
-    asked: RowRequest
+    request: RowRequest
     record: dict[str, Any] | None = None
     error: str = ""
 
 
 class Answerer:
-    """A loaded recipe. Not for several threads.
+    """A model and bundle, loaded to answer rows. Not for several threads.
 
     Raises:
         AtvError: what `load` and `Batch` raise.
         UsageError: steering that the target does not have, or `max_tokens` below 1.
     """
 
-    def __init__(self, recipe: AnswerSettings) -> None:
-        if recipe.max_tokens < 1:
-            raise UsageError(f"`max_tokens` {recipe.max_tokens} is below 1")
-        self._recipe = recipe
+    def __init__(self, settings: AnswerSettings) -> None:
+        if settings.max_tokens < 1:
+            raise UsageError(f"`max_tokens` {settings.max_tokens} is below 1")
+        self._settings = settings
         self._engine = load(
-            recipe.model,
-            recipe.bundle,
-            steered=not recipe.off,
-            n_ctx=recipe.n_ctx,
-            n_threads=recipe.n_threads,
-            n_gpu_layers=recipe.n_gpu_layers,
-            provider=recipe.provider,
-            precision=recipe.precision,
+            settings.model,
+            settings.bundle,
+            steered=not settings.off,
+            n_ctx=settings.n_ctx,
+            n_threads=settings.n_threads,
+            n_gpu_layers=settings.n_gpu_layers,
+            provider=settings.provider,
+            precision=settings.precision,
         )
         target = self._engine.target
-        self._steering = OFF if recipe.off else replace(self._engine.steering, **recipe.changes)
+        self._steering = OFF if settings.off else replace(self._engine.steering, **settings.changes)
         self._steering.range(target.n_rows)
         self._format = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
-        self._format(recipe.system)
-        self._batch = Batch(self._engine, n_sequences=recipe.n_sequences + 1)  # one for what prompts share
+        self._format(settings.system)
+        self._batch = Batch(self._engine, n_sequences=settings.n_sequences + 1)  # one for what prompts share
 
     def __call__(self, rows: Iterable[RowRequest]) -> Iterator[RowResult]:
-        """What becomes of each row, in order. Rows are drawn as there is room, some hundreds ahead at most."""
+        """The result of each row, in order. Rows are drawn as there is room, some hundreds ahead at most."""
         for reply in self._batch.ask(map(self._question, rows)):
-            asked: RowRequest = reply.question.tag
-            yield RowResult(asked, error=str(reply.error)) if reply.error else RowResult(asked, _record(asked, reply))
+            request: RowRequest = reply.question.tag
+            if reply.error:
+                yield RowResult(request, error=str(reply.error))
+            else:
+                yield RowResult(request, _record(request, reply))
 
-    def _question(self, asked: RowRequest) -> BatchQuestion:
-        recipe = self._recipe
+    def _question(self, request: RowRequest) -> BatchQuestion:
+        settings = self._settings
         try:
-            if asked.error:
-                raise DataError(asked.error)
-            check_query(asked.query)
-            prompt = self._format(recipe.system if asked.system is None else asked.system)(asked.query)
+            if request.error:
+                raise DataError(request.error)
+            check_query(request.query)
+            prompt = self._format(settings.system if request.system is None else request.system)(request.query)
             way = (
                 SteeredPrompt()
                 if self._steering.off
-                else SteeredPrompt.of(self._steering, self._engine.vector(asked.query))
+                else SteeredPrompt.of(self._steering, self._engine.vector(request.query))
             )
         except AtvError as error:
-            return BatchQuestion(Prompt((), 0), tag=asked, error=error)
-        sampling = recipe.sampling.of_row(asked.line)
-        return BatchQuestion(prompt, [way], asked.max_tokens or recipe.max_tokens, sampling=sampling, tag=asked)
+            return BatchQuestion(Prompt((), 0), tag=request, error=error)
+        sampling = settings.sampling.of_row(request.line)
+        return BatchQuestion(prompt, [way], request.max_tokens or settings.max_tokens, sampling=sampling, tag=request)
 
 
-def _record(asked: RowRequest, reply: BatchReply) -> dict[str, Any]:
+def skip_answered(rows: Iterator[RowRequest], output: ResumableOutput) -> tuple[int, int]:
+    """Draw the rows that an output has records for, from an iterator that then goes on behind them.
+
+    Returns:
+        How many rows have a record, and how many before the last of them have none.
+
+    Raises:
+        UsageError: the rows are not those that were answered.
+    """
+    answered = drawn = 0
+    for record in output.records():
+        answered += 1
+        line, row = record.get("line"), None
+        while isinstance(line, int) and (row is None or row.line < line):
+            if (row := next(rows, None)) is None:
+                break
+            drawn += 1
+        if row is None or row.line != line or _columns(row.fields) != _columns(record):
+            raise UsageError(
+                f"line {line} of the input is not the row that {output.path} has the answer to; {output.remedy}"
+            )
+    return answered, drawn - answered
+
+
+def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without what its record adds."""
+    return {name: value for name, value in fields.items() if name not in ADDED}
+
+
+def _record(request: RowRequest, reply: BatchReply) -> dict[str, Any]:
     outcome = reply.outcomes[0]
     tokens = {"prompt": len(reply.question.prompt.tokens), "generated": outcome.n_generated}
-    added = asked.line, outcome.text, outcome.finish, tokens
-    return asked.fields | dict(zip(ADDED, added, strict=True))
+    added = request.line, outcome.text, outcome.finish, tokens
+    return request.fields | dict(zip(ADDED, added, strict=True))

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from filelock import lock_descriptor
 
 from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
 from atv_eval.questions import Asker, EvalPlan, EvalQuestion, Key
 from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchReply, Outcome
-from atv_local.data import Row
+from atv_local.data import ResumableOutput, Row
 from atv_local.errors import UsageError
 from atv_local.target import identity
 
@@ -57,23 +56,20 @@ class EvalRecord:
 def measure(
     plan: EvalPlan, engine: Engine, folder: Path | None, on_record: Callable[[EvalRecord], None] = lambda _: None
 ) -> list[EvalRecord]:
-    """Every answer of the plan. With a folder they are kept there as they come, and those kept before are not asked.
+    """Every answer of the plan. With a folder they are saved there as they come, and not asked again.
 
     Raises:
         UsageError: the folder holds the answers of another evaluation, or cannot be written.
     """
-    records: dict[Key, EvalRecord] = {}
-    log = None
-    try:
-        if folder is not None:
-            log = _Log(folder / RECORDS, fingerprint(plan, engine))
-            records = {record.key: record for record in log.kept}
-        wanted = {
-            Key(task.name, index, method): _id(row)
-            for task in plan.tasks
-            for index, row in enumerate(task.rows)
-            for method in plan.methods
-        }
+    wanted = {
+        Key(task.name, index, method): _id(row)
+        for task in plan.tasks
+        for index, row in enumerate(task.rows)
+        for method in plan.methods
+    }
+    output = ResumableOutput(folder / RECORDS, fingerprint(plan, engine), in_place=True) if folder else None
+    with output or nullcontext():
+        records = _saved_records(output) if output else {}
         for record in records.values():
             if record.key in wanted:
                 if record.row_id != wanted[record.key]:
@@ -85,15 +81,21 @@ def measure(
         for reply in batch.ask(Asker(plan, engine).questions(records)):
             for record in _records(reply, lambda row, task: candidates[task].candidates(row)):
                 records[record.key] = record
-                if log is not None:
-                    log.append(record)
+                if output is not None:
+                    output.append(asdict(record))
                 on_record(record)
-    except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        if log is not None:
-            log.close()
     return [record for key, record in sorted(records.items()) if key in wanted]
+
+
+def _saved_records(output: ResumableOutput) -> dict[Key, EvalRecord]:
+    records = {}
+    for fields in output.records():
+        try:
+            record = EvalRecord(**(fields | {"method": Method(fields["method"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{output.path} is not a file of answers: {error}; {output.remedy}") from error
+        records[record.key] = record
+    return records
 
 
 def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
@@ -149,42 +151,3 @@ def _records(reply: BatchReply, candidates: Callable[[Row, str], tuple[str, ...]
 
 def _id(row: Row) -> str:
     return hashlib.sha256(row.model_dump_json().encode()).hexdigest()[:16]
-
-
-class _Log:
-    """One JSON line for the evaluation, then one for each record; a line that a crash tore is cut off."""
-
-    def __init__(self, path: Path, wanted: dict[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
-        if not lock_descriptor(self._file.fileno(), blocking=False):
-            raise UsageError(f"another process is writing {path}; wait for it, or choose another folder")
-        self._file.seek(0)
-        data = self._file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        head, *lines = whole.decode("utf-8", "replace").split("\n")[:-1] or [""]
-        try:
-            found = dict(json.loads(head)) if head else wanted
-            self.kept = [
-                EvalRecord(**(fields | {"method": Method(fields["method"])})) for fields in map(json.loads, lines)
-            ]
-        except (ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"{path} is not a file of answers: {error}; choose another folder") from error
-        if changed := [name for name, value in wanted.items() if found.get(name) != value]:
-            name = changed[0]
-            raise UsageError(
-                f"{path} holds answers with {name} {found.get(name)!r}, not {wanted[name]!r}; choose another folder"
-            )
-        self._file.truncate(len(whole))
-        if not head:
-            self._write(wanted)
-
-    def append(self, record: EvalRecord) -> None:
-        self._write(asdict(record))
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _write(self, fields: dict[str, Any]) -> None:
-        self._file.write(json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        self._file.flush()

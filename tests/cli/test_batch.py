@@ -40,7 +40,7 @@ def pair(tiny_gguf: Path, tiny_bundle: Path) -> list[str]:
 
 
 @pytest.fixture
-def recipe(tiny_gguf: Path, tiny_bundle: Path) -> AnswerSettings:
+def settings(tiny_gguf: Path, tiny_bundle: Path) -> AnswerSettings:
     """The same."""
     return AnswerSettings(tiny_gguf, tiny_bundle, max_tokens=6, n_threads=1, sampling=Sampling(seed=0))
 
@@ -116,7 +116,7 @@ def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> 
     bad = {
         2: (b"{'input': 1}", "not JSON"),
         3: (b'["apple"]', "not a JSON object"),
-        5: (b'{"output": "a"}', "no column 'input', found 'output'"),
+        5: (b'{"output": "a"}', "no column 'input', found 'output'; name yours with --column"),
         6: (b'{"input": "  "}', "input: nothing is written there"),
         7: (b'{"input": 5}', "input: Input should be a valid string"),
         8: (b'{"input": "caf\xe9"}', "not UTF-8"),
@@ -201,9 +201,9 @@ def answered(pair: list[str], rows: Path, tmp_path: Path) -> list[dict[str, Any]
     return records(tmp_path / "whole.jsonl")
 
 
-def left(output: Path, recipe: AnswerSettings, answered: list[dict[str, Any]], torn: bytes = b"") -> Path:
+def left(output: Path, settings: AnswerSettings, answered: list[dict[str, Any]], torn: bytes = b"") -> Path:
     """What a process that died leaves."""
-    with ResumableOutput(output, recipe.identity()) as partial:
+    with ResumableOutput(output, settings.identity()) as partial:
         for record in answered:
             partial.append(record)
     with partial.path.open("ab") as file:
@@ -212,13 +212,13 @@ def left(output: Path, recipe: AnswerSettings, answered: list[dict[str, Any]], t
 
 
 def test_a_torn_line_is_answered_again(
-    pair: list[str], rows: Path, tmp_path: Path, recipe: AnswerSettings, answered: list[dict[str, Any]]
+    pair: list[str], rows: Path, tmp_path: Path, settings: AnswerSettings, answered: list[dict[str, Any]]
 ) -> None:
     whole = (tmp_path / "whole.jsonl").read_bytes()
     line = whole.splitlines(keepends=True)[7]
     for length in (0, 1, len(line) // 2, len(line) - 1):
         output = tmp_path / f"out{length}.jsonl"
-        left(output, recipe, answered[:7], line[:length])
+        left(output, settings, answered[:7], line[:length])
         result = batch(rows, output, *pair)
         assert (result.exit_code, output.read_bytes()) == (0, whole), result.output
         assert "after 7 rows" in result.stderr
@@ -228,17 +228,17 @@ def test_a_torn_line_is_answered_again(
     ("options", "words"),
     [
         (["--strength", "2"], ["strength", "'2.0'"]),
-        (["-n", "7"], ["max_tokens 6", "now is 7"]),
+        (["-n", "7"], ["--max-tokens 6", "7 now"]),
         (["-s", "Be kind."], ["system", "Be kind."]),
         (["--temp", "1"], ["sampling", "greedy"]),
         (["--off"], ["bundle"]),
     ],
 )
 def test_it_does_not_go_on_with_other_settings(
-    pair: list[str], rows: Path, tmp_path: Path, recipe: AnswerSettings, options: list[str], words: list[str]
+    pair: list[str], rows: Path, tmp_path: Path, settings: AnswerSettings, options: list[str], words: list[str]
 ) -> None:
     output = tmp_path / "out.jsonl"
-    partial = left(output, recipe, [{**ROWS[0], "line": 1, "text": "a", "finish_reason": "stop", "tokens": {}}])
+    partial = left(output, settings, [{**ROWS[0], "line": 1, "text": "a", "finish_reason": "stop", "tokens": {}}])
     before = partial.read_bytes()
     one_sentence(batch(rows, output, *pair, *options), 2, "--overwrite", *words)
     assert partial.read_bytes() == before
@@ -247,10 +247,10 @@ def test_it_does_not_go_on_with_other_settings(
 
 
 def test_an_input_that_has_grown_and_one_that_has_changed(
-    pair: list[str], tmp_path: Path, recipe: AnswerSettings, answered: list[dict[str, Any]]
+    pair: list[str], tmp_path: Path, settings: AnswerSettings, answered: list[dict[str, Any]]
 ) -> None:
     grown, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    left(output, recipe, answered)
+    left(output, settings, answered)
     with grown.open("a") as file:
         file.write('{"input": "fig 1", "id": "late"}\n')
     for changed in (grown.read_text().replace("dog-1", "dog-x"), "\n" + grown.read_text(), ""):
@@ -263,14 +263,14 @@ def test_an_input_that_has_grown_and_one_that_has_changed(
 
 
 def test_rows_passed_over_before_are_counted_and_not_named_again(
-    pair: list[str], tmp_path: Path, recipe: AnswerSettings
+    pair: list[str], tmp_path: Path, settings: AnswerSettings
 ) -> None:
     file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     file.write_text('{"input": "apple 1"}\nbad\n{"input": "dog 1"}\nbad too\n{"input": "cat 1"}\n')
     assert batch(file, output, *pair).exit_code == 0
     whole = records(output)
     output.unlink()
-    left(output, recipe, whole[:2])
+    left(output, settings, whole[:2])
     result = batch(file, output, *pair, "--strict")
     assert result.exit_code == 1
     assert f"{file}:2" not in result.stderr
@@ -291,10 +291,10 @@ def test_what_is_there_is_not_replaced_unasked(pair: list[str], rows: Path, tmp_
 
 
 def test_two_processes_do_not_write_one_output(
-    pair: list[str], rows: Path, tmp_path: Path, recipe: AnswerSettings
+    pair: list[str], rows: Path, tmp_path: Path, settings: AnswerSettings
 ) -> None:
     output = tmp_path / "out.jsonl"
-    with ResumableOutput(output, recipe.identity()):
+    with ResumableOutput(output, settings.identity()):
         one_sentence(batch(rows, output, *pair), 2, "another process is writing")
         one_sentence(batch(rows, output, *pair, "--overwrite"), 2, "another process is writing")
     assert batch(rows, output, *pair).exit_code == 0
@@ -352,15 +352,15 @@ def test_a_neighbour_that_fails_does_not_change_what_is_drawn(engine: Engine) ->
     assert first.outcomes == alone.outcomes
 
 
-def test_a_file_is_read_as_it_is_answered(recipe: AnswerSettings) -> None:
+def test_a_file_is_read_as_it_is_answered(settings: AnswerSettings) -> None:
     drawn = itertools.count()
 
     def endless() -> Iterator[RowRequest]:
         for n in drawn:
             yield RowRequest(n + 1, 0, {}, f"apple {n}", error="bad" if n % 3 else "")
 
-    results = Answerer(recipe)(endless())
-    assert [next(results).asked.line for _ in range(40)] == list(range(1, 41))
+    results = Answerer(settings)(endless())
+    assert [next(results).request.line for _ in range(40)] == list(range(1, 41))
     assert next(drawn) < 40 + 4 * 128
 
 

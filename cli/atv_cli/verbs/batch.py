@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from atv_cli import options
+from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
 from atv_cli.load_engine import check_off
 from atv_local.data import reading
@@ -29,6 +30,7 @@ _STDIN = Path("-")
 
 
 def batch(
+    context: typer.Context,
     file: Annotated[
         Path, typer.Argument(metavar="IN.jsonl", help="Rows to answer: JSON Lines, .csv or .txt; - is stdin.")
     ],
@@ -107,12 +109,12 @@ def batch(
     if system is not None and not system.isascii() and system.encode("utf-8", "replace").decode() != system:
         raise UsageError("the system message is not UTF-8 text")
 
-    from atv_local.batch import AnswerSettings, load_executor
+    from atv_local.batch import AnswerSettings, load_executor, skip_answered
     from atv_local.data import ResumableOutput, parse_columns, read_requests
     from atv_local.names import resolve_bundle, resolve_model
 
     executor = None if on == "here" else load_executor(on)
-    recipe = AnswerSettings(
+    settings = AnswerSettings(
         model=resolve_model(model),
         bundle=None if off else resolve_bundle(bundle),
         off=off,
@@ -122,13 +124,13 @@ def batch(
         **asdict(performance),
     )
     columns = parse_columns(column or [])
-    identity = recipe.identity() | ({"columns": columns} if columns else {})
+    identity = settings.identity() | ({"columns": columns} if columns else {})
     with _opened(file) as source, ResumableOutput(output, identity, overwrite=overwrite) as partial:
         rows = read_requests(source, file, columns)
-        answered, passed_over = partial.skip(rows)
-        with _View(file, source, answered, passed_over) as view:
+        answered, passed_over = skip_answered(rows, partial)
+        with _View(context, file, source, answered, passed_over) as view:
             try:
-                with closing(_answers(recipe, rows, executor, address, workers, view)) as results:
+                with closing(_answers(settings, rows, executor, address, workers, view)) as results:
                     for result in results:
                         if result.record is not None:
                             partial.append(result.record)
@@ -173,12 +175,12 @@ def _opened(file: Path) -> BinaryIO:
 class _View:
     """Counts and progress on stderr: a bar on a terminal, a line a minute elsewhere; and the rows passed over."""
 
-    def __init__(self, file: Path, source: BinaryIO, answered: int, passed_over: int) -> None:
+    def __init__(self, context: typer.Context, file: Path, source: BinaryIO, answered: int, passed_over: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         self.answered, self.passed_over = answered, passed_over
-        self._file, self._before, self._begun = file, answered + passed_over, time.monotonic()
+        self._context, self._file, self._before, self._begun = context, file, answered + passed_over, time.monotonic()
         self._console = Console(stderr=True)
         size = os.fstat(source.fileno()).st_size if file.is_file() else None
         columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}")
@@ -199,11 +201,11 @@ class _View:
         """One more row."""
         if result.record is None:
             self.passed_over += 1
-            self.say(f"{self._file}:{result.asked.line}: {result.error}")
+            self.say(f"{self._file}:{result.request.line}: {for_command_line(result.error, self._context)}")
         else:
             self.answered += 1
         text = f"{self.counts}, {self.speed}"
-        self._bar.update(self._task, completed=result.asked.end, text=text)
+        self._bar.update(self._task, completed=result.request.end, text=text)
         if self._bar.disable and time.monotonic() - self._printed >= _LINE_SECONDS:
             self._printed = time.monotonic()
             self.say(text)
