@@ -22,15 +22,15 @@ ADDED = ("line", "text", "finish_reason", "tokens")
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """What to load and how to answer: a plain value, so that other processes can be told."""
+    """What to load and how to answer. It can be sent to another process."""
 
     model: Path | None = None
     bundle: Path | None = None
     off: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Of the bundle's own `Steering`: what is to be otherwise."""
+    """Fields to replace in the bundle's own `Steering`."""
     system: str | None = None
-    """For rows that have none of their own; so is `max_tokens`."""
+    """For rows without one of their own, as is `max_tokens`."""
     max_tokens: int = 256
     sampling: Sampling = field(default_factory=Sampling)
     """Each row draws by a seed of its own: `Sampling.of_row` of its line."""
@@ -127,7 +127,7 @@ class Answerer:
 
 
 def skip_answered(rows: Iterator[RowRequest], output: ResumableOutput) -> tuple[int, int]:
-    """Draw the rows that an output has records for, from an iterator that then goes on behind them.
+    """Draw the rows that an output has records for, so that the iterator continues after them.
 
     Returns:
         How many rows have a record, and how many before the last of them have none.

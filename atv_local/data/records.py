@@ -38,7 +38,7 @@ Format = Callable[[TextLines, CheckNames], Iterator[Record]]
 
 
 def read_records(lines: TextLines, check_names: CheckNames = lambda _: None) -> Iterator[Record]:
-    """The rows of a file in order, bad ones with their error. Blank lines are passed over.
+    """The rows of a file in order, bad ones with their error. Blank lines are skipped.
 
     Raises:
         DataError: the header of a CSV file is not one, so that none of its rows can be read.
@@ -67,7 +67,7 @@ def _json_record(text: str, lines: TextLines) -> Record:
 
 
 def _csv(lines: TextLines, check_names: CheckNames) -> Iterator[Record]:
-    """A header, then rows that may span lines. Columns without a name are passed over.
+    """A header, then rows that may span lines. Columns without a name are skipped.
 
     The csv module bounds a field: 131072 characters.
     """

@@ -44,7 +44,7 @@ class _RequestRow(BaseModel):
 
 
 def read_requests(file: BinaryIO, path: Path, columns: Columns = DEFAULT_COLUMNS) -> Iterator[RowRequest]:
-    """The rows of an open file in order, bad ones with their error. Blank lines are passed over.
+    """The rows of an open file in order, bad ones with their error. Blank lines are skipped.
 
     Memory is bounded by the longest row that is read, `MAX_LINE_BYTES`. A pipe will do.
 

@@ -26,13 +26,13 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise PydanticCustomError("nul", "it has a NUL character, which is no text")
+        raise PydanticCustomError("nul", "it has a NUL character; remove it")
     return text
 
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError("blank", "nothing is written there")
+        raise PydanticCustomError("blank", "it is blank")
     return text
 
 

@@ -57,7 +57,7 @@ class TextLines:
             self._note(f"not UTF-8 ({error.reason}); save the file as UTF-8")
             return data.decode(encoding, errors="replace")
         if "\0" in text:
-            self._note("a NUL byte, which no text has; save the file as UTF-8")
+            self._note("a NUL byte; save the file as UTF-8")
         return text
 
     def begin_row(self) -> None:

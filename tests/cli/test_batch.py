@@ -117,7 +117,7 @@ def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> 
         2: (b"{'input': 1}", "not JSON"),
         3: (b'["apple"]', "not a JSON object"),
         5: (b'{"output": "a"}', "no column 'input', found 'output'; name yours with --column"),
-        6: (b'{"input": "  "}', "input: nothing is written there"),
+        6: (b'{"input": "  "}', "input: it is blank"),
         7: (b'{"input": 5}', "input: Input should be a valid string"),
         8: (b'{"input": "caf\xe9"}', "not UTF-8"),
         9: (b'{"input": "%s"}' % (b"a" * 3000), "the context 512"),
@@ -133,7 +133,7 @@ def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> 
     assert result.exit_code == 0
     assert [(record["line"], record["text"]) for record in records(output)] == [(1, "a"), (14, "b")]
     *said, last = result.stderr.splitlines()
-    assert last.startswith("2 rows answered, 11 passed over")
+    assert last.startswith("2 rows answered, 11 skipped")
     for line, (number, (_, words)) in zip(said, bad.items(), strict=True):
         assert line.startswith(f"{file}:{number}: ")
         assert words in line
@@ -164,7 +164,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes(
     assert 5 <= done <= len(ROWS)
     result = batch(rows, output, *options)
     assert (result.exit_code, output.read_bytes()) == (0, whole.read_bytes()), result.output
-    assert result.stderr.startswith(f"going on after {done} rows answered")
+    assert result.stderr.startswith(f"resuming after {done} rows answered")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "whole.jsonl"]
 
 
@@ -190,7 +190,7 @@ def test_ctrl_c_says_how_to_go_on(pair: list[str], rows: Path, tmp_path: Path) -
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, b"")
     assert b"Traceback" not in stderr
-    assert b"the same command goes on from there" in stderr
+    assert b"run the same command to resume" in stderr
     assert batch(rows, output, *pair).exit_code == 0
     assert [record["id"] for record in records(output)] == [row["id"] for row in ROWS]
 
@@ -275,7 +275,7 @@ def test_rows_passed_over_before_are_counted_and_not_named_again(
     assert result.exit_code == 1
     assert f"{file}:2" not in result.stderr
     assert f"{file}:4" in result.stderr
-    assert "3 rows answered, 2 passed over" in result.stderr
+    assert "3 rows answered, 2 skipped" in result.stderr
     assert records(output) == whole
 
 

@@ -134,10 +134,10 @@ def test_a_driver_that_is_stopped_is_resumed_here(
         time.sleep(0.05)
     process.send_signal(how)
     said = ended(process, 130 if how == signal.SIGINT else -how)
-    assert ("the same command goes on" in said) == (how == signal.SIGINT)
+    assert ("the same command to resume" in said) == (how == signal.SIGINT)
     assert "Traceback" not in said
     stderr = ended(begin(rows, output, *options))
-    assert "going on after" in stderr
+    assert "resuming after" in stderr
     assert output.read_bytes() == whole
 
 

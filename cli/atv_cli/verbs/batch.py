@@ -127,8 +127,8 @@ def batch(
     identity = settings.identity() | ({"columns": columns} if columns else {})
     with _opened(file) as source, ResumableOutput(output, identity, overwrite=overwrite) as partial:
         rows = read_requests(source, file, columns)
-        answered, passed_over = skip_answered(rows, partial)
-        with _View(context, file, source, answered, passed_over) as view:
+        answered, skipped = skip_answered(rows, partial)
+        with _View(context, file, source, answered, skipped) as view:
             try:
                 with closing(_answers(settings, rows, executor, address, workers, view)) as results:
                     for result in results:
@@ -137,13 +137,13 @@ def batch(
                         view.show(result)
             except KeyboardInterrupt:
                 how = "the same command without --overwrite" if overwrite else "the same command"
-                kept = f"{partial.path} holds {view.counts}; {how} goes on from there"
+                kept = f"{partial.path} holds {view.counts}; run {how} to resume"
                 view.say(f"stopped; {kept if view.answered else 'nothing was answered yet'}")
                 sys.exit(130)
         partial.finish()
     view.say(f"{view.counts}, {view.speed}")
     print(output)
-    if strict and view.passed_over:
+    if strict and view.skipped:
         sys.exit(1)
 
 
@@ -173,14 +173,14 @@ def _opened(file: Path) -> BinaryIO:
 
 
 class _View:
-    """Counts and progress on stderr: a bar on a terminal, a line a minute elsewhere; and the rows passed over."""
+    """Counts and progress on stderr: a bar on a terminal, a line a minute elsewhere; and the rows skipped."""
 
-    def __init__(self, context: typer.Context, file: Path, source: BinaryIO, answered: int, passed_over: int) -> None:
+    def __init__(self, context: typer.Context, file: Path, source: BinaryIO, answered: int, skipped: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-        self.answered, self.passed_over = answered, passed_over
-        self._context, self._file, self._before, self._begun = context, file, answered + passed_over, time.monotonic()
+        self.answered, self.skipped = answered, skipped
+        self._context, self._file, self._before, self._begun = context, file, answered + skipped, time.monotonic()
         self._console = Console(stderr=True)
         size = os.fstat(source.fileno()).st_size if file.is_file() else None
         columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}")
@@ -188,7 +188,7 @@ class _View:
         self._task = self._bar.add_task("answering", total=size, text="")
         self._printed = self._begun
         if answered:
-            self.say(f"going on after {self.counts}")
+            self.say(f"resuming after {self.counts}")
 
     def __enter__(self) -> _View:
         self._bar.start()
@@ -200,7 +200,7 @@ class _View:
     def show(self, result: RowResult) -> None:
         """One more row."""
         if result.record is None:
-            self.passed_over += 1
+            self.skipped += 1
             self.say(f"{self._file}:{result.request.line}: {for_command_line(result.error, self._context)}")
         else:
             self.answered += 1
@@ -216,12 +216,12 @@ class _View:
 
     @property
     def counts(self) -> str:
-        """What became of the rows so far."""
-        passed = f", {self.passed_over} passed over" if self.passed_over else ""
-        return f"{self.answered} rows answered{passed}"
+        """How many rows have an answer, and how many do not."""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.answered} rows answered{skipped}"
 
     @property
     def speed(self) -> str:
-        """Of this process, models loaded and all."""
-        done = self.answered + self.passed_over - self._before
+        """Rows per second of this process, including the time to load the models."""
+        done = self.answered + self.skipped - self._before
         return f"{done / max(time.monotonic() - self._begun, 1e-3):.1f} rows/s"

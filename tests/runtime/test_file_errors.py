@@ -1,0 +1,33 @@
+"""What the file system says becomes one of our errors, with the file's name in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atv_local.data.file_errors import reading, writing
+from atv_local.errors import AtvError, BundleError, DataError, NameNotFoundError, UsageError
+
+
+@pytest.mark.parametrize("kind", [DataError, BundleError])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, kind: type[AtvError]) -> None:
+    (tmp_path / "bytes").write_bytes(b"ab\xff")
+    with pytest.raises(kind, match=f"{tmp_path / 'absent'}: No such file"), reading(tmp_path / "absent", kind):
+        (tmp_path / "absent").read_bytes()
+    with pytest.raises(kind, match=f"the model {tmp_path}: "), reading(f"the model {tmp_path}", kind):
+        tmp_path.read_bytes()
+    with pytest.raises(kind, match=r"bytes is not UTF-8 .* byte 2"), reading(tmp_path / "bytes", kind):
+        (tmp_path / "bytes").read_text(encoding="utf-8")
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"cannot write {tmp_path}: "), writing(tmp_path):
+        tmp_path.write_text("x")
+
+
+def test_errors_of_ours_stay_as_they_are(tmp_path: Path) -> None:
+    """Some are also OSErrors."""
+    for guard in (reading(tmp_path), writing(tmp_path)):
+        with pytest.raises(NameNotFoundError, match=r"^no such name$"), guard:
+            raise NameNotFoundError("no such name")
