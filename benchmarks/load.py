@@ -163,7 +163,7 @@ class Client(threading.Thread):
                 {"messages": 5},
                 {"messages": [], "unknown": 1},
                 {"messages": [{"role": "user", "content": "a"}], "steering": {"strength": 1e9}},
-                {"messages": [{"role": "user", "content": "a"}], "steering": {"generator": "../x"}},
+                {"messages": [{"role": "user", "content": "a"}], "steering": {"bundle": "../x"}},
                 {"messages": [{"role": "user", "content": "long " * 5000}]},
             ]
         )

@@ -1,2 +1,2 @@
-from .server import Options as Options
 from .server import Server as Server
+from .server import ServerOptions as ServerOptions

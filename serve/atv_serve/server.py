@@ -1,4 +1,4 @@
-"""From names of files to a server that listens, and back down when it is told to stop."""
+"""From names of files to a server that listens, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -22,34 +22,48 @@ from atv_serve.http import LOOPBACK, Application, Connection, Limits, Metrics, R
 from atv_serve.work import BASE, Context, InTurn, Pool, ServedModels
 
 _CONNECTIONS = 512
-"""Beside those of requests that are answered or wait."""
+"""Besides those of requests that run or wait."""
 _LONGEST = 86400
+"""Seconds."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a server answers, and whom."""
+class ServerOptions:
+    """How a server answers, and whom.
+
+    Args:
+        api_key: what clients must send as bearer token; needed for other addresses than loopback.
+        allowed_hosts: names besides `host` that requests may address it by.
+        parallel: requests answered at a time, each in a context of its own.
+        queue: requests that may wait for one.
+        timeout: seconds a request may take, waiting included.
+        max_tokens: limit for one answer; by default the context.
+
+    Raises:
+        UsageError: an address that others can reach without a key, or a value out of range.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080
-    key: str | None = None
+    api_key: str | None = None
     allowed_hosts: Sequence[str] = ()
     parallel: int = 2
-    waiting: int = 32
-    seconds: float = 600
+    queue: int = 32
+    timeout: float = 600
     max_tokens: int | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        if not self.loopback and not self.key:
+        if not self.loopback and not self.api_key:
             raise UsageError(
-                f"others could use a server at {self.host}; give it a key with --api-key, or listen at 127.0.0.1"
+                f"`host` {self.host} can be reached from other machines; set a key with `api_key=...`, "
+                "or listen at 127.0.0.1"
             )
-        visible = self.key and self.key.isascii() and self.key.isprintable() and self.key == self.key.strip()
-        if self.key is not None and not visible:
-            raise UsageError("an API key consists of visible ASCII characters, with no space at its ends")
-        if not 0 < self.seconds <= _LONGEST:
-            raise UsageError(f"a time limit of {self.seconds} s is not within 0 to {_LONGEST}")
+        key = self.api_key
+        if key is not None and not (key and key.isascii() and key.isprintable() and key == key.strip()):
+            raise UsageError("`api_key` must be visible ASCII characters without spaces at its ends")
+        if not 0 < self.timeout <= _LONGEST:
+            raise UsageError(f"`timeout` {self.timeout} is not within 0 to {_LONGEST} seconds")
 
     @property
     def loopback(self) -> bool:
@@ -61,27 +75,27 @@ class Options:
 
     @property
     def hosts(self) -> Sequence[str]:
-        """Names by which requests may address it. With a key, any: what the check prevents needs the key then."""
-        return () if self.key and not self.allowed_hosts else (*LOOPBACK, self.host, *self.allowed_hosts)
+        """Names by which requests may address it. With a key, any: the attack that the check prevents lacks the key."""
+        return () if self.api_key and not self.allowed_hosts else (*LOOPBACK, self.host, *self.allowed_hosts)
 
 
 class Server:
-    """A target, generators and a pool behind the routes. `close` it.
+    """A target, generators and a pool of contexts behind the routes. `close` it.
 
     Args:
         model: path of a GGUF.
-        bundles: by the names that clients use.
+        bundles: paths of bundles by the names that clients use.
         n_ctx: tokens of each context.
 
     Raises:
-        ModelError, BundleError, UsageError: see `loading.load`.
+        ModelError, BundleError, UsageError: see `atv_local.load`.
     """
 
     def __init__(
         self,
         model: Path,
         bundles: Mapping[str, Path],
-        options: Options,
+        options: ServerOptions,
         *,
         n_ctx: int | None = None,
         n_threads: int | None = None,
@@ -106,37 +120,39 @@ class Server:
             targets.append(target)
             return Context(target, generators)
 
-        self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.waiting)
-        self.served = ServedModels(targets[0], generators)
+        self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue)
+        self.models = ServedModels(targets[0], generators)
         metrics = Metrics()
-        limit = min(options.max_tokens or self.served.n_ctx, self.served.n_ctx)
-        replying = Replies(self.served, self.pool, metrics, seconds=options.seconds, max_tokens=limit)
-        self.app = Application(self.served, replying, metrics, options.limits).asgi(options.hosts, options.key)
+        limit = min(options.max_tokens or self.models.n_ctx, self.models.n_ctx)
+        replies = Replies(self.models, self.pool, metrics, seconds=options.timeout, max_tokens=limit)
+        self.app = Application(self.models, replies, metrics, options.limits).asgi(options.hosts, options.api_key)
 
     def close(self) -> None:
-        """Finish what runs, give up what waits."""
+        """Refuse requests that wait, and finish those that run."""
         self.pool.close()
         self.pool.join()
 
     def run(
-        self, ready: Callable[[str], None] = lambda _: None, finishing: Callable[[int], None] = lambda _: None
+        self,
+        on_listening: Callable[[str], None] = lambda _: None,
+        on_stopping: Callable[[int], None] = lambda _: None,
     ) -> int:
-        """Listen until interrupted or terminated; then finish what runs. A second signal ends it at once.
+        """Listen until interrupted or terminated, then finish running requests. A second signal stops at once.
 
         Args:
-            ready: called with the server's URL when it listens.
-            finishing: called with how many requests run when it is told to stop.
+            on_listening: called with the server's URL.
+            on_stopping: called with the number of running requests at the first signal.
 
         Returns:
-            How many requests a second signal cut off.
+            The number of requests that a second signal cut off.
 
         Raises:
-            UsageError: it cannot listen there.
+            UsageError: it cannot listen at `host` and `port`.
         """
         with _listening(self.options.host, self.options.port) as listener:
-            server = self.uvicorn(finishing)
+            server = self.uvicorn(on_stopping)
             host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
-            ready(f"http://{host}:{listener.getsockname()[1]}")
+            on_listening(f"http://{host}:{listener.getsockname()[1]}")
             signals = (signal.SIGINT, signal.SIGTERM)  # uvicorn raises them again when it has ended
             before = [signal.signal(number, lambda *_: None) for number in signals]
             try:
@@ -147,8 +163,8 @@ class Server:
                 self.close()
         return server.n_cut
 
-    def uvicorn(self, finishing: Callable[[int], None] = lambda _: None) -> _Uvicorn:
-        """What speaks HTTP."""
+    def uvicorn(self, on_stopping: Callable[[int], None] = lambda _: None) -> _Uvicorn:
+        """The HTTP server."""
         config = uvicorn.Config(
             self.app,
             http=partial(Connection, self.options.limits.seconds),  # type: ignore[arg-type]  # called as a class is
@@ -158,33 +174,33 @@ class Server:
             log_level=logging.WARNING,
             access_log=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS + self.options.parallel + self.options.waiting,
+            limit_concurrency=_CONNECTIONS + self.options.parallel + self.options.queue,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=int(self.options.seconds) + 1,
+            timeout_graceful_shutdown=int(self.options.timeout) + 1,
         )
-        return _Uvicorn(config, self.pool, finishing)
+        return _Uvicorn(config, self.pool, on_stopping)
 
 
 class _Uvicorn(uvicorn.Server):
-    """Gives up waiting requests as soon as it is told to stop, so that only those that run are waited for."""
+    """Refuses waiting requests as soon as it is told to stop, so that only running ones are waited for."""
 
-    def __init__(self, config: uvicorn.Config, pool: Pool[Context], finishing: Callable[[int], None]) -> None:
+    def __init__(self, config: uvicorn.Config, pool: Pool[Context], on_stopping: Callable[[int], None]) -> None:
         super().__init__(config)
         self.n_cut = 0
-        self._pool, self._finishing = pool, finishing
+        self._pool, self._on_stopping = pool, on_stopping
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: stop."""
-        if self.should_exit:  # the second one; what is cancelled now would each be logged with its traceback
+        """Stop at a signal."""
+        if self.should_exit:  # the second one; uvicorn would log a traceback for each request that is cut off
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             self.force_exit = True
-            self.n_cut = max(self.n_cut, self._pool.running)  # told a third time, they may have ended
+            self.n_cut = max(self.n_cut, self._pool.running)  # at a third signal they may have ended
         super().handle_exit(sig, frame)
         asyncio.get_running_loop().call_soon_threadsafe(self._stop)  # not in a signal handler: it takes a lock
 
     def _stop(self) -> None:
         if not self._pool.closed:
-            self._finishing(self._pool.running)
+            self._on_stopping(self._pool.running)
             self._pool.close()
 
 
@@ -194,4 +210,4 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
         reason = str(error).partition(" (while")[0].partition("] ")[2] or error
-        raise UsageError(f"cannot listen at {host}:{port}: {reason}; choose others with --host and --port") from error
+        raise UsageError(f"cannot listen at {host}:{port}: {reason}; choose another `host` or `port`") from error

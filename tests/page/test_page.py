@@ -63,7 +63,7 @@ def test_the_demo_says_spam_on_the_steered_side_and_by_what(visit: Visit, demo: 
     assert text(page, "With steering") == "spam" != text(page, "Without steering") != ""
     (model, _) = of_server(demo, "/v1/models")["data"]
     said = facts(page, "With steering")
-    assert said["Applied"] == f"demo {model['steering']['bundle']}, strength 1, layers 1-29, decode"
+    assert said["Applied"] == f"demo {model['steering']['bundle_id']}, strength 1, layers 1-29, decode"
     assert re.fullmatch(r"\d+ read, 2 written", said["Tokens"])
     assert re.fullmatch(r"after \d+\.\d\d s", said["First token"])
     assert facts(page, "Without steering")["Applied"].startswith("nothing")
@@ -160,13 +160,13 @@ def test_off_is_the_base_model_twice(visit: Visit, tiny: str) -> None:
     assert text(page, "With steering") == "a"
 
 
-def test_generator_and_positions_can_be_chosen(visit: Visit, tiny: str) -> None:
+def test_bundle_and_positions_can_be_chosen(visit: Visit, tiny: str) -> None:
     page = visit(tiny)
-    assert ask(page, "apple 1")[1]["steering"]["generator"] == "one"
-    page.get_by_label("Generator").select_option("two")
+    assert ask(page, "apple 1")[1]["steering"]["bundle"] == "one"
+    page.get_by_label("Bundle").select_option("two")
     page.get_by_role("radio", name="all").check()
     asked = ask(page, "apple 1")[1]["steering"]
-    assert (asked["generator"], asked["positions"]) == ("two", "all")
+    assert (asked["bundle"], asked["positions"]) == ("two", "all")
     said = facts(page, "With steering")["Applied"]
     assert said.startswith("two ")
     assert said.endswith(", all")

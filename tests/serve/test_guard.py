@@ -17,7 +17,7 @@ import pytest
 
 from atv_local.errors import UsageError
 from atv_serve.http.guard import Guard, Limits
-from atv_serve.server import Options, Server
+from atv_serve.server import Server, ServerOptions
 from tests.serve.listening import listening
 
 LIMITS = Limits(body=20_000, seconds=1)
@@ -26,7 +26,7 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def url(tiny_gguf: Path, tiny_bundle: Path) -> Iterator[str]:
-    options = Options(parallel=1, waiting=1, seconds=30, limits=LIMITS)
+    options = ServerOptions(parallel=1, queue=1, timeout=30, limits=LIMITS)
     with listening(Server(tiny_gguf, {"kinds": tiny_bundle}, options, n_threads=1)) as url:
         yield url
 
@@ -255,7 +255,7 @@ def test_a_connection_that_says_nothing_or_half_a_head(url: str) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_one_that_never_reads_is_hung_up_on(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     monkeypatch.setattr("atv_serve.http.connection.SEND_SECONDS", 0.5)
-    server = Server(tiny_gguf, {}, Options(parallel=1), n_threads=1)
+    server = Server(tiny_gguf, {}, ServerOptions(parallel=1), n_threads=1)
     with listening(server) as url, socket.socket() as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         where = urlsplit(url)
@@ -269,6 +269,8 @@ def test_one_that_never_reads_is_hung_up_on(tiny_gguf: Path, monkeypatch: pytest
 
         assert wait_for(lambda: connections() == 1)
         assert wait_for(lambda: connections() == 0, 60)
+        answered = f'route="{CHAT}",status="200"'
+        assert wait_for(lambda: answered in httpx.get(lines).text, 60)
         link.settimeout(30)
         time.sleep(2)
         found = everything(link)  # what was on its way, and then the end
@@ -290,7 +292,7 @@ def test_one_that_reads_slowly_holds_no_context(url: str) -> None:
 
 
 def test_a_request_that_takes_too_long(tiny_gguf: Path) -> None:
-    with listening(Server(tiny_gguf, {}, Options(parallel=1, seconds=0.3), n_threads=1)) as url:
+    with listening(Server(tiny_gguf, {}, ServerOptions(parallel=1, timeout=0.3), n_threads=1)) as url:
         late = httpx.post(f"{url}{CHAT}", json=endless(), timeout=30)
         assert late.status_code == 504
         assert "0.3 s" in late.json()["error"]["message"]
@@ -300,7 +302,7 @@ def test_a_request_that_takes_too_long(tiny_gguf: Path) -> None:
 
 
 def test_a_key_is_asked_for_everywhere_but_at_the_page(tiny_gguf: Path) -> None:
-    with listening(Server(tiny_gguf, {}, Options(parallel=1, key="open sesame"), n_threads=1)) as url:
+    with listening(Server(tiny_gguf, {}, ServerOptions(parallel=1, api_key="open sesame"), n_threads=1)) as url:
         for path in ("/v1/models", "/metrics", "/openapi.json", "/tokenizer_info", "/nope"):
             for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic open sesame"}):
                 answer = httpx.get(f"{url}{path}", headers=headers)
@@ -312,12 +314,12 @@ def test_a_key_is_asked_for_everywhere_but_at_the_page(tiny_gguf: Path) -> None:
 
 def test_only_this_machine_unless_there_is_a_key() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.2", "example.org"):
-        with pytest.raises(UsageError, match="--api-key"):
-            Options(host=host)
-        assert Options(host=host, key="k").hosts == ()
-    assert all(Options(host=host).loopback for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"))
-    with pytest.raises(UsageError, match="API key"):
-        Options(key="")
+        with pytest.raises(UsageError, match="api_key"):
+            ServerOptions(host=host)
+        assert ServerOptions(host=host, api_key="k").hosts == ()
+    assert all(ServerOptions(host=host).loopback for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"))
+    with pytest.raises(UsageError, match="api_key"):
+        ServerOptions(api_key="")
 
 
 def test_no_path_of_a_file_in_what_describes(url: str, tiny_gguf: Path, tiny_bundle: Path) -> None:

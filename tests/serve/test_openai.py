@@ -25,7 +25,7 @@ from atv_local.target.sampling import Sampling
 from atv_local.target.target import Target
 from atv_local.vectors.steering import Positions, Steering
 from atv_serve.openai.stops import Stops
-from atv_serve.server import Options, Server
+from atv_serve.server import Server, ServerOptions
 from tests.serve.listening import listening
 
 SPAM = "URGENT! You have won a 1 week FREE membership in our prize draw. Txt CLAIM to 81010"
@@ -43,7 +43,7 @@ def other_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def url(tiny_gguf: Path, tiny_bundle: Path, other_bundle: Path) -> Iterator[str]:
-    options = Options(parallel=3, waiting=400, seconds=60)
+    options = ServerOptions(parallel=3, queue=400, timeout=60)
     with listening(Server(tiny_gguf, {"kinds": tiny_bundle, "other": other_bundle}, options, n_threads=1)) as url:
         yield url
 
@@ -76,7 +76,7 @@ def test_a_chat_is_answered_as_the_engine_answers(client: openai.OpenAI, engines
     assert answer.choices[0].finish_reason == "stop"
     generator = engines["kinds"].generator
     assert generator is not None
-    applied = {"generator": "kinds", "bundle": generator.bundle.id, "strength": 1.0, "layers": [1, 3]}
+    applied = {"bundle": "kinds", "bundle_id": generator.bundle.id, "strength": 1.0, "layers": [1, 3]}
     assert answer.model_extra == {
         "steering": applied | {"positions": str(generator.bundle.manifest.steering.positions)}
     }
@@ -120,7 +120,7 @@ def test_what_a_request_says_of_steering_is_what_happens(client: openai.OpenAI, 
         ({"strength": -3, "layers": [2, 3]}, "kinds", replace(engines["kinds"].steering, strength=-3, layers=(2, 3))),
         ({"positions": "all"}, "kinds", replace(engines["kinds"].steering, positions=Positions.ALL)),
         ({"positions": "last", "strength": 5}, "kinds", Steering(5, None, Positions.LAST)),
-        ({"generator": "other"}, "other", engines["other"].steering),
+        ({"bundle": "other"}, "other", engines["other"].steering),
         ({"strength": 0}, "kinds", OFF),
     ]
     for asked, name, steering in ways:
@@ -134,7 +134,7 @@ def test_what_a_request_says_of_steering_is_what_happens(client: openai.OpenAI, 
         if steering.off:
             assert applied is False
         else:
-            assert applied["generator"] == name
+            assert applied["bundle"] == name
             assert applied["strength"] == steering.strength
             assert applied["layers"] == list(steering.layers or (1, 3))
             assert applied["positions"] == steering.positions
@@ -269,7 +269,7 @@ def test_embeddings_are_task_vectors(client: openai.OpenAI, engines: dict[str, E
         np.testing.assert_allclose(given.embedding, engines["kinds"].vector(query).array.ravel(), rtol=1e-6)
     plain = client.embeddings.create(model="kinds", input="apple 1", encoding_format="float")
     np.testing.assert_allclose(plain.data[0].embedding, found.data[0].embedding)
-    with pytest.raises(openai.BadRequestError, match="no generator"):
+    with pytest.raises(openai.BadRequestError, match="no bundle"):
         client.embeddings.create(model="base", input="apple 1")
 
 
@@ -322,8 +322,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"steering": {"layers": [3, 2]}}, "layers` 3-2"),
     ({"steering": {"layers": [1, 9]}}, "1-3"),
     ({"steering": {"positions": "some"}}, "positions"),
-    ({"steering": {"generator": "/etc/passwd"}}, "here are kinds, other"),
-    ({"steering": {"strength": 1}, "model": "base"}, "no generator"),
+    ({"steering": {"bundle": "/etc/passwd"}}, "here are kinds, other"),
+    ({"steering": {"generator": "other"}}, "steering.generator: unknown field; it is called 'bundle'"),
+    ({"steering": {"strength": 1}, "model": "base"}, "no bundle"),
     ({"unheard": 1}, "unheard"),
     ({"temperature": -1}, "temperature"),
     ({"n": 0}, "n:"),
@@ -410,10 +411,13 @@ def test_names_that_are_those_of_the_target(tiny_gguf: Path, tiny_bundle: Path, 
     for name in ("base", "second"):
         (tmp_path / f"{name}.gguf").symlink_to(tiny_gguf)
         server = Server(
-            tmp_path / f"{name}.gguf", {"first": tiny_bundle, "second": tiny_bundle}, Options(parallel=1), n_threads=1
+            tmp_path / f"{name}.gguf",
+            {"first": tiny_bundle, "second": tiny_bundle},
+            ServerOptions(parallel=1),
+            n_threads=1,
         )
-        assert server.served.applied("base").generator is None
-        assert server.served.applied("second").generator == "second"
+        assert server.models.steering("base").bundle is None
+        assert server.models.steering("second").bundle == "second"
         server.close()
 
 
@@ -456,7 +460,7 @@ def test_hundreds_of_mixed_requests_are_answered_as_each_alone(
 
 
 def test_the_embedded_pair_through_the_server() -> None:
-    with listening(Server(embedded_model(), {"demo": embedded_bundle()}, Options(parallel=1))) as url:
+    with listening(Server(embedded_model(), {"demo": embedded_bundle()}, ServerOptions(parallel=1))) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
         answer = client.chat.completions.create(model="demo", messages=user(SPAM))
         assert answer.choices[0].message.content == "spam"
@@ -466,13 +470,13 @@ def test_the_embedded_pair_through_the_server() -> None:
 
 def test_what_cannot_be_served_is_said_at_the_start(tiny_gguf: Path, tiny_bundle: Path) -> None:
     with pytest.raises(BundleError, match="made for"):
-        Server(tiny_gguf, {"demo": embedded_bundle()}, Options())
+        Server(tiny_gguf, {"demo": embedded_bundle()}, ServerOptions())
     with pytest.raises(UsageError, match="cannot be named"):
-        Server(tiny_gguf, {"base": tiny_bundle}, Options())
-    with pytest.raises(UsageError, match="--api-key"):
-        Options(host="0.0.0.0")
+        Server(tiny_gguf, {"base": tiny_bundle}, ServerOptions())
+    with pytest.raises(UsageError, match="api_key"):
+        ServerOptions(host="0.0.0.0")
     for seconds in (0, float("inf"), float("nan")):
-        with pytest.raises(UsageError, match="time limit"):
-            Options(seconds=seconds)
-    with pytest.raises(UsageError, match="no space"):
-        Options(key="secret ")
+        with pytest.raises(UsageError, match="timeout"):
+            ServerOptions(timeout=seconds)
+    with pytest.raises(UsageError, match="without spaces"):
+        ServerOptions(api_key="secret ")

@@ -20,9 +20,10 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from atv_serve.http.app import OPERATIONS
 from atv_serve.http.guard import Limits
-from atv_serve.openai.openapi import description
-from atv_serve.server import Options, Server
+from atv_serve.openai.openapi import describe
+from atv_serve.server import Server, ServerOptions
 from tests.serve.listening import listening
 
 CHECKS: list[Any] = [
@@ -33,7 +34,7 @@ CHECKS: list[Any] = [
     negative_data_rejection,
     unsupported_method,
 ]
-OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(description()).get_all_operations()]
+OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(describe(OPERATIONS)).get_all_operations()]
 
 CASES = [  # without a body there is nothing to be wrong
     pytest.param(operation, mode, id=f"{operation.label} {mode.value}")
@@ -45,7 +46,7 @@ CASES = [  # without a body there is nothing to be wrong
 
 @pytest.fixture(scope="module")
 def url(tiny_gguf: Path, tiny_bundle: Path) -> Iterator[str]:
-    options = Options(parallel=2, seconds=60, max_tokens=4, limits=Limits(seconds=2))
+    options = ServerOptions(parallel=2, timeout=60, max_tokens=4, limits=Limits(seconds=2))
     with listening(Server(tiny_gguf, {"kinds": tiny_bundle}, options, n_threads=1)) as url:
         yield url
         assert httpx.get(f"{url}/health").json() == {"status": "ok", "running": 0, "waiting": 0}

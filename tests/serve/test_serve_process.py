@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from atv_cli.main import app
 from atv_eval.lm_eval.harness_model import AtvLocal
 from atv_local.names import embedded_model
-from atv_serve.server import Options, Server
+from atv_serve.server import Server, ServerOptions
 from tests.serve.listening import listening
 
 
@@ -111,7 +111,7 @@ def test_told_twice_it_ends_at_once(tiny_gguf: Path, number: signal.Signals) -> 
 
 
 def test_told_a_third_time_it_still_knows_what_it_cut_off(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(tiny_gguf, {}, Options(parallel=1), n_threads=1)
+    server = Server(tiny_gguf, {}, ServerOptions(parallel=1), n_threads=1)
 
     async def told(*running: int) -> int:
         http = server.uvicorn()
@@ -137,7 +137,7 @@ def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--host", "0.0.0.0"], 2, "--api-key"),
+        (["--host", "0.0.0.0"], 2, "listen at 127.0.0.1"),
         (["--off", "-g", "x"], 2, "--off"),
         (["-g", "a=b", "-g", "a=c"], 2, "same name"),
         (["-g", "base=x.zip"], 2, "cannot be named"),
@@ -173,7 +173,7 @@ def test_lm_eval_gets_the_same_numbers_as_in_process(monkeypatch: pytest.MonkeyP
     asked = requests_of("loglikelihood", *pairs)
     free = requests_of("generate_until", *((context, {"until": ["\n"], "max_gen_toks": 8}) for context in contexts))
     ours = AtvLocal(off=True)
-    with listening(Server(embedded_model(), {}, Options(parallel=1))) as url:
+    with listening(Server(embedded_model(), {}, ServerOptions(parallel=1))) as url:
         theirs = LocalCompletionsAPI(base_url=f"{url}/v1/completions", model="base", num_concurrent=1, batch_size=2)
         assert theirs.tokenizer_backend == "remote"
         scored = theirs.loglikelihood(asked, disable_tqdm=True)

@@ -84,10 +84,10 @@ def serve(
         raise UsageError("two bundles have the same ID; name them apart with -g ID=NAME")
 
     with require_extra("serve"):
-        from atv_serve import Options, Server
+        from atv_serve import Server, ServerOptions
     from atv_local.names import resolve_bundle, resolve_model
 
-    settings = Options(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
+    settings = ServerOptions(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     bundles: dict[str, str | None] = {} if off else {**named} or {"demo": None}
     server = Server(
         resolve_model(model),
@@ -95,10 +95,10 @@ def serve(
         settings,
         **asdict(performance),
     )
-    served = server.served
+    models = server.models
 
     def say(url: str) -> None:
-        what = f"{served.name}, {', '.join(served.models)}; {parallel} contexts of {served.n_ctx} tokens"
+        what = f"{models.name}, {', '.join(models.names)}; {parallel} contexts of {models.n_ctx} tokens"
         print(f"{url}  ({what})", file=sys.stderr, flush=True)
 
     def finish(running: int) -> None:

@@ -1,238 +1,244 @@
-"""Routes: what each takes, and what it answers with. Knows nothing of sockets, nor of how answers are made."""
+"""Routes: what each takes, and what it answers with. Knows nothing of sockets, nor of how answers are made.
+
+`OPERATIONS` lists them once: they are served from it, and described from it in OpenAPI.
+"""
 
 from __future__ import annotations
 
 import base64
 import logging
-import mimetypes
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from anyio import to_thread
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
+import atv_serve.openai as api
 from atv_local.answer import check_query
 from atv_local.errors import AtvError, UsageError
 from atv_local.text import one_line
 from atv_serve.http.guard import LOOPBACK, Guard, Limits, read_body
 from atv_serve.http.http_errors import Problem, of_error, of_validation, problem_response
 from atv_serve.http.metrics import CONTENT_TYPE, Metrics
+from atv_serve.http.model_response import model_response
+from atv_serve.http.page import page, page_files
 from atv_serve.http.reply import Replies
-from atv_serve.openai import description, requests
-from atv_serve.work import (
-    AppliedSteering,
-    Context,
-    ServedModels,
-    UnknownModelError,
-    applied_by,
-    ready_chat,
-    ready_completion,
-)
+from atv_serve.work import AppliedSteering, Context, ServedModels, prepare_chat, prepare_completion
 
-_PAGE = Path(__file__).parent.parent / "page"
-_PAGE_HEADERS = {
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",  # kept, but asked for again: its files change together
-}
-mimetypes.add_type("text/javascript", ".js")  # Windows may have it as text/plain, which no browser runs as a module
 _SMALL = 1 << 16
-"""Bytes that are read faster than a thread is asked."""
+"""Bytes of a body that is checked sooner than a thread would begin to."""
 _log = logging.getLogger(__name__)
 
-R = TypeVar("R", bound=BaseModel)
 Endpoint = Callable[[Request], Awaitable[Response]]
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+OPERATIONS: list[api.Operation] = []
+
+
+def _operation(method: api.Method, path: str, **about: Any) -> Callable[[F], F]:
+    """Add the method of `Application` below to `OPERATIONS`; see there."""
+
+    def add(endpoint: F) -> F:
+        OPERATIONS.append(api.Operation(method, path, endpoint, **about))
+        return endpoint
+
+    return add
 
 
 class Application:
-    """The routes over what is served; answers are `replying`'s."""
+    """The routes over the models that are served; chats and completions are answered by `replies`."""
 
-    def __init__(self, served: ServedModels, replying: Replies, metrics: Metrics, limits: Limits) -> None:
-        self._served, self._replying, self._metrics, self._limits = served, replying, metrics, limits
+    def __init__(self, models: ServedModels, replies: Replies, metrics: Metrics, limits: Limits) -> None:
+        self._models, self._replies, self._metrics, self._limits = models, replies, metrics, limits
         self._started = int(time.time())
 
     def asgi(self, hosts: Collection[str] = LOOPBACK, key: str | None = None) -> Starlette:
         """The application; see `Guard` for its arguments."""
-        posts: dict[str, Endpoint] = {
-            "/v1/chat/completions": self._chat,
-            "/v1/completions": self._complete,
-            "/v1/embeddings": self._embed,
-            "/v1/steering": self._steer,
-            "/tokenize": self._tokenize,
-            "/detokenize": self._detokenize,
-        }
-        gets: dict[str, Endpoint] = {
-            "/v1/models": self._models,
-            "/v1/models/{name:path}": self._model,
-            "/tokenizer_info": self._tokenizer_info,
-            "/health": self._health,
-            "/metrics": self._measured,
-            "/openapi.json": self._described,
-            "/": self._page,
-        }
-        routes: list[BaseRoute] = [
-            Route(path, self._counted(path, made), methods=[method])
-            for method, table in (("POST", posts), ("GET", gets))
-            for path, made in table.items()
-        ]
-        routes.append(Mount("/page", _PageFiles(directory=_PAGE)))
         return Starlette(
-            routes=routes,
+            routes=[*map(self._route, OPERATIONS), Route("/", self._counted("/", page)), page_files()],
             middleware=[Middleware(Guard, hosts=hosts, key=key)],
             exception_handlers={HTTPException: _refused, Exception: _failed},
         )
 
-    def _counted(self, path: str, endpoint: Endpoint) -> Endpoint:
-        """With problems as answers, and every answer in the metrics."""
+    def _route(self, operation: api.Operation) -> Route:
+        endpoint = self._counted(operation.path, partial(self._respond, operation))
+        return Route(operation.path.replace("}", ":path}"), endpoint, methods=[operation.method])
 
-        async def answered(request: Request) -> Response:
+    def _counted(self, path: str, respond: Endpoint) -> Endpoint:
+        """With errors as answers, and every answer in the metrics."""
+
+        async def endpoint(request: Request) -> Response:
             try:
-                response = await endpoint(request)
+                response = await respond(request)
             except Problem as problem:
                 response = problem_response(problem)
             except AtvError as error:
-                response = problem_response(of_error(error, self._served.without_paths(str(error))))
+                response = problem_response(of_error(error, self._models.without_paths(str(error))))
             self._metrics.requests.labels(path, response.status_code).inc()
             return response
 
-        return answered
+        return endpoint
 
-    async def _body(self, request: Request, kind: type[R]) -> R:
+    async def _respond(self, operation: api.Operation, request: Request) -> Response:
+        body = [await self._body(request, operation.request)] if operation.request else []
+        result = await operation.endpoint(self, request, *body)
+        return result if isinstance(result, Response) else model_response(result)
+
+    async def _body(self, request: Request, model: type[BaseModel]) -> BaseModel:
         raw = await read_body(request, self._limits)
         try:
             if len(raw) < _SMALL:
-                return kind.model_validate_json(raw)
-            return await to_thread.run_sync(kind.model_validate_json, raw)
+                return model.model_validate_json(raw)
+            return await to_thread.run_sync(model.model_validate_json, raw)
         except ValidationError as error:
-            raise of_validation(error, requests.FIELDS) from error
+            raise of_validation(error) from error
 
     # What answers.
 
-    async def _chat(self, request: Request) -> Response:
-        asked = await self._body(request, requests.ChatRequest)
-        return await self._replying.reply(request, asked, ready_chat)
+    @_operation("POST", "/v1/chat/completions", request=api.ChatRequest, response=api.ChatResponse, event=api.ChatChunk)
+    async def chat(self, request: Request, body: api.ChatRequest) -> Response:
+        """Answer the last message of a conversation."""
+        return await self._replies.reply(request, body, prepare_chat)
 
-    async def _complete(self, request: Request) -> Response:
-        asked = await self._body(request, requests.CompletionRequest)
-        return await self._replying.reply(request, asked, ready_completion)
+    @_operation(
+        "POST",
+        "/v1/completions",
+        request=api.CompletionRequest,
+        response=api.CompletionResponse,
+        event=api.CompletionResponse,
+    )
+    async def complete(self, request: Request, body: api.CompletionRequest) -> Response:
+        """Continue texts, or score them."""
+        return await self._replies.reply(request, body, prepare_completion)
 
-    async def _embed(self, request: Request) -> Response:
-        asked = await self._body(request, requests.EmbeddingRequest)
-        applied = self._served.applied(asked.model, strength=1, layers=(1, self._served.n_rows))
-        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+    @_operation("POST", "/v1/embeddings", request=api.EmbeddingRequest, response=api.EmbeddingResponse)
+    async def embed(self, request: Request, body: api.EmbeddingRequest) -> api.EmbeddingResponse:
+        """Task vectors of queries, the rows of all layers one after the other."""
+        whole = api.SteeringRequest(strength=1, layers=[1, self._models.n_rows])
+        applied = self._models.steering(body.model, whole)
+        texts = [body.input] if isinstance(body.input, str) else body.input
         arrays = await self._vectors(request, applied, texts)
-        data = [
-            {"object": "embedding", "index": index, "embedding": _encoded(array.ravel(), asked.encoding_format)}
-            for index, array in enumerate(arrays)
-        ]
-        count = self._served.generators[applied.generator or ""].count
+        name = applied.bundle or ""  # of the base model there is none, which `steering` has refused
+        count = self._models.generators[name].count
         n_tokens = await to_thread.run_sync(lambda: sum(map(count, texts)))
-        usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
-        return JSONResponse({"object": "list", "data": data, "model": applied.generator, "usage": usage})
+        return api.EmbeddingResponse(
+            object="list",
+            data=[
+                api.Embedding(object="embedding", index=index, embedding=_encode(array.ravel(), body.encoding_format))
+                for index, array in enumerate(arrays)
+            ],
+            model=name,
+            usage=api.EmbeddingUsage(prompt_tokens=n_tokens, total_tokens=n_tokens),
+        )
 
-    async def _steer(self, request: Request) -> Response:
-        asked = await self._body(request, requests.VectorRequest)
-        applied = applied_by(self._served, asked.model, asked.steering)
-        if applied.generator is None:
-            return JSONResponse({"steering": False, "norms": [0.0] * self._served.n_rows})
-        (array,) = await self._vectors(request, applied, [applied.query or asked.query])
-        norms = np.sqrt(np.square(array, dtype=np.float64).sum(axis=1))
-        return JSONResponse({"steering": applied.as_json(), "norms": norms.tolist()})
+    @_operation("POST", "/v1/steering", request=api.VectorRequest, response=api.VectorResponse)
+    async def steer(self, request: Request, body: api.VectorRequest) -> api.VectorResponse:
+        """The vector that would steer a query: the norm of each row as it would be added."""
+        applied = self._models.steering(body.model, body.steering)
+        if applied.bundle is None:
+            return api.VectorResponse(steering=False, norms=[0.0] * self._models.n_rows)
+        (rows,) = await self._vectors(request, applied, [body.query if applied.query is None else applied.query])
+        norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+        return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist())
 
-    async def _vectors(self, request: Request, applied: AppliedSteering, texts: list[str]) -> list[Any]:
+    async def _vectors(self, request: Request, applied: AppliedSteering, texts: list[str]) -> list[NDArray[np.float32]]:
         """Rows float32 [n_layer-1, n_embd] for each text, as they would be added."""
         for text in texts:
             check_query(text)
 
-        def work(context: Context) -> Iterator[Any]:
-            engine = context.engine(applied)
-            return (applied.steering.apply(engine.vector(text)).array for text in texts)
+        def work(context: Context) -> Iterator[NDArray[np.float32]]:
+            for text in texts:
+                yield applied.steering.apply(context.engine(applied).vector(text)).array
 
-        return await self._replying.all(request, work)
+        return await self._replies.all(request, work)
 
     # What describes.
 
-    async def _tokenize(self, request: Request) -> Response:
-        asked = await self._body(request, requests.TokenizeRequest)
-        bos = asked.add_special_tokens is not False
-        tokenize = partial(self._served.vocabulary.tokenize, asked.prompt, special=True, bos=bos)
+    @_operation("POST", "/tokenize", request=api.TokenizeRequest, response=api.TokenizeResponse)
+    async def tokenize(self, _request: Request, body: api.TokenizeRequest) -> api.TokenizeResponse:
+        """Tokens of a text."""
+        bos = body.add_special_tokens is not False
+        tokenize = partial(self._models.vocabulary.tokenize, body.prompt, special=True, bos=bos)
         tokens = await to_thread.run_sync(tokenize)
-        return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": self._served.n_ctx})
+        return api.TokenizeResponse(tokens=tokens, count=len(tokens), max_model_len=self._models.n_ctx)
 
-    async def _detokenize(self, request: Request) -> Response:
-        asked = await self._body(request, requests.DetokenizeRequest)
-        last = self._served.vocabulary.n_tokens - 1
-        if any(token > last for token in asked.tokens):
-            raise UsageError(f"the target has tokens 0 to {last}, not {max(asked.tokens)}")
-        return JSONResponse({"prompt": await to_thread.run_sync(self._served.vocabulary.text, asked.tokens)})
+    @_operation("POST", "/detokenize", request=api.DetokenizeRequest, response=api.DetokenizeResponse)
+    async def detokenize(self, _request: Request, body: api.DetokenizeRequest) -> api.DetokenizeResponse:
+        """Text of tokens."""
+        last = self._models.vocabulary.n_tokens - 1
+        if any(token > last for token in body.tokens):
+            raise UsageError(f"the target has tokens 0 to {last}, not {max(body.tokens)}")
+        return api.DetokenizeResponse(prompt=await to_thread.run_sync(self._models.vocabulary.text, body.tokens))
 
-    async def _tokenizer_info(self, _request: Request) -> Response:
-        vocabulary = self._served.vocabulary
-        said = {
-            "tokenizer_class": "llama.cpp",
-            "bos_token": vocabulary.bos_text or None,
-            "eos_token": vocabulary.eos_text or None,
-            "chat_template": vocabulary.chat_template or None,
-            "model_max_length": self._served.n_ctx,
-        }
-        return JSONResponse(said)
+    @_operation("GET", "/tokenizer_info", response=api.TokenizerInfoResponse)
+    async def tokenizer_info(self, _request: Request) -> api.TokenizerInfoResponse:
+        """Special tokens and chat template of the target."""
+        vocabulary = self._models.vocabulary
+        return api.TokenizerInfoResponse(
+            tokenizer_class="llama.cpp",
+            bos_token=vocabulary.bos_text or None,
+            eos_token=vocabulary.eos_text or None,
+            chat_template=vocabulary.chat_template or None,
+            model_max_length=self._models.n_ctx,
+        )
 
-    async def _models(self, _request: Request) -> Response:
-        data = [self._described_model(name) for name in self._served.models]
-        return JSONResponse({"object": "list", "data": data})
+    @_operation("GET", "/v1/models", response=api.ModelListResponse)
+    async def list_models(self, _request: Request) -> api.ModelListResponse:
+        """The bundles, each as a model, and the target without steering."""
+        return api.ModelListResponse(object="list", data=[self._model(name) for name in self._models.names])
 
-    async def _model(self, request: Request) -> Response:
+    @_operation("GET", "/v1/models/{name}", response=api.ModelResponse)
+    async def get_model(self, request: Request) -> api.ModelResponse:
+        """One of these models."""
         name = request.path_params["name"]
-        if name not in self._served.models:
-            raise UnknownModelError(f"there is no model {name!r}; here are {', '.join(self._served.models)}")
-        return JSONResponse(self._described_model(name))
+        self._models.check(name)
+        return self._model(name)
 
-    def _described_model(self, name: str) -> dict[str, Any]:
-        said = {"id": name, "object": "model", "created": self._started, "owned_by": "atv-local"}
-        applied = self._served.applied(name).as_json()
-        limits = {"n_ctx": self._served.n_ctx, "n_layers": self._served.n_rows, "max_tokens": self._replying.max_tokens}
-        return said | {"target": self._served.name, **limits, "steering": applied}
+    def _model(self, name: str) -> api.ModelResponse:
+        return api.ModelResponse(
+            id=name,
+            object="model",
+            created=self._started,
+            owned_by="atv-local",
+            target=self._models.name,
+            n_ctx=self._models.n_ctx,
+            n_layer=self._models.n_layer,
+            steerable_layers=(1, self._models.n_rows),
+            max_tokens=self._replies.max_tokens,
+            steering=self._models.steering(name).as_response(),
+        )
 
-    async def _health(self, _request: Request) -> Response:
-        pool = self._replying.pool
-        said = {"status": "closing" if pool.closed else "ok", "running": pool.running, "waiting": pool.waiting}
-        return JSONResponse(said, 503 if pool.closed else 200)
+    @_operation("GET", "/health", response=api.HealthResponse, also=(503,))
+    async def health(self, _request: Request) -> Response:
+        """Whether the server accepts requests; status 503 while it stops."""
+        pool = self._replies.pool
+        status = "closing" if pool.closed else "ok"
+        health = api.HealthResponse(status=status, running=pool.running, waiting=pool.waiting)
+        return model_response(health, 503 if pool.closed else 200)
 
-    async def _measured(self, _request: Request) -> Response:
-        self._metrics.running.set(self._replying.pool.running)
-        self._metrics.waiting.set(self._replying.pool.waiting)
+    @_operation("GET", "/metrics", media=api.TEXT)
+    async def metrics(self, _request: Request) -> Response:
+        """Counters for Prometheus."""
+        self._metrics.running.set(self._replies.pool.running)
+        self._metrics.waiting.set(self._replies.pool.waiting)
         return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
 
-    async def _described(self, _request: Request) -> Response:
-        return JSONResponse(description())
-
-    async def _page(self, _request: Request) -> Response:
-        return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
-
-
-class _PageFiles(StaticFiles):
-    """What the page is made of."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """One of the files, or that it has not changed."""
-        response = super().file_response(*args, **kwargs)
-        response.headers.update(_PAGE_HEADERS)
-        return response
+    @_operation("GET", "/openapi.json")
+    async def openapi(self, _request: Request) -> Response:
+        """This description."""
+        return JSONResponse(api.describe(OPERATIONS))
 
 
-def _encoded(values: Any, encoding: str | None) -> list[float] | str:
+def _encode(values: NDArray[np.float32], encoding: str | None) -> list[float] | str:
     if encoding == "base64":
         return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()
     numbers: list[float] = values.tolist()
@@ -249,4 +255,4 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, one_line(request.scope["path"]), exc_info=error)
-    return problem_response(Problem(500, "the request failed; the log of the server says how", code="internal"))
+    return problem_response(Problem(500, "the request failed; the server's log has the details", code="internal"))

@@ -1,4 +1,4 @@
-"""One connection of a client: uvicorn's, but with patience that ends. Knows nothing of requests."""
+"""A client's connection: uvicorn's, with time limits. Knows nothing of requests."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 SEND_SECONDS = 30.0
-"""How long a client may refuse to take more of its answer."""
+"""How long a client may take no more of its answer."""
 
 
 class Connection(H11Protocol):
-    """Hangs up on clients that do not send the head of a request, or do not take their answer."""
+    """Closes connections whose client does not send the head of a request, or does not read its answer.
+
+    Args:
+        seconds: for the head of a request.
+    """
 
     def __init__(self, seconds: float, **given: Any) -> None:
         super().__init__(**given)
@@ -21,38 +25,38 @@ class Connection(H11Protocol):
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """A client has come."""
+        """Start the time for the first request."""
         super().connection_made(transport)
-        self._within("head", self._seconds, transport.close)
+        self._start_timer("head", self._seconds, transport.close)
 
     def data_received(self, data: bytes) -> None:
-        """It says something."""
+        """Stop the time when a request has begun, restart it when one has been answered."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._in_time("head")
+            self._stop_timer("head")
         elif "head" not in self._timers:
-            self._within("head", self._seconds, self.transport.close)
+            self._start_timer("head", self._seconds, self.transport.close)
 
     def pause_writing(self) -> None:
-        """It does not take what it is sent."""
+        """Start the time for reading: the client's buffers are full."""
         super().pause_writing()
-        self._within("answer", SEND_SECONDS, self.transport.abort)  # closing would wait until it takes the rest
+        self._start_timer("answer", SEND_SECONDS, self.transport.abort)  # closing would wait until it takes the rest
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Stop the time for reading."""
         super().resume_writing()
-        self._in_time("answer")
+        self._stop_timer("answer")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It has gone."""
+        """Stop all timers."""
         for what in list(self._timers):
-            self._in_time(what)
+            self._stop_timer(what)
         super().connection_lost(exc)
 
-    def _within(self, what: str, seconds: float, hang_up: Callable[[], None]) -> None:
-        self._timers[what] = self.loop.call_later(seconds, hang_up)
+    def _start_timer(self, what: str, seconds: float, close: Callable[[], None]) -> None:
+        self._timers[what] = self.loop.call_later(seconds, close)
 
-    def _in_time(self, what: str) -> None:
+    def _stop_timer(self, what: str) -> None:
         timer = self._timers.pop(what, None)
         if timer is not None:
             timer.cancel()

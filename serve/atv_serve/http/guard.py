@@ -1,4 +1,4 @@
-"""Who may ask, and how large and slow a request may be, before anything reads it. Knows nothing of what is asked."""
+"""Who may send requests, and how large and slow a body may be. Knows nothing of what requests say."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from atv_serve.http.http_errors import Problem, problem_response
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HOST = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?", re.ASCII)
 _OPEN = ("/", "/health", "/page/")
-"""Paths that need no key: the page holds nothing, and asks for the key itself."""
+"""Paths that need no key: the page has no data, and asks for the key itself."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes of a request's body, and seconds it may take to arrive."""
+    """Of a request's body: bytes, and seconds it may take to arrive."""
 
     body: int = 4 << 20
     seconds: float = 15
@@ -31,8 +31,8 @@ class Guard:
     """Refuses requests that name another host (DNS rebinding), come from another site's page, or lack the key.
 
     Args:
-        hosts: names that requests may address this server by; none if any will do.
-        key: what `Authorization: Bearer` must say; none if nothing.
+        hosts: names that requests may address this server by; empty allows all.
+        key: the API key that `Authorization: Bearer` must give; None asks for none.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = LOOPBACK, key: str | None = None) -> None:
@@ -54,16 +54,22 @@ class Guard:
     def _check(self, request: Request) -> None:
         host = request.headers.get("host", "")
         if self._hosts and _name(host) not in self._hosts:
-            raise Problem(403, "the Host header does not name this server; allow it with --allow-host", code="host")
+            raise Problem(
+                403,
+                "the Host header does not name this server; allow it with `atv-local serve --allow-host`",
+                code="host",
+            )
         origin = request.headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
-            raise Problem(403, "pages of other sites may not use this server", code="origin")
+            raise Problem(403, "pages of other sites cannot use this server", code="origin")
         path = request.scope["path"]  # and not that of `request.url`, which is made of the Host header too
         if self._key is None or path in _OPEN or path.startswith("/page/"):
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), self._key.encode()):
-            raise Problem(401, "this server needs its API key as `Authorization: Bearer KEY`", code="invalid_api_key")
+            raise Problem(
+                401, "missing or wrong API key; send it as `Authorization: Bearer KEY`", code="invalid_api_key"
+            )
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -95,5 +101,5 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 def _name(host: str) -> str:
     """The name in `name:port`, empty if there is anything else in it."""
-    found = _HOST.fullmatch(host)
-    return found[1].strip("[]").lower() if found else ""
+    match = _HOST.fullmatch(host)
+    return match[1].strip("[]").lower() if match else ""

@@ -1,21 +1,21 @@
-"""What goes wrong, as a status code and an error in the shape of OpenAI's API."""
+"""Errors as a status code and a response in the shape of OpenAI's API."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import Literal
 
 from pydantic import ValidationError
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from atv_local.errors import AtvError, ModelError, PromptError, UnstableError, UsageError, VectorError
 from atv_local.text import one_line
+from atv_serve.http.model_response import model_response
+from atv_serve.openai import RENAMED_FIELDS, REQUEST_FIELDS, ErrorDetails, ErrorResponse
 from atv_serve.work import BrokenError, BusyError, ClosedError, GoneError, TimeUpError, UnknownModelError
 
 _GONE = 499
-"""What proxies log for a client that went away; nobody receives it."""
-
-
-_KINDS: dict[type[AtvError], tuple[int, str | None]] = {
+"""What proxies log for a client that went away; it is never sent."""
+_STATUS: dict[type[AtvError], tuple[int, str | None]] = {
     ClosedError: (503, "closing"),
     TimeUpError: (504, "timeout"),
     GoneError: (_GONE, "gone"),
@@ -32,9 +32,9 @@ class Problem(Exception):  # noqa: N818  # an answer, not a defect
     """A request that is answered with an error.
 
     Args:
-        status: of HTTP.
+        status: HTTP status code.
         param: the field that it is about.
-        code: for programs.
+        code: the error's name, for programs.
         retry_after: seconds.
     """
 
@@ -50,45 +50,48 @@ class Problem(Exception):  # noqa: N818  # an answer, not a defect
         super().__init__(message)
         self.status, self.param, self.code, self.retry_after = status, param, code, retry_after
 
-    def as_json(self) -> dict[str, object]:
+    def as_response(self) -> ErrorResponse:
         """As OpenAI's clients read it."""
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        kind = "rate_limit_error" if self.status == 429 else kind
-        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+        kind: Literal["rate_limit_error", "server_error", "invalid_request_error"] = "invalid_request_error"
+        if self.status == 429:
+            kind = "rate_limit_error"
+        elif self.status >= 500:
+            kind = "server_error"
+        return ErrorResponse(error=ErrorDetails(message=str(self), type=kind, param=self.param, code=self.code))
 
 
-def problem_response(problem: Problem) -> JSONResponse:
-    """The answer that says so. The body may not be read to its end, so the connection is not used again."""
+def problem_response(problem: Problem) -> Response:
+    """The response. The body may not have been read to its end, so the connection is then not used again."""
     headers = {} if problem.retry_after is None else {"retry-after": str(problem.retry_after)}
     if problem.status in (400, 401, 403, 404, 405, 408, 413, 415):
         headers["connection"] = "close"
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(problem.as_json(), problem.status, headers)
+    return model_response(problem.as_response(), problem.status, headers)
 
 
-def of_validation(error: ValidationError, known: Collection[str]) -> Problem:
-    """What is wrong with a request: of what may be several things, that in the field that lies deepest.
-
-    Args:
-        known: names of fields; between them pydantic puts those of the alternatives that it tried.
-    """
+def of_validation(error: ValidationError) -> Problem:
+    """An invalid request. Of several errors it names the one that lies deepest."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    deepest = max(errors, key=lambda found: len(found["loc"]))
+    deepest = max(errors, key=lambda each: len(each["loc"]))
     unknown = deepest["type"] == "extra_forbidden"
     *place, last = deepest["loc"] or ("",)
-    parts = [part for part in (*place, last) if isinstance(part, int) or part in known or (unknown and part is last)]
+    # Between the names of fields pydantic puts those of the alternatives that it tried.
+    parts = [part for part in place if isinstance(part, int) or part in REQUEST_FIELDS]
+    parts += [last] if unknown or isinstance(last, int) or last in REQUEST_FIELDS else []
     field = one_line(".".join(map(str, parts)))[:200]
-    said = "this is not known here" if unknown else deepest["msg"].removeprefix("Value error, ")
-    return Problem(400, f"{field}: {one_line(said)[:300]}" if field else one_line(said)[:300], param=field or None)
+    message = one_line(deepest["msg"].removeprefix("Value error, "))[:300]
+    if unknown:
+        message = f"unknown field; it is called {RENAMED_FIELDS[last]!r}" if last in RENAMED_FIELDS else "unknown field"
+    return Problem(400, f"{field}: {message}" if field else message, param=field or None)
 
 
 def of_error(error: AtvError, message: str, *, preparing: bool = False) -> Problem:
-    """One of our own errors; what was wrong before anything was evaluated is the request's fault."""
+    """One of our own errors; while a request is prepared, errors of the chat template are the request's fault too."""
     if isinstance(error, BusyError):
         return Problem(429, message, code="busy", retry_after=error.retry_after)
-    status, code = next((said for kind, said in _KINDS.items() if isinstance(error, kind)), (500, None))
-    status = 400 if preparing and isinstance(error, ModelError) else status  # the chat template does not take it
+    status, code = next((entry for kind, entry in _STATUS.items() if isinstance(error, kind)), (500, None))
+    status = 400 if preparing and isinstance(error, ModelError) else status
     return Problem(
         status,
         message,

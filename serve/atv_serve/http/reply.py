@@ -1,6 +1,6 @@
 """From a request to a job in the pool, and from its pieces to an answer: whole, or a stream of server-sent events.
 
-Knows nothing of routes, nor of what a request asks for.
+Knows nothing of routes, nor of what requests say.
 """
 
 from __future__ import annotations
@@ -15,29 +15,41 @@ from typing import Any
 
 from anyio import to_thread
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from atv_local.errors import AtvError
 from atv_serve.http.http_errors import Problem, of_error
 from atv_serve.http.metrics import Metrics
-from atv_serve.openai import ChatRequest, CompletionRequest, ReplyShape, Usage
-from atv_serve.work import Context, GoneError, Job, Piece, Pool, PreparedRequest, ServedModels, answer
+from atv_serve.http.model_response import model_response
+from atv_serve.openai import EVENTS, ChatRequest, CompletionRequest
+from atv_serve.work import (
+    Context,
+    GoneError,
+    Piece,
+    Pool,
+    PoolJob,
+    PreparedRequest,
+    ResponseBuilder,
+    ServedModels,
+    TokenCounts,
+    generate_pieces,
+)
 
 
 class Replies:
     """Answers requests with the contexts of a pool.
 
     Args:
-        seconds: that a request may take, waiting included.
-        max_tokens: that one answer may have, and has unless a request says fewer.
+        seconds: limit for a request, waiting included.
+        max_tokens: limit for one answer, and its length unless a request asks for less.
     """
 
     def __init__(
-        self, served: ServedModels, pool: Pool[Context], metrics: Metrics, *, seconds: float, max_tokens: int
+        self, models: ServedModels, pool: Pool[Context], metrics: Metrics, *, seconds: float, max_tokens: int
     ) -> None:
         self.pool = pool
-        self._served, self._metrics = served, metrics
+        self._models, self._metrics = models, metrics
         self.max_tokens = max_tokens
         self._seconds = seconds
 
@@ -48,75 +60,75 @@ class Replies:
             AtvError: what the work raises, or why it was not done.
         """
         job = self.pool.submit(work, seconds=self._seconds)
-        async with self._watched(request, job), aclosing(job.items()) as items:
+        async with self._stopped_with_client(request, job), aclosing(job.items()) as items:
             return [item async for item in items]
 
     async def reply(
         self,
         request: Request,
-        asked: ChatRequest | CompletionRequest,
-        ready: Callable[[ServedModels, Any, int], PreparedRequest],
+        body: ChatRequest | CompletionRequest,
+        prepare: Callable[[ServedModels, Any, int], PreparedRequest],
     ) -> Response:
-        """Answer a request, which `ready` makes ready.
+        """Prepare a request with `prepare`, and answer it.
 
         Raises:
-            Problem: it cannot be answered.
-            AtvError: so says the engine, before its first token.
+            Problem: the request is invalid.
+            AtvError: raised by the engine before the first token.
         """
-        begun = monotonic()
+        started = monotonic()
         self.pool.check()
         try:
-            prepared = await to_thread.run_sync(partial(ready, self._served, asked, self.max_tokens))
+            prepared = await to_thread.run_sync(partial(prepare, self._models, body, self.max_tokens))
         except AtvError as error:
             raise self._problem(error, preparing=True) from error
         job = self.pool.submit(
-            partial(answer, prepared),
+            partial(generate_pieces, prepared),
             seconds=self._seconds,
             prefer=lambda context: context.target.kept(prepared.segments),
         )
-        model = self._served.default if asked.model is None else asked.model
-        chat = isinstance(asked, ChatRequest)
-        reply = ReplyShape(self._served.vocabulary, model, prepared.applied.as_json(), chat)
-        pieces = self._pieces(request, job, begun)
-        if not asked.stream:
+        chat = isinstance(body, ChatRequest)
+        builder = ResponseBuilder(self._models.vocabulary, prepared.model, prepared.applied, chat=chat)
+        pieces = self._pieces(request, job, started)
+        if not body.stream:
             async with aclosing(pieces):
-                found = reply.whole([piece async for piece in pieces])
-            self._count(reply.usage)
-            return JSONResponse(found)
-        first = await anext(pieces)  # what cannot be answered is known by now, and has a status of its own
-        with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-        return _Events(self._events(reply, first, pieces, with_usage))
+                received = [piece async for piece in pieces]
+            response = await to_thread.run_sync(lambda: model_response(builder.whole(received)))  # may have many scores
+            self._count(builder.counts)
+            return response
+        first = await anext(pieces)  # an error before the first piece has a status of its own
+        with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        return _EventStream(self._events(builder, first, pieces, with_usage))
 
-    async def _pieces(self, request: Request, job: Job[Context], begun: float) -> AsyncGenerator[Piece, None]:
+    async def _pieces(self, request: Request, job: PoolJob[Context], started: float) -> AsyncGenerator[Piece, None]:
         first = True
-        async with self._watched(request, job), aclosing(job.items()) as items:
+        async with self._stopped_with_client(request, job), aclosing(job.items()) as items:
             async for piece in items:
                 if first:
-                    self._metrics.first.observe(monotonic() - begun)
+                    self._metrics.first.observe(monotonic() - started)
                     first = False
                 yield piece
 
     async def _events(
-        self, reply: ReplyShape, first: Piece, pieces: AsyncGenerator[Piece, None], with_usage: bool
+        self, builder: ResponseBuilder, first: Piece, pieces: AsyncGenerator[Piece, None], with_usage: bool
     ) -> AsyncGenerator[bytes, None]:
         async with aclosing(pieces):
             try:
-                for chunk in reply.chunks(first):
-                    yield _event(chunk)
+                for chunk in builder.chunks(first):
+                    yield _event(chunk.as_json())
                 async for piece in pieces:
-                    for chunk in reply.chunks(piece):
-                        yield _event(chunk)
+                    for chunk in builder.chunks(piece):
+                        yield _event(chunk.as_json())
                 if with_usage:
-                    yield _event(reply.last())
+                    yield _event(builder.last().as_json())
                 yield b"data: [DONE]\n\n"
             except AtvError as error:
-                yield _event(self._problem(error).as_json())
+                yield _event(self._problem(error).as_response().as_json())
             finally:
-                self._count(reply.usage)
+                self._count(builder.counts)
 
     @asynccontextmanager
-    async def _watched(self, request: Request, job: Job[Context]) -> AsyncGenerator[None, None]:
-        """Stop the job when the client goes away."""
+    async def _stopped_with_client(self, request: Request, job: PoolJob[Context]) -> AsyncGenerator[None, None]:
+        """Stop the job if the client disconnects."""
 
         async def watch() -> None:
             while (await request.receive())["type"] != "http.disconnect":
@@ -131,17 +143,20 @@ class Replies:
             watching.cancel()
 
     def _problem(self, error: AtvError, *, preparing: bool = False) -> Problem:
-        return of_error(error, self._served.without_paths(str(error)), preparing=preparing)
+        return of_error(error, self._models.without_paths(str(error)), preparing=preparing)
 
-    def _count(self, usage: Usage) -> None:
-        for kind, count in (("prompt", usage.prompt), ("evaluated", usage.evaluated), ("written", usage.generated)):
-            self._metrics.tokens.labels(kind).inc(count)
+    def _count(self, counts: TokenCounts) -> None:
+        for kind, n in (("prompt", counts.prompt), ("evaluated", counts.evaluated), ("written", counts.generated)):
+            self._metrics.tokens.labels(kind).inc(n)
 
 
-class _Events(Response):
-    """Server-sent events, each sent as it comes."""
+class _EventStream(Response):
+    """Server-sent events, each sent as it comes.
 
-    media_type = "text/event-stream"
+    Not Starlette's StreamingResponse: below ASGI 2.4 it reads `receive`, which is watched here already.
+    """
+
+    media_type = EVENTS
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         super().__init__(headers={"cache-control": "no-store"})

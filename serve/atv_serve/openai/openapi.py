@@ -1,112 +1,120 @@
-"""The server's own description in OpenAPI, made of the models that requests are checked by."""
+"""The server's description in OpenAPI 3.1, made of its routes and of the models of their requests and responses."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from atv_serve.openai import requests
+from atv_local import __version__
+from atv_serve.openai.responses import ErrorResponse
 
-_BODIES: dict[str, tuple[str, type[BaseModel]]] = {
-    "/v1/chat/completions": ("Answer the last message of a conversation.", requests.ChatRequest),
-    "/v1/completions": ("Continue texts, or score them.", requests.CompletionRequest),
-    "/v1/embeddings": ("Task vectors of queries, row after row.", requests.EmbeddingRequest),
-    "/v1/steering": ("What would steer a query: the norm of each layer's row.", requests.VectorRequest),
-    "/tokenize": ("Tokens of a text.", requests.TokenizeRequest),
-    "/detokenize": ("Text of tokens.", requests.DetokenizeRequest),
+JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
+_PREFIX = "#/components/schemas/"
+_ERRORS = {
+    400: "Invalid request.",
+    401: "The API key is missing or wrong.",
+    403: "`Host` names another server, or `Origin` another site.",
+    404: "No such model.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    429: "The queue is full; Retry-After says when to try again.",
+    500: "A defect; the server's log has the details.",
+    503: "The server is stopping.",
+    504: "The request took longer than the server allows.",
 }
-_GETS = {
-    "/v1/models": "The generators, each a model, and the target without steering.",
-    "/v1/models/{name}": "One of them.",
-    "/tokenizer_info": "Special tokens and chat template of the target.",
-    "/health": "Whether it takes requests.",
-    "/metrics": "Counts for Prometheus.",
-}
-_STREAMS = ("/v1/chat/completions", "/v1/completions")
-_REFUSALS = {
-    "400": "The request cannot be meant.",
-    "401": "The API key is missing.",
-    "403": "Another host is named, or another site's page asks.",
-    "404": "There is no such model.",
-    "408": "The request came too slowly.",
-    "413": "The body is too large.",
-    "415": "The body is not JSON.",
-    "429": "Too many wait; Retry-After says when to come again.",
-    "500": "A defect.",
-    "503": "The server is being stopped.",
-    "504": "It took longer than a request may.",
-}
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"enum": ["invalid_request_error", "rate_limit_error", "server_error"]},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
+_ERRORS_WITHOUT_BODY = (401, 403, 404, 503)
 
 
-@lru_cache(maxsize=1)
-def description() -> dict[str, Any]:
+Method = Literal["GET", "POST"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A route of the API.
+
+    Args:
+        path: parameters in braces.
+        endpoint: the function that answers; its docstring is the summary.
+        request: model of its body, None if it takes none.
+        response: model of its JSON answer; None if that is a document of another standard.
+        event: model of each event of a stream, if it can stream.
+        media: media type of its answer.
+        also: statuses besides 200 with the same answer.
+    """
+
+    method: Method
+    path: str
+    endpoint: Callable[..., Any]
+    request: type[BaseModel] | None = None
+    response: type[BaseModel] | None = None
+    event: type[BaseModel] | None = None
+    media: str = JSON
+    also: tuple[int, ...] = ()
+
+
+def describe(operations: Sequence[Operation]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
-    kinds = [kind for _, kind in _BODIES.values()]
-    _, schemas = models_json_schema(
-        [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
-    )
-    refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    refusals = {status: {"description": said, "content": refused} for status, said in _REFUSALS.items()}
-    paths: dict[str, Any] = {}
-    for path, (said, kind) in _BODIES.items():
-        schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
-        paths[path] = {
-            "post": {
-                "summary": said,
-                "operationId": path.strip("/").replace("/", "_"),
-                "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-                "responses": {"200": _answer(path), **refusals},
-            }
-        }
-    for path, said in _GETS.items():
-        some = {status: refusals[status] for status in ("401", "403", "404", "503")}
-        get: dict[str, Any] = {"summary": said, "responses": {"200": _answer(path), **some}}
-        if "{name}" in path:
-            get["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
-        paths[path] = {"get": get}
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ErrorResponse, "serialization")]
+    for operation in operations:
+        models += [(operation.request, "validation")] if operation.request else []
+        models += [(model, "serialization") for model in (operation.response, operation.event) if model]
+    _, schemas = models_json_schema(list(dict.fromkeys(models)), ref_template=_PREFIX + "{model}")
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "atv-local", "version": _version()},
+        "info": {"title": "atv-local", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": schemas["$defs"] | {"Error": _ERROR},
+            "schemas": schemas["$defs"],
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"key": []}],
     }
 
 
-def _answer(path: str) -> dict[str, Any]:
-    media: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
-    if path in _STREAMS:
-        media["text/event-stream"] = {"schema": {"type": "object", "properties": {"data": {"type": "string"}}}}
-    if path == "/metrics":
-        media = {"text/plain": {"schema": {"type": "string"}}}
-    return {"description": "The answer.", "content": media}
+def _operation(operation: Operation) -> dict[str, Any]:
+    answer = {"description": "Success.", "content": _content(operation)}
+    statuses = _ERRORS if operation.request else _ERRORS_WITHOUT_BODY
+    error = {"content": {JSON: {"schema": _reference(ErrorResponse)}}}
+    responses = {str(status): {"description": _ERRORS[status], **error} for status in statuses}
+    responses |= {str(status): answer | {"description": HTTPStatus(status).phrase} for status in operation.also}
+    words = re.findall(r"\w+", operation.path)
+    described: dict[str, Any] = {
+        "summary": operation.endpoint.__doc__,
+        "operationId": "_".join([operation.method.lower(), *words]),
+        "responses": {"200": answer, **responses},
+    }
+    if operation.request:
+        content = {JSON: {"schema": _reference(operation.request)}}
+        described["requestBody"] = {"required": True, "content": content}
+    if names := re.findall(r"{(\w+)}", operation.path):
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+    return described
 
 
-def _version() -> str:
-    try:
-        return version("atv-local")
-    except PackageNotFoundError:
-        return "0"
+def _content(operation: Operation) -> dict[str, Any]:
+    schema = {"type": "object"} if operation.media == JSON else {"type": "string"}
+    content: dict[str, Any] = {
+        operation.media: {"schema": _reference(operation.response) if operation.response else schema}
+    }
+    if operation.event:
+        event = {"type": "string", "contentMediaType": JSON, "contentSchema": _reference(operation.event)}
+        error = {"type": "string", "contentMediaType": JSON, "contentSchema": _reference(ErrorResponse)}
+        data = {"anyOf": [event, error, {"const": "[DONE]"}]}
+        content[EVENTS] = {"schema": {"type": "object", "required": ["data"], "properties": {"data": data}}}
+    return content
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _PREFIX + model.__name__}

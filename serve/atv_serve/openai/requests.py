@@ -1,4 +1,4 @@
-"""What clients may ask for, as OpenAI's API words it; everything is bounded, and what is not known is refused."""
+"""Requests in the shapes of OpenAI's API. Every field is bounded, and unknown ones are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 _LEAST = 1e-6
-"""In place of a `top_p` of 0: the likeliest token alone."""
+"""In place of a `top_p` of 0: only the likeliest token."""
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Token = Annotated[int, Field(ge=0, lt=1 << 31)]
 Tokens = Annotated[list[Token], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
@@ -47,7 +47,7 @@ Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
 Off = Annotated[Literal[False], BeforeValidator(_boolean)]
 WITHOUT_EFFECT = WrapValidator(_unsupported)
-"""Of fields that have no effect here, so that only values that ask for none are taken."""
+"""For fields that have no effect here: only values that ask for no effect are accepted."""
 Label = Annotated[str, Field(max_length=4096)] | None
 Nothing = Annotated[
     Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None, WITHOUT_EFFECT
@@ -70,7 +70,7 @@ class SteeringRequest(_Request):
     """What to change in how a bundle steers. `layers` are the first and the last; `query` steers in place of the
     user's last words."""
 
-    generator: Annotated[str, Field(max_length=256)] | None = None
+    bundle: Annotated[str, Field(max_length=256)] | None = None
     strength: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] | None = None
     layers: Annotated[list[Layer], Field(min_length=2, max_length=2)] | None = None
     positions: Positions | None = None
@@ -90,8 +90,8 @@ class StreamOptions(_Request):
 
 
 class _Generation(_Steered):
-    """What chats and completions have in common. Temperature 0, which is greedy, is the default: so bundles are made.
-    The fields at the end have no effect.
+    """What chats and completions have in common. The default temperature is 0, which is greedy: bundles are measured
+    with it. The fields at the end have no effect.
     """
 
     stream: bool | None = None
@@ -120,7 +120,7 @@ class _Generation(_Steered):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Texts that end an answer before they are said."""
+        """Stop strings: they end an answer and are no part of it."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
@@ -211,7 +211,7 @@ class CompletionRequest(_Generation):
     suffix: Null = None
 
     @model_validator(mode="after")
-    def _is_meant(self) -> CompletionRequest:
+    def _is_supported(self) -> CompletionRequest:
         if self.max_tokens == 0 and not self.echo:
             raise ValueError("max_tokens 0 is for echo: true")
         if self.best_of not in (None, self.n or 1):
@@ -222,7 +222,7 @@ class CompletionRequest(_Generation):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """One or several."""
+        """The prompts, each a text or token ids."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
@@ -241,13 +241,13 @@ class EmbeddingRequest(_Request):
 
 
 class VectorRequest(_Steered):
-    """`POST /v1/steering`: what would steer a query."""
+    """`POST /v1/steering`: the vector that would steer a query."""
 
     query: Text
 
 
 class TokenizeRequest(_Request):
-    """`POST /tokenize`: the target's tokens of a text, control tokens spelt in it included."""
+    """`POST /tokenize`: the target's tokens of a text; control tokens spelt in it become themselves."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
     prompt: Text
@@ -261,5 +261,7 @@ class DetokenizeRequest(_Request):
     tokens: Annotated[list[Token], Field(fail_fast=True, max_length=MAX_TOKENS)]
 
 
-FIELDS = frozenset(name for kind in _kinds(_Request) for name in kind.model_fields)
+REQUEST_FIELDS = frozenset(name for kind in _kinds(_Request) for name in kind.model_fields)
 """Names of all fields of all requests."""
+RENAMED_FIELDS = {"generator": "bundle"}
+"""What fields of earlier versions are called now."""

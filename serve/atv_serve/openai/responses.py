@@ -1,172 +1,264 @@
-"""Answers in the shapes of OpenAI's API, whole or as a stream of chunks. Knows nothing of HTTP or of models."""
+"""What clients get, in the shapes of OpenAI's API: the server builds its answers of these models.
+
+Fields that a model has a default for are left out of an answer unless they are set (`exclude_unset`).
+"""
 
 from __future__ import annotations
 
-import codecs
-import time
-import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
-from atv_local.answer import Finish
-from atv_local.target import Score, Vocabulary
-from atv_serve.work import Piece
+from pydantic import BaseModel, ConfigDict
 
-Json = dict[str, Any]
-_FINISH = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CONTEXT: "length"}
+from atv_local.vectors import Positions
+
+FinishReason = Literal["stop", "length"]
 
 
-@dataclass
-class Usage:
-    """Tokens of a request: of its prompts, those of them that were evaluated for it, and those written."""
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    prompt: int = 0
-    evaluated: int = 0
-    generated: int = 0
-
-    def add(self, piece: Piece) -> None:
-        """Count a piece."""
-        self.prompt += piece.n_prompt
-        self.evaluated += piece.n_evaluated
-        self.generated += piece.n_generated
-
-    def as_json(self) -> Json:
-        """As an answer says it."""
-        return {
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.generated,
-            "total_tokens": self.prompt + self.generated,
-            "prompt_tokens_details": {"cached_tokens": max(0, self.prompt - self.evaluated)},
-        }
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
-@dataclass
-class Offsets:
-    """Where the tokens of a choice begin in its text, in characters, of which several tokens may make one."""
+class SteeringResponse(_Response):
+    """How an answer was steered."""
 
-    at: int = 0
-    decoder: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
-
-    def __post_init__(self) -> None:
-        self.decoder.errors = "replace"
-
-    def of(self, piece: bytes, *, last: bool) -> int:
-        """Where the next token begins, which has these bytes; after the `last` one of a prompt text begins anew."""
-        if piece and piece[0] & 0xC0 != 0x80:  # it continues no character; what was begun is broken
-            self.at += len(self.decoder.decode(b"", True))
-        start = max(0, self.at)
-        self.at += len(self.decoder.decode(piece, last))
-        return start
+    bundle: str
+    """Its name among the models."""
+    bundle_id: str
+    strength: float
+    layers: tuple[int, int]
+    """First and last, 1-based."""
+    positions: Positions
+    query: str = ""
+    """What the generator read in place of the user's words."""
 
 
-@dataclass
-class ReplyShape:
-    """What the chunks of one reply have in common, and what has come of it so far."""
+class CachedTokens(_Response):
+    """Details of a prompt."""
 
-    vocabulary: Vocabulary
+    cached_tokens: int
+
+
+class UsageResponse(_Response):
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class _Answer(_Response):
+    id: str
+    object: str
+    created: int
+    """Seconds since 1970."""
     model: str
-    steering: Json | bool
-    chat: bool
-    usage: Usage = field(default_factory=Usage)
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    created: int = field(default_factory=lambda: int(time.time()))
-    begun: set[int] = field(default_factory=set)
-    """Choices of which something was sent."""
-    offsets: dict[int, Offsets] = field(default_factory=dict)
+    choices: list[Any]
+    steering: SteeringResponse | Literal[False]
+    """False is the base model."""
 
-    def whole(self, pieces: Sequence[Piece]) -> Json:
-        """All pieces of a reply as one answer."""
-        choices = []
-        for index, group in groupby(pieces, lambda piece: piece.choice):
-            mine = list(group)
-            text = "".join(piece.text for piece in mine)
-            content: Json = {"message": {"role": "assistant", "content": text, "refusal": None}}
-            choices.append(
-                {"index": index}
-                | (content if self.chat else {"text": text})
-                | {"logprobs": self._logprobs(mine), "finish_reason": _FINISH[mine[-1].finish or Finish.LENGTH]}
-            )
-        for piece in pieces:
-            self.usage.add(piece)
-        return self._frame("chat.completion" if self.chat else "text_completion", choices) | {
-            "usage": self.usage.as_json()
-        }
 
-    def chunks(self, piece: Piece) -> Iterator[Json]:
-        """A piece as what is sent of it at once."""
-        self.usage.add(piece)
-        if self.chat and piece.choice not in self.begun:
-            yield self._chunk(piece.choice, {"delta": {"role": "assistant", "content": ""}}, None, None)
-        reason = _FINISH[piece.finish] if piece.finish else None
-        logprobs = self._logprobs([piece])
-        self.begun.add(piece.choice)
-        if not self.chat:
-            yield self._chunk(piece.choice, {"text": piece.text}, logprobs, reason)
-            return
-        if piece.text or logprobs:
-            yield self._chunk(piece.choice, {"delta": {"content": piece.text}}, logprobs, None)
-        if reason:
-            yield self._chunk(piece.choice, {"delta": {}}, None, reason)
+class TokenLogprob(_Response):
+    """A token of a chat with its log-probability in nats."""
 
-    def last(self) -> Json:
-        """The chunk after all others that says the usage."""
-        kind = "chat.completion.chunk" if self.chat else "text_completion"
-        return self._frame(kind, []) | {"usage": self.usage.as_json()}
+    token: str
+    logprob: float
+    bytes: list[int]
 
-    def _chunk(self, choice: int, content: Json, logprobs: Json | None, reason: str | None) -> Json:
-        kind = "chat.completion.chunk" if self.chat else "text_completion"
-        return self._frame(kind, [{"index": choice} | content | {"logprobs": logprobs, "finish_reason": reason}])
 
-    def _frame(self, kind: str, choices: list[Json]) -> Json:
-        return {
-            "id": f"{'chatcmpl' if self.chat else 'cmpl'}-{self.id}",
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-            "steering": self.steering,
-        }
+class ChosenLogprob(TokenLogprob):
+    """A token of an answer, and the most likely ones in its place."""
 
-    def _logprobs(self, pieces: Sequence[Piece]) -> Json | None:
-        scores = [score for piece in pieces for score in piece.scores]
-        first = next((piece.first for piece in pieces if piece.first is not None), None)
-        if not scores and first is None:
-            return None
-        if self.chat:
-            said = [score for score in scores if not self.vocabulary.ends(score.token)]
-            return {"content": [self._chat_score(score) for score in said], "refusal": None} if said else None
-        tokens = [score.token for score in scores] if first is None else [first, *(score.token for score in scores)]
-        offsets = self.offsets.setdefault(pieces[0].choice, Offsets())
-        echo = 0 if first is None else len(pieces[0].scores) + 1
-        if echo:  # which may leave out what the tokenizer puts in front
-            offsets.at = len(pieces[0].text) - len(self.vocabulary.text(tokens[:echo]))
-        nothing: list[None] = [] if first is None else [None]
-        return {
-            "tokens": [self._text(token) for token in tokens],
-            "token_logprobs": [*nothing, *(score.logprob for score in scores)],
-            "top_logprobs": [*nothing, *(self._by_text(score) for score in scores)],
-            "text_offset": [
-                offsets.of(self.vocabulary.piece(token, special=place <= echo), last=place == echo)
-                for place, token in enumerate(tokens, start=1)
-            ],
-        }
+    top_logprobs: list[TokenLogprob]
 
-    def _by_text(self, score: Score) -> dict[str, float]:
-        """The likeliest tokens and the one that was said, by their texts; of those spelt alike the likeliest."""
-        found: dict[str, float] = {}
-        for token, logprob in (*score.top, (score.token, score.logprob)):
-            found.setdefault(self._text(token), logprob)
-        return found
 
-    def _chat_score(self, score: Score) -> Json:
-        top = [self._entry(token, logprob) for token, logprob in score.top]
-        return self._entry(score.token, score.logprob) | {"top_logprobs": top}
+class ChatLogprobs(_Response):
+    """Of each token of a chat's answer."""
 
-    def _entry(self, token: int, logprob: float) -> Json:
-        piece = self.vocabulary.piece(token, special=True)
-        return {"token": piece.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(piece)}
+    content: list[ChosenLogprob]
+    refusal: None
 
-    def _text(self, token: int) -> str:
-        return self.vocabulary.piece(token, special=True).decode("utf-8", "replace")
+
+class AssistantMessage(_Response):
+    """An answer's message."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(_Response):
+    """One of `n` answers."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatResponse(_Answer):
+    """`POST /v1/chat/completions`."""
+
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+    usage: UsageResponse
+
+
+class Delta(_Response):
+    """What a chunk adds to a message."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str = ""
+
+
+class ChatChunkChoice(_Response):
+    """What a chunk adds to one of `n` answers."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(_Answer):
+    """An event of a streamed `POST /v1/chat/completions`; the one with `usage` has no choices."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+    usage: UsageResponse | None = None
+
+
+class TextLogprobs(_Response):
+    """Of each token of a text; the first token of an echoed prompt has none."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(_Response):
+    """One of the continuations, or what a chunk adds to it."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: FinishReason | None
+    """Null in a chunk that is not the last one."""
+
+
+class CompletionResponse(_Answer):
+    """`POST /v1/completions`, and each event of a streamed one."""
+
+    object: Literal["text_completion"]
+    choices: list[CompletionChoice]
+    usage: UsageResponse | None = None
+    """Not in a chunk, but in the one without choices."""
+
+
+class Embedding(_Response):
+    """A task vector, the rows of its layers one after the other."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+    """Numbers, or little-endian float32 in base64."""
+
+
+class EmbeddingUsage(_Response):
+    """Tokens that the generator read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingResponse(_Response):
+    """`POST /v1/embeddings`."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+
+
+class VectorResponse(_Response):
+    """`POST /v1/steering`: the norm of each layer's row as it would be added."""
+
+    steering: SteeringResponse | Literal[False]
+    norms: list[float]
+
+
+class ModelResponse(_Response):
+    """A bundle steering the target, or the target alone."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    target: str
+    n_ctx: int
+    n_layer: int
+    steerable_layers: tuple[int, int]
+    max_tokens: int
+    """The longest answer."""
+    steering: SteeringResponse | Literal[False]
+    """What a request without `steering` gets."""
+
+
+class ModelListResponse(_Response):
+    """`GET /v1/models`."""
+
+    object: Literal["list"]
+    data: list[ModelResponse]
+
+
+class TokenizeResponse(_Response):
+    """`POST /tokenize`."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+
+
+class DetokenizeResponse(_Response):
+    """`POST /detokenize`."""
+
+    prompt: str
+
+
+class TokenizerInfoResponse(_Response):
+    """`GET /tokenizer_info`."""
+
+    tokenizer_class: str
+    bos_token: str | None
+    eos_token: str | None
+    chat_template: str | None
+    model_max_length: int
+
+
+class HealthResponse(_Response):
+    """`GET /health`."""
+
+    status: Literal["ok", "closing"]
+    running: int
+    waiting: int
+
+
+class ErrorDetails(_Response):
+    """What is wrong, for people and for programs."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: str | None
+    """The field that it is about."""
+    code: str | None
+
+
+class ErrorResponse(_Response):
+    """Every answer with a status of 400 or more."""
+
+    error: ErrorDetails

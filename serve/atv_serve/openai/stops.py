@@ -1,4 +1,4 @@
-"""Texts that end an answer before they are said. Knows nothing of tokens."""
+"""Stop strings, which end an answer and are no part of it. Knows nothing of tokens."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from collections.abc import Sequence
 
 
 class Stops:
-    """Lets text through as soon as it cannot be the beginning of a stop."""
+    """Passes text on as soon as it cannot be the beginning of a stop string."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
         self.met = False
-        """Whether a stop has come; nothing after that is let through."""
+        """Whether a stop string has come; nothing after that is passed on."""
 
     def feed(self, text: str) -> str:
-        """More of the answer; returns what may be said of it by now."""
+        """Take more of the answer; return what can be passed on."""
         if self.met:
             return ""
         text = self._held + text
-        found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if found:
+        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        if places:
             self.met, self._held = True, ""
-            return text[: min(found)]
+            return text[: min(places)]
         held = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 
     def rest(self) -> str:
-        """What was held back, when the answer is over."""
+        """What was held back when the answer ends."""
         text, self._held = self._held, ""
         return text
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The longest end of a text that a stop begins with."""
+    """Length of the longest end of a text that a stop string begins with."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

@@ -12,7 +12,7 @@ export class Refused extends Error {
 
 export const useKey = (key) => sessionStorage.setItem(KEPT, key);
 
-/** The models: one for each generator, and the base model. */
+/** The models: one for each bundle, and the base model. */
 export async function models(signal) {
   return (await (await ask("/v1/models", undefined, signal)).json()).data;
 }

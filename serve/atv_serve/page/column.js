@@ -50,8 +50,8 @@ function applied(steering) {
   if (!steering) return "nothing; this is the base model";
   const [first, last] = steering.layers;
   const layers = first === last ? `layer ${first}` : `layers ${first}-${last}`;
-  const { generator, bundle, strength, positions } = steering;
-  return `${generator} ${bundle}, strength ${strength}, ${layers}, ${positions}`;
+  const { bundle, bundle_id: id, strength, positions } = steering;
+  return `${bundle} ${id}, strength ${strength}, ${layers}, ${positions}`;
 }
 
 function element(name, text) {

@@ -15,7 +15,7 @@ export class Controls {
     this._models = [];
     at("on").addEventListener("change", changed);
     at("positions").addEventListener("change", () => this._place());
-    at("generator").addEventListener("change", () => this._reset());
+    at("bundle").addEventListener("change", () => this._reset());
     at("reset").addEventListener("click", () => this._reset());
     at("strength").addEventListener("input", () => this._setStrength(at("strength").valueAsNumber));
     at("strength-number").addEventListener("input", () => this._typed());
@@ -24,11 +24,11 @@ export class Controls {
     at("steering").addEventListener("submit", (event) => event.preventDefault());
   }
 
-  /** Take the generators of a server; without any there is nothing to steer by. */
+  /** Take the models of a server; without a bundle there is nothing to steer by. */
   serve(models) {
     this._models = models.filter((model) => model.steering);
-    at("generator").replaceChildren(...this._models.map((model) => new Option(model.id)));
-    at("generators").hidden = this._models.length < 2;
+    at("bundle").replaceChildren(...this._models.map((model) => new Option(model.id)));
+    at("bundles").hidden = this._models.length < 2;
     at("steering").hidden = !this._models.length;
     if (this._models.length) this._reset();
   }
@@ -40,14 +40,14 @@ export class Controls {
       : false;
   }
 
-  /** The same for the whole vector as its generator writes it; false if there is no generator. */
+  /** The same for the whole vector as its generator writes it; false if there is no bundle. */
   get whole() {
     const model = this._model;
-    return model ? { generator: model.id, strength: 1, layers: [1, model.n_layers] } : false;
+    return model ? { bundle: model.id, strength: 1, layers: model.steerable_layers } : false;
   }
 
   get _model() {
-    return this._models[at("generator").selectedIndex];
+    return this._models[at("bundle").selectedIndex];
   }
 
   get _positions() {
@@ -59,14 +59,14 @@ export class Controls {
   }
 
   _reset() {
-    const { n_layers, steering } = this._model;
+    const { steerable_layers, steering } = this._model;
     const most = Math.max(MOST, Math.ceil(steering.strength));
     at("on").checked = true;
     at("positions").querySelector(`[value="${steering.positions}"]`).checked = true;
     this._place();
     at("strength").max = at("strength-number").max = most;
-    at("first").max = at("last").max = n_layers;
-    at("layers").style.setProperty("--layers", n_layers);
+    at("first").max = at("last").max = steerable_layers[1];
+    at("layers").style.setProperty("--layers", steerable_layers[1]);
     [at("first").value, at("last").value] = steering.layers;
     this._setStrength(steering.strength);
     this._moved("last");
@@ -99,10 +99,10 @@ export class Controls {
     if (first > last) at(id === "first" ? "last" : "first").value = at(id).value;
     const [from, to] = this._layers;
     at("span").textContent = from === to ? String(from) : `${from}-${to}`;
-    const { n_layers } = this._model;
-    at("layers").style.setProperty("--from", (from - 1) / Math.max(1, n_layers - 1));
-    at("layers").style.setProperty("--to", (to - 1) / Math.max(1, n_layers - 1));
-    at("first").classList.toggle("above", from > n_layers / 2); // or two thumbs at the end could not be parted
+    const end = this._model.steerable_layers[1];
+    at("layers").style.setProperty("--from", (from - 1) / Math.max(1, end - 1));
+    at("layers").style.setProperty("--to", (to - 1) / Math.max(1, end - 1));
+    at("first").classList.toggle("above", from > end / 2); // or two thumbs at the end could not be parted
     this._changed();
   }
 }

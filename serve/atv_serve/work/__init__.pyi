@@ -1,9 +1,5 @@
 from .generate import Piece as Piece
-from .generate import PreparedRequest as PreparedRequest
-from .generate import answer as answer
-from .generate import applied_by as applied_by
-from .generate import ready_chat as ready_chat
-from .generate import ready_completion as ready_completion
+from .generate import generate_pieces as generate_pieces
 from .models import BASE as BASE
 from .models import AppliedSteering as AppliedSteering
 from .models import Context as Context
@@ -14,6 +10,11 @@ from .pool import BusyError as BusyError
 from .pool import ClosedError as ClosedError
 from .pool import GoneError as GoneError
 from .pool import InTurn as InTurn
-from .pool import Job as Job
 from .pool import Pool as Pool
+from .pool import PoolJob as PoolJob
 from .pool import TimeUpError as TimeUpError
+from .prepare import PreparedRequest as PreparedRequest
+from .prepare import prepare_chat as prepare_chat
+from .prepare import prepare_completion as prepare_completion
+from .response_builder import ResponseBuilder as ResponseBuilder
+from .response_builder import TokenCounts as TokenCounts

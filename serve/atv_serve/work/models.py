@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from atv_local.answer import OFF, Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
 from atv_local.target import LastUserMessage, Target
-from atv_local.vectors import Positions, Steering
+from atv_local.vectors import Steering
+from atv_serve.openai import SteeringRequest, SteeringResponse
 
 BASE = "base"
 """The name of the unsteered target among the models."""
@@ -25,30 +26,31 @@ class UnknownModelError(UsageError):
 
 @dataclass(frozen=True)
 class AppliedSteering:
-    """How one answer is steered: by which generator (None: not at all), how, and by other words than the request's."""
+    """How one answer is steered: by which bundle (None: not at all), how, and by other words than the request's."""
 
-    generator: str | None = None
-    bundle: str = ""
+    bundle: str | None = None
+    bundle_id: str = ""
     steering: Steering = OFF
     layers: tuple[int, int] = (1, 1)
     query: str | None = None
 
-    def as_json(self) -> dict[str, Any] | bool:
+    def as_response(self) -> SteeringResponse | Literal[False]:
         """As an answer says it; False for the base model's."""
-        if self.generator is None:
+        if self.bundle is None:
             return False
-        said: dict[str, Any] = {
-            "generator": self.generator,
-            "bundle": self.bundle,
-            "strength": self.steering.strength,
-            "layers": list(self.layers),
-            "positions": str(self.steering.positions),
-        }
-        return said if self.query is None else said | {"query": self.query}
+        query = {} if self.query is None else {"query": self.query}
+        return SteeringResponse(
+            bundle=self.bundle,
+            bundle_id=self.bundle_id,
+            strength=self.steering.strength,
+            layers=self.layers,
+            positions=self.steering.positions,
+            **query,
+        )
 
 
 class Context:
-    """A context of the target, and an engine in it for each generator. For one thread."""
+    """A context of the target, and an engine in it for each bundle. For one thread."""
 
     def __init__(self, target: Target, generators: Mapping[str, Generator]) -> None:
         self.target = target
@@ -57,11 +59,11 @@ class Context:
 
     def engine(self, applied: AppliedSteering) -> Engine:
         """The engine that steers so."""
-        return self._engines[applied.generator]
+        return self._engines[applied.bundle]
 
 
 class ServedModels:
-    """The target as the server describes it, and its generators, which all contexts share.
+    """The target as the server describes it, and the generators of its bundles, which all contexts share.
 
     Args:
         target: any context of it.
@@ -71,55 +73,61 @@ class ServedModels:
     def __init__(self, target: Target, generators: Mapping[str, Generator]) -> None:
         self.generators = dict(generators)
         self.name = target.spec.name
-        self.vocabulary, self.n_ctx, self.n_rows = target.vocabulary, target.n_ctx, target.n_rows
-        self.n_embd = target.n_embd
-        self.prompts = target.prompts
-        self.queries = LastUserMessage(self.prompts)
-        self.default = next(iter(self.generators), BASE)
+        self.vocabulary, self.prompts = target.vocabulary, target.prompts
+        self.n_ctx, self.n_layer, self.n_rows = target.n_ctx, target.model.n_layer, target.n_rows
+        self.last_user_message = LastUserMessage(self.prompts)
+        self.names = (*self.generators, BASE)
+        """Each generator steering the target is a model, and so is the target alone."""
+        self.default = self.names[0]
         paths = [target.model.path, *(generator.bundle.path for generator in self.generators.values())]
         self._paths = sorted({path.absolute() for path in paths} | {path.resolve() for path in paths}, reverse=True)
 
-    @property
-    def models(self) -> dict[str, Generator | None]:
-        """Each generator steering the target is a model, and so is the target alone."""
-        return {**self.generators, BASE: None}
+    def check(self, name: str) -> None:
+        """Raise UnknownModelError for a name that is no model's."""
+        if name not in self.names:
+            raise UnknownModelError(f"there is no model {name!r}; here are {', '.join(self.names)}")
 
-    def applied(
-        self,
-        model: str | None,
-        *,
-        off: bool = False,
-        generator: str | None = None,
-        strength: float | None = None,
-        layers: tuple[int, int] | None = None,
-        positions: Positions | None = None,
-        query: str | None = None,
-    ) -> AppliedSteering:
-        """What a request for a model asks for; what it leaves open is as the bundle says.
+    def steering(self, model: str | None, request: SteeringRequest | bool | None = None) -> AppliedSteering:
+        """What a request for a model asks for; what it leaves open is as the bundle says. The default model answers
+        requests that name none, or the target.
 
         Raises:
             UnknownModelError: no such model.
-            UsageError: no such generator, a strength or layers that are not there, or nothing to steer by.
+            UsageError: no such bundle, a strength or layers that are not there, or nothing to steer by.
         """
-        model = self.default if model is None or (model == self.name and model not in self.models) else model
-        if model not in self.models:
-            raise UnknownModelError(f"there is no model {model!r}; here are {', '.join(self.models)}")
-        asked = {"strength": strength, "layers": layers, "positions": positions}
-        changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        name = generator or model
+        named_target = model == self.name and model not in self.names
+        name = self.default if model is None or named_target else model
+        self.check(name)
+        changes, query = _changes(request), None
+        if isinstance(request, SteeringRequest):
+            name, query = request.bundle or name, request.query
         if name != BASE and name not in self.generators:
-            raise UsageError(f"there is no generator {name!r}; here are {', '.join(self.generators) or 'none'}")
-        if off or name == BASE:
-            if changes and not off:
-                raise UsageError(f"the model {BASE!r} has no generator to steer by; name one of the others")
+            raise UsageError(f"there is no bundle {name!r}; here are {', '.join(self.generators) or 'none'}")
+        if request is False or name == BASE:
+            if changes:
+                raise UsageError(f"the model {BASE!r} has no bundle to steer by; name one of the others")
             return AppliedSteering()
         bundle = self.generators[name].bundle
         steering = replace(bundle.manifest.steering, **changes)
-        span = steering.range(self.n_rows)
-        return AppliedSteering() if steering.off else AppliedSteering(name, bundle.id, steering, span, query)
+        layers = steering.range(self.n_rows)
+        return AppliedSteering() if steering.off else AppliedSteering(name, bundle.id, steering, layers, query)
 
     def without_paths(self, text: str) -> str:
-        """A message with names of files for where they lie, which is nobody's business."""
+        """A message with the names of files but not where they are, so that paths do not leak."""
         for path in self._paths:  # longer ones before those that they begin with
             text = text.replace(str(path), path.name)
         return text
+
+
+def _changes(request: SteeringRequest | bool | None) -> dict[str, Any]:
+    """What a request says of a bundle's own steering."""
+    if not isinstance(request, SteeringRequest):
+        return {}
+    wanted: dict[str, Any] = {
+        "strength": request.strength,
+        "layers": None if request.layers is None else tuple(request.layers),
+        "positions": request.positions,
+    }
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    Steering(**changes)  # checks the order of the layers before the target's number of them
+    return changes

@@ -1,7 +1,7 @@
-"""Contexts over one model, and whose turn it is. Knows nothing of HTTP, nor of what is evaluated in a context.
+"""Contexts over one model, and which request runs next. Knows nothing of HTTP, nor of what is evaluated in a context.
 
-Each context has a thread; what llama.cpp evaluates for all of them goes through one more, first come first served: side
-by side they would only take each other's cores. So running requests advance token by token in turn.
+Each context has a thread; evaluations by llama.cpp go through one more thread for all of them, in order of arrival,
+because in parallel they would only compete for the same cores. So running requests advance token by token in turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from atv_local.errors import AtvError
 
 _log = logging.getLogger(__name__)
 _MEMORY = 0.8
-"""Weight of what was before in the running mean of a job's seconds."""
+"""Weight of earlier jobs in the running mean of a job's seconds."""
 
 C = TypeVar("C")
 InTurn = Callable[[Callable[[], int]], int]
@@ -38,11 +38,11 @@ class BusyError(AtvError):
 
 
 class ClosedError(AtvError):
-    """The server is being stopped."""
+    """The server is stopping."""
 
 
 class TimeUpError(AtvError):
-    """A request took longer than it may."""
+    """A request took longer than the server allows."""
 
 
 class GoneError(AtvError):
@@ -50,22 +50,22 @@ class GoneError(AtvError):
 
 
 class BrokenError(AtvError):
-    """A defect of this program, which the log describes."""
+    """A defect of this program; the log has the details."""
 
 
-class Job(Generic[C]):
-    """Work of one request."""
+class PoolJob(Generic[C]):
+    """The work of one request, and the queue that its items come through."""
 
     def __init__(self, work: Callable[[C], Iterator[Any]], seconds: float) -> None:
         self.work = work
         self.stopped: AtvError | None = None
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[tuple[Any, bool]] = asyncio.Queue()
-        late = TimeUpError(f"the request took longer than the {seconds:g} s that one may take")
+        late = TimeUpError(f"the request took longer than the {seconds:g} s that this server allows")
         self._timer = self._loop.call_later(seconds, self.stop, late)
 
     def stop(self, reason: AtvError) -> None:
-        """End it before its next evaluation; whoever reads it gets the reason now."""
+        """End it before its next evaluation; its reader gets the reason now."""
         if self.stopped is None:
             self.stopped = reason
             self.end(reason)
@@ -80,15 +80,15 @@ class Job(Generic[C]):
         self._send(item, False)
 
     def end(self, error: AtvError | None) -> None:
-        """Say that no more comes, and why if that is an error."""
+        """No more items follow; an error says why."""
         self._send(error, True)
 
     def _send(self, item: Any, last: bool) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody listens
+        with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._items.put_nowait, (item, last))
 
     async def items(self) -> AsyncGenerator[Any, None]:
-        """Its items as they come; to be read once, and closed.
+        """Its items as they come. Read it once, and close it.
 
         Raises:
             AtvError: what the work raised, or why it was stopped.
@@ -103,15 +103,15 @@ class Job(Generic[C]):
                 yield item
         finally:
             self._timer.cancel()
-            self.stop(GoneError("nobody reads the answer"))
+            self.stop(GoneError("the answer is no longer read"))
 
 
 class _Slot(Generic[C]):
     """A context, its thread, and the job it works on."""
 
     def __init__(self, make: Callable[[InTurn], C], turns: ThreadPoolExecutor) -> None:
-        self.inbox: SimpleQueue[Job[C] | None] = SimpleQueue()
-        self.job: Job[C] | None = None
+        self.inbox: SimpleQueue[PoolJob[C] | None] = SimpleQueue()
+        self.job: PoolJob[C] | None = None
         self._turns = turns
         self.context = make(self._in_turn)
 
@@ -120,7 +120,7 @@ class _Slot(Generic[C]):
             self.job.check()
         return self._turns.submit(evaluate).result()
 
-    def work(self, job: Job[C]) -> AtvError | None:
+    def work(self, job: PoolJob[C]) -> AtvError | None:
         self.job = job
         try:
             job.check()
@@ -131,8 +131,8 @@ class _Slot(Generic[C]):
         except AtvError as error:
             return error
         except Exception:
-            _log.exception("a request failed in a way that was not foreseen")
-            return BrokenError("the request failed; the log of the server says how")
+            _log.exception("a request failed unexpectedly")
+            return BrokenError("the request failed; the server's log has the details")
         return None
 
 
@@ -153,7 +153,7 @@ class Pool(Generic[C]):
         self._idle = list(slots)
         self._n_contexts = n_contexts
         self._running = 0
-        self._queue: deque[Job[C]] = deque()
+        self._queue: deque[PoolJob[C]] = deque()
         self._seconds = 1.0
         self._closed = False
         self._threads = [threading.Thread(target=self._run, args=[slot], daemon=True) for slot in slots]
@@ -177,27 +177,27 @@ class Pool(Generic[C]):
         return self._closed
 
     def check(self) -> None:
-        """Raise what `submit` would raise now, before work is made ready that nobody will do."""
+        """Raise what `submit` would raise now, so that no request is prepared in vain."""
         with self._lock:
             self._check()
 
     def submit(
         self, work: Callable[[C], Iterator[Any]], *, seconds: float, prefer: Callable[[C], int] = lambda _: 0
-    ) -> Job[C]:
-        """Have work done; to be called on the event loop that reads it.
+    ) -> PoolJob[C]:
+        """Start work, or queue it. Call this on the event loop that reads the items.
 
         Args:
-            work: called in the context's thread; its items are handed over as they come.
-            seconds: from now on, waiting included.
-            prefer: the free context for which this is largest is taken.
+            work: called in the context's thread; yields the items.
+            seconds: limit from now on, waiting included.
+            prefer: picks the free context for which it is largest.
 
         Raises:
             BusyError: too many wait already.
-            ClosedError: the pool takes no more.
+            ClosedError: the pool is closed.
         """
         with self._lock:
             self._check()
-            job = Job(work, seconds)
+            job = PoolJob(work, seconds)
             if self._idle:
                 slot = max(self._idle, key=lambda slot: prefer(slot.context))
                 self._idle.remove(slot)
@@ -209,24 +209,24 @@ class Pool(Generic[C]):
 
     def _check(self) -> None:
         if self._closed:
-            raise ClosedError("the server is being stopped")
+            raise ClosedError("the server is stopping")
         self._queue = deque(job for job in self._queue if job.stopped is None)
         if not self._idle and len(self._queue) >= self._n_waiting:
             ahead = self._seconds * (len(self._queue) + 1) / self._n_contexts
             raise BusyError(len(self._queue), min(60, max(1, math.ceil(ahead))))
 
     def close(self) -> None:
-        """Take no more jobs; what waits is given up, what runs goes on."""
+        """Take no more jobs: waiting ones are stopped, running ones go on."""
         with self._lock:
             self._closed = True
             waiting, self._queue = self._queue, deque()
             while self._idle:
                 self._idle.pop().inbox.put(None)
         for job in waiting:
-            job.stop(ClosedError("the server is being stopped"))
+            job.stop(ClosedError("the server is stopping"))
 
     def join(self) -> None:
-        """Wait until nothing runs in a pool that is closed."""
+        """Wait until nothing runs in a closed pool."""
         for thread in self._threads:
             thread.join()
         self._turns.shutdown()
@@ -249,5 +249,5 @@ class Pool(Generic[C]):
                     self._idle.append(slot)
                     if self._closed:
                         slot.inbox.put(None)
-            ended.end(error)  # after the slot is free, so that what comes next finds it
+            ended.end(error)  # after the slot is free, so that the next request finds it
             job = job or slot.inbox.get()

@@ -1,0 +1,124 @@
+"""From a request to all that a context needs to answer it. Knows nothing of HTTP or of evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from atv_local.errors import PromptError, UsageError
+from atv_local.target import Prompt, Sampling
+from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
+from atv_serve.work.models import AppliedSteering, ServedModels
+
+_MAX_TOKENS = 16
+"""Of a completion that names no number, as OpenAI's API has it."""
+
+
+@dataclass(frozen=True)
+class PromptAndQuery:
+    """One prompt, with the words that steer its answer."""
+
+    prompt: Prompt
+    query: str
+    text: str = ""
+    """What an echo says."""
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """All that a context needs to answer a request."""
+
+    model: str
+    prompts: Sequence[PromptAndQuery]
+    applied: AppliedSteering
+    sampling: Sampling
+    max_tokens: int
+    stops: tuple[str, ...] = ()
+    n: int = 1
+    n_top: int | None = None
+    """How many of the likeliest tokens are wanted for each; None: no log-probabilities at all."""
+    echo: bool = False
+
+    @property
+    def segments(self) -> list[tuple[int, ...]]:
+        """Runs of the first prompt's tokens that a context may have in its cache."""
+        return self.prompts[0].prompt.segments
+
+    def query_of(self, prompt: PromptAndQuery) -> str:
+        """The words that the generator reads for a prompt."""
+        return prompt.query if self.applied.query is None else self.applied.query
+
+
+def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> PreparedRequest:
+    """Prepare a conversation; at most `limit` tokens are written.
+
+    Raises:
+        AtvError: it is invalid, or does not fit.
+    """
+    messages = [message.as_message() for message in request.messages]
+    prompt = models.prompts.conversation(messages, models.n_ctx)
+    _check_room(models, prompt)
+    n_top = (request.top_logprobs or 0) if request.logprobs else None
+    prompts = [PromptAndQuery(prompt, messages[-1]["content"])]
+    return _prepare(models, request, prompts, request.max_completion_tokens or request.max_tokens, limit, n_top)
+
+
+def prepare_completion(models: ServedModels, request: CompletionRequest, limit: int) -> PreparedRequest:
+    """Prepare texts or tokens to be continued; at most `limit` tokens are written for each.
+
+    What steers is the last message of the user in a text that is a chat in the target's template, else all of it. With
+    echo and log-probabilities the prompt itself is scored, which must not be what steers: then the base model answers,
+    unless the request names the words to steer by.
+
+    Raises:
+        AtvError: it is invalid, or does not fit.
+    """
+    steering = request.steering if isinstance(request.steering, SteeringRequest) else None
+    scored = bool(request.echo) and request.logprobs is not None and (steering is None or steering.query is None)
+    if scored and steering is not None:
+        raise UsageError("echo with logprobs scores the prompt, so it cannot steer; say what does with steering.query")
+    prompts = [_prompt(models, given) for given in request.prompts]
+    wanted = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    prepared = _prepare(models, request, prompts, wanted, limit, request.logprobs)
+    prepared = replace(prepared, echo=bool(request.echo))
+    return replace(prepared, applied=AppliedSteering()) if scored else prepared
+
+
+def _prompt(models: ServedModels, given: str | list[int]) -> PromptAndQuery:
+    tokens = models.vocabulary.tokenize(given, special=True) if isinstance(given, str) else given
+    last = models.vocabulary.n_tokens - 1
+    if any(token > last for token in tokens):
+        raise UsageError(f"the target has tokens 0 to {last}, not {max(tokens)}")
+    if not tokens:
+        raise UsageError("the prompt is empty; say something to go on from")
+    text = given if isinstance(given, str) else models.vocabulary.text(tokens)
+    prompt = Prompt(tuple(tokens), 0)
+    _check_room(models, prompt)
+    return PromptAndQuery(prompt, models.last_user_message(text), text)
+
+
+def _prepare(
+    models: ServedModels,
+    request: ChatRequest | CompletionRequest,
+    prompts: list[PromptAndQuery],
+    max_tokens: int | None,
+    limit: int,
+    n_top: int | None,
+) -> PreparedRequest:
+    return PreparedRequest(
+        models.default if request.model is None else request.model,
+        prompts,
+        models.steering(request.model, request.steering),
+        request.sampling,
+        limit if max_tokens is None else min(max_tokens, limit),  # many clients ask for what another model could write
+        request.stops,
+        request.n or 1,
+        n_top,
+    )
+
+
+def _check_room(models: ServedModels, prompt: Prompt) -> None:
+    if len(prompt.tokens) >= models.n_ctx:
+        raise PromptError(
+            f"the prompt has {len(prompt.tokens)} tokens and the context {models.n_ctx}; shorten the prompt"
+        )

@@ -1,0 +1,211 @@
+"""From the pieces of an answer to responses: one whole, or a chunk after another. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import codecs
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from atv_local.answer import Finish
+from atv_local.target import Score, Vocabulary
+from atv_serve.openai import (
+    AssistantMessage,
+    CachedTokens,
+    ChatChoice,
+    ChatChunk,
+    ChatChunkChoice,
+    ChatLogprobs,
+    ChatResponse,
+    ChosenLogprob,
+    CompletionChoice,
+    CompletionResponse,
+    Delta,
+    FinishReason,
+    TextLogprobs,
+    TokenLogprob,
+    UsageResponse,
+)
+from atv_serve.work.generate import Piece
+from atv_serve.work.models import AppliedSteering
+
+_FINISH: dict[Finish, FinishReason] = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CONTEXT: "length"}
+
+
+@dataclass
+class TokenCounts:
+    """Tokens of a request: of its prompts, those of them that were evaluated for it, and those written."""
+
+    prompt: int = 0
+    evaluated: int = 0
+    generated: int = 0
+
+    def add(self, piece: Piece) -> None:
+        """Count a piece."""
+        self.prompt += piece.n_prompt
+        self.evaluated += piece.n_evaluated
+        self.generated += piece.n_generated
+
+    def as_response(self) -> UsageResponse:
+        """As an answer says it."""
+        return UsageResponse(
+            prompt_tokens=self.prompt,
+            completion_tokens=self.generated,
+            total_tokens=self.prompt + self.generated,
+            prompt_tokens_details=CachedTokens(cached_tokens=max(0, self.prompt - self.evaluated)),
+        )
+
+
+@dataclass
+class TextOffsets:
+    """Where the tokens of a choice begin in its text, in characters, of which several tokens may make one."""
+
+    at: int = 0
+    decoder: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
+
+    def __post_init__(self) -> None:
+        self.decoder.errors = "replace"
+
+    def of(self, piece: bytes, *, last: bool) -> int:
+        """Where the next token begins, which has these bytes; after the `last` one of a prompt text begins anew."""
+        if piece and piece[0] & 0xC0 != 0x80:  # it continues no character; what was begun is broken
+            self.at += len(self.decoder.decode(b"", True))
+        start = max(0, self.at)
+        self.at += len(self.decoder.decode(piece, last))
+        return start
+
+
+class ResponseBuilder:
+    """Builds the responses to one request, and counts its tokens.
+
+    Args:
+        chat: whether they are those of a chat, or of a completion.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, model: str, applied: AppliedSteering, *, chat: bool) -> None:
+        self.counts = TokenCounts()
+        self._vocabulary, self._chat = vocabulary, chat
+        self._frame: dict[str, Any] = {
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": model,
+            "steering": applied.as_response(),
+        }
+        self._begun: set[int] = set()
+        """Choices of which something was sent."""
+        self._offsets: dict[int, TextOffsets] = {}
+
+    def whole(self, pieces: Sequence[Piece]) -> ChatResponse | CompletionResponse:
+        """All pieces of an answer as one response."""
+        for piece in pieces:
+            self.counts.add(piece)
+        choices = {index: list(group) for index, group in groupby(pieces, lambda piece: piece.choice)}
+        usage = self.counts.as_response()
+        if not self._chat:
+            texts = [self._text_choice(index, some) for index, some in choices.items()]
+            return CompletionResponse(**self._frame, object="text_completion", choices=texts, usage=usage)
+        messages = [
+            ChatChoice(
+                index=index,
+                message=AssistantMessage(role="assistant", content=_text(some), refusal=None),
+                logprobs=self._chat_logprobs(some),
+                finish_reason=_FINISH[some[-1].finish or Finish.LENGTH],
+            )
+            for index, some in choices.items()
+        ]
+        return ChatResponse(**self._frame, object="chat.completion", choices=messages, usage=usage)
+
+    def chunks(self, piece: Piece) -> Iterator[ChatChunk | CompletionResponse]:
+        """What is sent of a piece at once."""
+        self.counts.add(piece)
+        if not self._chat:
+            choices = [self._text_choice(piece.choice, [piece])]
+            yield CompletionResponse(**self._frame, object="text_completion", choices=choices)
+            return
+        if piece.choice not in self._begun:
+            self._begun.add(piece.choice)
+            yield self._chat_chunk(piece.choice, Delta(role="assistant", content=""))
+        logprobs = self._chat_logprobs([piece])
+        if piece.text or logprobs:
+            yield self._chat_chunk(piece.choice, Delta(content=piece.text), logprobs)
+        if piece.finish:
+            yield self._chat_chunk(piece.choice, Delta(), finish_reason=_FINISH[piece.finish])
+
+    def last(self) -> ChatChunk | CompletionResponse:
+        """The chunk after all others that says the usage."""
+        usage = self.counts.as_response()
+        if self._chat:
+            return ChatChunk(**self._frame, object="chat.completion.chunk", choices=[], usage=usage)
+        return CompletionResponse(**self._frame, object="text_completion", choices=[], usage=usage)
+
+    def _chat_chunk(
+        self,
+        index: int,
+        delta: Delta,
+        logprobs: ChatLogprobs | None = None,
+        finish_reason: FinishReason | None = None,
+    ) -> ChatChunk:
+        choice = ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        return ChatChunk(**self._frame, object="chat.completion.chunk", choices=[choice])
+
+    def _text_choice(self, index: int, pieces: Sequence[Piece]) -> CompletionChoice:
+        finish = pieces[-1].finish
+        return CompletionChoice(
+            index=index,
+            text=_text(pieces),
+            logprobs=self._text_logprobs(pieces),
+            finish_reason=_FINISH[finish] if finish else None,
+        )
+
+    def _chat_logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
+        scores = [score for piece in pieces for score in piece.scores if not self._vocabulary.ends(score.token)]
+        content = [
+            ChosenLogprob(
+                **self._logprob(score.token, score.logprob),
+                top_logprobs=[TokenLogprob(**self._logprob(token, logprob)) for token, logprob in score.top],
+            )
+            for score in scores
+        ]
+        return ChatLogprobs(content=content, refusal=None) if content else None
+
+    def _logprob(self, token: int, logprob: float) -> dict[str, Any]:
+        piece = self._vocabulary.piece(token, special=True)
+        return {"token": piece.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(piece)}
+
+    def _text_logprobs(self, pieces: Sequence[Piece]) -> TextLogprobs | None:
+        scores = [score for piece in pieces for score in piece.scores]
+        first = next((piece.first for piece in pieces if piece.first is not None), None)
+        if not scores and first is None:
+            return None
+        tokens = [score.token for score in scores] if first is None else [first, *(score.token for score in scores)]
+        offsets = self._offsets.setdefault(pieces[0].choice, TextOffsets())
+        echo = 0 if first is None else len(pieces[0].scores) + 1
+        if echo:  # which may leave out what the tokenizer puts in front
+            offsets.at = len(pieces[0].text) - len(self._vocabulary.text(tokens[:echo]))
+        no_score: list[None] = [] if first is None else [None]
+        return TextLogprobs(
+            tokens=[self._token_text(token) for token in tokens],
+            token_logprobs=[*no_score, *(score.logprob for score in scores)],
+            top_logprobs=[*no_score, *(self._by_text(score) for score in scores)],
+            text_offset=[
+                offsets.of(self._vocabulary.piece(token, special=place <= echo), last=place == echo)
+                for place, token in enumerate(tokens, start=1)
+            ],
+        )
+
+    def _by_text(self, score: Score) -> dict[str, float]:
+        """The likeliest tokens and the one that was said, by their texts; of those spelt alike the likeliest."""
+        logprobs: dict[str, float] = {}
+        for token, logprob in (*score.top, (score.token, score.logprob)):
+            logprobs.setdefault(self._token_text(token), logprob)
+        return logprobs
+
+    def _token_text(self, token: int) -> str:
+        return self._vocabulary.piece(token, special=True).decode("utf-8", "replace")
+
+
+def _text(pieces: Sequence[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
