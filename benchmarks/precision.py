@@ -21,7 +21,7 @@ import numpy as np
 
 import atv_local
 from atv_eval.bench import in_turn, ratios, seconds, spread
-from atv_export import run as export
+from atv_export import export
 from atv_local.generator import Bundle, Generator, Precision
 from benchmarks.tasks import Task, load_tasks
 
@@ -74,7 +74,7 @@ def main() -> None:
     queries = [query for task in tasks for query, _ in task.rows]
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "bundle"
-        report = export(arguments.run, folder, precisions=get_args(Precision))
+        report = export(arguments.run, folder, precision=get_args(Precision))
         bundle = Bundle(folder)
         generators: dict[str, Generator] = {p: Generator(bundle, precision=p) for p in bundle.graphs}
         text = " ".join(["word"] * (N_TOKENS - 2))  # and the two tokens around it
@@ -87,7 +87,11 @@ def main() -> None:
                 "bytes": bundle.manifest.files[name].size,
                 "queries": len(queries),
             }
-            line |= {"kept": report.kept if precision == "int8" else None, **times[precision], **found}
+            line |= {
+                "float_matrices": report.float_matrices if precision == "int8" else None,
+                **times[precision],
+                **found,
+            }
             lines.append(line | {"accuracy": accuracy(folder, precision, tasks)})
             print(lines[-1], flush=True)
     arguments.output.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -196,10 +196,10 @@ def unrelated(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """That checkpoint, exported with both graphs."""
-    from atv_export.export_bundle import run
+    from atv_export.export_bundle import export
 
     output = tmp_path_factory.mktemp("bundle") / "tiny"
-    run(tiny_checkpoint, output)
+    export(tiny_checkpoint, output)
     return output
 
 

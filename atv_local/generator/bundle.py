@@ -38,13 +38,18 @@ _MAX_RATIO = 100  # of a zip's member to its compressed bytes; weights and JSON 
 class Bundle:
     """An opened bundle whose every file matches its manifest.
 
+    Args:
+        path: a folder, or a zip of one.
+        manifest: the manifest of a bundle that does not have its manifest file yet.
+
     Raises:
         BundleError: missing, damaged, from a later version of the format, or with a path outside its folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, manifest: bytes | None = None) -> None:
         self.path = path
-        self.manifest, raw = read_manifest(path)
+        raw = _manifest_bytes(path) if manifest is None else manifest
+        self.manifest = _parse(raw, path)
         self.manifest_bytes = raw
         """The manifest as it is written, with what this version does not know."""
         self.id = hashlib.sha256(raw).hexdigest()[:12]
@@ -92,8 +97,12 @@ def read_manifest(path: Path) -> tuple[Manifest, bytes]:
     Raises:
         BundleError: no bundle, or a manifest that is not valid.
     """
-    raw = b"".join(islice(_pieces(path, MANIFEST), 2))
+    raw = _manifest_bytes(path)
     return _parse(raw, path), raw
+
+
+def _manifest_bytes(path: Path) -> bytes:
+    return b"".join(islice(_pieces(path, MANIFEST), 2))
 
 
 def _pieces(path: Path, name: str) -> Iterator[bytes]:

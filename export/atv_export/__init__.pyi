@@ -1,4 +1,2 @@
-from .export_bundle import ExportReport as ExportReport
-from .export_bundle import PaperOptions as PaperOptions
-from .export_bundle import run as run
-from .model_card import describe as describe
+from .export_bundle import export as export
+from .report import ExportReport as ExportReport

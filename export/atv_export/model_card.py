@@ -1,23 +1,23 @@
-"""The model card of a bundle that was given none: what the manifest knows, for people."""
+"""The model card of a bundle: its manifest and how it was verified, as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from atv_export.layer0 import Layer0
+from atv_export.paper_checkpoint import Layer0Report
 from atv_export.verify_graph import GraphCheck
-from atv_export.verify_logits import Logits
+from atv_export.verify_logits import LogitsCheck
 from atv_local.generator import Precision, Spec
 
 
-def write(
+def model_card(
     name: str,
     spec: Spec,
-    checked: Mapping[Precision, GraphCheck],
-    logits: Mapping[Precision, Logits] | None,
-    layer0: Layer0 | None,
+    graphs: Mapping[Precision, GraphCheck],
+    logits: Mapping[Precision, LogitsCheck],
+    layer0: Layer0Report | None,
 ) -> str:
-    """Markdown: what it is for, made of and trained on, and how exact its graphs are."""
+    """What the generator is for, made of and trained on, and how exact its graphs are."""
     target, generator = spec.target, spec.generator
     lines = [
         f"# {name}",
@@ -40,32 +40,15 @@ def write(
         "| graph | smallest cosine of a layer | largest error of a vector |",
         "|---|---:|---:|",
     ]
-    for precision, found in checked.items():
-        lines.append(f"| {precision} | {found.fidelity.cosine:.5f} | {found.fidelity.error:.2g} |")
-    for precision, through in (logits or {}).items():
+    for precision, graph in graphs.items():
+        lines.append(f"| {precision} | {graph.fidelity.cosine:.5f} | {graph.fidelity.error:.2g} |")
+    for precision, check in logits.items():
         lines += [
             "",
-            f"Through llama.cpp with the {precision} graph, KL from PyTorch's next token {through.divergence:.3g} nats "
-            f"({through.base_divergence:.3g} without steering), the same token for {through.agreement:.0%} of "
-            f"{through.prompts} prompts.",
+            f"Through llama.cpp with the {precision} graph, KL from PyTorch's next token {check.divergence:.3g} nats "
+            f"({check.base_divergence:.3g} without steering), the same token for {check.agreement:.0%} of "
+            f"{check.prompts} prompts.",
         ]
     if layer0:
-        lines += ["", "## Layer 0", "", describe(layer0)]
+        lines += ["", "## Layer 0", "", str(layer0)]
     return "\n".join([*lines, ""])
-
-
-def describe(layer0: Layer0) -> str:
-    """What became of layer 0, in a sentence or two."""
-    said = (
-        f"The checkpoint has a vector for layer 0, which llama.cpp cannot steer: {layer0.share:.1%} of the vectors' "
-        "squared norm."
-    )
-    remedies = {
-        "drop": "It is left out.",
-        "add": "It is added to the vector of layer 1.",
-        "carry": "Carried through block 1 by its mean derivative, it is added to the vector of layer 1.",
-    }
-    if not layer0.divergence:
-        return f"{said} {remedies[layer0.remedy]} The effect on logits was not measured."
-    measured = ", ".join(f"{name} {value:.3g}" for name, value in layer0.divergence.items())
-    return f"{said} {remedies[layer0.remedy]} KL from the logits with all layers, in nats: {measured}."

@@ -1,4 +1,4 @@
-"""The queries that an export is verified with: a run's own where they still are, as prompts and as vectors."""
+"""Queries that an export is verified with: those of the run if its data is still there."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from atv_train.run_folder import read_run_record
 from atv_train.vector_sources import GeneratorModule
 
 N_QUERIES, N_PROMPTS, MAX_PROMPT = 128, 12, 512
-"""Against PyTorch; through the target; tokens of a prompt there."""
+"""Queries against PyTorch, prompts for the target's logits, and tokens of such a prompt."""
 
 
-def examples_of(target_file: TargetFile, queries: Sequence[str]) -> list[Example]:
-    """Prompts of the first queries that make short ones.
+def prompt_examples(target_file: TargetFile, queries: Sequence[str]) -> list[Example]:
+    """The first queries whose prompts are short, as examples without an answer.
 
     Raises:
-        DataError: none does.
+        DataError: none is short.
     """
     prompts = [(text, target_file.prompts(text).tokens) for text in queries[: 10 * N_PROMPTS]]
     short = [(text, tokens) for text, tokens in prompts if len(tokens) <= MAX_PROMPT][:N_PROMPTS]
@@ -37,10 +37,10 @@ def examples_of(target_file: TargetFile, queries: Sequence[str]) -> list[Example
     return [Example(n, text, "", tokens, ()) for n, (text, tokens) in enumerate(short)]
 
 
-def own_queries(source: Path) -> list[str]:
-    """Inputs of the rows that a run was measured on or trained on, from all its files alike; empty if they are gone."""
+def run_queries(checkpoint: Path) -> list[str]:
+    """Inputs of the rows that a run was validated or trained on, evenly from all files; empty if they are gone."""
     try:
-        job = read_run_record(source).job
+        job = read_run_record(checkpoint).job
         files = [read_rows(path, job.columns).rows for path in data_files(job.valid or job.data)]
     except AtvError:
         return []
@@ -49,7 +49,7 @@ def own_queries(source: Path) -> list[str]:
 
 
 def _evenly(rows: Sequence[Row]) -> Sequence[Row]:
-    """At most twice as many as are verified with, from beginning to end."""
+    """At most twice `N_QUERIES` rows, from the first to the last."""
     return rows[:: max(1, len(rows) // N_QUERIES)]
 
 

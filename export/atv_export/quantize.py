@@ -1,8 +1,8 @@
-"""An 8-bit copy of a graph, where 8 bits do no harm. Knows nothing of what the graph computes.
+"""An 8-bit copy of a graph.
 
 The backbone's weight matrices, which every token of a query goes through, multiply 8 bits by 8 bits (ONNX Runtime's
-dynamic quantisation by optimum's preset for the processor). What must stay more exact - the expansion, which runs
-once for a query, and matrices a caller keeps - stores its weights in 8 bits, block by block, and computes in float.
+dynamic quantisation by optimum's preset for the processor). What must be more exact (the expansion, which runs once
+for a query, and matrices that the caller chooses) stores its weights in 8 bits, block by block, and computes in float.
 Embeddings are stored in 8 bits row by row. Products of activations with each other, in attention, stay in float.
 """
 
@@ -24,8 +24,7 @@ from optimum.onnxruntime.configuration import AutoQuantizationConfig, Quantizati
 from transformers import PretrainedConfig
 
 Processor = Literal["any", "avx2", "avx512_vnni", "arm64"]
-Kept = Literal["narrowing", "all"]
-KEPT: tuple[Kept, ...] = ("narrowing", "all")
+FloatMatrices = Literal["narrowing", "all"]
 """Which of the backbone's matrices compute in float, the faster choice first. Those that narrow, a feed-forward block's
 second, read the activations with the widest range: they cause half of the error of 8 bits everywhere."""
 
@@ -33,14 +32,15 @@ BLOCK = 32
 _INT8_BLOCKS = 4  # MatMulNBits' accuracy_level: products of int8 blocks, accumulated in float32
 
 
-def quantize_graph(source: Path, output: Path, config: PretrainedConfig, processor: Processor, kept: Kept) -> None:
+def quantize_graph(
+    source: Path, output: Path, config: PretrainedConfig, processor: Processor, float_matrices: FloatMatrices
+) -> None:
     """Write the graph at `source` to `output` with every weight in 8 bits.
 
     Args:
         config: of the backbone.
-        processor: `any` has weights of 7 bits, which multiply exactly and fast on all; the others are optimum's
-            presets.
-        kept: what computes in float.
+        processor: with `any`, weights have 7 bits, which every processor multiplies exactly and fast; the others are
+            optimum's presets.
     """
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         prepared = Path(scratch) / "prepared.onnx"
@@ -48,7 +48,7 @@ def quantize_graph(source: Path, output: Path, config: PretrainedConfig, process
         _split_gemm(model.graph)
         _quantize_embeddings(model.graph)
         onnx.save(model, prepared)
-        if names := _dynamic(model.graph, kept):
+        if names := _dynamic(model.graph, float_matrices):
             preset = _preset(processor, names)
             ORTQuantizer(prepared, config).quantize(preset, Path(scratch), file_suffix="dynamic")
             model = onnx.load(Path(scratch) / "prepared_dynamic.onnx")
@@ -81,12 +81,12 @@ def _preset(processor: Processor, names: list[str]) -> QuantizationConfig:
     return AutoQuantizationConfig.avx512(**chosen, reduce_range=True)
 
 
-def _dynamic(graph: onnx.GraphProto, kept: Kept) -> list[str]:
-    """Names of the MatMuls with the weights of a matrix that may compute in 8 bits."""
+def _dynamic(graph: onnx.GraphProto, float_matrices: FloatMatrices) -> list[str]:
+    """Names of the MatMuls that compute in 8 bits."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 2}
     matrices = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in shapes]
     found = [(node.name, *shapes[node.input[1]]) for node in matrices if "/expansion/" not in node.name]
-    return [name for name, rows, columns in found if rows <= columns] if kept == "narrowing" else []
+    return [name for name, rows, columns in found if rows <= columns] if float_matrices == "narrowing" else []
 
 
 def _split_gemm(graph: onnx.GraphProto) -> None:

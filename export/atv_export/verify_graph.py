@@ -1,4 +1,4 @@
-"""Whether a graph gives the vectors that PyTorch gives, on queries of every length, alone and in a padded batch."""
+"""Verifying a graph against PyTorch, on queries of every length, alone and in a padded batch."""
 
 from __future__ import annotations
 
@@ -46,56 +46,56 @@ class GraphCheck:
 
 
 class Probes:
-    """Queries, texts of all lengths made of their words, and what PyTorch answers to them.
+    """Queries, texts of all lengths made of their words, and PyTorch's vectors for them.
 
     Args:
         generator: the checkpoint's, in evaluation mode.
         tokenizer: the backbone's.
         template: has `{query}` in it.
-        max_tokens: longer inputs are cut, as the runtime does.
+        max_tokens: longer inputs are truncated, as in the runtime.
         queries: real ones, of the generator's tasks if they are known; their words also make texts of all lengths.
     """
 
     def __init__(
         self, generator: GeneratorModule, tokenizer: Any, template: str, max_tokens: int, queries: Sequence[str]
     ) -> None:
-        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self._tokenizer, self._max_tokens = tokenizer, max_tokens
         words = " ".join(queries).split()
         words *= 1 + max_tokens // len(words)
         texts = [*queries, words[0][0], *(" ".join(words[:n]) for n in _WORDS if n < max_tokens), " ".join(words)]
-        self.texts = [template.replace("{query}", text) for text in texts]
+        texts = [template.replace("{query}", text) for text in texts]
         limit = getattr(generator.backbone.config, "max_position_embeddings", None) or max_tokens
         if max_tokens > limit:
             raise BundleError(f"the checkpoint reads {max_tokens} tokens of a query, and its backbone {limit}")
-        self.inputs = [self._encode([text]) for text in self.texts]
-        largest, known = max(int(one["input_ids"].max()) for one in self.inputs), vocabulary_size(generator.backbone)
+        self._inputs = [self._encode([text]) for text in texts]
+        largest, known = max(int(one["input_ids"].max()) for one in self._inputs), vocabulary_size(generator.backbone)
         if largest >= known:
-            raise BundleError(f"the checkpoint's tokenizer gives token {largest}, and its backbone knows {known}")
-        self.together = [*range(min(len(queries), _BATCH)), *range(len(queries), len(texts))]  # short beside long
-        self.batch = self._encode([self.texts[index] for index in self.together])
+            raise BundleError(f"the checkpoint's tokenizer gives token {largest}, and its backbone has {known} tokens")
+        self._together = [*range(min(len(queries), _BATCH)), *range(len(queries), len(texts))]  # short beside long
+        self._batch = self._encode([texts[index] for index in self._together])
         with torch.no_grad():
-            tensors = [{name: torch.from_numpy(ids) for name, ids in one.items()} for one in self.inputs]
-            self.expected = [generator(**one)[0].numpy() for one in tensors]
-        if not all(np.isfinite(vector).all() for vector in self.expected):
+            tensors = [{name: torch.from_numpy(ids) for name, ids in one.items()} for one in self._inputs]
+            self._expected = [generator(**one)[0].numpy() for one in tensors]
+        if not all(np.isfinite(vector).all() for vector in self._expected):
             raise BundleError("the checkpoint gives task vectors that are NaN or infinite")
-        norms = [float(np.linalg.norm(vector)) for vector in self.expected]
-        self.typical = float(np.median(norms[: len(queries)]))
+        norms = [float(np.linalg.norm(vector)) for vector in self._expected]
+        self._typical = float(np.median(norms[: len(queries)]))
 
     def check(self, graph: Path) -> GraphCheck:
         """Run the graph on all of them."""
-        session = open_session(graph.read_bytes(), "cpu", 1)  # as the runtime does: a graph's weights are in its file
-        found = [session.run(["task_vector"], one)[0][0] for one in self.inputs]
-        together = session.run(["task_vector"], self.batch)[0]
-        long = [np.linalg.norm(vector) >= self.typical / 2 for vector in self.expected]
-        cosines = np.array([_cosines(a, b) for a, b in compress(zip(found, self.expected, strict=True), long)])
-        errors = [self._error(a, b) for a, b in zip(found, self.expected, strict=True)]
+        session = open_session(graph.read_bytes(), "cpu", 1)  # from bytes, as in the runtime
+        found = [session.run(["task_vector"], one)[0][0] for one in self._inputs]
+        together = session.run(["task_vector"], self._batch)[0]
+        long = [np.linalg.norm(vector) >= self._typical / 2 for vector in self._expected]
+        cosines = np.array([_cosines(a, b) for a, b in compress(zip(found, self._expected, strict=True), long)])
+        errors = [self._error(a, b) for a, b in zip(found, self._expected, strict=True)]
         differences = [
-            np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(found, self.expected, strict=True)
+            np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(found, self._expected, strict=True)
         ]
         steered = ~np.isnan(cosines).all(axis=0)
         layers = np.full(cosines.shape[1], np.nan)
         layers[steered] = np.nanmin(cosines[:, steered], axis=0)
-        sizes = [one["input_ids"].shape[1] for one in self.inputs]
+        sizes = [one["input_ids"].shape[1] for one in self._inputs]
         return GraphCheck(
             Fidelity(
                 queries=len(found),
@@ -104,42 +104,44 @@ class Probes:
             ),
             [float(value) for value in layers],
             float(max(differences)),
-            float(max(self._error(a, self.expected[index]) for a, index in zip(together, self.together, strict=True))),
+            float(
+                max(self._error(a, self._expected[index]) for a, index in zip(together, self._together, strict=True))
+            ),
             (min(sizes), max(sizes)),
         )
 
     def _error(self, found: Vectors, expected: Vectors) -> float:
-        scale = max(float(np.linalg.norm(expected)), self.typical) or 1.0
+        scale = max(float(np.linalg.norm(expected)), self._typical) or 1.0
         error = float(np.linalg.norm(found - expected)) / scale
         return error if math.isfinite(error) else math.inf  # a NaN would lose every comparison
 
     def _encode(self, texts: list[str]) -> Inputs:
-        encoded = self.tokenizer(
-            texts, truncation=True, max_length=self.max_tokens, padding=len(texts) > 1, return_tensors="np"
+        encoded = self._tokenizer(
+            texts, truncation=True, max_length=self._max_tokens, padding=len(texts) > 1, return_tensors="np"
         )
         return {name: encoded[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
 
 
-def faults(checked: GraphCheck, precision: Precision) -> str:
-    """Which bound it misses, in words; empty if none."""
-    cosine, error = checked.fidelity.cosine, max(checked.fidelity.error, checked.batch)
+def missed_bound(check: GraphCheck, precision: Precision) -> str:
+    """The first bound that a graph does not keep, as a sentence; empty if there is none."""
+    cosine, error = check.fidelity.cosine, max(check.fidelity.error, check.batch)
     if not error <= MAX_ERROR[precision]:
         return f"a vector is off by {error:.2g} of its norm, more than {MAX_ERROR[precision]:g}"
     if not cosine >= MIN_COSINE[precision]:
         return f"a layer has cosine {cosine:.5f}, less than {MIN_COSINE[precision]:g}"
-    if precision == "fp32" and not checked.largest_difference <= FP32_BOUND:
-        return f"a value is off by {checked.largest_difference:.2g}, more than {FP32_BOUND:g}"
+    if precision == "fp32" and not check.largest_difference <= FP32_BOUND:
+        return f"a value is off by {check.largest_difference:.2g}, more than {FP32_BOUND:g}"
     return ""
 
 
-def require(checked: GraphCheck, precision: Precision) -> None:
-    """Raise BundleError if the graph misses a bound."""
-    if fault := faults(checked, precision):
-        raise BundleError(f"the {precision} graph differs from PyTorch: {fault}; nothing was written")
+def require_bounds(check: GraphCheck, precision: Precision) -> None:
+    """Raise BundleError if the graph does not keep its bounds."""
+    if problem := missed_bound(check, precision):
+        raise BundleError(f"the {precision} graph differs from PyTorch: {problem}; nothing was written")
 
 
 def _cosines(found: Vectors, expected: Vectors) -> NDArray[np.float64]:
-    """Of each layer; NaN where the expected row is zero, and 0 where only the found one is not finite."""
+    """Cosine of each layer; NaN if the expected row is zero, 0 if only the found one is not finite."""
     a, b = found.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     steered = np.linalg.norm(b, axis=-1) > 0

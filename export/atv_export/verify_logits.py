@@ -1,4 +1,4 @@
-"""The check through to the logits: PyTorch with its hooks against llama.cpp with the exported generator."""
+"""Verifying a bundle in the target's logits: PyTorch with hooks against llama.cpp with the exported generator."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from atv_local import Bundle, Positions, Target, TaskVector
-from atv_local import Generator as OnnxGenerator
+from atv_local import Bundle, Generator, Positions, Target, TaskVector
 from atv_local.errors import BundleError
 from atv_local.generator import Precision
 from atv_local.target import Prompt
-from atv_train import Example
+from atv_train import Example, kl_divergence
 from atv_train.frozen_target import decoder_blocks, injected, position_mask
 
 MIN_COSINE = 0.95
-"""Of logits under steering. Without it llama.cpp and the dequantised weights differ too: see `base`."""
+"""Of logits under steering. Without steering llama.cpp and the dequantised weights differ too: see `base_cosine`."""
 
 
 @dataclass(frozen=True)
-class Logits:
-    """The next token after a prompt, mean over prompts: steered, and without a vector for comparison.
+class LogitsCheck:
+    """Logits of the next token after a prompt: steered, and without a vector for comparison.
 
-    `cosine` is the smallest between logits, `divergence` KL(PyTorch || llama.cpp) in nats, `agreement` the share of
-    prompts with the same most likely token.
+    Args:
+        prompts: their number.
+        cosine: the smallest between logits.
+        divergence: mean KL(PyTorch || llama.cpp), nats.
+        agreement: share of prompts with the same most likely token.
     """
 
     prompts: int
@@ -40,10 +41,10 @@ class Logits:
 
 
 @torch.no_grad()
-def check(
-    bundle: Path, model: PreTrainedModel, gguf: Path, expected: Sequence[tuple[Example, Tensor]]
-) -> dict[Precision, Logits]:
-    """Every graph of a bundle, by the path that `atv-local run` takes.
+def verify_logits(
+    bundle: Bundle, model: PreTrainedModel, gguf: Path, expected: Sequence[tuple[Example, Tensor]]
+) -> dict[Precision, LogitsCheck]:
+    """Verify every graph of a bundle, through the same code as `atv-local run`.
 
     Args:
         model: the target in PyTorch.
@@ -52,51 +53,58 @@ def check(
     Raises:
         BundleError: logits that do not agree.
     """
-    opened = Bundle(bundle)
-    positions = opened.manifest.injection.positions
-    blocks = decoder_blocks(model)
+    positions = bundle.manifest.injection.positions
+    examples, vectors = zip(*expected, strict=True)
+    steered = _pytorch(model, examples, vectors, positions)
+    base = _pytorch(model, examples, [torch.zeros_like(vector) for vector in vectors], positions)
     target = Target(gguf)
-    prompts = [target.prompts(example.query) for example, _ in expected]
-    steered = [_pytorch(model, blocks, example, vector, positions) for example, vector in expected]
-    base = [_pytorch(model, blocks, example, torch.zeros_like(vector), positions) for example, vector in expected]
-    off = [_llama(target, prompt, None, positions) for prompt in prompts]
-    found: dict[Precision, Logits] = {}
-    for precision in opened.graphs:
-        generator = OnnxGenerator(opened, provider="cpu", precision=precision)
-        vectors = [generator(example.query) for example, _ in expected]
-        on = [_llama(target, prompt, vector, positions) for prompt, vector in zip(prompts, vectors, strict=True)]
-        found[precision] = Logits(
-            len(prompts),
-            _cosine(steered, on),
-            _divergence(steered, on),
-            sum(int(a.argmax()) == int(b.argmax()) for a, b in zip(steered, on, strict=True)) / len(prompts),
-            _cosine(base, off),
-            _divergence(base, off),
+    prompts = [target.prompts(example.query) for example in examples]
+    off = torch.stack([_llama(target, prompt, None, positions) for prompt in prompts])
+    n_vocab = off.shape[1]  # PyTorch's may be padded
+    checks: dict[Precision, LogitsCheck] = {}
+    for precision in bundle.graphs:
+        generator = Generator(bundle, provider="cpu", precision=precision)
+        found = [generator(example.query) for example in examples]
+        pairs = zip(prompts, found, strict=True)
+        on = torch.stack([_llama(target, prompt, vector, positions) for prompt, vector in pairs])
+        checks[precision] = LogitsCheck(
+            prompts=len(prompts),
+            cosine=_cosine(steered[:, :n_vocab], on),
+            divergence=float(kl_divergence(steered[:, :n_vocab], on)),
+            agreement=float((steered.argmax(dim=1) == on.argmax(dim=1)).float().mean()),
+            base_cosine=_cosine(base[:, :n_vocab], off),
+            base_divergence=float(kl_divergence(base[:, :n_vocab], off)),
         )
     target.close()
-    for precision, logits in found.items():
-        if not logits.cosine >= MIN_COSINE:
+    for precision, check in checks.items():
+        if not check.cosine >= MIN_COSINE:
             raise BundleError(
-                f"under the {precision} graph's vectors llama.cpp's logits have cosine {logits.cosine:.3f} with "
-                f"PyTorch's, less than {MIN_COSINE:g} ({logits.base_cosine:.3f} without steering); nothing was written"
+                f"under the {precision} graph's vectors llama.cpp's logits have cosine {check.cosine:.3f} with "
+                f"PyTorch's, less than {MIN_COSINE:g} ({check.base_cosine:.3f} without steering); nothing was written"
             )
-    return found
+    return checks
 
 
 def _pytorch(
-    model: PreTrainedModel, blocks: torch.nn.ModuleList, example: Example, vector: Tensor, where: Positions
+    model: PreTrainedModel, examples: Sequence[Example], vectors: Sequence[Tensor], positions: Positions
 ) -> Tensor:
-    n = len(example.prompt)
-    mask = position_mask([n], [n], where, model.device)
-    with injected(blocks, vector[None].to(model.device), mask):
-        found = model(input_ids=torch.tensor([example.prompt], device=model.device), use_cache=False)
-    return found.logits[0, -1].float().cpu()
+    """Logits [n, n_vocab] of the token after each prompt."""
+    blocks = decoder_blocks(model)
+    rows = []
+    for example, vector in zip(examples, vectors, strict=True):
+        n = len(example.prompt)
+        mask = position_mask([n], [n], positions, model.device)
+        with injected(blocks, vector[None].to(model.device), mask):
+            output = model(input_ids=torch.tensor([example.prompt], device=model.device), use_cache=False)
+        rows.append(output.logits[0, -1].float().cpu())
+    return torch.stack(rows)
 
 
-def _llama(target: Target, prompt: Prompt, vector: TaskVector | None, where: Positions) -> Tensor:
+def _llama(target: Target, prompt: Prompt, vector: TaskVector | None, positions: Positions) -> Tensor:
+    """The same from llama.cpp, float32 [n_vocab]."""
     tokens = prompt.tokens
     target.reset()
-    if vector is not None and where.prefix:
+    if vector is not None and positions.prefix:
         target.apply(vector)
         return torch.from_numpy(target.evaluate(tokens).copy())
     target.prefill(tokens[: prompt.shared], tokens[prompt.shared : -1])
@@ -105,14 +113,5 @@ def _llama(target: Target, prompt: Prompt, vector: TaskVector | None, where: Pos
     return torch.from_numpy(target.evaluate(tokens[-1:]).copy())
 
 
-def _cosine(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    pairs = zip(expected, found, strict=True)
-    return float(torch.stack([torch.cosine_similarity(a[: len(b)], b, dim=0) for a, b in pairs]).min())
-
-
-def _divergence(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    kls = [
-        float(kl_div(b.log_softmax(0), a[: len(b)].log_softmax(0), reduction="sum", log_target=True))
-        for a, b in zip(expected, found, strict=True)
-    ]
-    return sum(kls) / len(kls)
+def _cosine(expected: Tensor, found: Tensor) -> float:
+    return float(torch.cosine_similarity(expected, found, dim=1).min())

@@ -16,15 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-import atv_export.export_bundle as exporting
 from atv_cli.main import app
 from atv_export import verify_graph, verify_logits
-from atv_export.probe_queries import own_queries
+from atv_export.export_bundle import export
+from atv_export.probe_queries import run_queries
 from atv_export.quantize import Processor
 from atv_local import Positions
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
+from atv_local.target.model import Model
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
 from atv_train.training_run import run_training
@@ -35,7 +36,7 @@ QUERIES = st.one_of(st.text(min_size=1, max_size=80), st.text("abcdef 123", min_
 @pytest.fixture(scope="session")
 def fp32_generator(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator:
     output = tmp_path_factory.mktemp("fp32") / "bundle"
-    exporting.run(tiny_checkpoint, output, precisions=["fp32"])
+    export(tiny_checkpoint, output, precision=["fp32"])
     return Generator(Bundle(output))
 
 
@@ -84,19 +85,19 @@ def test_a_graph_too_far_from_pytorch_is_not_written(
 ) -> None:
     monkeypatch.setitem(verify_graph.MAX_ERROR, "int8", 1e-9)
     with pytest.raises(BundleError, match="int8 graph differs from PyTorch"):
-        exporting.run(tiny_checkpoint, tmp_path / "bundle")
+        export(tiny_checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(tiny_checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    exporting.run(tiny_checkpoint, output, precisions=["fp32"])
-    exporting.run(tiny_checkpoint, output, precisions=["int8"])
+    export(tiny_checkpoint, output, precision=["fp32"])
+    export(tiny_checkpoint, output, precision=["int8"])
     assert sorted(Bundle(output).manifest.files) == ["README.md", "onnx/model_int8.onnx", "tokenizer.json"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UsageError, match="choose another output"):
-        exporting.run(tiny_checkpoint, tmp_path / "mine")
+        export(tiny_checkpoint, tmp_path / "mine")
 
 
 def cli(*arguments: object) -> Result:
@@ -132,9 +133,9 @@ def test_the_command_says_what_is_wrong(tiny_checkpoint: Path, tmp_path: Path) -
 def test_the_int8_graph_of_every_processor_is_near_pytorch(
     tiny_checkpoint: Path, tmp_path: Path, processor: Processor
 ) -> None:
-    report = exporting.run(tiny_checkpoint, tmp_path / "bundle", precisions=["int8"], processor=processor)
-    checked = report.checked["int8"]
-    assert report.kept == "narrowing"
+    report = export(tiny_checkpoint, tmp_path / "bundle", precision=["int8"], processor=processor)
+    checked = report.graphs["int8"]
+    assert report.float_matrices == "narrowing"
     assert checked.fidelity.cosine > 0.99
     assert 0 < checked.fidelity.error < 0.1 > checked.batch
     assert len(checked.layers) == 3
@@ -146,9 +147,9 @@ def test_int8_that_is_not_exact_enough_keeps_more_in_float(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = iter(["too far", ""])
-    monkeypatch.setattr(exporting, "faults", lambda *_: next(faults))
-    report = exporting.run(tiny_checkpoint, tmp_path / "bundle", precisions=["int8"])
-    assert report.kept == "all"
+    monkeypatch.setattr("atv_export.write_graphs.missed_bound", lambda *_: next(faults))
+    report = export(tiny_checkpoint, tmp_path / "bundle", precision=["int8"])
+    assert report.float_matrices == "all"
     operators = {node.op_type for node in onnx.load(tmp_path / "bundle" / "onnx" / "model_int8.onnx").graph.node}
     assert "MatMulNBits" in operators
     assert not operators & {"MatMulInteger", "DynamicQuantizeLinear"}
@@ -162,8 +163,7 @@ def test_the_check_goes_through_to_the_targets_logits(
     config = json.loads((folder / checkpoint.CONFIG).read_text())
     config["injection"]["positions"] = positions.value
     (folder / checkpoint.CONFIG).write_text(json.dumps(config))
-    report = exporting.run(folder, tmp_path / "bundle", precisions=["fp32"], model=tiny_gguf, queries=["fig", "cow 1"])
-    assert report.logits is not None
+    report = export(folder, tmp_path / "bundle", precision=["fp32"], model=tiny_gguf, queries=["fig", "cow 1"])
     logits = report.logits["fp32"]
     assert (logits.prompts, logits.agreement) == (2, 1)
     assert logits.cosine > 0.999 < logits.base_cosine
@@ -172,7 +172,7 @@ def test_the_check_goes_through_to_the_targets_logits(
     shutil.rmtree(tmp_path / "bundle")
     monkeypatch.setattr(verify_logits, "_llama", lambda *_: torch.randn(288))  # not what PyTorch gives
     with pytest.raises(BundleError, match="nothing was written"):
-        exporting.run(folder, tmp_path / "bundle", precisions=["fp32"], model=tiny_gguf)
+        export(folder, tmp_path / "bundle", precision=["fp32"], model=tiny_gguf)
     assert not (tmp_path / "bundle").exists()
 
 
@@ -195,19 +195,19 @@ def test_a_graph_that_gives_nan_for_one_query_is_refused(
 
     monkeypatch.setattr(verify_graph, "open_session", lambda *given: Sometimes(whole(*given)))
     with pytest.raises(BundleError, match="off by inf"):
-        exporting.run(tiny_checkpoint, tmp_path / "bundle", precisions=["fp32"])
+        export(tiny_checkpoint, tmp_path / "bundle", precision=["fp32"])
     assert not (tmp_path / "bundle").exists()
 
 
 def test_a_run_is_verified_with_its_own_rows(tiny_checkpoint: Path, tmp_path: Path, tiny_rows: Path) -> None:
     rows = [json.loads(line)["input"] for line in tiny_rows.read_text().splitlines()]
-    assert set(own_queries(tiny_checkpoint)) == set(rows)
-    assert own_queries(tiny_checkpoint / "checkpoint") == []
+    assert set(run_queries(tiny_checkpoint)) == set(rows)
+    assert run_queries(tiny_checkpoint / "checkpoint") == []
     moved = shutil.copytree(tiny_checkpoint, tmp_path / "run")
     record = (moved / "run.json").read_text().replace(tiny_rows.name, "gone.jsonl")
     (moved / "run.json").write_text(record)
-    assert own_queries(moved) == []
-    exporting.run(moved, tmp_path / "bundle", precisions=["fp32"])
+    assert run_queries(moved) == []
+    export(moved, tmp_path / "bundle", precision=["fp32"])
 
 
 def test_the_report_as_json(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -231,6 +231,41 @@ def test_layers_that_are_never_steered_have_no_cosine(job: TrainingJob, tmp_path
 def test_an_untrained_generator_is_exported(job: TrainingJob, tmp_path: Path) -> None:
     """Its vectors are zero: there is nothing to be near to, and nothing to divide by."""
     run_training(replace(job, settings=replace(job.settings, epochs=1, learning_rate=0.0)), tmp_path / "run")
-    report = exporting.run(tmp_path / "run", tmp_path / "bundle")
-    assert report.checked["int8"].fidelity.error == 0
+    report = export(tmp_path / "run", tmp_path / "bundle")
+    assert report.graphs["int8"].fidelity.error == 0
     assert not Generator(Bundle(tmp_path / "bundle"))("fig").array.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"precision": []}, "precision"),
+        ({"precision": "int8,int4"}, "precision"),
+        ({"processor": "abacus"}, "processor"),
+        ({"processor": "avx2", "precision": "fp32"}, "precision"),
+        ({"through": False}, "model"),
+        ({"layer0": "drop"}, "layer0"),
+        ({"queries": [""]}, "query"),
+    ],
+)
+def test_an_invalid_option_is_named(tiny_checkpoint: Path, tmp_path: Path, options: dict[str, Any], name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        export(tiny_checkpoint, tmp_path / "bundle", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_gguf_is_opened_once_for_its_metadata_and_once_with_its_weights(
+    tiny_checkpoint: Path, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []
+    load = Model.__init__
+
+    def counted(self: Model, path: Path, **options: Any) -> None:
+        opened.append(bool(options.get("vocab_only")))
+        load(self, path, **options)
+
+    monkeypatch.setattr(Model, "__init__", counted)
+    report = export(str(tiny_checkpoint), str(tmp_path / "bundle"), precision="fp32", model=str(tiny_gguf))
+    assert sorted(opened) == [False, True]
+    assert report.logits.keys() == report.graphs.keys() == {"fp32"}
+    assert Bundle(tmp_path / "bundle").manifest == report.manifest

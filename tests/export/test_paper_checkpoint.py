@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2Model
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
-from atv_export.export_bundle import PaperOptions, run
+from atv_export.export_bundle import export
 from atv_local import Positions
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator.bundle import Bundle
@@ -78,8 +78,9 @@ def reference(content: dict[str, Any], backbone: Path, query: str) -> np.ndarray
 def test_the_bundle_computes_what_they_compute(
     theirs: Path, content: dict[str, Any], backbone: Path, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    options = PaperOptions(str(backbone), Positions.LAST, layer0="drop")
-    run(theirs, tmp_path / "bundle", model=tiny_gguf, from_authors=options)
+    export(
+        theirs, tmp_path / "bundle", model=tiny_gguf, backbone=str(backbone), positions=Positions.LAST, layer0="drop"
+    )
     bundle = Bundle(tmp_path / "bundle")
     assert bundle.manifest.generator.query_template == "Q: {query} \n A: "
     assert bundle.manifest.injection.positions is Positions.LAST
@@ -92,16 +93,14 @@ def test_the_bundle_computes_what_they_compute(
 def test_layer_0_is_carried_over_and_what_is_lost_is_said(
     theirs: Path, content: dict[str, Any], backbone: Path, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    report = run(
-        theirs, tmp_path / "bundle", model=tiny_gguf, from_authors=PaperOptions(str(backbone)), queries=QUERIES
-    )
+    report = export(theirs, tmp_path / "bundle", model=tiny_gguf, backbone=str(backbone), queries=QUERIES)
     vectors = np.array([reference(content, backbone, query) for query in QUERIES])
     squares = np.square(vectors).sum(axis=-1)
     found = report.layer0
     assert found is not None
     assert found.share == pytest.approx((squares[:, 0] / squares.sum(axis=1)).mean(), rel=1e-3)
     assert set(found.divergence) == {"off", "drop", "add", "carry"}
-    assert found.divergence[found.remedy] == min(found.divergence.values())
+    assert found.divergence[found.method] == min(found.divergence.values())
     assert found.divergence["carry"] < found.divergence["drop"] < found.divergence["off"]
     assert "layer 0" in (tmp_path / "bundle" / "README.md").read_text()
     row = Generator(Bundle(tmp_path / "bundle"), precision="fp32")("fig 2").array[0]
@@ -111,9 +110,12 @@ def test_layer_0_is_carried_over_and_what_is_lost_is_said(
 def test_adding_layer_0_to_layer_1(
     theirs: Path, content: dict[str, Any], backbone: Path, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    options = PaperOptions(str(backbone), layer0="add")
-    report = run(theirs, tmp_path / "b", model=tiny_gguf, through_target=False, from_authors=options)
-    assert report.logits is None
+    options: dict[str, Any] = {"through": False, "backbone": str(backbone), "layer0": "add", "queries": QUERIES}
+    report = export(theirs, tmp_path / "b", model=tiny_gguf, **options)
+    assert report.logits == {}
+    squares = np.square([reference(content, backbone, query) for query in QUERIES]).sum(axis=-1)
+    assert report.layer0 is not None
+    assert report.layer0.share == pytest.approx((squares[:, 0] / squares.sum(axis=1)).mean(), rel=1e-3)
     expected = reference(content, backbone, "fig 2")
     found = Generator(Bundle(tmp_path / "b"), precision="fp32")("fig 2").array
     assert np.abs(found[0] - expected[0] - expected[1]).max() < 1e-4
@@ -132,7 +134,7 @@ def test_the_command_reads_it_and_reports_as_json(
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["graphs"].keys() == {"fp16", "fp32"} == report["logits"].keys()
-    assert report["layer0"]["remedy"] in ("drop", "add", "carry")
+    assert report["layer0"]["method"] in ("drop", "add", "carry")
     assert report["logits"]["fp32"]["cosine"] > 0.99
 
 
@@ -141,15 +143,14 @@ def test_options_are_for_the_file_they_are_for(
 ) -> None:
     for source, options, words in (
         (theirs, ["--backbone", backbone], "-m"),
-        (tiny_checkpoint, ["--positions", "last"], "authors"),
+        (tiny_checkpoint, ["--positions", "last"], "--positions"),
     ):
         result = cli(source, tmp_path / "out", *options)
         assert (result.exit_code, result.stdout) == (2, ""), result.stderr
         assert words in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
-    carry = PaperOptions(str(backbone), layer0="carry")
     with pytest.raises(UsageError, match="needs the target"):
-        run(theirs, tmp_path / "out", model=tiny_gguf, through_target=False, from_authors=carry)
+        export(theirs, tmp_path / "out", model=tiny_gguf, through=False, backbone=str(backbone), layer0="carry")
     assert not (tmp_path / "out").exists()
 
 
@@ -168,7 +169,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(
 ) -> None:
     torch.save(content | {"epoch": Runs(tmp_path / "ran")}, tmp_path / "evil.pt")
     with pytest.raises(BundleError, match="refused"):
-        run(tmp_path / "evil.pt", tmp_path / "out", model=tiny_gguf, from_authors=PaperOptions(str(backbone)))
+        export(tmp_path / "evil.pt", tmp_path / "out", model=tiny_gguf, backbone=str(backbone))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.pt"]
 
 
@@ -187,15 +188,15 @@ CASES = {
     "more values than the file holds ": lambda c: (
         c | {GPT2: {**c[GPT2], **{f"h.0.copy{n}": c[GPT2]["wte.weight"] for n in range(200)}}}
     ),
-    "which are no weights": lambda c: changed(c, PROJECTION, bias=torch.ones(WHOLE, dtype=torch.int64)),
-    "which are no weights ": lambda c: changed(c, GPT2, **{"ln_f.bias": torch.ones(WIDTH, dtype=torch.complex64)}),
+    "which are not weights": lambda c: changed(c, PROJECTION, bias=torch.ones(WHOLE, dtype=torch.int64)),
+    "which are not weights ": lambda c: changed(c, GPT2, **{"ln_f.bias": torch.ones(WIDTH, dtype=torch.complex64)}),
     "1000000001 layers": lambda c: changed(c, GPT2, **{"h.1000000000.x": torch.ones(1)}),
     "wte.weight is missing": lambda c: (
         changed(c, GPT2, **{"wte.weight": torch.ones(1, 1)})
         and c | {GPT2: {k: v for k, v in c[GPT2].items() if k not in ("wte.weight",)}}
     ),
     "100000 positions": lambda c: changed(c, GPT2, **{"wpe.weight": torch.ones(100_000, 1)}),
-    "is no tensor": lambda c: changed(c, GPT2, **{"ln_f.bias": "text"}),
+    "is not a tensor": lambda c: changed(c, GPT2, **{"ln_f.bias": "text"}),
     "has no gpt2_model": lambda c: {PROJECTION: c[PROJECTION]},
     "has no projection": lambda c: {GPT2: c[GPT2], PROJECTION: []},
     "authors": lambda _: [1, 2, 3],

@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner, Result
 
-import atv_export.export_bundle as exporting
 from atv_cli.main import app
+from atv_export.export_bundle import export
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator import providers
 from atv_local.generator.bundle import Bundle
@@ -24,7 +24,7 @@ from atv_local.generator.providers import PROVIDERS, Provider, ProviderWarning
 @pytest.fixture(scope="module")
 def complete(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     output = tmp_path_factory.mktemp("complete") / "bundle"
-    exporting.run(tiny_checkpoint, output, precisions=["int8", "fp16", "fp32"])
+    export(tiny_checkpoint, output, precision=["int8", "fp16", "fp32"])
     return Bundle(output)
 
 
@@ -52,7 +52,7 @@ def test_without_that_graph_the_next_best_is_taken(tiny_bundle: Path) -> None:
 
 @pytest.mark.usefixtures("pretended")
 def test_a_graph_for_cpus_alone_stays_there(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    exporting.run(tiny_checkpoint, tmp_path / "bundle", precisions=["int8"])
+    export(tiny_checkpoint, tmp_path / "bundle", precision=["int8"])
     assert Generator(Bundle(tmp_path / "bundle")).provider == "cpu"
     assert Generator(Bundle(tmp_path / "bundle"), provider="cuda").precision == "int8"
 

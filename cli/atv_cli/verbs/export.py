@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from atv_cli import options
 from atv_cli.help_pages import Panel
-from atv_local.errors import UsageError
-from atv_local.generator import Precision
 from atv_local.vectors import Positions
 
 if TYPE_CHECKING:
@@ -95,67 +92,26 @@ def export(
     from atv_cli.read_queries import read_queries
 
     with require_extra("export"):
-        from atv_export import PaperOptions, run
-    from atv_local.names import resolve_model
-
-    asked = {"backbone": backbone, "positions": positions, "pooling": pooling, "layer0": layer0}
-    said = {name: value for name, value in asked.items() if value is not None}
-    if said and checkpoint.is_dir():
-        raise UsageError(f"{checkpoint} states how it was trained; leave out --{next(iter(said))}, which is for a .pt")
-    if not through and model is None:
-        raise UsageError("--no-through has no effect without -m; leave it out")
-    if processor != "any" and "int8" not in _precisions(precision):
-        raise UsageError(f"--processor {processor} has no effect without int8 in --precision {precision}")
-    report = run(
+        from atv_export import export as export_checkpoint
+    report = export_checkpoint(
         checkpoint,
         bundle,
-        precisions=_precisions(precision),
+        precision=precision,
         processor=processor,
-        model=resolve_model(model) if model else None,
-        through_target=through,
-        from_authors=PaperOptions(**said) if said else None,  # type: ignore[arg-type]  # typer has checked them
+        card=card,
+        model=model,
+        through=through,
         queries=read_queries(queries, column),
-        text=card,
+        backbone=backbone,
+        positions=positions,
+        pooling=pooling,
+        layer0=layer0,
     )
     if as_json:
-        print(json.dumps(_record(report)))
+        print(json.dumps(report.as_dict()))
     else:
         _show(report)
         print(bundle)
-
-
-def _precisions(given: str) -> list[Precision]:
-    """`int8,fp16` as a list; UsageError for anything else."""
-    names = [name.strip() for name in given.split(",")]
-    found = [precision for precision in get_args(Precision) if precision in names]
-    if unknown := [name for name in names if name not in found]:
-        raise UsageError(f"--precision {unknown[0]!r} is none of {', '.join(get_args(Precision))}")
-    return found
-
-
-def _record(report: ExportReport) -> dict[str, object]:
-    """The report as plain values; a layer that is never steered has no cosine."""
-    from dataclasses import asdict
-
-    graphs = {}
-    for name, found in report.checked.items():
-        graphs[name] = {
-            "queries": found.fidelity.queries,
-            "lengths": list(found.lengths),
-            "cosine": found.fidelity.cosine,
-            "cosine_by_layer": [None if math.isnan(value) else value for value in found.layers],
-            "largest_error": found.fidelity.error,
-            "largest_error_in_a_batch": found.batch,
-            "largest_difference": found.largest_difference,
-        }
-    return {
-        "target": report.manifest.target.model_dump(),
-        "files": {name: entry.model_dump() for name, entry in report.manifest.files.items()},
-        "graphs": graphs,
-        "int8_kept": report.kept,
-        "logits": {name: asdict(found) for name, found in report.logits.items()} if report.logits else None,
-        "layer0": asdict(report.layer0) if report.layer0 else None,
-    }
 
 
 def _show(report: ExportReport) -> None:
@@ -164,25 +120,24 @@ def _show(report: ExportReport) -> None:
     from rich.filesize import decimal
     from rich.table import Table
 
-    from atv_export import describe
     from atv_local.generator import GRAPHS
 
     console = Console(stderr=True, highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("graph", "size", "cosine, worst layer", "error, worst query", "in a batch"):
         table.add_column(name, justify="left" if name == "graph" else "right")
-    for precision, found in report.checked.items():
+    for precision, found in report.graphs.items():
         size = decimal(report.manifest.files[GRAPHS[precision]].size)
         errors = f"{found.fidelity.error:.2g}", f"{found.batch:.2g}"
         table.add_row(precision, size, f"{found.fidelity.cosine:.6f}", *errors)
     console.print(table)
-    lengths = next(iter(report.checked.values())).lengths
-    queries = next(iter(report.checked.values())).fidelity.queries
+    lengths = next(iter(report.graphs.values())).lengths
+    queries = next(iter(report.graphs.values())).fidelity.queries
     console.print(f"verified against PyTorch on {queries} queries of {lengths[0]} to {lengths[1]} tokens")
-    for precision, through in (report.logits or {}).items():
+    for precision, through in report.logits.items():
         console.print(
             f"through llama.cpp with {precision}: KL {through.divergence:.3g} nats "
             f"({through.base_divergence:.3g} without steering), same token {through.agreement:.0%}"
         )
     if report.layer0:
-        console.print(describe(report.layer0))
+        console.print(str(report.layer0))

@@ -1,7 +1,7 @@
-"""The checkpoint of the paper's authors: a .pt with a GPT-2 and a projection, read without running anything in it.
+"""Reading a checkpoint of the paper's authors: a .pt with a GPT-2 and a projection. Nothing in it is run.
 
-Rows of the projection go layer by layer from layer 0, the output of the first block, which llama.cpp cannot steer:
-they are kept apart here, for `layer0.py` to make the best of.
+Rows of the projection go layer by layer from layer 0, the output of the first block, which llama.cpp cannot steer. They
+are separated here; `layer0.py` handles them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
+from atv_export.paper_checkpoint.options import PaperOptions
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator import FORMAT_VERSION, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.target import TargetFile
-from atv_local.vectors import Positions
-from atv_train.vector_sources import GeneratorModule, Pooling, load_tokenizer, vocabulary_size, without_pooler
+from atv_train.vector_sources import GeneratorModule, load_tokenizer, vocabulary_size, without_pooler
 
 SCALE = 0.001
 """The authors' `weight_fv`, lambda in the paper."""
 QUERY_TEMPLATE = "Q: {query} \n A: "
 """What their generator reads in training."""
 BACKBONE, PROJECTION = "gpt2_model_state_dict", "projection_layer_state_dict"
-_HEAD = 64  # width of an attention head in every GPT-2; a state dict does not tell
+_HEAD = 64  # width of an attention head in every GPT-2; a state dict does not have it
 _NOT_WEIGHTS = (".attn.bias", ".attn.masked_bias", "position_ids")  # what older versions of transformers saved too
 _MAX_BYTES, _MAX_TOKENS = 8 << 30, 1024
 _MAX_POSITIONS = 8192  # a GPT-2 keeps a mask of their square
@@ -34,7 +34,7 @@ _MAX_POSITIONS = 8192  # a GPT-2 keeps a mask of their square
 
 @dataclass(frozen=True)
 class PaperCheckpoint:
-    """What was read: a generator of layers 1 and up, and the expansion's rows for layer 0.
+    """A generator of layers 1 and up, and the expansion's rows for layer 0.
 
     `weight` is float32 [n_embd, d_s], `bias` float32 [n_embd]; both without the scale.
     """
@@ -46,17 +46,14 @@ class PaperCheckpoint:
     bias: Tensor
 
 
-def read(path: Path, target_file: TargetFile, backbone: str, positions: Positions, pooling: Pooling) -> PaperCheckpoint:
+def read_paper_checkpoint(path: Path, target_file: TargetFile, options: PaperOptions) -> PaperCheckpoint:
     """Read the checkpoint at `path` for a target.
-
-    Args:
-        backbone: folder or hub id with the tokenizer, and with the config if it is not a GPT-2.
 
     Raises:
         BundleError: not such a file, damaged, or made for a target of another shape.
         ModelError: a tokenizer that cannot be read.
     """
-    target = target_file.spec
+    target, backbone, pooling = target_file.spec, options.backbone, options.pooling
     weights, projection = _states(path)
     weight, bias = projection.get("weight"), projection.get("bias")
     if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
@@ -85,7 +82,7 @@ def read(path: Path, target_file: TargetFile, backbone: str, positions: Position
             query_template=QUERY_TEMPLATE,
             max_tokens=max(2, min(positions_read, int(tokenizer.model_max_length), _MAX_TOKENS)),
         ),
-        injection=InjectionSpec(positions=positions, scale=SCALE),
+        injection=InjectionSpec(positions=options.positions, scale=SCALE),
         provenance=Provenance(versions={"checkpoint": "of the paper's authors"}),
     )
     return PaperCheckpoint(spec, generator.eval(), tokenizer, weight[: target.n_embd], bias[: target.n_embd])
@@ -99,7 +96,7 @@ def _states(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             unpacked = sum(member.file_size for member in archive.infolist())
     except OSError as error:
         raise BundleError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
-    except Exception as error:  # what a damaged directory raises depends on the damage
+    except Exception as error:  # a damaged zip raises various errors
         raise BundleError(f"{path} is not a checkpoint of PyTorch 1.6 or later, which is a zip: {error}") from error
     if unpacked > _MAX_BYTES or unpacked > 2 * size:  # PyTorch stores tensors as they are
         raise BundleError(f"the checkpoint {path} is refused: it unpacks to {unpacked} bytes")
@@ -125,13 +122,13 @@ def _states(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def _tensor(path: Path, name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
-        raise BundleError(f"{path}: {name} is no tensor")
+        raise BundleError(f"{path}: {name} is not a tensor")
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # seen larger through a stride of 0
         raise BundleError(f"{path}: {name} has more values than the file holds")
     if not value.is_floating_point():
         if name.endswith(_NOT_WEIGHTS):
             return value
-        raise BundleError(f"{path}: {name} has values of {value.dtype}, which are no weights")
+        raise BundleError(f"{path}: {name} has values of {value.dtype}, which are not weights")
     if not bool(value.isfinite().all()):
         raise BundleError(f"{path}: {name} has values that are NaN or infinite")
     return value
@@ -142,7 +139,9 @@ def _tokenizer(backbone: str) -> PreTrainedTokenizerFast:
         return load_tokenizer(backbone)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"cannot load the tokenizer of {backbone}: {reason} Name a folder with --backbone.") from error
+        raise ModelError(
+            f"cannot load the tokenizer of {backbone}: {reason} Name a folder with `backbone=...`."
+        ) from error
 
 
 def _backbone(path: Path, weights: dict[str, Tensor], backbone: str) -> PreTrainedModel:
@@ -179,7 +178,7 @@ def _backbone(path: Path, weights: dict[str, Tensor], backbone: str) -> PreTrain
                 raise ValueError(f"{name} has shape {list(weights[name].shape)}, not {list(shape)}")
         model = without_pooler(AutoModel.from_config(config, trust_remote_code=False))
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
-    except Exception as error:  # what the libraries raise depends on what is wrong
+    except Exception as error:  # the libraries raise various errors
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise BundleError(f"{path}: the backbone cannot be made: {reason}") from error
     unknown = [name for name in unknown if not name.endswith(_NOT_WEIGHTS) and not name.startswith("pooler.")]
