@@ -291,8 +291,8 @@ def test_the_command_writes_the_mean_over_a_file(tiny_bundle: Path, tmp_path: Pa
     [
         (2, ["hi", "-o", "rows.jsonl"], "no control vector"),
         (1, ["-f", "rows.csv"], "rows.csv:3"),
-        (2, [], "name one query"),
-        (2, ["one", "-f", "rows.jsonl"], "name one query"),
+        (2, [], "one query"),
+        (2, ["one", "-f", "rows.jsonl"], "one query"),
         (2, [" "], "the query is empty"),
         (1, ["-f", "absent.txt"], "absent.txt"),
         (1, ["-f", "empty.txt"], "empty.txt has no queries"),
