@@ -8,13 +8,17 @@ GGUF = $(shell $(BIN)/python -c "from atv_local.names import embedded_model; pri
 EVALUATE = $(BIN)/atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval
 VALID = $(foreach file,$(wildcard data/demo/valid/*.jsonl),--valid $(file))
 
-.PHONY: demo test lint format docs bench results demo-bundle dist clean
+.PHONY: demo test test-fast lint format docs bench results demo-bundle dist clean
 
 demo: .venv/runtime
 	@sh benchmarks/demo.sh $(BIN)/atv-local
 
 test: .venv/dev
 	$(BIN)/python -m pytest
+
+# What needs no PyTorch, no browser and no Ray.
+test-fast: .venv/dev
+	$(BIN)/python -m pytest --fast
 
 lint: .venv/dev
 	$(BIN)/ruff check .

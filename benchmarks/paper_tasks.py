@@ -19,6 +19,7 @@ from benchmarks.tasks import Message
 DATA = Path(os.environ.get("ATV_TASKS", "tasks"))
 GROUPS = ("atv20", "unseen_dev")
 N_POOL = 90  # training rows a task, as in the paper; it draws them with the seeds 42, 100 and 10
+STUDIED = ("banking77_top10", "clinc_domain", "emotion", "trec")  # by `benchmarks.study`
 TURNS = 2  # the wording whose demonstrations are turns of a conversation
 
 # Inline, question last, terse. What stands before a blank line is said once, the rest for each demonstration too.

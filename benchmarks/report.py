@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from atv_eval import difference, mean_over_tasks
 from atv_eval.bench import table
-from benchmarks.paper_tasks import N_POOL
+from benchmarks.paper_tasks import N_POOL, STUDIED
 from benchmarks.prompted import best_hits
 from benchmarks.report_serving import serving
-from benchmarks.study import TASKS
 
 SCORES = ("free", "choice")
 ADAPTIVE = "atv-decode"
@@ -152,11 +151,11 @@ def study() -> str:
                 f"{record['trainable'] / 1e6:.1f}M",
             ]
         )
-    size = first["tests"] * len(TASKS)
+    size = first["tests"] * len(STUDIED)
     noise = 100 * 1.96 * np.sqrt(2 * 0.25 / size)
     return f"""## Design choices, one at a time
 
-One generator for four text tasks ({", ".join(TASKS)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
+One generator for four text tasks ({", ".join(STUDIED)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
 seed {first["seed"]}. Accuracy is the mean of the tasks' exact match on {size} test rows, so a difference below
 {noise:.0f} points may be noise of the rows alone. KL(base || steered), in nats per token, and the share of tokens whose
 most likely successor stays the same are measured on 40 unrelated queries. The default learning rate was chosen among

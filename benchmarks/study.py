@@ -40,9 +40,8 @@ from atv_train.vector_sources import (
     random_vectors,
 )
 from benchmarks.lora import Lora
-from benchmarks.paper_tasks import N_POOL
+from benchmarks.paper_tasks import N_POOL, STUDIED
 
-TASKS = ("banking77_top10", "clinc_domain", "emotion", "trec")
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 CPU = torch.device("cpu")
 
@@ -56,8 +55,8 @@ class Bench:
         self.model = load_target(embedded_model(), target_dtype(CPU), CPU)
         self.cache = PrefixCache(16 << 30)
         self.target = FrozenTarget(self.model, Positions.DECODE, self.cache)
-        train = [row for task in TASKS for row in drawn(data / task / "train.jsonl", rows, seed)]
-        test = [row for task in TASKS for row in drawn(data / task / "test.jsonl", tests, 0)]
+        train = [row for task in STUDIED for row in drawn(data / task / "train.jsonl", rows, seed)]
+        test = [row for task in STUDIED for row in drawn(data / task / "test.jsonl", tests, 0)]
         self.train = encode(train, target_file.prompts, 1024).rows
         self.test = encode(test, target_file.prompts, 1024).first
         self.unrelated, self.unrelated_test = encode_unrelated(
@@ -158,7 +157,7 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: TrainingSetti
         yield trained(bench, "states", "the target's own final states instead of a backbone", states, slower)
     if wanted("target-lora"):
         yield target_lora(bench, settings)
-    for name, names in (("per-task", list(TASKS)), ("static", ["static"])):
+    for name, names in (("per-task", list(STUDIED)), ("static", ["static"])):
         if wanted(name):
             learner = static_trainer(names, bench.target, settings)
             what = "one learned vector " + ("for each task" if len(names) > 1 else "for all tasks")
@@ -179,7 +178,7 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: TrainingSetti
             for label, static in (("averaged", mean), ("random", random_vectors(mean, bench.seed))):
                 measured = bench.measure(Trainer(static, bench.target, settings))
                 yield {"name": label, "what": f"{label} vector for each task", "trainable": 0, **measured}
-        if name in SWEPT and len(bench.train) == len(TASKS) * N_POOL:
+        if name in SWEPT and len(bench.train) == len(STUDIED) * N_POOL:
             yield {"name": f"sweep-{name}", "sweep": list(sweep(bench, trainer))}
 
 

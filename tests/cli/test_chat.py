@@ -48,11 +48,12 @@ def costs(result: Result) -> list[tuple[int, int]]:
     return [(int(line[0].lstrip("[")), int(line[3])) for line in words]
 
 
-def test_a_line_is_a_turn_and_only_answers_are_on_stdout(pair: list[str]) -> None:
-    result = chat(pair, FRUIT, "", "  ", BEAST)
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[0] == "a"
-    assert len(result.stdout.splitlines()) == 2
+def test_a_line_is_a_turn_and_only_answers_are_on_stdout(pair: list[str], tmp_path: Path) -> None:
+    result = chat(pair, FRUIT, "", "  ", f"/save {tmp_path / 'one.json'}", BEAST, f"/save {tmp_path / 'two.json'}")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "a")
+    messages = json.loads((tmp_path / "two.json").read_text())["messages"]
+    assert [message["content"] for message in messages if message["role"] == "user"] == [FRUIT, BEAST]
+    assert result.stdout == "".join(f"{m['content']}\n" for m in messages if m["role"] == "assistant")
 
 
 def test_nothing_said_is_no_error(pair: list[str]) -> None:
@@ -276,11 +277,11 @@ def test_a_saved_conversation_can_be_gone_on_with(pair: list[str], tmp_path: Pat
     assert saved["messages"][0] == {"role": "system", "content": "Be kind."}
     assert len(saved["answers"]) == 2
     later = chat(pair, f"/load {file}", "a dog", f"/save {file}", "/system")
-    assert later.stdout == "".join(whole.stdout.splitlines(keepends=True)[2:])
-    assert later.stderr.splitlines()[0] == "loaded 2 turns"
-    assert later.stderr.splitlines()[1] == f"saved 3 turns in {file}, in place of what it held"
-    assert later.stderr.splitlines()[-1] == "Be kind."
     again = json.loads(file.read_text())
+    assert later.stdout == again["messages"][-1]["content"] + "\n"
+    assert whole.stdout.endswith(f"\n{later.stdout}")
+    notes = [line for line in later.stderr.splitlines() if not line.startswith("[ends after")]
+    assert notes == ["loaded 2 turns", f"saved 3 turns in {file}, in place of what it held", "Be kind."]
     assert again["messages"][:5] == saved["messages"]
     assert again["answers"][:2] == saved["answers"]
     assert list(file.parent.iterdir()) == [file]

@@ -19,7 +19,7 @@ from atv_cli.main import app
 from atv_local.errors import ModelError
 from atv_local.names import aliases, resolve
 from tests import ROOT
-from tests.conftest import write_gguf
+from tests.tiny import write_gguf
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from atv_local import TaskVector
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.vectors import control_vector
-from tests.conftest import write_gguf
+from tests.tiny import write_gguf
 
 
 def cli(*arguments: object) -> Result:

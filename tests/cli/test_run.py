@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
-from tests.conftest import write_gguf
+from tests.tiny import write_gguf
 
 COMMAND = [sys.executable, "-m", "atv_cli", "run"]
 

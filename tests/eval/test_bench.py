@@ -20,7 +20,7 @@ from atv_eval.bench.timing import in_turn, ratios, spread
 from atv_local.answer.engine import OFF, Engine
 from atv_local.target.target import Target
 from benchmarks import growth, random_gguf
-from tests.conftest import write_gguf
+from tests.tiny import write_gguf
 
 SHORT = BenchPlan(rounds=2, queries=(8, 32, 300), prompts=(16, 1000), n_decode=4, n_toggles=3, n_queries=3, n_answer=3)
 SMALL = "3x64x4x2x128"

@@ -21,10 +21,11 @@ from atv_export import verify_graph, verify_logits
 from atv_export.export_bundle import export
 from atv_export.probe_queries import run_queries
 from atv_export.quantize import Processor
-from atv_local import Positions
+from atv_local import Engine, Positions, Target
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
+from atv_local.generator.providers import Precision
 from atv_local.target.model import Model
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
@@ -33,16 +34,15 @@ from atv_train.training_run import run_training
 QUERIES = st.one_of(st.text(min_size=1, max_size=80), st.text("abcdef 123", min_size=1, max_size=400))
 
 
-@pytest.fixture(scope="session")
-def fp32_generator(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    output = tmp_path_factory.mktemp("fp32") / "bundle"
-    export(tiny_checkpoint, output, precision=["fp32"])
-    return Generator(Bundle(output))
+@pytest.fixture(scope="module")
+def generators(trained_bundle: Path) -> dict[Precision, Generator]:
+    bundle = Bundle(trained_bundle)
+    return {precision: Generator(bundle, precision=precision) for precision in bundle.graphs}
 
 
 @pytest.fixture(scope="session")
-def loaded(tiny_checkpoint: Path) -> tuple:
-    return checkpoint.load_checkpoint(tiny_checkpoint)
+def loaded(trained_checkpoint: Path) -> tuple:
+    return checkpoint.load_checkpoint(trained_checkpoint)
 
 
 def pytorch(loaded: tuple, query: str) -> np.ndarray:
@@ -54,72 +54,78 @@ def pytorch(loaded: tuple, query: str) -> np.ndarray:
 
 @settings(max_examples=60, deadline=None)
 @given(query=QUERIES)
-def test_the_float32_graph_is_the_pytorch_generator(fp32_generator: Generator, loaded: tuple, query: str) -> None:
+def test_the_float32_graph_is_the_pytorch_generator(
+    generators: dict[Precision, Generator], loaded: tuple, query: str
+) -> None:
     expected = pytorch(loaded, query)
-    assert np.abs(fp32_generator(query).array - expected).max() <= verify_graph.FP32_BOUND * np.abs(expected).max()
+    assert np.abs(generators["fp32"](query).array - expected).max() <= verify_graph.FP32_BOUND * np.abs(expected).max()
 
 
 @settings(max_examples=60, deadline=None)
 @given(query=QUERIES)
-def test_the_int8_graph_is_near_it(tiny_generator: Generator, loaded: tuple, query: str) -> None:
+def test_the_int8_graph_is_near_it(generators: dict[Precision, Generator], loaded: tuple, query: str) -> None:
     expected = pytorch(loaded, query)
-    error = np.linalg.norm(tiny_generator(query).array - expected) / np.linalg.norm(expected)
+    error = np.linalg.norm(generators["int8"](query).array - expected) / np.linalg.norm(expected)
     assert 0 < error <= verify_graph.MAX_ERROR["int8"]
 
 
-def test_both_graphs_give_the_task_its_answers(tiny_generator: Generator, fp32_generator: Generator) -> None:
+def test_both_graphs_give_the_task_its_answers(generators: dict[Precision, Generator], target: Target) -> None:
     queries = [f"{word} {n}" for word in ("apple", "fig", "cow", "hen") for n in range(4)]
     for query in queries:
-        a, b = tiny_generator(query).array.ravel(), fp32_generator(query).array.ravel()
+        a, b = (generators[precision](query).array.ravel() for precision in ("int8", "fp32"))
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
+    for generator in generators.values():
+        engine = Engine(target, generator)
+        texts = ["".join(event.text for event in engine.stream(query, max_tokens=8)) for query in queries]
+        assert texts == ["a"] * 8 + ["b"] * 8
 
 
-def test_the_runtime_prefers_the_int8_graph(tiny_bundle: Path) -> None:
-    assert Generator(Bundle(tiny_bundle), provider="cpu").precision == "int8"
-    sizes = [(tiny_bundle / name).stat().st_size for name in ("onnx/model_int8.onnx", "onnx/model.onnx")]
+def test_the_runtime_prefers_the_int8_graph(trained_bundle: Path) -> None:
+    assert Generator(Bundle(trained_bundle), provider="cpu").precision == "int8"
+    sizes = [(trained_bundle / name).stat().st_size for name in ("onnx/model_int8.onnx", "onnx/model.onnx")]
     assert sizes[0] < sizes[1]
 
 
 def test_a_graph_too_far_from_pytorch_is_not_written(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(verify_graph.MAX_ERROR, "int8", 1e-9)
     with pytest.raises(BundleError, match="int8 graph differs from PyTorch"):
-        export(tiny_checkpoint, tmp_path / "bundle")
+        export(trained_checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(trained_checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    export(tiny_checkpoint, output, precision=["fp32"])
-    export(tiny_checkpoint, output, precision=["int8"])
+    export(trained_checkpoint, output, precision=["fp32"])
+    export(trained_checkpoint, output, precision=["int8"])
     assert sorted(Bundle(output).manifest.files) == ["README.md", "onnx/model_int8.onnx", "tokenizer.json"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UsageError, match="choose another output"):
-        export(tiny_checkpoint, tmp_path / "mine")
+        export(trained_checkpoint, tmp_path / "mine")
 
 
 def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["export", *map(str, arguments)])
 
 
-def test_the_command_exports_with_a_card(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command_exports_with_a_card(trained_checkpoint: Path, tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     card.write_text("# mine\n")
-    result = cli(tiny_checkpoint, tmp_path / "bundle", "--precision", "int8", "--card", card)
+    result = cli(trained_checkpoint, tmp_path / "bundle", "--precision", "int8", "--card", card)
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'bundle'}\n")
     assert (tmp_path / "bundle" / "README.md").read_text() == "# mine\n"
 
 
-def test_the_command_says_what_is_wrong(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_checkpoint / "checkpoint", tmp_path / "copy")
+def test_the_command_says_what_is_wrong(trained_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained_checkpoint / "checkpoint", tmp_path / "copy")
     (tmp_path / "copy" / checkpoint.WEIGHTS).write_bytes(b"\x80\x04 a pickle, for all we know")
     cases = {
         "absent": (1, [tmp_path / "absent", tmp_path / "out"]),
         "damaged": (1, [tmp_path / "copy", tmp_path / "out"]),
-        "int4": (2, [tiny_checkpoint, tmp_path / "out", "--precision", "fp32,int4"]),
-        "card.md": (2, [tiny_checkpoint, tmp_path / "out", "--card", tmp_path / "card.md"]),
+        "int4": (2, [trained_checkpoint, tmp_path / "out", "--precision", "fp32,int4"]),
+        "card.md": (2, [trained_checkpoint, tmp_path / "out", "--card", tmp_path / "card.md"]),
     }
     for word, (code, arguments) in cases.items():
         result = cli(*arguments)
@@ -131,9 +137,9 @@ def test_the_command_says_what_is_wrong(tiny_checkpoint: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("processor", ["any", "avx2", "avx512_vnni", "arm64"])
 def test_the_int8_graph_of_every_processor_is_near_pytorch(
-    tiny_checkpoint: Path, tmp_path: Path, processor: Processor
+    trained_checkpoint: Path, tmp_path: Path, processor: Processor
 ) -> None:
-    report = export(tiny_checkpoint, tmp_path / "bundle", precision=["int8"], processor=processor)
+    report = export(trained_checkpoint, tmp_path / "bundle", precision=["int8"], processor=processor)
     checked = report.graphs["int8"]
     assert report.float_matrices == "narrowing"
     assert checked.fidelity.cosine > 0.99
@@ -144,11 +150,11 @@ def test_the_int8_graph_of_every_processor_is_near_pytorch(
 
 
 def test_int8_that_is_not_exact_enough_keeps_more_in_float(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults = iter(["too far", ""])
     monkeypatch.setattr("atv_export.write_graphs.missed_bound", lambda *_: next(faults))
-    report = export(tiny_checkpoint, tmp_path / "bundle", precision=["int8"])
+    report = export(trained_checkpoint, tmp_path / "bundle", precision=["int8"])
     assert report.float_matrices == "all"
     operators = {node.op_type for node in onnx.load(tmp_path / "bundle" / "onnx" / "model_int8.onnx").graph.node}
     assert "MatMulNBits" in operators
@@ -157,9 +163,9 @@ def test_int8_that_is_not_exact_enough_keeps_more_in_float(
 
 @pytest.mark.parametrize("positions", list(Positions))
 def test_the_check_goes_through_to_the_targets_logits(
-    tiny_checkpoint: Path, tiny_gguf: Path, tmp_path: Path, positions: Positions, monkeypatch: pytest.MonkeyPatch
+    trained_checkpoint: Path, tiny_gguf: Path, tmp_path: Path, positions: Positions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = shutil.copytree(tiny_checkpoint / "checkpoint", tmp_path / "copy")
+    folder = shutil.copytree(trained_checkpoint / "checkpoint", tmp_path / "copy")
     config = json.loads((folder / checkpoint.CONFIG).read_text())
     config["injection"]["positions"] = positions.value
     (folder / checkpoint.CONFIG).write_text(json.dumps(config))
@@ -178,7 +184,7 @@ def test_the_check_goes_through_to_the_targets_logits(
 
 @pytest.mark.parametrize("place", ["alone", "in a batch"])
 def test_a_graph_that_gives_nan_for_one_query_is_refused(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    trained_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     whole = verify_graph.open_session
 
@@ -195,23 +201,23 @@ def test_a_graph_that_gives_nan_for_one_query_is_refused(
 
     monkeypatch.setattr(verify_graph, "open_session", lambda *given: Sometimes(whole(*given)))
     with pytest.raises(BundleError, match="off by inf"):
-        export(tiny_checkpoint, tmp_path / "bundle", precision=["fp32"])
+        export(trained_checkpoint, tmp_path / "bundle", precision=["fp32"])
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_run_is_verified_with_its_own_rows(tiny_checkpoint: Path, tmp_path: Path, tiny_rows: Path) -> None:
+def test_a_run_is_verified_with_its_own_rows(trained_checkpoint: Path, tmp_path: Path, tiny_rows: Path) -> None:
     rows = [json.loads(line)["input"] for line in tiny_rows.read_text().splitlines()]
-    assert set(run_queries(tiny_checkpoint)) == set(rows)
-    assert run_queries(tiny_checkpoint / "checkpoint") == []
-    moved = shutil.copytree(tiny_checkpoint, tmp_path / "run")
+    assert set(run_queries(trained_checkpoint)) == set(rows)
+    assert run_queries(trained_checkpoint / "checkpoint") == []
+    moved = shutil.copytree(trained_checkpoint, tmp_path / "run")
     record = (moved / "run.json").read_text().replace(tiny_rows.name, "gone.jsonl")
     (moved / "run.json").write_text(record)
     assert run_queries(moved) == []
     export(moved, tmp_path / "bundle", precision=["fp32"])
 
 
-def test_the_report_as_json(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    result = cli(tiny_checkpoint, tmp_path / "bundle", "--precision", "fp16, int8", "--json")
+def test_the_report_as_json(trained_checkpoint: Path, tmp_path: Path) -> None:
+    result = cli(trained_checkpoint, tmp_path / "bundle", "--precision", "fp16, int8", "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["graphs"].keys() == {"int8", "fp16"}
@@ -248,14 +254,16 @@ def test_an_untrained_generator_is_exported(job: TrainingJob, tmp_path: Path) ->
         ({"queries": [""]}, "query"),
     ],
 )
-def test_an_invalid_option_is_named(tiny_checkpoint: Path, tmp_path: Path, options: dict[str, Any], name: str) -> None:
+def test_an_invalid_option_is_named(
+    trained_checkpoint: Path, tmp_path: Path, options: dict[str, Any], name: str
+) -> None:
     with pytest.raises(UsageError, match=name):
-        export(tiny_checkpoint, tmp_path / "bundle", **options)
+        export(trained_checkpoint, tmp_path / "bundle", **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_gguf_is_opened_once_for_its_metadata_and_once_with_its_weights(
-    tiny_checkpoint: Path, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_checkpoint: Path, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bool] = []
     load = Model.__init__
@@ -265,7 +273,7 @@ def test_the_gguf_is_opened_once_for_its_metadata_and_once_with_its_weights(
         load(self, path, **options)
 
     monkeypatch.setattr(Model, "__init__", counted)
-    report = export(str(tiny_checkpoint), str(tmp_path / "bundle"), precision="fp32", model=str(tiny_gguf))
+    report = export(str(trained_checkpoint), str(tmp_path / "bundle"), precision="fp32", model=str(tiny_gguf))
     assert sorted(opened) == [False, True]
     assert report.logits.keys() == report.graphs.keys() == {"fp32"}
     assert Bundle(tmp_path / "bundle").manifest == report.manifest

@@ -139,11 +139,11 @@ def test_the_command_reads_it_and_reports_as_json(
 
 
 def test_options_are_for_the_file_they_are_for(
-    theirs: Path, tiny_checkpoint: Path, tiny_gguf: Path, backbone: Path, tmp_path: Path
+    theirs: Path, trained_checkpoint: Path, tiny_gguf: Path, backbone: Path, tmp_path: Path
 ) -> None:
     for source, options, words in (
         (theirs, ["--backbone", backbone], "-m"),
-        (tiny_checkpoint, ["--positions", "last"], "--positions"),
+        (trained_checkpoint, ["--positions", "last"], "--positions"),
     ):
         result = cli(source, tmp_path / "out", *options)
         assert (result.exit_code, result.stdout) == (2, ""), result.stderr

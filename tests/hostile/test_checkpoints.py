@@ -75,8 +75,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", [case for case in CASES if case != "a backbone of its own code"])
-def test_it_is_one_sentence(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
-    folder = shutil.copytree(tiny_checkpoint / "checkpoint", tmp_path / "copy")
+def test_it_is_one_sentence(trained_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(trained_checkpoint / "checkpoint", tmp_path / "copy")
     CASES[name](folder)
     result = CliRunner().invoke(app, ["export", str(folder), str(tmp_path / "out")])
     assert (result.exit_code, result.stdout) == (1, ""), (result.stdout, result.stderr)
@@ -84,8 +84,8 @@ def test_it_is_one_sentence(tiny_checkpoint: Path, tmp_path: Path, name: str) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
 
 
-def test_code_beside_a_backbone_is_not_run(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(tiny_checkpoint / "checkpoint", tmp_path / "copy")
+def test_code_beside_a_backbone_is_not_run(trained_checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained_checkpoint / "checkpoint", tmp_path / "copy")
     CASES["a backbone of its own code"](folder)
     (folder / "backbone" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     CliRunner().invoke(app, ["export", str(folder), str(tmp_path / "out")])
@@ -95,10 +95,10 @@ def test_code_beside_a_backbone_is_not_run(tiny_checkpoint: Path, tmp_path: Path
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_no_damage_breaks_the_reader(
-    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    trained_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzz") / "copy"
-    shutil.copytree(tiny_checkpoint / "checkpoint", folder)
+    shutil.copytree(trained_checkpoint / "checkpoint", folder)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
     path = folder / data.draw(st.sampled_from(names))
     content = bytearray(path.read_bytes())

@@ -28,7 +28,7 @@ from atv_local.target.prompt import PromptFormat
 from atv_plugins import llm_model
 from atv_plugins.llm_model import Atv
 from tests import ROOT
-from tests.conftest import TEMPLATE, write_gguf
+from tests.tiny import TEMPLATE, write_gguf
 
 ENTRY_POINTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["llm"]
 
@@ -156,8 +156,9 @@ def test_what_a_user_has_set_for_the_model_holds_beside_other_options(
 def test_a_turn_has_the_earlier_ones_in_its_prompt_and_its_own_words_in_its_vector(
     ask: Ask, pair: list[str], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns = [("system", "be brief"), ("user", "apple 1"), ("assistant", "a"), ("user", "dog 1")]
-    expected = said(engine, *turns[:2]), said(engine, *turns)
+    turns = [("system", "be brief"), ("user", "apple 1")]
+    before = said(engine, *turns, max_tokens=8)
+    expected = before, said(engine, *turns, ("assistant", before[0]), ("user", "dog 1"), max_tokens=8)
     queries = []
     vector = Engine.vector
 
@@ -166,8 +167,9 @@ def test_a_turn_has_the_earlier_ones_in_its_prompt_and_its_own_words_in_its_vect
         return vector(self, query)
 
     monkeypatch.setattr(Engine, "vector", told)
-    first = ask(*pair, "-s", "be brief", "apple 1")
-    second = ask("-c", *pair[2:], "dog 1")
+    few = ["-o", "max_tokens", "8"]
+    first = ask(*pair, *few, "-s", "be brief", "apple 1")
+    second = ask("-c", *pair[2:], *few, "dog 1")
     assert (first.stdout, second.stdout) == tuple(text + "\n" for text, _ in expected)
     assert [row["input_tokens"] for row in logged(ask)] == [n_prompt for _, n_prompt in expected]
     assert queries == ["apple 1", "dog 1"]

@@ -32,8 +32,8 @@ def tiny(tiny_gguf: Path, tiny_generator: Generator) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def real() -> Engine:
-    return atv_local.load()
+def real(smollm2: Path) -> Engine:
+    return atv_local.load(smollm2)
 
 
 def alone(engine: Engine, query: str, steering: Steering, max_tokens: int) -> str:

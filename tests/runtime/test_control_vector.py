@@ -23,7 +23,7 @@ from atv_local.errors import UsageError, VectorError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.vectors import control_vector, gguf_file
-from tests.conftest import write_gguf
+from tests.tiny import write_gguf
 
 ROWS, WIDTH = 3, 64  # of the tiny target
 VECTORS = array_shapes(min_dims=2, max_dims=2, max_side=6).flatmap(
@@ -55,6 +55,7 @@ def test_a_file_keeps_every_bit(tmp_path_factory: pytest.TempPathFactory, array:
     assert names == [f"direction.{layer}" for layer in range(1, len(array) + 1)]
 
 
+@pytest.mark.train  # repeng imports torch
 def test_repeng_reads_ours_and_we_read_repengs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "float_", np.float64, raising=False)  # repeng 0.4 names what NumPy 2 has removed
     import repeng

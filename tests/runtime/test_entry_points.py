@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from atv_cli.main import app
 from atv_local.errors import AtvError, NameNotFoundError, PluginError, UsageError
 from atv_local.names import absolute_name, aliases, resolve_bundle, resolve_model
-from tests.conftest import write_gguf
+from tests.tiny import write_gguf
 
 Install = Callable[..., None]
 

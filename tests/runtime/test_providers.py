@@ -13,19 +13,20 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
-from atv_export.export_bundle import export
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator import providers
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.generator.providers import PROVIDERS, Provider, ProviderWarning
+from tests.tiny import write_bundle
 
 
 @pytest.fixture(scope="module")
-def complete(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    output = tmp_path_factory.mktemp("complete") / "bundle"
-    export(tiny_checkpoint, output, precision=["int8", "fp16", "fp32"])
-    return Bundle(output)
+def complete(
+    tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path, tiny_rows: Path, tiny_vectors: np.ndarray
+) -> Bundle:
+    folder = tmp_path_factory.mktemp("complete") / "bundle"
+    return Bundle(write_bundle(folder, tiny_gguf, tiny_rows, tiny_vectors, ["int8", "fp16", "fp32"]))
 
 
 @pytest.fixture
@@ -51,10 +52,12 @@ def test_without_that_graph_the_next_best_is_taken(tiny_bundle: Path) -> None:
 
 
 @pytest.mark.usefixtures("pretended")
-def test_a_graph_for_cpus_alone_stays_there(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    export(tiny_checkpoint, tmp_path / "bundle", precision=["int8"])
-    assert Generator(Bundle(tmp_path / "bundle")).provider == "cpu"
-    assert Generator(Bundle(tmp_path / "bundle"), provider="cuda").precision == "int8"
+def test_a_graph_for_cpus_alone_stays_there(
+    tiny_gguf: Path, tiny_rows: Path, tiny_vectors: np.ndarray, tmp_path: Path
+) -> None:
+    bundle = Bundle(write_bundle(tmp_path / "bundle", tiny_gguf, tiny_rows, tiny_vectors, ["int8"]))
+    assert Generator(bundle).provider == "cpu"
+    assert Generator(bundle, provider="cuda").precision == "int8"
 
 
 @pytest.mark.usefixtures("pretended")

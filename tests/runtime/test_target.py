@@ -15,7 +15,7 @@ from atv_local.errors import ModelError, PromptError, VectorError
 from atv_local.target.target import Target
 from atv_local.target.target_file import TargetFile
 from atv_local.vectors.task_vector import TaskVector
-from tests.conftest import write_gguf
+from tests.tiny import write_gguf
 
 SHAPE = (3, 64)
 TOKENS = [3, 70, 80, 90, 100, 110]

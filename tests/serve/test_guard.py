@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 from atv_local.errors import UsageError
+from atv_local.generator import Generator
+from atv_local.vectors import TaskVector
 from atv_serve.http.guard import Guard, Limits
 from atv_serve.server import Server, ServerOptions
 from tests.serve.listening import listening
@@ -229,11 +231,22 @@ def test_work_ends_when_its_client_leaves(url: str, stream: bool) -> None:
         assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 0)
 
 
-def test_vectors_are_no_longer_made_when_their_client_leaves(url: str) -> None:
+def test_vectors_are_no_longer_made_when_their_client_leaves(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+    vector = Generator.__call__
+
+    def slow(generator: Generator, query: str) -> TaskVector:
+        nonlocal made
+        made += 1
+        time.sleep(0.1)
+        return vector(generator, query)
+
+    monkeypatch.setattr(Generator, "__call__", slow)
     with connect(url) as link:
         link.sendall(request(json.dumps({"input": ["apple " * 20] * 128}).encode(), path="/v1/embeddings"))
         assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 1)
     assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 0)
+    assert made < 128
 
 
 def test_a_connection_that_says_nothing_or_half_a_head(url: str) -> None:

@@ -19,7 +19,7 @@ from atv_local.answer.engine import OFF, Engine
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
-from atv_local.names import embedded_bundle, embedded_model
+from atv_local.names import embedded_bundle
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.sampling import Sampling
 from atv_local.target.target import Target
@@ -459,8 +459,8 @@ def test_hundreds_of_mixed_requests_are_answered_as_each_alone(
     assert found == expected
 
 
-def test_the_embedded_pair_through_the_server() -> None:
-    with listening(Server(embedded_model(), {"demo": embedded_bundle()}, ServerOptions(parallel=1))) as url:
+def test_the_embedded_pair_through_the_server(smollm2: Path) -> None:
+    with listening(Server(smollm2, {"demo": embedded_bundle()}, ServerOptions(parallel=1))) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
         answer = client.chat.completions.create(model="demo", messages=user(SPAM))
         assert answer.choices[0].message.content == "spam"

@@ -122,8 +122,8 @@ def test_stopping_works_while_baselines_are_trained(job: TrainingJob, tmp_path: 
     checkpoint.load_checkpoint(tmp_path / "out")
 
 
-def test_averaged_and_random_vectors(tiny_checkpoint: Path) -> None:
-    _, generator, tokenizer = checkpoint.load_checkpoint(tiny_checkpoint)
+def test_averaged_and_random_vectors(trained_checkpoint: Path) -> None:
+    _, generator, tokenizer = checkpoint.load_checkpoint(trained_checkpoint)
     source = AdaptiveVectors(generator, tokenizer, 64)
     rows = [Example(n, text, task, (1, 2), (3,)) for n, (text, task) in enumerate([("a", "x"), ("b", "x"), ("c", "y")])]
     mean = averaged_vectors(source, rows)

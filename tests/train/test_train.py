@@ -53,16 +53,16 @@ def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["train", *map(str, arguments)])
 
 
-def test_the_checkpoint_says_where_it_comes_from(tiny_checkpoint: Path, tiny_rows: Path) -> None:
-    spec = Spec.model_validate_json((tiny_checkpoint / "checkpoint" / "config.json").read_bytes())
+def test_the_checkpoint_says_where_it_comes_from(trained_checkpoint: Path, tiny_rows: Path) -> None:
+    spec = Spec.model_validate_json((trained_checkpoint / "checkpoint" / "config.json").read_bytes())
     assert (spec.target.name, spec.target.n_layer, spec.target.n_embd) == ("tiny", 4, 64)
     assert (spec.generator.backbone, spec.generator.query_template) == ("tiny-bert", "{query}")
     assert spec.injection.positions is Positions.DECODE
     assert [(file.name, file.rows) for file in spec.provenance.data] == [(tiny_rows.name, 40)]
-    assert len((tiny_checkpoint / "metrics.jsonl").read_text().splitlines()) == 20
+    assert len((trained_checkpoint / "metrics.jsonl").read_text().splitlines()) == 20
     inside = ["checkpoint", "curves.png", "metrics.jsonl", "run.json", "state.safetensors"]
-    assert sorted(path.name for path in tiny_checkpoint.iterdir()) == inside
-    assert (tiny_checkpoint / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in trained_checkpoint.iterdir()) == inside
+    assert (trained_checkpoint / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("positions", [Positions.ALL, Positions.LAST])
@@ -96,8 +96,8 @@ def test_stopping_keeps_what_was_learned(job: TrainingJob, tmp_path: Path) -> No
     assert generator.expansion.weight.abs().max() > 0
 
 
-def test_the_vector_is_made_from_the_query_alone(tiny_checkpoint: Path) -> None:
-    _, generator, tokenizer = checkpoint.load_checkpoint(tiny_checkpoint)
+def test_the_vector_is_made_from_the_query_alone(trained_checkpoint: Path) -> None:
+    _, generator, tokenizer = checkpoint.load_checkpoint(trained_checkpoint)
     source = AdaptiveVectors(generator, tokenizer, 64)
     one = source([Example(0, "apple", "x", (1, 2), (3, 4))])
     other = source([Example(9, "apple", "y", (5, 6, 7), (8,))])
@@ -274,10 +274,10 @@ def test_stopping_while_prefixes_are_evaluated_leaves_the_rest_out(tiny_gguf: Pa
 @pytest.mark.parametrize(
     "name", ["config.json", "generator.safetensors", "backbone/config.json", "backbone/tokenizer.json"]
 )
-def test_a_damaged_checkpoint_is_refused(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+def test_a_damaged_checkpoint_is_refused(trained_checkpoint: Path, tmp_path: Path, name: str) -> None:
     import shutil
 
-    copy = shutil.copytree(tiny_checkpoint / "checkpoint", tmp_path / "copy")
+    copy = shutil.copytree(trained_checkpoint / "checkpoint", tmp_path / "copy")
     (copy / name).write_bytes((copy / name).read_bytes()[:-9])
     with pytest.raises(BundleError, match="copy"):
         checkpoint.load_checkpoint(copy)

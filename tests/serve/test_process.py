@@ -1,4 +1,4 @@
-"""`atv-local serve` as a process, and lm-evaluation-harness as a client that knows nothing of it."""
+"""`atv-local serve` as a process."""
 
 from __future__ import annotations
 
@@ -16,15 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
-from lm_eval.api.instance import Instance
-from lm_eval.models.openai_completions import LocalCompletionsAPI
 from typer.testing import CliRunner
 
 from atv_cli.main import app
-from atv_eval.lm_eval.harness_model import AtvLocal
-from atv_local.names import embedded_model
 from atv_serve.server import Server, ServerOptions
-from tests.serve.listening import listening
 
 
 @contextmanager
@@ -139,7 +134,7 @@ def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:
     [
         (["--host", "0.0.0.0"], 2, "--api-key"),
         (["--off", "-g", "x"], 2, "--off"),
-        (["-g", "a=b", "-g", "a=c"], 2, "-g ID=NAME"),
+        (["-g", "a=b", "-g", "a=c"], 2, "-g"),
         (["-g", "base=x.zip"], 2, "cannot be named"),
         (["-g", "a=missing.zip"], 1, "missing.zip"),
         (["-m", "missing.gguf"], 1, "missing.gguf"),
@@ -159,29 +154,3 @@ def test_a_port_that_is_taken(tiny_gguf: Path) -> None:
         result = CliRunner().invoke(app, ["serve", "-m", str(tiny_gguf), "--off", "--port", port])
     assert result.exit_code == 2
     assert f"127.0.0.1:{port}" in result.stderr
-
-
-def requests_of(kind: str, *given: tuple[Any, ...]) -> list[Instance]:
-    return [Instance(request_type=kind, doc={}, arguments=arguments, idx=0) for arguments in given]
-
-
-def test_lm_eval_gets_the_same_numbers_as_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own client for servers of completions, which finds our tokenizer by itself."""
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    contexts = ["The capital of France is", "Water boils at a hundred degrees", "Two and two are"]
-    pairs = [(context, ending) for context in contexts for ending in (" Paris", " Celsius, at sea level", " four", "!")]
-    asked = requests_of("loglikelihood", *pairs)
-    free = requests_of("generate_until", *((context, {"until": ["\n"], "max_gen_toks": 8}) for context in contexts))
-    ours = AtvLocal(off=True)
-    with listening(Server(embedded_model(), {}, ServerOptions(parallel=1))) as url:
-        theirs = LocalCompletionsAPI(base_url=f"{url}/v1/completions", model="base", num_concurrent=1, batch_size=2)
-        assert theirs.tokenizer_backend == "remote"
-        scored = theirs.loglikelihood(asked, disable_tqdm=True)
-        written = theirs.generate_until(free, disable_tqdm=True)
-    for (total, greedy), (expected, expected_greedy), pair in zip(
-        scored, ours.loglikelihood(asked, disable_tqdm=True), pairs, strict=True
-    ):
-        assert total == pytest.approx(expected, abs=0.1), pair
-        assert greedy == expected_greedy, pair
-    assert scored[0][0] > scored[1][0]
-    assert written == ours.generate_until(free, disable_tqdm=True)

@@ -1,0 +1,187 @@
+"""What the model `atv-local` answers to requests, steered by their context and nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atv_eval.lm_eval.harness_model import AtvLocal
+from atv_local.answer.engine import Engine
+from atv_local.errors import UsageError
+from atv_local.target.prompt import PromptFormat
+from atv_local.vectors.task_vector import TaskVector
+from tests.eval.lm_eval.token_by_token import asked, scored, scored_pair, tokens_of, written
+from tests.tiny import write_gguf
+
+
+def test_results_are_in_the_order_of_requests_however_they_are_grouped(lm: AtvLocal, alone: Engine) -> None:
+    pairs = [("apple 1", "a"), ("apple 1", "b"), ("dog 2", "a"), ("apple 1", "abc"), ("", "hello"), ("dog 2", " b")]
+    pairs += [("one context", "x" * (1 + n % 7) + "y") for n in range(70)]  # more options than one question takes
+    pairs += [("apple 1", "ham")]
+    found = lm.loglikelihood(asked("loglikelihood", *pairs), True)
+    for (context, continuation), (total, greedy) in zip(pairs, found, strict=True):
+        wanted, wanted_greedy = scored_pair(alone, context, continuation)
+        assert total == pytest.approx(wanted, abs=1e-3), (context, continuation)
+        assert greedy == wanted_greedy
+    assert {greedy for _, greedy in found} == {True, False}
+
+
+def test_a_context_is_evaluated_once_for_its_options(lm: AtvLocal) -> None:
+    before = lm._batch.sequences.n_evaluated
+    lm.loglikelihood(asked("loglikelihood", *((f"{'w' * 100}", letter) for letter in "abcdefgh")), True)
+    assert lm._batch.sequences.n_evaluated - before < 1.1 * len(lm.tok_encode("w" * 100))
+
+
+@pytest.fixture
+def heard(lm: AtvLocal, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All that the generator is given to read from now on."""
+    texts: list[str] = []
+    generator = lm._engine.generator
+
+    def spy(query: str) -> TaskVector:
+        texts.append(query)
+        return generator(query)
+
+    monkeypatch.setattr(lm._engine, "generator", spy)
+    lm._way.cache_clear()
+    return texts
+
+
+def test_the_generator_reads_the_context_and_never_what_is_scored(lm: AtvLocal, heard: list[str]) -> None:
+    pairs = [("apple 1", "a"), ("apple 1", " b"), ("", "hello"), ("  ", "c"), ("dog 2 ", "b"), ("apple 1", "zz")]
+    lm.loglikelihood(asked("loglikelihood", *pairs), True)
+    assert heard == ["apple 1", "dog 2 "]
+    with pytest.warns(UserWarning, match="no query"):
+        lm.loglikelihood_rolling(asked("loglikelihood_rolling", ("the whole text",)), True)
+    assert heard == ["apple 1", "dog 2 "]
+    lm.generate_until(asked("generate_until", ("cow 3", {"until": ["\n"], "max_gen_toks": 2})), True)
+    assert heard[2:] == ["cow 3"]
+
+
+def test_of_a_conversation_the_generator_reads_the_last_question(lm: AtvLocal, alone: Engine, heard: list[str]) -> None:
+    user = {"role": "user", "content": "apple 1"}
+    before = [{"role": "user", "content": "pig 1"}, {"role": "assistant", "content": "b"}]
+    system = [{"role": "system", "content": "be brief"}]
+    begun = [{"role": "assistant", "content": "it is "}]
+    contexts = [
+        lm.apply_chat_template([user]),
+        lm.apply_chat_template([*system, *before, user]),
+        lm.apply_chat_template([*system, user, *begun], add_generation_prompt=False),
+    ]
+    assert lm._vocabulary.tokenize(contexts[0], special=True) == list(PromptFormat(lm._vocabulary)("apple 1").tokens)
+    assert contexts[2].endswith("<|im_start|>assistant\nit is ")
+    for context in contexts:
+        lm.loglikelihood(asked("loglikelihood", (context, "a")), True)
+    assert heard == ["apple 1"] * 3
+    ((total, greedy),) = lm.loglikelihood(asked("loglikelihood", (contexts[0], "a")), True)
+    prompt = PromptFormat(alone.target.vocabulary)("apple 1").tokens
+    option = tokens_of(alone, contexts[0] + "a")[len(prompt) :]
+    assert (pytest.approx(total, abs=1e-3), greedy) == scored(alone, prompt, option, alone.vector("apple 1"))
+    assert greedy  # as trained
+
+
+def test_strength_layers_positions_and_off_are_those_of_the_arguments(arguments: dict[str, Any], lm: AtvLocal) -> None:
+    request = asked("loglikelihood", ("apple 1", "ab"))
+    given = [{}, {"strength": 0.5}, {"layers": "1-2"}, {"layers": 3}, {"positions": "all"}, {"positions": "last"}]
+    totals = [AtvLocal(**arguments, **more).loglikelihood(request, True)[0][0] for more in given]
+    assert len(set(totals)) == len(given)
+    off = [
+        AtvLocal(**arguments, **more).loglikelihood(request, True)[0][0] for more in ({"off": True}, {"strength": 0})
+    ]
+    assert off[0] == off[1]
+    assert off[0] not in totals
+    assert lm.get_model_info() | {"bundle": ""} == {
+        "bundle": "",
+        "strength": 1.0,
+        "layers": [1, 3],
+        "positions": "decode",
+    }
+
+
+def test_what_is_too_long_loses_its_beginning(arguments: dict[str, Any], alone: Engine) -> None:
+    small = AtvLocal(**arguments, n_ctx=256)
+    long = "abcdefghij" * 40
+    with pytest.warns(UserWarning, match="lose their beginning"):
+        ((total, _),) = small.loglikelihood(asked("loglikelihood", (long, "xyz")), True)
+    whole = tokens_of(alone, long + "xyz")
+    assert total == pytest.approx(scored(alone, whole[-257:-3], whole[-3:], alone.vector(long))[0], abs=1e-2)
+    with pytest.warns(UserWarning, match="lose their beginning"):  # all that n_ctx holds is context
+        ((total, _),) = small.loglikelihood(asked("loglikelihood", (long, "x")), True)
+    assert total == pytest.approx(scored(alone, whole[-259:-3], whole[-3:-2], alone.vector(long))[0], abs=1e-2)
+
+
+@pytest.mark.parametrize("n_ctx", [256, 512])
+def test_a_rolling_window_predicts_each_token_once(arguments: dict[str, Any], alone: Engine, n_ctx: int) -> None:
+    texts = ["abcdefghij" * 47, "", "z"]
+    found = AtvLocal(**arguments, off=True, n_ctx=n_ctx).loglikelihood_rolling(
+        asked("loglikelihood_rolling", *((text,) for text in texts)), True
+    )
+    tokens = [1, *alone.target.vocabulary.tokenize(texts[0], special=True, bos=False)]
+    total, done = 0.0, 1
+    while done < len(tokens):
+        end = min(done + n_ctx, len(tokens))
+        context = tokens[max(0, end - n_ctx - 1) : done]
+        total += scored(alone, context, tokens[done:end], None)[0]
+        done = end
+    assert found[0] == pytest.approx(total, rel=1e-4)  # llama.cpp adds up longer runs in another order
+    assert found[1] == 0
+    assert found[2] < 0
+
+
+def test_generation_stops_where_it_is_told(arguments: dict[str, Any], alone: Engine) -> None:
+    lm = AtvLocal(**arguments, strength=0.1, max_gen_toks=30)
+    contexts = ["apple 1", "say something", "dog 2"]
+    free = [written(alone, context, 30, 0.1) for context in contexts]
+    requests = asked("generate_until", *((context, {"until": []}) for context in contexts))
+    assert lm.generate_until(requests, True) == free
+    longest = max(free, key=len)
+    context, stop = contexts[free.index(longest)], longest[4:6]
+    before = lm._batch.sequences.n_evaluated
+    (found,) = lm.generate_until(asked("generate_until", (context, {"until": [stop, ""]})), True)
+    assert found == longest.split(stop)[0]
+    evaluated = lm._batch.sequences.n_evaluated - before - len(tokens_of(alone, context))
+    assert evaluated < len(longest) - 2  # it did not go on writing
+    short = asked("generate_until", (context, {"until": stop, "max_gen_toks": 2}))
+    assert lm.generate_until(short, True) == [written(alone, context, 2, 0.1)]
+
+
+def test_sampling_draws_anew_for_each_request_and_the_same_in_each_run(arguments: dict[str, Any]) -> None:
+    drawn = {"until": [], "do_sample": True, "temperature": 1.5, "max_gen_toks": 12}
+    requests = asked("generate_until", *([("say something", drawn)] * 4))
+    found = AtvLocal(**arguments).generate_until(requests, True)
+    assert len(set(found)) == 4
+    assert AtvLocal(**arguments).generate_until(requests, True) == found
+    assert AtvLocal(**arguments, seed=7).generate_until(requests, True) != found
+    greedy = asked("generate_until", ("say something", drawn | {"do_sample": False, "temperature": 0.0}))
+    assert AtvLocal(**arguments, seed=7).generate_until(greedy, True) == AtvLocal(**arguments).generate_until(
+        greedy, True
+    )
+
+
+def test_mistakes_are_one_sentence(arguments: dict[str, Any], lm: AtvLocal, tmp_path: Path) -> None:
+    for given, words in (
+        ({"pretrained": "gpt2"}, "pretrained"),
+        ({"layers": "8-"}, "not A-B"),
+        ({"layers": "1-9"}, "layers` 1-9"),
+        ({"positions": "first"}, "positions=first"),
+        ({"batch": 0}, "batch=0"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            AtvLocal(**arguments, **given)
+    with pytest.raises(UsageError, match="max_gen_toks 600"):
+        lm.generate_until(asked("generate_until", ("a", {"until": [], "max_gen_toks": 600})), True)
+    with pytest.raises(UsageError, match="no token of its own"):
+        lm.loglikelihood(asked("loglikelihood", ("apple", "")), True)
+    with pytest.warns(UserWarning, match="without effect: num_beams"):
+        lm.generate_until(asked("generate_until", ("a", {"until": [], "max_gen_toks": 1, "num_beams": 4})), True)
+    bare = AtvLocal(model=write_gguf(tmp_path / "bare.gguf", template=""), off=True, n_threads=1)
+    with pytest.raises(UsageError, match="no chat template"):
+        bare.chat_template(True)
+    assert (lm.chat_template(True), lm.chat_template(False)) == (lm._vocabulary.chat_template, None)
+    assert lm.tokenizer_name != bare.tokenizer_name
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is steered, so there is nothing to say
+        bare.loglikelihood_rolling(asked("loglikelihood_rolling", ("text",)), True)

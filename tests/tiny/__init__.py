@@ -1,0 +1,11 @@
+"""Tiny models and data for tests, made in a second or two: a target, a bundle that steers it, rows of its task.
+
+Nothing here imports torch but `backbone`, which is for tests of training.
+"""
+
+from tests.tiny.bundle import write_bundle
+from tests.tiny.fit import fit
+from tests.tiny.rows import BEASTS, FRUITS, write_rows
+from tests.tiny.target import TEMPLATE, write_gguf
+
+__all__ = ["BEASTS", "FRUITS", "TEMPLATE", "fit", "write_bundle", "write_gguf", "write_rows"]

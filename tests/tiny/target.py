@@ -1,0 +1,81 @@
+"""A random Llama as a GGUF: as small as llama.cpp takes, with a chat template and a byte vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SEED = 33  # with most others no small vector makes the target say a letter and then stop
+
+
+def write_gguf(
+    path: Path,
+    *,
+    n_layer: int = 4,
+    n_embd: int = 64,
+    vocabulary: str = "",
+    eos: int = 4,
+    n_ctx: int = 512,
+    template: str = TEMPLATE,
+) -> Path:
+    """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template."""
+    rng = np.random.default_rng(SEED)
+    n_head, n_head_kv, n_ff = 4, 2, 128
+    special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz", *vocabulary]
+    kinds = [gguf.TokenType.UNKNOWN] + [gguf.TokenType.CONTROL] * 4 + [gguf.TokenType.BYTE] * 256
+    kinds += [gguf.TokenType.NORMAL] * (len(tokens) - len(kinds))
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_license("apache-2.0")
+    writer.add_context_length(n_ctx)
+    writer.add_embedding_length(n_embd)
+    writer.add_block_count(n_layer)
+    writer.add_feed_forward_length(n_ff)
+    writer.add_head_count(n_head)
+    writer.add_head_count_kv(n_head_kv)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(n_embd // n_head)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(eos)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(False)
+    if template:
+        writer.add_chat_template(template)
+
+    def add(name: str, *shape: int) -> None:
+        writer.add_tensor(name, rng.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32))
+
+    add("token_embd.weight", len(tokens), n_embd)
+    add("output.weight", len(tokens), n_embd)
+    writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
+    for block in range(n_layer):
+        for name, rows, columns in (
+            ("attn_q", n_embd, n_embd),
+            ("attn_k", n_embd // 2, n_embd),
+            ("attn_v", n_embd // 2, n_embd),
+            ("attn_output", n_embd, n_embd),
+            ("ffn_gate", n_ff, n_embd),
+            ("ffn_up", n_ff, n_embd),
+            ("ffn_down", n_embd, n_ff),
+        ):
+            add(f"blk.{block}.{name}.weight", rows, columns)
+        for name in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"blk.{block}.{name}.weight", np.ones(n_embd, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
