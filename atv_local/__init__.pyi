@@ -1,10 +1,11 @@
 from ._version import __version__ as __version__
+from .answer.answer import Answer as Answer
+from .answer.answer import Event as Event
+from .answer.answer import Finish as Finish
 from .answer.conversation import Conversation as Conversation
-from .answer.engine import OFF as OFF
 from .answer.engine import Engine as Engine
-from .answer.engine import Event as Event
-from .answer.engine import Finish as Finish
 from .answer.loading import load as load
+from .batch.batch import Batch as Batch
 from .errors import AtvError as AtvError
 from .errors import BundleError as BundleError
 from .errors import DataError as DataError
@@ -21,6 +22,7 @@ from .generator.bundle import Bundle as Bundle
 from .generator.generator import Generator as Generator
 from .target.sampling import Sampling as Sampling
 from .target.target import Target as Target
+from .vectors.steering import OFF as OFF
 from .vectors.steering import Positions as Positions
 from .vectors.steering import Steering as Steering
 from .vectors.task_vector import TaskVector as TaskVector

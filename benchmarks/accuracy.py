@@ -42,7 +42,7 @@ def steered(bundle: Path | None, tasks: list[Task], strength: float = 1) -> Scor
 def answer(engine: Engine, query: str, strength: float) -> str:
     """Sixteen greedy tokens."""
     steering = replace(engine.steering, strength=strength)
-    return "".join(event.text for event in engine.stream(query, steering=steering, max_tokens=16))
+    return engine.answer(query, steering=steering, max_tokens=16).text
 
 
 def left_alone(bundle: Path | None) -> None:

@@ -18,9 +18,9 @@ import llama_cpp
 
 import atv_local
 from atv_eval.bench import Measure, Samples, in_turn, ratios, seconds, spread
-from atv_local.answer import OFF, Engine
+from atv_local.answer import Engine
 from atv_local.names import embedded_model
-from atv_local.vectors import Steering
+from atv_local.vectors import OFF, Steering
 from benchmarks.prompting import Prompting
 from benchmarks.tasks import inline, load_tasks
 

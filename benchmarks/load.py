@@ -80,8 +80,8 @@ def questions(engine: atv_local.Engine) -> list[Question]:
         }
         steering = atv_local.OFF if off else replace(engine.steering, strength=strength, positions=positions)
         sampling = atv_local.Sampling(0.8, 1.0, 0, number) if sampled else atv_local.Sampling()
-        events = engine.stream(query, steering=steering, sampling=sampling, max_tokens=max_tokens)
-        found.append(Question(body, "".join(event.text for event in events)))
+        answer = engine.answer(query, steering=steering, sampling=sampling, max_tokens=max_tokens)
+        found.append(Question(body, answer.text))
     return found
 
 

@@ -56,7 +56,7 @@ def accuracy(bundle: Path, precision: Precision, tasks: list[Task]) -> dict[str,
     engine = atv_local.load(bundle=bundle, precision=precision)
     scores = {}
     for task in tasks:
-        answers = ["".join(event.text for event in engine.stream(query, max_tokens=16)) for query, _ in task.rows]
+        answers = [engine.answer(query, max_tokens=16).text for query, _ in task.rows]
         pairs = zip(answers, task.rows, strict=True)
         scores[task.name] = statistics.mean(answer.strip() == output for answer, (_, output) in pairs)
     return scores | {"mean": statistics.mean(scores.values())}

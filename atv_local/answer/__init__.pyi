@@ -1,9 +1,10 @@
+from .answer import Answer as Answer
+from .answer import Event as Event
+from .answer import Finish as Finish
+from .answer import Timings as Timings
+from .answer import TokenCounts as TokenCounts
 from .conversation import Conversation as Conversation
 from .conversation import Turn as Turn
-from .engine import OFF as OFF
 from .engine import Engine as Engine
-from .engine import Event as Event
-from .engine import Finish as Finish
-from .engine import check_query as check_query
 from .loading import load as load
-from .record import answer_record as answer_record
+from .queries import check_query as check_query

@@ -1,51 +1,57 @@
-"""A conversation whose every turn is steered by a vector of its own. Knows nothing of terminals or files.
+"""A conversation in which every turn is steered by a vector of its own. Knows nothing of terminals or files.
 
-The target reads all that was said, the generator only the words of the turn that is answered. What was said before is
-read as the base model reads it: only the last prompt token and the answer being written are steered (`decode`). So the
-keys and values of earlier prompts are kept, and the answer before, which was written under a vector of its own, is
-evaluated again. With `all` the whole conversation is evaluated under each turn's vector.
+The target reads the whole conversation, the generator only the message that is answered. With positions `last` and
+`decode` earlier turns are evaluated without a vector, so their keys and values are reused; only the last answer, which
+was written under its own vector, is evaluated again. With `all` the whole conversation is evaluated under each turn's
+vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from atv_local.answer.engine import OFF, Engine, Event, check_query
-from atv_local.answer.record import answer_record
+from atv_local.answer.answer import Answer, Event
+from atv_local.answer.engine import Engine
+from atv_local.answer.queries import check_query
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Message, Prompt, Sampling
-from atv_local.vectors import Steering
+from atv_local.vectors import OFF, Steering
 
 INTERRUPTED = "interrupted"
-"""The `finish_reason` of an answer that was stopped from outside."""
+"""The `finish_reason` of an answer that was stopped before its end."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What was asked, what was answered, and how: counts, times, steering and sampling, as JSON has them.
+    """One message of the user and its answer.
 
-    `steering` is None of a turn that was not answered here.
+    Attributes:
+        query: the user's message.
+        answer: the text that answers it.
+        record: how the answer came about, as `Answer.as_dict` has it without the text, and the sampling.
+        steering: None for a turn that was not answered here, such as one read from a file.
     """
 
-    asked: str
-    answered: str
-    how: Mapping[str, Any]
+    query: str
+    answer: str
+    record: Mapping[str, Any]
     steering: Steering | None = None
 
 
 class Conversation:
     """Turns with one engine. Settings may change from turn to turn.
 
-    Args:
-        system: a system message; it may change too, and the turns then follow the new one.
-        steering: of the next answers, by default the engine's.
-        sampling: greedy unless given; with a seed each answer draws from it anew.
-        max_tokens: of an answer.
-
     An answer is what a fresh engine with these settings gives to the same conversation, bit for bit.
+
+    Args:
+        engine: answers every turn.
+        system: a system message. When it changes, all turns are read after the new one.
+        steering: of the next answers, by default the engine's.
+        sampling: greedy by default; with a seed each answer draws from it anew.
+        max_tokens: of an answer.
     """
 
     def __init__(
@@ -65,7 +71,7 @@ class Conversation:
 
     @property
     def messages(self) -> list[Message]:
-        """What was said, as chat templates and chat servers take it."""
+        """All messages, as chat templates and chat servers take them."""
         return self._messages(self.turns)
 
     @property
@@ -83,11 +89,14 @@ class Conversation:
         """Forget the turns; the settings and the system message stay."""
         self.turns = ()
 
-    def say(self, text: str) -> Iterator[Event]:
+    def say(self, text: str) -> Generator[Event]:
         """Answer the next turn, token by token.
 
-        It becomes part of the conversation when the answer ends, or is stopped after its first words: by closing this
-        iterator, or by Ctrl-C. After an error, or when stopped before, the conversation is what it was.
+        The turn becomes part of the conversation when the answer ends, or when it is stopped after its first words by
+        closing this generator or by Ctrl-C. After an error, or when stopped earlier, the conversation is unchanged.
+
+        Args:
+            text: the user's message.
 
         Raises:
             PromptError: the conversation is too long for the context.
@@ -95,18 +104,21 @@ class Conversation:
         """
         return self._answer(text, self.turns)
 
-    def again(self) -> Iterator[Event]:
-        """Answer the last turn anew, as `say`; its answer is replaced only by a new one.
+    def again(self) -> Generator[Event]:
+        """Answer the last turn again, as `say` does. Its answer stays until there is a new one.
 
         Raises:
             UsageError: nothing was asked yet.
         """
-        return self._answer(self.last.asked, self.turns[:-1])
+        return self._answer(self.last.query, self.turns[:-1])
 
-    def compare(self, text: str | None = None) -> dict[str, Iterator[Event]]:
-        """Answers to a text, or to the last turn again, without and with steering. The conversation stays as it is.
+    def compare(self, text: str | None = None) -> dict[str, Generator[Event]]:
+        """Answer a text, or the last turn again, without and with steering. The conversation is unchanged.
 
-        Both begin with the same part of the conversation evaluated.
+        Both start with the same part of the conversation in the cache, so that their times can be compared.
+
+        Returns:
+            A stream for `without steering` and one for `with steering`.
 
         Raises:
             UsageError: nothing was asked yet, or steering is off.
@@ -114,12 +126,12 @@ class Conversation:
         if self.steering.off:
             raise UsageError("steering is off, which leaves nothing to compare; turn it on")
         before = self.turns if text is not None else self.turns[:-1]
-        text = self.last.asked if text is None else text
+        text = self.last.query if text is None else text
         both = {"without steering": OFF, "with steering": self.steering}
         return {name: self._beside(text, before, steering) for name, steering in both.items()}
 
     def prompt(self, text: str, turns: Sequence[Turn] | None = None) -> Prompt:
-        """What the target reads when `text` is said after these turns, by default all.
+        """The prompt that the target reads for a message after these turns, by default all.
 
         Raises:
             UsageError: no text.
@@ -139,38 +151,42 @@ class Conversation:
         return prompt
 
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:
-        said: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
+        messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
         for turn in turns:
-            said += [{"role": "user", "content": turn.asked}, {"role": "assistant", "content": turn.answered}]
-        return said
+            messages += [{"role": "user", "content": turn.query}, {"role": "assistant", "content": turn.answer}]
+        return messages
 
-    def _stream(self, text: str, prompt: Prompt, steering: Steering) -> Iterator[Event]:
+    def _stream(self, text: str, prompt: Prompt, steering: Steering) -> Generator[Event]:
         return self.engine.stream(
             text, prompt=prompt, steering=steering, sampling=self.sampling, max_tokens=self.max_tokens
         )
 
-    def _answer(self, text: str, before: tuple[Turn, ...]) -> Iterator[Event]:
+    def _answer(self, text: str, before: tuple[Turn, ...]) -> Generator[Event]:
         steering, settings = self.steering, {**asdict(self.sampling), "max_tokens": self.max_tokens}
-        said, last = "", None
+        written, last = "", None
 
-        def keep() -> None:
+        def save_turn() -> None:
             if last is not None:
-                how = answer_record(self.engine, steering, last) | {"sampling": settings}
-                how["finish_reason"] = how["finish_reason"] or INTERRUPTED
-                self.turns = (*before, Turn(text, said, how, steering))
+                record = Answer.of_event(self.engine, steering, written, last).as_dict() | {"sampling": settings}
+                record["finish_reason"] = record["finish_reason"] or INTERRUPTED
+                text_of_answer = record.pop("text")
+                self.turns = (*before, Turn(text, text_of_answer, record, steering))
 
-        with closing(self._stream(text, self.prompt(text, before), steering)) as events:  # type: ignore[type-var]
+        with closing(self._stream(text, self.prompt(text, before), steering)) as events:
             try:
                 for event in events:
-                    said, last = said + event.text, event
+                    written, last = written + event.text, event
                     yield event
             except (GeneratorExit, KeyboardInterrupt):
-                if said:
-                    keep()
+                if written:
+                    save_turn()
                 raise
-            keep()
+            save_turn()
 
-    def _beside(self, text: str, before: Sequence[Turn], steering: Steering) -> Iterator[Event]:
+    def __repr__(self) -> str:
+        return f"Conversation({len(self.turns)} turns, {self.engine!r})"
+
+    def _beside(self, text: str, before: Sequence[Turn], steering: Steering) -> Generator[Event]:
         prompt = self.prompt(text, before)
         self.engine.target.prefill(*prompt.segments[:-1])
         yield from self._stream(text, prompt, steering)

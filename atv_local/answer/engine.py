@@ -1,202 +1,264 @@
-"""Query to vector to a stream of events. Everything that answers, whoever asks, reads this one stream."""
+"""A query to its vector and to a steered answer. Everything that answers one query reads this one stream of events."""
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
 
-from atv_local.errors import PromptError, UsageError
-from atv_local.generator import Generator
-from atv_local.target import Prompt, Sampler, Sampling, Target
-from atv_local.vectors import Positions, Steering, TaskVector
+from numpy.typing import ArrayLike
 
-OFF = Steering(strength=0.0)
-"""No steering: the base model answers."""
-
-
-class Finish(StrEnum):
-    """Why an answer ended: the target said so, or it reached `max_tokens`, or the context is full."""
-
-    STOP = "stop"
-    LENGTH = "length"
-    CONTEXT = "context"
-
-
-@dataclass(frozen=True)
-class Event:
-    """One piece of an answer and where the stream is; times are in ms since the query was given.
-
-    The last event has `finish` set and may carry remaining text.
-    """
-
-    text: str
-    token: int
-    """The token that gave it; its text may come later, with the rest of a character."""
-    prompt_tokens: int
-    evaluated_tokens: int
-    """Prompt tokens that were not already in the cache."""
-    generated_tokens: int
-    generator_ms: float
-    """Time the generator took; it overlaps the evaluation of an unsteered prefix."""
-    first_token_ms: float
-    total_ms: float
-    finish: Finish | None = None
+from atv_local.answer.answer import Answer, Event
+from atv_local.answer.answer_stream import AnswerStream
+from atv_local.answer.queries import check_query, last_query
+from atv_local.errors import UsageError
+from atv_local.generator import Generator as VectorGenerator
+from atv_local.target import Message, Prompt, Sampling, Target
+from atv_local.vectors import OFF, Positions, Steering, TaskVector, read_control_vector
 
 
 class Engine:
-    """A target and, if it shall be steered, a generator made for it, a static vector, or both.
+    """A target, and what steers it: a generator made for it, a static vector, or both.
+
+    An engine is a context manager; leaving it frees the context. Answers do not depend on each other. It gives one
+    answer at a time and is not for several threads.
 
     Args:
+        target: the loaded model. `atv_local.load` makes an engine from the names of files.
+        generator: reads each query and makes its vector.
         static: added to the vector of every query, in all its layers and at the generator's positions; without a
             generator it steers all tokens, as llama.cpp's own tools do.
-
-    Answers do not depend on each other. One answer at a time: an engine is not for several threads.
+        steering: what answers use unless they are given another; by default that of the bundle.
 
     Raises:
         BundleError: a generator made for another target.
+        UsageError: something else than a `Target`, such as the path of a file.
     """
 
-    def __init__(self, target: Target, generator: Generator | None = None, static: TaskVector | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        generator: VectorGenerator | None = None,
+        static: TaskVector | None = None,
+        *,
+        steering: Steering | None = None,
+    ) -> None:
+        if not isinstance(target, Target):
+            raise UsageError(f"`target` {target!r} is not a Target; load files with atv_local.load")
         self.target, self.generator, self.static = target, generator, static
-        self._layers: tuple[int, int] | None = None
-        self.steering = OFF if static is None else Steering(positions=Positions.ALL)
-        """What `stream` uses unless told otherwise: what the bundle says."""
         if generator is not None:
             generator.bundle.check_target(target.spec)
-            self.steering = generator.bundle.manifest.steering
-            self._layers = self.steering.layers
-            if static is not None:
-                self.steering = replace(self.steering, layers=None)
-        self._turn = object()
-        self._worker = ThreadPoolExecutor(max_workers=1)
-        self._format = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
+        self._steering = self._default_steering() if steering is None else steering
+        self._answers = AnswerStream(target)
+        self._prompts = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
+
+    @property
+    def steering(self) -> Steering:
+        """What answers use unless they are given another."""
+        return self._steering
+
+    def _default_steering(self) -> Steering:
+        if self.generator is None:
+            return OFF if self.static is None else Steering(positions=Positions.ALL)
+        trained = self.generator.bundle.manifest.steering
+        return trained if self.static is None else replace(trained, layers=None)
 
     def vector(self, query: str) -> TaskVector:
         """The vector that steers the answer to a query, float32 [n_layer-1, n_embd].
 
+        Args:
+            query: the user's words, as they would be answered.
+
         Raises:
-            UsageError: an empty query, one that is no Unicode text, or an engine with nothing to steer by.
+            UsageError: an empty query, one that is not Unicode text, or an engine with nothing to steer by.
         """
         check_query(query)
         if self.generator is None:
             if self.static is None:
                 raise UsageError("no generator is loaded, so the target cannot be steered; name one with `bundle=...`")
             return self.static
-        made = self.generator(query)
+        vector = self.generator(query)
         if self.static is None:
-            return made
-        return (made.only(*self._layers) if self._layers else made) + self.static
+            return vector
+        layers = self.generator.bundle.manifest.steering.layers
+        return (vector.only(*layers) if layers else vector) + self.static
+
+    def answer(
+        self,
+        query: str,
+        *,
+        vector: TaskVector | ArrayLike | str | Path | None = None,
+        steering: Steering | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int = 256,
+        system: str | None = None,
+    ) -> Answer:
+        """Answer a query.
+
+        Args:
+            query: the user's words; the chat template of the GGUF is put around them for the target alone.
+            vector: steer with this vector instead of the generator's: a `TaskVector`, an array, or a control-vector
+                GGUF.
+            steering: by default `self.steering`; all layers at strength 1 for a vector that is given to an engine
+                without a generator.
+            sampling: greedy by default.
+            max_tokens: of the answer, at least 1.
+            system: a system message.
+
+        Raises:
+            UsageError: an empty query, `max_tokens` below 1, or steering that this target does not have.
+            PromptError: a prompt that leaves no room for an answer in the context.
+            ModelError: the target cannot go on, as under a vector that is too strong.
+            VectorError: a vector that does not fit the target.
+        """
+        given = self._given_vector(vector)
+        steering = self._applied(steering, given)
+        events = self.stream(
+            query, vector=given, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
+        )
+        return self._collect(events, steering, generated=given is None)
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        steering: Steering | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int = 256,
+    ) -> Answer:
+        """Answer the last message of a conversation, which is the user's and alone makes the vector.
+
+        `Conversation` keeps the turns for you.
+
+        Args:
+            messages: dictionaries with `role` (system, user, assistant) and `content`, as OpenAI's API has them.
+            steering: by default `self.steering`.
+            sampling: greedy by default.
+            max_tokens: of the answer, at least 1.
+
+        Raises:
+            UsageError: the last message is not the user's, or as `answer`.
+            PromptError, ModelError: as `answer`; also a template that does not take the conversation.
+        """
+        query = last_query(messages)
+        steering = self._applied(steering, None)
+        prompt = self.target.prompts.conversation(messages, self.target.n_ctx)
+        events = self.stream(query, prompt=prompt, steering=steering, sampling=sampling, max_tokens=max_tokens)
+        return self._collect(events, steering)
+
+    def answer_many(
+        self,
+        queries: Iterable[str],
+        *,
+        steering: Steering | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int = 256,
+        system: str | None = None,
+    ) -> Iterator[Answer]:
+        """Answer many queries together, in order. See `Batch`, which can be kept for further calls.
+
+        Args:
+            queries: drawn as there is room, some hundreds ahead at most.
+            steering: by default `self.steering`.
+            sampling: greedy by default; with a seed every answer draws by it.
+            max_tokens: of each answer, at least 1.
+            system: a system message for all.
+
+        Yields:
+            Answers without times. Each has the text that `answer` gives, within what `Batch` promises.
+
+        Raises:
+            AtvError: as `answer`, when it is the turn of the query that cannot be answered.
+        """
+        from atv_local.batch import Batch
+
+        yield from Batch(self).answer(
+            queries, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
+        )
 
     def stream(
         self,
         query: str,
         *,
-        vector: TaskVector | None = None,
+        vector: TaskVector | ArrayLike | str | Path | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = 256,
         system: str | None = None,
         prompt: Prompt | None = None,
-    ) -> Iterator[Event]:
-        """Answer a query, token by token.
+    ) -> Generator[Event]:
+        """Answer a query, token by token. Close the generator to stop early.
 
         Args:
-            query: the user's words; the chat template of the GGUF is put around them for the target alone.
-            vector: steer with this vector and no other.
-            steering: by default `self.steering`; all layers at strength 1 for a given vector without a generator.
-            max_tokens: of the answer, at least 1.
-            system: a system message.
+            query: as for `answer`, and so are `vector`, `steering`, `sampling`, `max_tokens` and `system`.
             prompt: what the target reads instead of the query, such as the conversation that the query ends; the query
                 still makes the vector.
 
+        Yields:
+            Events; the last one has `finish` set.
+
         Raises:
-            UsageError: an empty query, `max_tokens` below 1, steering that this target does not have, or another
-                answer begun on this engine before this one has ended.
-            PromptError: a prompt that leaves no room for an answer in the context.
+            UsageError: as `answer`; also another answer begun on this engine before this one has ended.
+            PromptError, ModelError, VectorError: as `answer`.
         """
         started = perf_counter()
-        if steering is None:
-            steering = Steering() if vector is not None and self.steering.off else self.steering
-        if prompt is None or not (steering.off or vector):
+        given = self._given_vector(vector)
+        steering = self._applied(steering, given)
+        if prompt is None or not (steering.off or given is not None):
             check_query(query)
         if max_tokens < 1:
             raise UsageError(f"`max_tokens` {max_tokens} is below 1")
-        prompt = prompt or self._format(system)(query)
-        if len(prompt.tokens) >= self.target.n_ctx:
-            raise PromptError(
-                f"the prompt has {len(prompt.tokens)} tokens and the context {self.target.n_ctx}; "
-                "shorten it or raise `n_ctx`"
-            )
-        self._turn = turn = object()
-        sampler = Sampler(sampling or Sampling())
-        evaluated_before = self.target.n_evaluated
-        try:
-            generator_ms = self._prompt(prompt, query, vector, steering)
-            evaluated = self.target.n_evaluated - evaluated_before
-            decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-            first_ms = 0.0
-            for count in range(1, max_tokens + 1):
-                token = sampler(self.target)
-                ended = self.target.vocabulary.ends(token)
-                text = "" if ended else decoder.decode(self.target.vocabulary.piece(token))
-                finish = self._finish(ended, count == max_tokens)
-                if finish:
-                    text += decoder.decode(b"", final=True)
-                total_ms = 1000 * (perf_counter() - started)
-                first_ms = first_ms or total_ms
-                sizes = len(prompt.tokens), evaluated, count - ended
-                yield Event(text, token, *sizes, generator_ms, first_ms, total_ms, finish)
-                if finish:
-                    return
-                if turn is not self._turn:
-                    raise UsageError("another answer was begun on this engine before this one had ended")
-                self.target.evaluate([token])
-        finally:
-            if turn is self._turn:  # else the vector is another answer's
-                self.target.clear()
+        if not isinstance(sampling, Sampling | None):
+            raise UsageError(f"`sampling` {sampling!r} is not a Sampling; pass Sampling(temperature=0.7)")
+        yield from self._answers.events(
+            prompt or self._prompts(system)(query),
+            lambda: self.vector(query) if given is None else given,
+            steering,
+            sampling or Sampling(),
+            max_tokens,
+            started,
+        )
 
-    def _finish(self, ended: bool, longest: bool) -> Finish | None:
-        if ended:
-            return Finish.STOP
-        if longest:
-            return Finish.LENGTH
-        return Finish.CONTEXT if self.target.n_past == self.target.n_ctx else None
+    def _applied(self, steering: Steering | None, vector: TaskVector | None) -> Steering:
+        if steering is None:
+            return Steering() if vector is not None and self.steering.off else self.steering
+        if not isinstance(steering, Steering):
+            raise UsageError(f"`steering` {steering!r} is not a Steering; pass Steering(strength=0.5) or OFF")
+        return steering
 
-    def _prompt(self, prompt: Prompt, query: str, vector: TaskVector | None, steering: Steering) -> float:
-        """Evaluate the prompt under its vector; the generator works while the unsteered prefix is evaluated."""
-        segments, last = prompt.segments, prompt.tokens[-1]
-        if steering.off:
-            self.target.prefill(*segments)
-            self.target.evaluate([last])
-            return 0.0
-        pending = self._worker.submit(self._timed_vector, query, vector)
-        try:
-            self.target.prefill(*(() if steering.positions.prefix else segments))
-        except BaseException:
-            pending.cancel()  # nobody waits for it any more
-            raise
-        made, generator_ms = pending.result()
-        self.target.apply(steering.apply(made))
-        self.target.evaluate(prompt.tokens if steering.positions.prefix else [last])
-        if not steering.positions.generated:
-            self.target.clear()
-        return generator_ms
+    def _given_vector(self, vector: Any) -> TaskVector | None:
+        if vector is None or isinstance(vector, TaskVector):
+            return vector
+        if isinstance(vector, str | Path):
+            file = read_control_vector(Path(vector))
+            file.check_target(self.target.spec)
+            return file.vector(self.target.n_rows)
+        return TaskVector(vector)
 
-    def _timed_vector(self, query: str, given: TaskVector | None) -> tuple[TaskVector, float]:
-        started = perf_counter()
-        return given or self.vector(query), 1000 * (perf_counter() - started)
+    def _collect(self, events: Generator[Event], steering: Steering, *, generated: bool = True) -> Answer:
+        with closing(events):
+            pieces = list(events)
+        text = "".join(event.text for event in pieces)
+        return Answer.of_event(self, steering, text, pieces[-1], generated=generated)
 
+    def close(self) -> None:
+        """Free the target's context. The engine cannot be used afterwards."""
+        self._answers.close()
+        self.target.close()
 
-def check_query(query: str) -> None:
-    """Raise UsageError for a query that is empty or no Unicode text."""
-    if not query.strip():
-        raise UsageError("the query is empty; say something to answer")
-    try:
-        query.encode()
-    except UnicodeEncodeError as error:  # half a surrogate pair, as undecodable bytes become in Python
-        raise UsageError(f"the query is not UTF-8 text: {error.reason} at character {error.start}") from error
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        steered_by = [repr(part) for part in (self.generator, self.static) if part is not None]
+        return f"Engine({', '.join([repr(self.target), *steered_by, repr(self.steering)])})"

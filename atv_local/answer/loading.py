@@ -10,7 +10,13 @@ from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
 from atv_local.names import resolve_bundle, resolve_model
 from atv_local.target import Target
-from atv_local.vectors import Steering, control_vector
+from atv_local.vectors import (
+    ControlVector,
+    Steering,
+    read_control_vector,
+    sum_control_vectors,
+    trained_positions,
+)
 
 
 def load(
@@ -21,32 +27,36 @@ def load(
     n_ctx: int | None = None,
     n_threads: int | None = None,
     n_gpu_layers: int = -1,
-    control_vectors: Sequence[tuple[str | Path, float]] = (),
+    control_vectors: Sequence[str | Path | tuple[str | Path, float]] = (),
     provider: Provider | None = None,
     precision: Precision | None = None,
 ) -> Engine:
-    """An engine for a GGUF and a bundle, each the embedded default if not named.
+    """Load a target and the bundle that steers it.
 
     Args:
-        model: a GGUF: a path, or as text any name that `store.model` knows.
-        bundle: a folder or zip that `atv-local export` wrote, named in the same ways.
-        steered: with False no generator is loaded, and the base model answers.
-        n_ctx: context size in tokens; see `Target`.
+        model: the target's GGUF: a path or a name, by default the embedded model.
+        bundle: a path or a name, by default the demo bundle.
+        steered: False loads no generator, and the base model answers.
+        n_ctx: size of the context in tokens; by default 2048, or what the model was trained for if that is less.
         n_threads: threads of llama.cpp; by default all cores.
         n_gpu_layers: layers to offload; -1 is all.
-        control_vectors: files and factors; their sum steers every query, beside the generator of a bundle that is
-            named, else instead of one.
-        provider: see `Generator`; so is `precision`.
+        control_vectors: control-vector GGUFs, each alone or with a factor as `(path, factor)`. Their sum steers every
+            query, together with the generator if `bundle` is named, otherwise instead of one.
+        provider: the execution provider of the generator; by default the first that works.
+        precision: which graph of the bundle the generator runs; by default the one that suits the provider.
+
+    Returns:
+        An engine, which is a context manager.
 
     Raises:
-        NameNotFoundError: a name that leads nowhere.
+        NameNotFoundError: a name for which there is nothing on this machine.
         ModelError: no such model, or one that llama.cpp cannot load or steer.
         BundleError: a damaged bundle, or one made for another target.
-        VectorError: a file that is no control vector, or made for a target of another shape.
-        UsageError: a provider or precision that is not there.
+        VectorError: a file that is not a control vector, or one made for another target.
+        UsageError: a provider or precision that is not available, or sizes out of range.
     """
     path = resolve_model(model)
-    files = [(control_vector.read(Path(file)), factor) for file, factor in control_vectors] if steered else []
+    files = _read_files(control_vectors) if steered else []
     generated = steered and bool(bundle or not files)
     if (provider or precision) and not generated:
         chosen = f"`provider={provider}`" if provider else f"`precision={precision}`"
@@ -54,12 +64,15 @@ def load(
     opened = Bundle(resolve_bundle(bundle)) if generated else None
     target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     for file, _ in files:
-        control_vector.check_target(file, target.spec)
-    static = control_vector.total(files, target.n_rows, target.n_embd) if files else None
+        file.check_target(target.spec)
+    static = sum_control_vectors(files, target.n_rows, target.n_embd) if files else None
     if opened is None:
-        engine = Engine(target, static=static)
-        if files:
-            engine.steering = Steering(positions=control_vector.positions([file for file, _ in files]))
-        return engine
+        steering = Steering(positions=trained_positions([file for file, _ in files])) if files else None
+        return Engine(target, static=static, steering=steering)
     opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
     return Engine(target, Generator(opened, provider=provider, precision=precision), static)
+
+
+def _read_files(given: Sequence[str | Path | tuple[str | Path, float]]) -> list[tuple[ControlVector, float]]:
+    pairs = [(file, 1.0) if isinstance(file, str | Path) else file for file in given]
+    return [(read_control_vector(Path(file)), factor) for file, factor in pairs]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from atv_local.answer import OFF, Engine, Finish
+from atv_local.answer import Answer, Engine, Finish, TokenCounts, check_query
 from atv_local.batch.scheduler import Scheduler
 from atv_local.batch.sequence_context import SequenceContext
 from atv_local.batch.token_tree import Branch, Tree
 from atv_local.errors import AtvError, PromptError, UsageError
 from atv_local.target import Prompt, Sampler, Sampling, Vocabulary
-from atv_local.vectors import Steering, TaskVector
+from atv_local.vectors import OFF, Steering, TaskVector
 
 N_SEQUENCES = 128
 
@@ -25,6 +26,11 @@ class SteeredPrompt:
 
     rows: TaskVector | None = None
     steering: Steering = OFF
+
+    @property
+    def from_start(self) -> bool:
+        """Whether the whole prompt is steered, so that it has nothing in common with others."""
+        return self.rows is not None and self.steering.positions.prefix
 
     @classmethod
     def of(cls, steering: Steering, vector: TaskVector | None) -> SteeredPrompt:
@@ -89,15 +95,16 @@ class BatchReply:
 
 
 class Batch:
-    """Answers questions of one engine together, each as if it were alone. Not for several threads.
+    """Answers many queries of one engine together, each as if it were alone. Not for several threads.
 
-    The context is beside the engine's own, over the same weights; CPUs give bit for bit what the engine gives
-    where a prompt has up to 63 tokens of its own and, with its answer, up to 256 in all; beyond that they round
-    otherwise.
+    A batch has a context of its own over the engine's weights. On a CPU its answers are bit for bit those of
+    `Engine.answer` where a prompt has up to 63 tokens of its own and, with its answer, up to 256 in all; longer ones
+    are rounded differently.
 
     Args:
-        n_sequences: at most so many answers and options at a time, up to 255.
-        n_ctx: tokens of all of them together, those they share counted once; by default twice the engine's.
+        engine: gives target, vectors and default steering.
+        n_sequences: most answers and options at a time, up to 255.
+        n_ctx: tokens of all of them together, shared ones counted once; by default twice the engine's.
 
     Raises:
         UsageError: llama.cpp cannot make such a context.
@@ -105,14 +112,121 @@ class Batch:
     """
 
     def __init__(self, engine: Engine, *, n_sequences: int = N_SEQUENCES, n_ctx: int | None = None) -> None:
+        self._engine = engine
         self._vocabulary, self._n_ctx = engine.target.vocabulary, engine.target.n_ctx
-        self.sequences = SequenceContext(
+        self._sequences = SequenceContext(
             engine.target.model,
             n_sequences=n_sequences,
             n_ctx=n_ctx or 2 * self._n_ctx,
             n_threads=engine.target.n_threads,
         )
-        self.scheduler = Scheduler(self.sequences, self._vocabulary.ends)
+        self._scheduler = Scheduler(self._sequences, self._vocabulary.ends)
+        self._prompts = lru_cache(maxsize=8)(lambda system: engine.target.prompts.after(system=system))
+
+    @property
+    def n_evaluated(self) -> int:
+        """Tokens evaluated so far, shared ones counted once."""
+        return self._sequences.n_evaluated
+
+    def answer(
+        self,
+        queries: Iterable[str],
+        *,
+        steering: Steering | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int = 256,
+        system: str | None = None,
+    ) -> Iterator[Answer]:
+        """Answer queries, in order. Arguments, answers and errors are those of `Engine.answer_many`."""
+        if max_tokens < 1:
+            raise UsageError(f"`max_tokens` {max_tokens} is below 1")
+        steering = self._engine.steering if steering is None else steering
+        settings: dict[str, Any] = {"steering": steering, "sampling": sampling, "system": system}
+        for reply in self.ask(self.question(query, max_tokens=max_tokens, **settings) for query in queries):
+            if reply.error:
+                raise reply.error
+            prompt, outcome = reply.question.prompt, reply.outcomes[0]
+            shared = 0 if reply.question.ways[0].from_start else prompt.shared
+            yield Answer.of(
+                self._engine,
+                steering,
+                text=outcome.text,
+                finish_reason=outcome.finish,
+                tokens=TokenCounts(len(prompt.tokens), len(prompt.tokens) - shared, outcome.n_generated),
+            )
+
+    def score(
+        self,
+        queries: Iterable[str],
+        options: Sequence[str],
+        *,
+        steering: Steering | None = None,
+        system: str | None = None,
+    ) -> Iterator[tuple[float, ...]]:
+        """How likely each option is as the answer to each query, in order.
+
+        Args:
+            queries: drawn as there is room.
+            options: complete answers.
+            steering: by default the engine's.
+            system: a system message for all.
+
+        Yields:
+            For each query the log-probability of every option in nats, the token that ends the answer included.
+
+        Raises:
+            UsageError: no options.
+            AtvError: when it is the turn of a query that cannot be evaluated.
+        """
+        if not options:
+            raise UsageError("`options` is empty; give the answers to score")
+        settings: dict[str, Any] = {"options": options, "steering": steering, "system": system}
+        for reply in self.ask(self.question(query, **settings) for query in queries):
+            if reply.error:
+                raise reply.error
+            yield reply.outcomes[0].options
+
+    def question(
+        self,
+        query: str,
+        *,
+        steering: Steering | None = None,
+        sampling: Sampling | None = None,
+        max_tokens: int = 0,
+        options: Sequence[str] = (),
+        system: str | None = None,
+        tag: Any = None,
+    ) -> BatchQuestion:
+        """A query as a question for `ask`, steered by its own vector.
+
+        Args:
+            query: the user's words.
+            steering: by default the engine's.
+            sampling: greedy by default.
+            max_tokens: of the answer; 0 writes none.
+            options: answers to score, as texts.
+            system: a system message.
+            tag: whatever the caller wants to find in the reply.
+
+        Returns:
+            The question; if the query cannot be answered, one with `error`.
+        """
+        steering = self._engine.steering if steering is None else steering
+        try:
+            check_query(query)
+            prompts = self._prompts(system)
+            prompt = prompts(query)
+            vector = None if steering.off else self._engine.vector(query)
+            return BatchQuestion(
+                prompt,
+                [SteeredPrompt.of(steering, vector)],
+                max_tokens,
+                [prompts.answer(query, text) for text in options],
+                sampling=sampling,
+                tag=tag,
+            )
+        except AtvError as error:
+            return BatchQuestion(Prompt((), 0), tag=tag, error=error)
 
     def ask(self, questions: Iterable[BatchQuestion]) -> Iterator[BatchReply]:
         """A reply to each question, in order. Questions are drawn as there is room, some hundreds ahead at most.
@@ -121,7 +235,7 @@ class Batch:
         question.
         """
         parts: deque[tuple[BatchQuestion, int]] = deque()
-        trees = self.scheduler.run(tree for question in questions for tree in self._trees(question, parts))
+        trees = self._scheduler.run(tree for question in questions for tree in self._trees(question, parts))
         while (tree := next(trees, None)) is not None:
             question, n_trees = parts.popleft()
             found = [tree, *islice(trees, n_trees - 1)]
@@ -135,7 +249,7 @@ class Batch:
         while asked:
             part = asked.pop()
             tree = self._tree(part)
-            halves = () if tree.error or self.scheduler.holds(tree) else _halves(part)
+            halves = () if tree.error or self._scheduler.holds(tree) else _halves(part)
             asked += reversed(halves)
             trees += [] if halves else [tree]
         parts.append((question, len(trees)))
@@ -194,19 +308,18 @@ def tree_of(question: BatchQuestion, max_tokens: int) -> Tree:
     *prefix, last = prompt.tokens
     for way in question.ways:
         after = way.rows if way.steering.positions.generated else None
-        everything = way.rows is not None and way.steering.positions.prefix
         sampled = question.sampling is not None and question.sampling.temperature > 0
         head = Branch(
-            prompt.tokens if everything else (last,),
+            prompt.tokens if way.from_start else (last,),
             way.rows,
             children=[Branch(option, after, scored=True) for option in question.options],
-            from_start=everything,
+            from_start=way.from_start,
             max_tokens=max_tokens,
             after=after,
             sampler=Sampler(question.sampling) if question.sampling and sampled else None,
             enough=question.enough,
         )
-        (from_start if everything else after_shared).append(head)
+        (from_start if way.from_start else after_shared).append(head)
     if after_shared and (own := prefix[prompt.shared :]):
         after_shared = [Branch(own, children=after_shared)]
     shared = tuple(prefix[: prompt.shared]) if after_shared else ()
@@ -219,7 +332,7 @@ def heads_of(tree: Tree) -> list[Branch]:
     found = [branch for branch in tree.walk() if not branch.scored and (branch.max_tokens or _scores(branch))]
     plain = iter(branch for branch in found if not branch.from_start)
     whole = iter(branch for branch in found if branch.from_start)
-    return [next(whole if way.rows is not None and way.steering.positions.prefix else plain) for way in question.ways]
+    return [next(whole if way.from_start else plain) for way in question.ways]
 
 
 def _scores(branch: Branch) -> bool:

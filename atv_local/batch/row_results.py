@@ -8,13 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from atv_local.answer import OFF, check_query, load
+from atv_local.answer import check_query, load
 from atv_local.batch.batch import N_SEQUENCES, Batch, BatchQuestion, BatchReply, SteeredPrompt
 from atv_local.data import ResumableOutput, RowRequest
 from atv_local.errors import AtvError, DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
 from atv_local.names import embedded_bundle, embedded_model
 from atv_local.target import Prompt, Sampling, identity
+from atv_local.vectors import OFF
 
 ADDED = ("line", "text", "finish_reason", "tokens")
 """What a record has beside the columns of the row it answers."""

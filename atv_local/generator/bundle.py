@@ -46,8 +46,8 @@ class Bundle:
         BundleError: missing, damaged, from a later version of the format, or with a path outside its folder.
     """
 
-    def __init__(self, path: Path, *, manifest: bytes | None = None) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, *, manifest: bytes | None = None) -> None:
+        self.path = path = Path(path)
         raw = _manifest_bytes(path) if manifest is None else manifest
         self.manifest = _parse(raw, path)
         self.manifest_bytes = raw
@@ -61,6 +61,9 @@ class Bundle:
             raise BundleError(f"the bundle {path} lists no {TOKENIZER if self.graphs else 'graph'}; export it again")
         for name in files:
             self._checked(name, keep=False)
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.path.name!r}, id {self.id}, for {self.manifest.target.name!r})"
 
     def read(self, name: str) -> bytes:
         """The bytes of one listed file, checked as they are read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class Generator:
     """The small language model of a bundle.
 
     Args:
-        bundle: opened and checked.
+        bundle: an opened bundle, or the path of one.
         provider: where to compute; by default the first of `providers.PROVIDERS` that is installed and passes a trial.
         precision: which graph; by default the one that suits the provider.
         n_threads: threads of the CPU provider. They share the cores with llama.cpp, so few is fast.
@@ -31,12 +32,13 @@ class Generator:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | str | Path,
         *,
         provider: Provider | None = None,
         precision: Precision | None = None,
         n_threads: int = 1,
     ) -> None:
+        bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         spec = bundle.manifest
         self.bundle = bundle
         self.shape = (spec.target.n_layer - 1, spec.target.n_embd)
@@ -51,6 +53,9 @@ class Generator:
             raise
         except BaseException as error:  # a panic of the tokenizers library is no Exception
             raise BundleError(f"the bundle {bundle.path} cannot be loaded: {_line(error)}") from error
+
+    def __repr__(self) -> str:
+        return f"Generator({self.bundle!r}, {self.precision} on {self.provider})"
 
     @property
     def provider(self) -> Provider:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import llama_cpp as lib
 import numpy as np
@@ -51,14 +52,14 @@ class Target:
 
     def __init__(
         self,
-        model: Path | Model,
+        model: Path | str | Model,
         *,
         n_ctx: int | None = None,
         n_threads: int | None = None,
         n_gpu_layers: int = -1,
         in_turn: Callable[[Callable[[], int]], int] = lambda evaluate: evaluate(),
     ) -> None:
-        self.model = model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers)
+        self.model = model if isinstance(model, Model) else Model(Path(model), n_gpu_layers=n_gpu_layers)
         self._in_turn = in_turn
         self.vocabulary = Vocabulary(self.model)
         self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
@@ -73,21 +74,49 @@ class Target:
         self.n_threads = n_threads or _cores()
         params.n_threads = params.n_threads_batch = self.n_threads
         with interrupts_deferred():
-            self.handle = lib.llama_init_from_model(self.model.handle, params)
-            if not self.handle:
+            self._handle = lib.llama_init_from_model(self.model.handle, params)
+            if not self._handle:
                 raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
-            self.close = weakref.finalize(self, lib.llama_free, self.handle)
+            self.close = weakref.finalize(self, lib.llama_free, self._handle)
         self.n_ctx = int(lib.llama_n_ctx(self.handle))
         self._batch = int(lib.llama_n_batch(self.handle))  # of a small context less than was asked for
         self.n_evaluated = 0
         """Tokens evaluated so far, reused ones not counted."""
         self.n_vector_calls = 0
         """Calls of llama_set_adapter_cvec so far."""
-        self._memory = lib.llama_get_memory(self.handle)
         self._segments: list[tuple[int, ...]] = []
         self._n_past = 0
         self._steered = False
         self._probe()
+
+    def __repr__(self) -> str:
+        shape = f"{self.model.architecture} of {self.model.n_layer} layers of width {self.n_embd}"
+        return f"Target({self.name!r}, {shape}, n_ctx={self.n_ctx})"
+
+    @property
+    def handle(self) -> Any:
+        """The llama.cpp context.
+
+        Raises:
+            UsageError: it is closed.
+        """
+        self.check_open()
+        return self._handle
+
+    def check_open(self) -> None:
+        """Raise UsageError after `close`."""
+        if not self.close.alive:
+            raise UsageError(f"the target {self.path.name} is closed; load it again")
+
+    @property
+    def path(self) -> Path:
+        """The GGUF."""
+        return self.model.path
+
+    @property
+    def name(self) -> str:
+        """What the target is called: its file's name without the ending."""
+        return self.spec.name
 
     @property
     def spec(self) -> TargetSpec:
@@ -190,7 +219,7 @@ class Target:
         """Forget vector and cache; the data too, since a NaN behind an attention mask is still a NaN."""
         self.clear()
         self._segments, self._n_past = [], 0
-        lib.llama_memory_clear(self._memory, True)
+        lib.llama_memory_clear(lib.llama_get_memory(self.handle), True)
 
     def _set_vector(self, rows: NDArray[np.float32] | None) -> None:
         lib.llama_synchronize(self.handle)  # work in flight on a GPU still reads the vector before
@@ -206,8 +235,8 @@ class Target:
         segments = self._segments[:n_segments]
         length = sum(map(len, segments))
         self._segments = []
-        if not lib.llama_memory_seq_rm(self._memory, 0, length, -1):
-            lib.llama_memory_clear(self._memory, True)  # a recurrent state cannot be cut
+        if not lib.llama_memory_seq_rm(lib.llama_get_memory(self.handle), 0, length, -1):
+            lib.llama_memory_clear(lib.llama_get_memory(self.handle), True)  # a recurrent state cannot be cut
             segments, length = [], 0
         self._segments, self._n_past = segments, length
 

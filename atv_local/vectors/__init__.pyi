@@ -1,4 +1,12 @@
+from .control_vector import ControlVector as ControlVector
+from .control_vector import is_control_vector as is_control_vector
+from .control_vector import parse_scaled_file as parse_scaled_file
+from .control_vector import read_control_vector as read_control_vector
+from .control_vector import sum_control_vectors as sum_control_vectors
+from .control_vector import trained_positions as trained_positions
+from .control_vector import write_control_vector as write_control_vector
 from .steering import MAX_STRENGTH as MAX_STRENGTH
+from .steering import OFF as OFF
 from .steering import Positions as Positions
 from .steering import Steering as Steering
 from .steering import parse_layers as parse_layers

@@ -1,4 +1,4 @@
-"""Control-vector files: the GGUFs that llama.cpp's tools and repeng write and read. Knows nothing of models.
+"""Control-vector files: the GGUFs that llama.cpp's tools and repeng read and write.
 
 Tensors `direction.N`, N from 1, F32, one-dimensional; several files add up, and layers that a file lacks are zero
 (llama.cpp, `common_control_vector_load`).
@@ -23,7 +23,7 @@ from atv_local.vectors.task_vector import TaskVector
 
 ARCHITECTURE = "controlvector"
 OURS = "atv"
-"""Prefix of the keys that say where a file of ours comes from. Other readers pass them over."""
+"""Prefix of the keys that say where a file of ours comes from. Other readers ignore them."""
 _MAX_BYTES, _MAX_LAYER = 1 << 30, 4096
 _KEY = b"general.architecture"
 _HEAD = struct.pack("<Q", len(_KEY)) + _KEY + struct.pack("<IQ", 8, len(ARCHITECTURE)) + ARCHITECTURE.encode()
@@ -32,41 +32,90 @@ _HEAD = struct.pack("<Q", len(_KEY)) + _KEY + struct.pack("<IQ", 8, len(ARCHITEC
 
 @dataclass(frozen=True)
 class ControlVector:
-    """One file: rows of the layers it has, its `controlvector.model_hint`, and our own keys if we wrote it."""
+    """One control-vector file.
+
+    Attributes:
+        path: where it is.
+        rows: float32 [n_embd] for each layer that the file has; layers are counted from 1.
+        model_hint: the architecture in `controlvector.model_hint`, empty if there is none.
+        provenance: where a file of ours comes from: its `atv.*` keys.
+    """
 
     path: Path
     rows: Mapping[int, Any]
-    """Layer to float32 [n_embd]."""
     model_hint: str
     provenance: Mapping[str, str]
-
-    def vector(self, n_rows: int) -> TaskVector:
-        """For a target with `n_rows` steerable layers.
-
-        Raises:
-            VectorError: a direction for a layer that the target does not have, or one that is no finite number.
-        """
-        if not all(1 <= layer <= n_rows for layer in self.rows):
-            raise VectorError(f"{self.path} has directions for layers {_span(self.rows)}, the target has 1-{n_rows}")
-        array = np.zeros((n_rows, self.n_embd), dtype=np.float32)
-        for layer, row in self.rows.items():
-            array[layer - 1] = row
-        return TaskVector(array)
 
     @property
     def n_embd(self) -> int:
         """Width of the directions."""
         return int(next(iter(self.rows.values())).shape[0])
 
+    def vector(self, n_rows: int | None = None) -> TaskVector:
+        """The file as a task vector; layers that it lacks are zero.
 
-def save(
+        Args:
+            n_rows: number of steerable layers of the target; by default up to the last layer of the file.
+
+        Raises:
+            VectorError: a direction for a layer that the target does not have.
+        """
+        n_rows = n_rows or max(self.rows)
+        if max(self.rows) > n_rows:
+            layers = f"{min(self.rows)}-{max(self.rows)}"
+            raise VectorError(f"{self.path} has directions for layers {layers}, the target has 1-{n_rows}")
+        array = np.zeros((n_rows, self.n_embd), dtype=np.float32)
+        for layer, row in self.rows.items():
+            array[layer - 1] = row
+        return TaskVector(array)
+
+    def check_target(self, target: TargetSpec) -> None:
+        """Raise VectorError unless it fits a target: its shape, and its vocabulary where the file says one."""
+        vocabulary = self.provenance.get("vocabulary_sha256", target.vocabulary_sha256)
+        if vocabulary != target.vocabulary_sha256:
+            made_for = self.provenance.get("target", "another target")
+            raise VectorError(f"{self.path} was made for {made_for!r}, whose vocabulary is not that of {target.name!r}")
+        sum_control_vectors([(self, 1.0)], target.n_layer - 1, target.n_embd)
+
+
+def read_control_vector(path: Path) -> ControlVector:
+    """Read a file, whichever program wrote it.
+
+    Raises:
+        VectorError: no such file, a file of another kind, or a damaged one.
+    """
+    if not is_control_vector(path):
+        raise VectorError(f"{path} is not a control-vector GGUF; if it is a model, pass `model=...`")
+    if path.stat().st_size > _MAX_BYTES:
+        raise VectorError(f"{path} is larger than any control vector: {path.stat().st_size} bytes")
+    try:
+        content = gguf_file.parse(path.read_bytes())
+        rows = {_layer(name): row for name, row in content.tensors.items()}
+    except (ValueError, OSError) as error:
+        raise VectorError(f"{path} is a damaged control-vector GGUF: {error}") from error
+    widths = sorted({len(row) for row in rows.values()})
+    if len(widths) != 1:
+        raise VectorError(f"{path} has directions of widths {widths}; there must be some, all of one width")
+    if not all(np.isfinite(row).all() for row in rows.values()):
+        raise VectorError(f"{path} has values that are NaN or infinite")
+    prefix = f"{OURS}."
+    provenance = {name.removeprefix(prefix): str(v) for name, v in content.values.items() if name.startswith(prefix)}
+    return ControlVector(path, rows, str(content.values.get(f"{ARCHITECTURE}.model_hint", "")), provenance)
+
+
+def write_control_vector(
     vector: TaskVector, path: Path, architecture: str = "llama", provenance: Mapping[str, str] | None = None
 ) -> None:
-    """Write the file that `llama-cli --control-vector` and repeng read.
+    """Write a file that `llama-cli --control-vector` and repeng read.
 
     Args:
+        vector: its rows become layers 1 to n_layer-1.
+        path: replaced if it exists.
         architecture: the target's, as in its GGUF; a hint for people and for repeng.
-        provenance: written under `atv.*`.
+        provenance: written as `atv.*` keys.
+
+    Raises:
+        UsageError: the file cannot be written.
     """
     from gguf import GGUFWriter
 
@@ -84,31 +133,6 @@ def save(
         writer.close()
 
 
-def read(path: Path) -> ControlVector:
-    """Read such a file, whoever wrote it.
-
-    Raises:
-        VectorError: no such file, a file of another kind, or a damaged one.
-    """
-    if not is_control_vector(path):
-        raise VectorError(f"{path} is not a control-vector GGUF; if it is a model, pass `model=...`")
-    if path.stat().st_size > _MAX_BYTES:
-        raise VectorError(f"{path} is larger than any control vector: {path.stat().st_size} bytes")
-    try:
-        found = gguf_file.parse(path.read_bytes())
-        rows = {_layer(name): row for name, row in found.tensors.items()}
-    except (ValueError, OSError) as error:
-        raise VectorError(f"{path} is a damaged control-vector GGUF: {error}") from error
-    widths = sorted({len(row) for row in rows.values()})
-    if len(widths) != 1:
-        raise VectorError(f"{path} has directions of widths {widths}; there must be some, all of one")
-    if not all(np.isfinite(row).all() for row in rows.values()):
-        raise VectorError(f"{path} has values that are NaN or infinite")
-    prefix = f"{OURS}."
-    provenance = {name.removeprefix(prefix): str(v) for name, v in found.values.items() if name.startswith(prefix)}
-    return ControlVector(path, rows, str(found.values.get(f"{ARCHITECTURE}.model_hint", "")), provenance)
-
-
 def is_control_vector(path: Path) -> bool:
     """Whether the file at `path` is a GGUF that says so in its first key, where all writers put it.
 
@@ -120,52 +144,48 @@ def is_control_vector(path: Path) -> bool:
     return head.startswith(b"GGUF") and head[24:] == _HEAD
 
 
-def parse(given: str) -> tuple[Path, float]:
+def parse_scaled_file(text: str) -> tuple[Path, float]:
     """`FILE:SCALE`, as llama.cpp's `--control-vector-scaled` takes it.
 
     Raises:
         UsageError: no number after a colon.
     """
-    name, _, scale = given.rpartition(":")
+    name, _, scale = text.rpartition(":")
     try:
         factor = float(scale)
     except ValueError:
         factor = float("nan")
     if not name or not abs(factor) <= MAX_STRENGTH:  # NaN too
         raise UsageError(
-            f"`control_vector_scaled` {given!r} is not FILE:SCALE with a scale within {MAX_STRENGTH:g}, "
+            f"`control_vector_scaled` {text!r} is not FILE:SCALE with a scale within {MAX_STRENGTH:g}, "
             "such as happy.gguf:0.8"
         )
     return Path(name), factor
 
 
-def total(files: Sequence[tuple[ControlVector, float]], n_rows: int, n_embd: int) -> TaskVector:
-    """The sum of several files, each times its scale, for a target of that shape.
+def sum_control_vectors(files: Sequence[tuple[ControlVector, float]], n_rows: int, n_embd: int) -> TaskVector:
+    """The sum of several files, each times its factor.
+
+    Args:
+        files: with their factors.
+        n_rows: number of steerable layers of the target.
+        n_embd: width of the target's hidden state.
 
     Raises:
         VectorError: a file that was made for a target of another shape.
     """
-    found = TaskVector(np.zeros((n_rows, n_embd), dtype=np.float32))
-    for file, scale in files:
+    total = TaskVector(np.zeros((n_rows, n_embd), dtype=np.float32))
+    for file, factor in files:
         if file.n_embd != n_embd:
             raise VectorError(f"{file.path} has directions of width {file.n_embd}, the target has {n_embd}")
-        found = found + scale * file.vector(n_rows)
-    return found
+        total = total + factor * file.vector(n_rows)
+    return total
 
 
-def check_target(file: ControlVector, target: TargetSpec) -> None:
-    """Raise VectorError unless the file fits a target: its shape, and its vocabulary where it says one."""
-    said = file.provenance.get("vocabulary_sha256", target.vocabulary_sha256)
-    if said != target.vocabulary_sha256:
-        made = file.provenance.get("target", "another target")
-        raise VectorError(f"{file.path} was made for {made!r}, whose vocabulary is not that of {target.name!r}")
-    total([(file, 1.0)], target.n_layer - 1, target.n_embd)
-
-
-def positions(files: Sequence[ControlVector]) -> Positions:
-    """Which tokens they were trained to steer, where all of ours say the same; else all, as llama.cpp's tools do."""
-    said = {file.provenance.get("positions") for file in files}
-    return next((choice for choice in Positions if said == {choice.value}), Positions.ALL)
+def trained_positions(files: Sequence[ControlVector]) -> Positions:
+    """The positions that all files were trained for, if all are ours and agree; else all, as in llama.cpp's tools."""
+    positions = {file.provenance.get("positions") for file in files}
+    return next((choice for choice in Positions if positions == {choice.value}), Positions.ALL)
 
 
 def _layer(name: str) -> int:
@@ -173,7 +193,3 @@ def _layer(name: str) -> int:
     if prefix != "direction" or not number.isdecimal() or not 1 <= int(number[:9]) <= _MAX_LAYER:
         raise ValueError(f"it has a tensor {name!r}")
     return int(number)
-
-
-def _span(layers: Mapping[int, Any]) -> str:
-    return f"{min(layers)}-{max(layers)}" if layers else "none"

@@ -1,4 +1,4 @@
-"""How a task vector is injected. A frozen value; it knows neither vectors nor models.
+"""How a task vector is applied: strength, layers and positions. Knows neither vectors nor models.
 
 Runtime (`target.py`) and training (`atv_train.frozen_target.injection`) read the same three booleans of
 `Positions`, so a word means the same thing on both sides.
@@ -42,22 +42,40 @@ class Positions(StrEnum):
 
 @dataclass(frozen=True)
 class Steering:
-    """Strength (a factor; 0 is off), layers (inclusive, 1-based as in llama.cpp; None is all) and positions."""
+    """How a task vector is applied to a target.
+
+    Args:
+        strength: factor on the vector; 0 is off, 1 is as trained.
+        layers: first and last layer to steer, counted from 1 as in llama.cpp; None is all. A text such as `8-20` is
+            read as well.
+        positions: which tokens to steer, a `Positions` or its name.
+
+    Raises:
+        UsageError: a strength beyond 1000, no range of layers, or an unknown name of positions.
+    """
 
     strength: float = 1.0
     layers: tuple[int, int] | None = None
     positions: Positions = Positions.DECODE
 
     def __post_init__(self) -> None:
+        if isinstance(self.layers, str):
+            object.__setattr__(self, "layers", parse_layers(self.layers))
+        if self.positions not in list(Positions):
+            raise UsageError(f"`positions` {self.positions!r} is none of {', '.join(Positions)}")
+        object.__setattr__(self, "positions", Positions(self.positions))
         if not abs(self.strength) <= MAX_STRENGTH:  # NaN too
             raise UsageError(f"`strength` {self.strength} is not within {MAX_STRENGTH:g}; 1 is as trained, 0 is off")
         if self.layers is not None and not 1 <= self.layers[0] <= self.layers[1]:
             first, last = self.layers
             raise UsageError(f"`layers` {first}-{last} is not a range A-B with 1 <= A <= B")
 
+    def __repr__(self) -> str:
+        return f"Steering(strength={self.strength:g}, layers={self.layers}, positions={self.positions.value!r})"
+
     @property
     def off(self) -> bool:
-        """True when the base model answers, untouched."""
+        """Whether the base model answers, unchanged."""
         return self.strength == 0
 
     def apply(self, vector: TaskVector) -> TaskVector:
@@ -78,6 +96,10 @@ class Steering:
         if last > n_rows:
             raise UsageError(f"`layers` {first}-{last}: this target has steerable layers 1-{n_rows}")
         return first, last
+
+
+OFF = Steering(strength=0.0)
+"""The base model, unchanged."""
 
 
 def parse_layers(text: str) -> tuple[int, int]:

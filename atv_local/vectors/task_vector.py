@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from atv_local.errors import VectorError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TaskVector:
-    """float32 [n_layer-1, n_embd]; row k is added to the output of layer k+1 (llama.cpp's numbering).
+    """A vector for every steerable layer of a target: float32 [n_layer-1, n_embd].
 
-    The array is copied and made read-only.
+    Row k is added to the output of layer k+1, in llama.cpp's numbering. `np.asarray` takes a task vector without a
+    copy. `+`, `-`, `*` and `/` work with numbers, task vectors and arrays that broadcast to its shape, in float32.
+    `==` compares all values. The values cannot be changed.
+
+    Args:
+        array: anything that becomes a float32 array of that shape; it is copied.
 
     Raises:
-        VectorError: not two-dimensional, empty, not numeric, or with NaN or infinite values.
+        VectorError: not two-dimensional, empty, not numeric, or with NaN or infinite values. Arithmetic raises it too.
     """
 
     array: NDArray[np.float32]
+    """The values, read-only."""
+
+    __array_priority__ = 1000  # `array + vector` and `np.float32(2) * vector` are task vectors as well
 
     def __init__(self, array: ArrayLike) -> None:
         try:
@@ -34,6 +45,35 @@ class TaskVector:
         rows.flags.writeable = False
         object.__setattr__(self, "array", rows)
 
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a control-vector GGUF, whichever program wrote it; layers that it lacks are zero.
+
+        Raises:
+            VectorError: no such file, a file of another kind, or a damaged one.
+        """
+        from atv_local.vectors.control_vector import read_control_vector
+
+        return cls(read_control_vector(Path(path)).vector())
+
+    def save(self, path: str | Path) -> None:
+        """Write a control-vector GGUF, which llama.cpp's tools and repeng read.
+
+        Args:
+            path: replaced if it exists.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        from atv_local.vectors.control_vector import write_control_vector
+
+        write_control_vector(self, Path(path))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_layer-1, n_embd)."""
+        return self.n_rows, self.n_embd
+
     @property
     def n_rows(self) -> int:
         """Number of steerable layers, n_layer-1 of the target."""
@@ -46,7 +86,7 @@ class TaskVector:
 
     def norms(self) -> NDArray[np.float64]:
         """Euclidean norm of each row, float64 [n_layer-1]."""
-        squares: NDArray[np.float64] = np.square(self.array, dtype=np.float64).sum(axis=1)  # a large one has a norm too
+        squares: NDArray[np.float64] = np.square(self.array, dtype=np.float64).sum(axis=1)  # in float32 it may overflow
         return np.sqrt(squares)
 
     def only(self, first: int, last: int) -> TaskVector:
@@ -55,23 +95,55 @@ class TaskVector:
         rows[first - 1 : last] = self.array[first - 1 : last]
         return TaskVector(rows)
 
-    def __add__(self, other: TaskVector) -> TaskVector:
-        if self.array.shape != other.array.shape:
-            raise VectorError(f"cannot add task vectors of shapes {self.array.shape} and {other.array.shape}")
-        return TaskVector(self.array + other.array)
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False and dtype is not None and np.dtype(dtype) != self.array.dtype:
+            raise ValueError(f"a task vector is float32 and cannot become {np.dtype(dtype)} without a copy")
+        array = np.asarray(self.array, dtype=dtype)
+        return array.copy() if copy else array
 
-    def __mul__(self, factor: float) -> TaskVector:
-        return TaskVector(self.array * np.float32(factor))
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __add__(self, other: TaskVector | ArrayLike) -> TaskVector:
+        return self._combine(np.add, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: TaskVector | ArrayLike) -> TaskVector:
+        return self._combine(np.subtract, other)
+
+    def __rsub__(self, other: TaskVector | ArrayLike) -> TaskVector:
+        return -self + other
+
+    def __mul__(self, other: TaskVector | ArrayLike) -> TaskVector:
+        return self._combine(np.multiply, other)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other: TaskVector | ArrayLike) -> TaskVector:
+        return self._combine(np.divide, other)
 
     def __neg__(self) -> TaskVector:
         return TaskVector(-self.array)
 
-    def __sub__(self, other: TaskVector) -> TaskVector:
-        return self + -other
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TaskVector) and np.array_equal(self.array, other.array)
+        return isinstance(other, TaskVector | np.ndarray) and np.array_equal(self.array, np.asarray(other))
 
     __hash__ = None  # type: ignore[assignment]  # compares by value, holds an array
+
+    def __repr__(self) -> str:
+        return f"TaskVector({self.n_rows} layers of width {self.n_embd}, norms up to {self.norms().max():.3g})"
+
+    def _combine(self, operation: Callable[..., NDArray[Any]], other: TaskVector | ArrayLike) -> TaskVector:
+        with np.errstate(all="ignore"):  # values that are not finite are refused below
+            try:
+                values = np.asarray(other, dtype=np.float32)
+            except (TypeError, ValueError):  # such as a text
+                return NotImplemented
+            try:
+                result = operation(self.array, values)
+            except ValueError:
+                result = None
+        if result is None or result.shape != self.shape:
+            raise VectorError(f"the shapes {self.shape} of a task vector and {values.shape} do not fit together")
+        return TaskVector(result)

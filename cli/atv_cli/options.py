@@ -134,9 +134,9 @@ class ControlVectorOptions:
 
     def files(self) -> list[tuple[Path, float]]:
         """Files and their factors."""
-        from atv_local.vectors import control_vector
+        from atv_local.vectors import parse_scaled_file
 
-        scaled = [control_vector.parse(text) for text in self.control_vector_scaled or []]
+        scaled = [parse_scaled_file(text) for text in self.control_vector_scaled or []]
         return [(path, 1.0) for path in self.control_vector or []] + scaled
 
 

@@ -106,7 +106,7 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
     return {
         "version": version("atv-local"),
         "target": json.loads(engine.target.spec.model_dump_json()),
-        "model": identity(engine.target.model.path),
+        "model": identity(engine.target.path),
         "bundle": engine.generator.bundle.id if engine.generator else None,
         "precision": engine.generator.precision if engine.generator else None,
         "strength": plan.steering.strength,

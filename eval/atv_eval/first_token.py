@@ -9,9 +9,10 @@ from contextlib import suppress
 
 from atv_eval.methods import Method
 from atv_eval.questions import Asker, EvalPlan
-from atv_local.answer import OFF, Engine
+from atv_local.answer import Engine
 from atv_local.batch import BatchQuestion
 from atv_local.errors import AtvError
+from atv_local.vectors import OFF
 
 
 def first_token_ms(plan: EvalPlan, engine: Engine, n_queries: int) -> Mapping[Method, float]:

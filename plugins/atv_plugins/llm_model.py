@@ -86,8 +86,9 @@ def register_models(register: Callable[..., None]) -> None:
 
 def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
     """Say an answer, until it ends or nobody reads it any more, and return what `run --json` tells of it."""
-    from atv_local.answer import OFF, answer_record
+    from atv_local.answer import Answer
     from atv_local.target import Sampling
+    from atv_local.vectors import OFF
 
     options = cast(Atv.Options, prompt.options)
     messages = _messages(prompt.messages)
@@ -107,7 +108,9 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         say(event.text)
         if unread.is_set():
             break
-    return {"model": engine.target.model.path.stem} | answer_record(engine, steering, event)
+    record = Answer.of_event(engine, steering, "", event).as_dict()
+    del record["text"]  # llm keeps it
+    return {"model": engine.target.name} | record
 
 
 def _given(options: Atv.Options, *names: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from atv_cli.main import app
 from atv_local import TaskVector
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
-from atv_local.vectors import control_vector
+from atv_local.vectors import write_control_vector
 from tests.tiny import write_gguf
 
 
@@ -63,7 +63,7 @@ def test_the_real_model(smollm2: Path) -> None:
 
 def test_a_control_vector(tiny_bundle: Path, tiny_gguf: Path, other_gguf: Path, tmp_path: Path) -> None:
     vector = Generator(Bundle(tiny_bundle))("fig")
-    control_vector.save(vector, tmp_path / "v.gguf", "llama", {"bundle": "abc"})
+    write_control_vector(vector, tmp_path / "v.gguf", "llama", {"bundle": "abc"})
     found = facts(tmp_path / "v.gguf", "-m", tiny_gguf)
     assert (found["kind"], found["layers"], found["fits"]) == ("control vector", [1, 2, 3], "yes")
     assert found["provenance"] == {"bundle": "abc"}
@@ -83,7 +83,7 @@ def test_what_a_file_says_cannot_command_the_terminal(tiny_bundle: Path, tmp_pat
     assert "\x1b" not in result.stdout
     assert not any(line.startswith("forged") for line in result.stdout.splitlines())
     assert facts(bundle)["provenance"]["metrics"] == {"loss": None}
-    control_vector.save(TaskVector(np.ones((3, 64))), tmp_path / "v.gguf", "\x1b[2J", {"files": "x", "note": "\x07"})
+    write_control_vector(TaskVector(np.ones((3, 64))), tmp_path / "v.gguf", "\x1b[2J", {"files": "x", "note": "\x07"})
     result = cli(tmp_path / "v.gguf")
     assert result.exit_code == 0
     assert not {"\x1b", "\x07"} & set(result.stdout)

@@ -17,8 +17,9 @@ from atv_eval.bench import benchmark as measuring
 from atv_eval.bench import tables
 from atv_eval.bench.costs import BenchPlan
 from atv_eval.bench.timing import in_turn, ratios, spread
-from atv_local.answer.engine import OFF, Engine
+from atv_local.answer.engine import Engine
 from atv_local.target.target import Target
+from atv_local.vectors.steering import OFF
 from benchmarks import growth, random_gguf
 from tests.tiny import write_gguf
 

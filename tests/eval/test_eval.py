@@ -25,7 +25,7 @@ from atv_eval.methods import Method
 from atv_eval.questions import EvalPlan, Task
 from atv_eval.report import MEAN, Summary, as_csv, compare, markdown, score
 from atv_eval.tasks import read_tasks
-from atv_local.answer.engine import OFF, Engine
+from atv_local.answer.engine import Engine
 from atv_local.answer.loading import load
 from atv_local.data.columns import DEFAULT_COLUMNS
 from atv_local.data.rows import Row
@@ -33,7 +33,7 @@ from atv_local.errors import BundleError, DataError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.target.target import Target
-from atv_local.vectors.steering import Positions, Steering
+from atv_local.vectors.steering import OFF, Positions, Steering
 from atv_local.vectors.task_vector import TaskVector
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -87,7 +87,7 @@ def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: P
         row = json.loads(asked.read_text().splitlines()[record.row])
         if record.method in (Method.BASE, Method.STEERED):
             steering = OFF if record.method is Method.BASE else tiny.steering
-            whole = "".join(e.text for e in tiny.stream(row["input"], steering=steering, max_tokens=9))
+            whole = tiny.answer(row["input"], steering=steering, max_tokens=9).text
             assert whole.startswith(record.answer.rstrip("\N{REPLACEMENT CHARACTER}"))
             assert (whole.strip() == row["output"]) == (record.said == record.output)
         assert record.chosen in ("a", "b")

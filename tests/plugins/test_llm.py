@@ -23,8 +23,9 @@ from llm import plugins
 from llm.parts import AttachmentPart
 
 from atv_local import answer as answering
-from atv_local.answer.engine import OFF, Engine
+from atv_local.answer.engine import Engine
 from atv_local.target.prompt import PromptFormat
+from atv_local.vectors.steering import OFF
 from atv_plugins import llm_model
 from atv_plugins.llm_model import Atv
 from tests import ROOT

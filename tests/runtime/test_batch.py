@@ -12,14 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import atv_local
-from atv_local.answer.engine import OFF, Engine, Finish
+from atv_local.answer.answer import Finish
+from atv_local.answer.engine import Engine
 from atv_local.batch.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import PromptError, UnstableError, UsageError
 from atv_local.generator.generator import Generator
 from atv_local.target.prompt import Prompt, PromptFormat
 from atv_local.target.sampling import Sampling
 from atv_local.target.target import Target
-from atv_local.vectors.steering import Positions, Steering
+from atv_local.vectors.steering import OFF, Positions, Steering
 from atv_local.vectors.task_vector import TaskVector
 from tests import ROOT
 
@@ -37,7 +38,7 @@ def real(smollm2: Path) -> Engine:
 
 
 def alone(engine: Engine, query: str, steering: Steering, max_tokens: int) -> str:
-    return "".join(event.text for event in engine.stream(query, steering=steering, max_tokens=max_tokens))
+    return engine.answer(query, steering=steering, max_tokens=max_tokens).text
 
 
 def test_the_real_target_says_bit_for_bit_what_it_says_one_by_one(real: Engine) -> None:
@@ -172,7 +173,7 @@ def test_what_questions_share_is_evaluated_once(tiny: Engine) -> None:
     asked = [BatchQuestion(prompts(f"query {n}"), [SteeredPrompt(), SteeredPrompt()], max_tokens=1) for n in range(30)]
     list(batch.ask(asked))
     own = sum(len(question.prompt.tokens) - question.prompt.shared + 1 for question in asked)  # the last token twice
-    assert batch.sequences.n_evaluated == own + asked[0].prompt.shared
+    assert batch.n_evaluated == own + asked[0].prompt.shared
 
 
 def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:

@@ -66,6 +66,6 @@ def test_it_loads_and_steers(tiny_gguf: Path, tmp_path: Path, name: str) -> None
         (tmp_path / path).write_bytes(data)
     engine = atv_local.load(tiny_gguf, tmp_path)
     assert np.array_equal(engine.vector("one two").array.ravel(), TABLE[2])
-    texts = {query: "".join(event.text for event in engine.stream(query, max_tokens=8)) for query in ("one", "two")}
-    off = "".join(event.text for event in engine.stream("one", steering=atv_local.OFF, max_tokens=8))
+    texts = {query: engine.answer(query, max_tokens=8).text for query in ("one", "two")}
+    off = engine.answer("one", steering=atv_local.OFF, max_tokens=8).text
     assert len({*texts.values(), off}) == 3

@@ -22,7 +22,13 @@ from atv_local import Positions, TaskVector
 from atv_local.errors import UsageError, VectorError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
-from atv_local.vectors import control_vector, gguf_file
+from atv_local.vectors import (
+    gguf_file,
+    parse_scaled_file,
+    read_control_vector,
+    sum_control_vectors,
+    write_control_vector,
+)
 from tests.tiny import write_gguf
 
 ROWS, WIDTH = 3, 64  # of the tiny target
@@ -40,15 +46,15 @@ def noise(seed: int, size: float = 1.0) -> TaskVector:
 
 
 def written(vector: TaskVector, path: Path) -> Path:
-    control_vector.save(vector, path)
+    write_control_vector(vector, path)
     return path
 
 
 @given(array=VECTORS)
 def test_a_file_keeps_every_bit(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("vector") / "v.gguf"
-    control_vector.save(TaskVector(array), path, "llama", {"bundle": "abc"})
-    found = control_vector.read(path)
+    write_control_vector(TaskVector(array), path, "llama", {"bundle": "abc"})
+    found = read_control_vector(path)
     assert np.array_equal(found.vector(len(array)).array, array)
     assert (found.model_hint, found.provenance) == ("llama", {"bundle": "abc"})
     names = [tensor.name for tensor in gguf.GGUFReader(path).tensors]
@@ -66,12 +72,12 @@ def test_repeng_reads_ours_and_we_read_repengs(tmp_path: Path, monkeypatch: pyte
     assert all(np.array_equal(theirs.directions[layer], vector.array[layer - 1]) for layer in (1, 2, 3))
     del theirs.directions[2]
     (theirs * 0.5).export_gguf(tmp_path / "theirs.gguf")
-    read = control_vector.read(tmp_path / "theirs.gguf").vector(ROWS)
+    read = read_control_vector(tmp_path / "theirs.gguf").vector(ROWS)
     assert np.array_equal(read.array, 0.5 * vector.array * np.array([[1], [0], [1]], dtype=np.float32))
 
 
 def test_layers_a_file_lacks_are_zero_and_those_too_many_are_refused(tmp_path: Path) -> None:
-    file = control_vector.read(written(noise(0), tmp_path / "v.gguf"))
+    file = read_control_vector(written(noise(0), tmp_path / "v.gguf"))
     assert file.vector(5).norms().tolist()[3:] == [0, 0]
     with pytest.raises(VectorError, match="the target has 1-2"):
         file.vector(2)
@@ -80,13 +86,13 @@ def test_layers_a_file_lacks_are_zero_and_those_too_many_are_refused(tmp_path: P
 def test_files_add_up_with_their_scales(tmp_path: Path) -> None:
     one, two = noise(1), noise(2)
     files = [
-        control_vector.read(written(one, tmp_path / "1.gguf")),
-        control_vector.read(written(two, tmp_path / "2.gguf")),
+        read_control_vector(written(one, tmp_path / "1.gguf")),
+        read_control_vector(written(two, tmp_path / "2.gguf")),
     ]
-    found = control_vector.total([(files[0], 0.5), (files[1], -2.0)], ROWS, WIDTH)
+    found = sum_control_vectors([(files[0], 0.5), (files[1], -2.0)], ROWS, WIDTH)
     assert np.allclose(found.array, 0.5 * one.array - 2 * two.array, atol=1e-6)
     with pytest.raises(VectorError, match="width 64, the target has 32"):
-        control_vector.total([(files[0], 1.0)], ROWS, 32)
+        sum_control_vectors([(files[0], 1.0)], ROWS, 32)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_files_add_up_with_their_scales(tmp_path: Path) -> None:
     [("a.gguf:0.8", ("a.gguf", 0.8)), ("C:\\v.gguf:-1", ("C:\\v.gguf", -1.0)), ("a:b.gguf:2e-1", ("a:b.gguf", 0.2))],
 )
 def test_scaled_files_are_written_as_llama_cpp_writes_them(given: str, expected: tuple[str, float]) -> None:
-    assert control_vector.parse(given) == (Path(expected[0]), expected[1])
+    assert parse_scaled_file(given) == (Path(expected[0]), expected[1])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +108,7 @@ def test_scaled_files_are_written_as_llama_cpp_writes_them(given: str, expected:
 )
 def test_a_scale_that_is_none(given: str) -> None:
     with pytest.raises(UsageError, match="FILE:SCALE"):
-        control_vector.parse(given)
+        parse_scaled_file(given)
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + b"\xff" * 40, b"junk" * 10])
@@ -110,14 +116,14 @@ def test_a_file_that_is_no_control_vector_is_refused(tmp_path: Path, content: by
     path = tmp_path / "v.gguf"
     path.write_bytes(content)
     with pytest.raises(VectorError, match="not a control-vector GGUF"):
-        control_vector.read(path)
+        read_control_vector(path)
 
 
 def test_a_model_is_no_control_vector(tiny_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(VectorError, match="not a control-vector GGUF"):
-        control_vector.read(tiny_gguf)
+        read_control_vector(tiny_gguf)
     with pytest.raises(VectorError, match="absent"):
-        control_vector.read(tmp_path / "absent.gguf")
+        read_control_vector(tmp_path / "absent.gguf")
 
 
 def test_a_control_vector_is_no_model(tmp_path: Path) -> None:
@@ -156,7 +162,7 @@ ROW = np.ones(WIDTH, np.float32)
 )
 def test_other_content_is_refused(tmp_path: Path, tensors: list[tuple[str, np.ndarray]]) -> None:
     with pytest.raises(VectorError, match=r"v\.gguf|NaN"):
-        control_vector.read(write(tmp_path / "v.gguf", *tensors)).vector(ROWS)
+        read_control_vector(write(tmp_path / "v.gguf", *tensors)).vector(ROWS)
 
 
 @given(data=st.data())
@@ -167,7 +173,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path_factory: pytest.TempPathFact
         content[data.draw(st.integers(0, min(400, len(content) - 1)))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with suppress(VectorError):
-        control_vector.read(path).vector(ROWS)
+        read_control_vector(path).vector(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +244,8 @@ def test_run_steers_by_files_beside_a_generator_or_without_one(
 ) -> None:
     query = "apple 1"
     own = Generator(Bundle(tiny_bundle))(query)
-    control_vector.save(own, tmp_path / "own.gguf", provenance={"positions": "decode"})
-    control_vector.save(-own, tmp_path / "minus.gguf", provenance={"positions": "decode"})
+    write_control_vector(own, tmp_path / "own.gguf", provenance={"positions": "decode"})
+    write_control_vector(-own, tmp_path / "minus.gguf", provenance={"positions": "decode"})
     common = ["run", "--json", "-m", tiny_gguf, query, "-n", 4]
     steered = answers(cli(*common, "-g", tiny_bundle))
     alone = answers(cli(*common, "--control-vector", tmp_path / "own.gguf"))
@@ -264,7 +270,7 @@ def test_the_command_writes_the_vector_of_a_query(tiny_bundle: Path, tmp_path: P
     output = tmp_path / "v.gguf"
     result = cli("vector", "apple 1", "-g", tiny_bundle, "-o", output, "--strength", 0.5, "--layers", "2-3")
     assert (result.exit_code, result.stdout) == (0, f"{output}\n"), result.stderr
-    found = control_vector.read(output)
+    found = read_control_vector(output)
     assert np.allclose(found.vector(ROWS).array, 0.5 * generator("apple 1").only(2, 3).array)
     assert found.model_hint == "llama"
     assert found.provenance["bundle"] == generator.bundle.id
@@ -282,7 +288,7 @@ def test_the_command_writes_the_mean_over_a_file(tiny_bundle: Path, tmp_path: Pa
     for name, more in {"q.txt": [], "q.jsonl": [], "q.CSV": [], "named.csv": ["--column", "input=words"]}.items():
         result = cli("vector", "-f", tmp_path / name, *more, "-g", tiny_bundle, "-o", tmp_path / "v.gguf")
         assert result.exit_code == 0, result.stderr
-        found = control_vector.read(tmp_path / "v.gguf")
+        found = read_control_vector(tmp_path / "v.gguf")
         assert np.allclose(found.vector(ROWS).array, expected, atol=1e-6)
         assert found.provenance["n_queries"] == "3"
 

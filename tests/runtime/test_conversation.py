@@ -185,13 +185,13 @@ def test_another_system_message_drops_all_and_clearing_keeps_the_templates_begin
 
 def test_answering_again_evaluates_one_token(engine: Engine) -> None:
     conversation = held(engine, [("apple 1", Steering()), ("what is this?", Steering())])
-    steered = conversation.last.answered
+    steered = conversation.last.answer
     assert answer(conversation.again())[1].evaluated_tokens == 1
-    assert conversation.last.answered == steered
+    assert conversation.last.answer == steered
     conversation.steering = OFF
     assert answer(conversation.again())[1].evaluated_tokens == 1
     assert len(conversation.turns) == 2
-    assert conversation.last.answered != steered
+    assert conversation.last.answer != steered
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -209,7 +209,7 @@ def test_answers_are_those_of_a_fresh_engine(
     logits = engine.target.logits().copy()
     fresh = Conversation(Engine(Target(tiny_gguf, n_threads=1), tiny_generator), steering=turns[-1][1], max_tokens=6)
     fresh.turns = conversation.turns[:-1]
-    assert answer(fresh.say(turns[-1][0]))[0] == conversation.last.answered
+    assert answer(fresh.say(turns[-1][0]))[0] == conversation.last.answer
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
 
@@ -221,7 +221,7 @@ def test_nor_does_it_matter_what_the_template_does(tmp_path: Path, tiny_generato
     logits = conversation.engine.target.logits().copy()
     fresh = Conversation(Engine(Target(path, n_threads=1), tiny_generator), steering=Steering(), max_tokens=6)
     fresh.turns = conversation.turns[:-1]
-    assert answer(fresh.say(texts[-1]))[0] == conversation.last.answered
+    assert answer(fresh.say(texts[-1]))[0] == conversation.last.answer
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
 
@@ -235,11 +235,11 @@ def test_on_a_real_model_too(smollm2: Path) -> None:
         last = answer(conversation.say(text))[1]
         assert (last.prompt_tokens, last.evaluated_tokens) == (len(prompt.tokens), len(prompt.tokens) - kept)
         kept = len(prompt.tokens) - 1
-    assert conversation.turns[0].answered == "travel"
+    assert conversation.turns[0].answer == "travel"
     logits = engine.target.logits().copy()
     fresh = Conversation(atv_local.load(smollm2), steering=conversation.steering, max_tokens=12)
     fresh.turns = conversation.turns[:-1]
-    assert answer(fresh.say("how much salt, and why?"))[0] == conversation.last.answered
+    assert answer(fresh.say("how much salt, and why?"))[0] == conversation.last.answer
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
 
@@ -257,7 +257,7 @@ def test_the_generator_reads_the_words_of_its_turn_alone(engine: Engine, monkeyp
 
 def test_a_turn_knows_what_steered_it(engine: Engine) -> None:
     conversation = held(engine, [("apple 1", Steering(0.5, (1, 2), Positions.LAST)), ("a dog", OFF)])
-    first, second = (turn.how for turn in conversation.turns)
+    first, second = (turn.record for turn in conversation.turns)
     assert (first["strength"], first["layers"], first["positions"]) == (0.5, [1, 2], "last")
     assert engine.generator
     assert (first["bundle"], second["bundle"]) == (engine.generator.bundle.id, None)
@@ -285,7 +285,7 @@ def test_a_turn_that_fails_is_taken_back(engine: Engine, monkeypatch: pytest.Mon
             answer(conversation.again() if again else conversation.say("dog 1"))
     assert conversation.turns == turns
     answer(conversation.again())
-    assert [turn.answered for turn in conversation.turns] == [turn.answered for turn in turns]
+    assert [turn.answer for turn in conversation.turns] == [turn.answer for turn in turns]
 
 
 def test_a_full_context_is_one_clear_error_and_no_loss(engine: Engine) -> None:
@@ -330,8 +330,8 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_went(engine: Engine) -> No
     events = conversation.say("a dog")
     text = next(events).text + next(events).text
     events.close()  # type: ignore[attr-defined]
-    assert conversation.last.answered == text
-    assert conversation.last.how["finish_reason"] == "interrupted"
+    assert conversation.last.answer == text
+    assert conversation.last.record["finish_reason"] == "interrupted"
     prompt = conversation.prompt("dog 1")
     assert answer(conversation.say("dog 1"))[1].evaluated_tokens == len(prompt.segments[-1]) + 1
 
@@ -340,7 +340,7 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_went(engine: Engine) -> No
 def test_an_interrupt_while_the_target_works(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, calls: int, kept: bool
 ) -> None:
-    expected = held(engine, [("a dog", Steering())]).last.answered
+    expected = held(engine, [("a dog", Steering())]).last.answer
     conversation = Conversation(engine, steering=OFF, max_tokens=40)
     evaluate, left = engine.target.evaluate, calls
 
@@ -365,7 +365,7 @@ def test_comparing_changes_nothing(engine: Engine) -> None:
     conversation = held(engine, [("apple 1", OFF), ("what is this?", Steering())])
     turns = conversation.turns
     compared = {name: answer(events) for name, events in conversation.compare().items()}
-    assert compared["with steering"][0] == turns[1].answered != compared["without steering"][0]
+    assert compared["with steering"][0] == turns[1].answer != compared["without steering"][0]
     prompt = conversation.prompt("what is this?", turns[:1])
     assert {last.evaluated_tokens for _, last in compared.values()} == {len(prompt.segments[-1]) + 1}
     new = {name: answer(events)[0] for name, events in conversation.compare("dog 1").items()}

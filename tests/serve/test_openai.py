@@ -15,7 +15,7 @@ import numpy as np
 import openai
 import pytest
 
-from atv_local.answer.engine import OFF, Engine
+from atv_local.answer.engine import Engine
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
@@ -23,7 +23,7 @@ from atv_local.names import embedded_bundle
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.sampling import Sampling
 from atv_local.target.target import Target
-from atv_local.vectors.steering import Positions, Steering
+from atv_local.vectors.steering import OFF, Positions, Steering
 from atv_serve.openai.stops import Stops
 from atv_serve.server import Server, ServerOptions
 from tests.serve.listening import listening
@@ -63,7 +63,7 @@ def engines(tiny_gguf: Path, tiny_bundle: Path, other_bundle: Path) -> dict[str,
 
 
 def said(engine: Engine, query: str, **settings: Any) -> str:
-    return "".join(event.text for event in engine.stream(query, **settings))
+    return engine.answer(query, **settings).text
 
 
 def user(text: str) -> list[Any]:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import atv_local
 from atv_export.export_bundle import export
 from atv_local.errors import ModelError
-from atv_local.vectors import control_vector
+from atv_local.vectors import read_control_vector
 from atv_train.examples import Example
 from atv_train.job import TrainingJob
 from atv_train.losses import contrast, kl_divergence
@@ -98,13 +98,13 @@ def test_baselines_are_measured_and_written(job: TrainingJob, tmp_path: Path) ->
     assert found["static"]["valid_loss"] < found["none"]["valid_loss"]
     files = sorted(path.name for path in (tmp_path / "out" / "baselines").glob("*.gguf"))
     assert files == ["averaged.gguf", "per-task.gguf", "static.gguf"]
-    assert control_vector.read(tmp_path / "out" / "baselines" / "static.gguf").vector(3).array.any()
+    assert read_control_vector(tmp_path / "out" / "baselines" / "static.gguf").vector(3).array.any()
 
 
 def test_baselines_steer_the_layers_that_the_generator_steers(job: TrainingJob, tmp_path: Path) -> None:
     run_training(replace(job, baselines=True, layers=(2, 3)), tmp_path / "out")
     for file in (tmp_path / "out" / "baselines").glob("*.gguf"):
-        norms = np.linalg.norm(control_vector.read(file).vector(3).array, axis=-1)
+        norms = np.linalg.norm(read_control_vector(file).vector(3).array, axis=-1)
         assert norms[0] == 0 < min(norms[1:]), file.name
 
 

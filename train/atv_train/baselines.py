@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from atv_local.data import replacing_folder
-from atv_local.vectors import Positions, TaskVector, control_vector
+from atv_local.vectors import Positions, TaskVector, write_control_vector
 from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget
 from atv_train.settings import TrainingSettings
@@ -83,4 +83,4 @@ def save_static_vectors(source: VectorSource, folder: Path, name: str, architect
             vector = TaskVector(source.vectors[index].detach().float().cpu().numpy())
             plain = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in label)[:80]
             file = f"{name}.gguf" if len(source.names) == 1 else f"{name}-{index}-{plain}.gguf"
-            control_vector.save(vector, folder / file, architecture, {"positions": positions.value})
+            write_control_vector(vector, folder / file, architecture, {"positions": positions.value})

@@ -62,7 +62,7 @@ def obey(chat: Chat, line: str) -> None:
 def summary(chat: Chat) -> str:
     """One line on what answers and what steers it."""
     engine, steering = chat.conversation.engine, chat.conversation.steering
-    parts = [engine.target.model.path.name]
+    parts = [engine.target.path.name]
     if engine.generator:
         parts.append(f"bundle {engine.generator.bundle.id}")
     layers = f"layers {SETTINGS['layers'].shown(chat)}, {steering.positions} positions"
@@ -138,7 +138,7 @@ def _show(chat: Chat, _rest: str) -> None:
         raise UsageError("the last turn is from a file, which does not hold its vector; /regen answers it again")
     if last.steering.off:
         raise UsageError("the last turn was not steered, so it has no vector; /on and /regen answer it steered")
-    terminal.norms(last.steering.apply(chat.conversation.engine.vector(last.asked)))
+    terminal.norms(last.steering.apply(chat.conversation.engine.vector(last.query)))
 
 
 @_command('[TEXT|""]', "/system")
@@ -178,7 +178,7 @@ def _load(chat: Chat, rest: str) -> None:
     from atv_cli.chat import transcript
 
     model = transcript.load(chat.conversation, _path("/load", rest))
-    another = model not in (None, chat.conversation.engine.target.model.path.name)
+    another = model not in (None, chat.conversation.engine.target.path.name)
     chat.say(f"loaded {_count(chat)}" + f", answered by {one_line(str(model))[:200]}" * another)
 
 

@@ -107,7 +107,7 @@ class Chat:
             n_ctx = self.conversation.engine.target.n_ctx
             self.say(f"[the context of {n_ctx} tokens is full; {_ROOM}]")
         if self.verbose:
-            self.note(_cost(event, self.conversation.last.how["strength"]))
+            self.note(_cost(event, self.conversation.last.record["strength"]))
 
     @contextlib.contextmanager
     def stoppable(self, *answers: Iterator[Event]) -> Iterator[None]:

@@ -63,9 +63,9 @@ def save(conversation: Conversation, path: Path) -> bool:
         except DataError as error:
             raise UsageError(f"{path} exists and is no conversation; choose another name") from error
     saved = {
-        "model": conversation.engine.target.model.path.name,
+        "model": conversation.engine.target.path.name,
         "messages": conversation.messages,
-        "answers": [turn.how for turn in conversation.turns],
+        "answers": [turn.record for turn in conversation.turns],
     }
     with replacing(path) as temporary:
         text = json.dumps(saved, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -84,7 +84,7 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
 
     import numpy as np
 
-    from atv_local.answer import OFF
+    from atv_local.vectors import OFF
 
     engine, by = _engine(path, generator)
     base, _ = _first(engine, OFF)
@@ -123,9 +123,7 @@ def _engine(path: Path, generator: Path | None) -> tuple[Engine, str]:
     if opened is not None and (generator or not opened.manifest.target.mismatch(target.spec)):
         return Engine(target, Generator(opened)), "generator"
     rows = _NORM * np.random.default_rng(0).standard_normal((target.n_rows, target.n_embd))
-    engine = Engine(target, static=TaskVector(rows))
-    engine.steering = Steering()
-    return engine, "random vector"
+    return Engine(target, static=TaskVector(rows), steering=Steering()), "random vector"
 
 
 def _first(engine: Engine, steering: Steering) -> tuple[NDArray[np.float64], Event]:
@@ -136,7 +134,7 @@ def _first(engine: Engine, steering: Steering) -> tuple[NDArray[np.float64], Eve
     stream = engine.stream(_QUERY, steering=steering, max_tokens=1)
     event = next(stream)
     logits = engine.target.logits().astype(np.float64)
-    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    stream.close()
     return logits, event
 
 

@@ -15,7 +15,7 @@ from atv_local.answer import check_query
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Bundle, Generator
 from atv_local.target import TargetFile, check_gguf
-from atv_local.vectors import TaskVector, control_vector
+from atv_local.vectors import ControlVector, TaskVector, is_control_vector, read_control_vector
 
 Facts = dict[str, Any]
 _MAX_QUERIES = 1000
@@ -34,8 +34,8 @@ def of(path: Path, model: Path | None, queries: Sequence[str]) -> tuple[Facts, l
     if queries:
         raise UsageError(f"queries are shown through a bundle, and {path} is a GGUF")
     check_gguf(path)
-    if control_vector.is_control_vector(path):
-        return _of_vector(control_vector.read(path), model), []
+    if is_control_vector(path):
+        return _of_vector(read_control_vector(path), model), []
     if model is not None:
         raise UsageError(f"{path} is a model itself; -m goes with a bundle or a control vector")
     return _of_model(path), []
@@ -71,7 +71,7 @@ def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tu
     return found, vectors
 
 
-def _of_vector(file: control_vector.ControlVector, model: Path | None) -> Facts:
+def _of_vector(file: ControlVector, model: Path | None) -> Facts:
     found: Facts = {
         "kind": "control vector",
         "path": str(file.path),
@@ -84,7 +84,7 @@ def _of_vector(file: control_vector.ControlVector, model: Path | None) -> Facts:
     }
     if model is not None:
         target = TargetFile.open(model).spec
-        found["fits"] = _fits(lambda: control_vector.check_target(file, target))
+        found["fits"] = _fits(lambda: file.check_target(target))
     return found
 
 

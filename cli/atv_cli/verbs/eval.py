@@ -141,8 +141,7 @@ def evaluate(
             view.say("stopped; run the same command again to resume" if output else "stopped")
             raise
         summary = report.Summary(
-            about=fingerprint(plan, engine)
-            | {"model": engine.target.model.path.name, "threads": engine.target.n_threads},
+            about=fingerprint(plan, engine) | {"model": engine.target.path.name, "threads": engine.target.n_threads},
             scores=report.score(records),
             differences=report.compare(records),
             first_token_ms=_timed(plan, engine, timed, view.say),

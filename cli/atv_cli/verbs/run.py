@@ -70,7 +70,7 @@ def run(
 
     from atv_cli.load_engine import load_engine
     from atv_cli.screen import terminal
-    from atv_local.answer import OFF
+    from atv_local.vectors import OFF
 
     settings = sampling.arguments()
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
@@ -78,15 +78,17 @@ def run(
         terminal.norms(how.apply(engine.vector(text)))
     if compare:
         compared = {"without steering": OFF, "with steering": how}
-        answers = {name: _fresh(engine, text, each, settings) for name, each in compared.items()}
         if as_json:
-            records = {name.split()[0]: _record(engine, compared[name], events) for name, events in answers.items()}
+            records = {}
+            for name, each in compared.items():
+                engine.target.reset()  # so that neither finds what the other has evaluated
+                records[name.split()[0]] = engine.answer(text, steering=each, **settings).as_dict()
             print(json.dumps(records, ensure_ascii=False))
         else:
-            terminal.side_by_side(answers)
+            terminal.side_by_side({name: _fresh(engine, text, each, settings) for name, each in compared.items()})
     elif as_json:
-        answer = engine.stream(text, steering=how, **settings)
-        print(json.dumps(_record(engine, how, answer), ensure_ascii=False))
+        answer = engine.answer(text, steering=how, **settings)
+        print(json.dumps(answer.as_dict(), ensure_ascii=False))
     else:
         _print(engine, text, how, settings, stream)
 
@@ -102,15 +104,6 @@ def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, An
         print(shown(answer), end="")
     if not answer.endswith("\n"):
         print()
-
-
-def _record(engine: Engine, steering: Steering, events: Iterator[Event]) -> dict[str, Any]:
-    """Everything about one answer."""
-    from atv_local.answer import answer_record
-
-    answered = list(events)
-    text = "".join(event.text for event in answered)
-    return {"text": text, **answer_record(engine, steering, answered[-1])}
 
 
 def _fresh(engine: Engine, text: str, steering: Steering, settings: dict[str, Any]) -> Iterator[Event]:

@@ -50,11 +50,11 @@ def vector(
     from atv_local.answer import check_query
     from atv_local.generator import Bundle, Generator
     from atv_local.names import resolve_bundle
-    from atv_local.vectors import Steering, TaskVector, control_vector, parse_layers
+    from atv_local.vectors import Steering, TaskVector, is_control_vector, parse_layers, write_control_vector
 
     for text in queries:
         check_query(text)
-    if output.exists() and not control_vector.is_control_vector(output):
+    if output.exists() and not is_control_vector(output):
         raise UsageError(f"{output} exists and is no control vector; choose another output")
     generator = Generator(Bundle(resolve_bundle(bundle)))
     spec = generator.bundle.manifest
@@ -76,5 +76,5 @@ def vector(
         "n_queries": str(len(queries)),
         "queries_sha256": hashlib.sha256("\n".join(queries).encode()).hexdigest(),
     }
-    control_vector.save(steering.apply(TaskVector(total / len(queries))), output, spec.target.architecture, provenance)
+    write_control_vector(steering.apply(TaskVector(total / len(queries))), output, spec.target.architecture, provenance)
     print(output)

@@ -86,7 +86,7 @@ def run(options: BenchOptions, say: Callable[[str], None]) -> Record:
     subject = _load(options, found)
     target, generator = subject.engine.target, subject.engine.generator
     if "generator" in options.parts and generator is None:
-        raise UsageError(f"no bundle fits {target.model.path}, so there is no generator; name its bundle with -g")
+        raise UsageError(f"no bundle fits {target.path}, so there is no generator; name its bundle with -g")
     parts = options.parts or tuple(name for name in PARTS if generator or name != "generator")
     facts = {"machine": machine.machine(target), "model": machine.model(target)}
     for name in parts:
@@ -126,8 +126,7 @@ def _load(options: BenchOptions, found: BenchResults) -> Subject:
         raise UsageError(f"no bundle fits {path}, so nothing runs on {options.provider!r}; name its bundle with -g")
     else:
         found.note(f"no bundle fits {path.name}: a random vector stands in for the generator")
-        engine = Engine(target, static=_random(target))
-        engine.steering = Steering()
+        engine = Engine(target, static=_random(target), steering=Steering())
     return Subject(engine, options.provider, memory)
 
 

@@ -17,12 +17,12 @@ import numpy as np
 from atv_eval.bench.bench_results import BenchResults
 from atv_eval.bench.machine import resident
 from atv_eval.bench.timing import Samples, in_turn, seconds
-from atv_local.answer import OFF, Engine
-from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
+from atv_local.answer import Engine
+from atv_local.batch import Batch
 from atv_local.errors import BundleError
 from atv_local.generator import Generator, Provider
 from atv_local.target import PromptFormat
-from atv_local.vectors import Steering, TaskVector
+from atv_local.vectors import OFF, Steering, TaskVector
 
 SHOTS = 17
 """A prompt with 16 demonstrations is this many times as long as one with none, if each is as long as the query."""
@@ -95,7 +95,7 @@ class Subject:
 def memory(subject: Subject, _plan: BenchPlan, found: BenchResults) -> None:
     """Resident memory of this process as it grew; with a context for many queries in the end."""
     stages = dict(subject.memory)
-    assert subject.together.sequences  # makes it
+    assert subject.together  # makes it
     stages["with a context for many queries"] = resident()
     values = {name: [value] for name, value in stages.items()}
     below, above = "with the target", "with the generator"
@@ -217,21 +217,10 @@ def batch(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
 
     def alone() -> None:
         engine.target.reset()
-        streams = (engine.stream(query, max_tokens=plan.n_answer) for query in queries)
-        answers["one by one"] = ["".join(event.text for event in stream) for stream in streams]
+        answers["one by one"] = [engine.answer(query, max_tokens=plan.n_answer).text for query in queries]
 
     def together() -> None:
-        asked = (
-            BatchQuestion(
-                subject.prompts(query), [SteeredPrompt.of(engine.steering, engine.vector(query))], plan.n_answer
-            )
-            for query in queries
-        )
-        replies = list(subject.together.ask(asked))
-        for reply in replies:
-            if reply.error:
-                raise reply.error
-        answers["together"] = [reply.outcomes[0].text for reply in replies]
+        answers["together"] = [answer.text for answer in subject.together.answer(queries, max_tokens=plan.n_answer)]
 
     measures = {
         "one by one": lambda: len(queries) / seconds(alone),

@@ -23,10 +23,11 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from atv_eval.lm_eval.harness_arguments import Arguments
-from atv_local.answer import OFF, load
+from atv_local.answer import load
 from atv_local.batch import Batch, BatchQuestion, BatchReply, SteeredPrompt
 from atv_local.errors import ModelError, UsageError
 from atv_local.target import MARK, LastUserMessage, Prompt, Sampling, Vocabulary
+from atv_local.vectors import OFF
 
 MAX_OPTIONS = 32
 """Continuations of one context that are scored together; more are several questions."""
@@ -121,7 +122,7 @@ class AtvLocal(TemplateLM):
         if isinstance(chat_template, str):
             raise UsageError(f"there is no choosing a chat template {chat_template!r}; the one in the GGUF is used")
         if not self._vocabulary.chat_template:
-            raise UsageError(f"{self._engine.target.model.path} has no chat template; leave --apply_chat_template out")
+            raise UsageError(f"{self._engine.target.path} has no chat template; leave --apply_chat_template out")
         return self._vocabulary.chat_template
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

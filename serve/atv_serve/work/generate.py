@@ -70,7 +70,7 @@ def _answer(
         max_tokens=request.max_tokens,
     )
     n_generated = 0
-    with closing(events):  # type: ignore[type-var]  # a generator, whose vector shall not wait for a collector
+    with closing(events):  # at once: its vector stays applied until then
         for event in events:
             text, finish = stops.feed(event.text), event.finish
             if stops.met:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from atv_local.answer import OFF, Engine
+from atv_local.answer import Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
 from atv_local.target import LastUserMessage, Target
-from atv_local.vectors import Steering
+from atv_local.vectors import OFF, Steering
 from atv_serve.openai import SteeringRequest, SteeringResponse
 
 BASE = "base"
@@ -79,7 +79,7 @@ class ServedModels:
         self.names = (*self.generators, BASE)
         """Each generator steering the target is a model, and so is the target alone."""
         self.default = self.names[0]
-        paths = [target.model.path, *(generator.bundle.path for generator in self.generators.values())]
+        paths = [target.path, *(generator.bundle.path for generator in self.generators.values())]
         self._paths = sorted({path.absolute() for path in paths} | {path.resolve() for path in paths}, reverse=True)
 
     def check(self, name: str) -> None:

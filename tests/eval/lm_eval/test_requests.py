@@ -30,9 +30,9 @@ def test_results_are_in_the_order_of_requests_however_they_are_grouped(lm: AtvLo
 
 
 def test_a_context_is_evaluated_once_for_its_options(lm: AtvLocal) -> None:
-    before = lm._batch.sequences.n_evaluated
+    before = lm._batch.n_evaluated
     lm.loglikelihood(asked("loglikelihood", *((f"{'w' * 100}", letter) for letter in "abcdefgh")), True)
-    assert lm._batch.sequences.n_evaluated - before < 1.1 * len(lm.tok_encode("w" * 100))
+    assert lm._batch.n_evaluated - before < 1.1 * len(lm.tok_encode("w" * 100))
 
 
 @pytest.fixture
@@ -139,10 +139,10 @@ def test_generation_stops_where_it_is_told(arguments: dict[str, Any], alone: Eng
     assert lm.generate_until(requests, True) == free
     longest = max(free, key=len)
     context, stop = contexts[free.index(longest)], longest[4:6]
-    before = lm._batch.sequences.n_evaluated
+    before = lm._batch.n_evaluated
     (found,) = lm.generate_until(asked("generate_until", (context, {"until": [stop, ""]})), True)
     assert found == longest.split(stop)[0]
-    evaluated = lm._batch.sequences.n_evaluated - before - len(tokens_of(alone, context))
+    evaluated = lm._batch.n_evaluated - before - len(tokens_of(alone, context))
     assert evaluated < len(longest) - 2  # it did not go on writing
     short = asked("generate_until", (context, {"until": stop, "max_gen_toks": 2}))
     assert lm.generate_until(short, True) == [written(alone, context, 2, 0.1)]

@@ -1,0 +1,156 @@
+"""What the engine gives: events while it writes, and the answer they add up to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from atv_local.generator import Precision, Provider
+from atv_local.vectors import Steering
+
+if TYPE_CHECKING:
+    from atv_local.answer.engine import Engine
+
+
+class Finish(StrEnum):
+    """Why an answer ended: the target ended it, it reached `max_tokens`, or the context is full."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTEXT = "context"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One piece of an answer and the state of the stream; times are in ms since the query was given.
+
+    The last event has `finish` set and may have text that was held back.
+    """
+
+    text: str
+    token: int
+    """The token just written. Its text may come with a later event, once a character is complete."""
+    prompt_tokens: int
+    evaluated_tokens: int
+    """Prompt tokens that were not in the cache."""
+    generated_tokens: int
+    generator_ms: float
+    """Time the generator took, which overlaps the evaluation of an unsteered prefix."""
+    first_token_ms: float
+    total_ms: float
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """How many tokens an answer took."""
+
+    prompt: int
+    evaluated: int
+    """Tokens of the prompt that were evaluated for this answer and not found in the cache."""
+    generated: int
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Milliseconds since the query was given."""
+
+    generator: float
+    """Time the generator took, which overlaps the evaluation of an unsteered prefix."""
+    first_token: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer and how it came about.
+
+    Attributes:
+        text: what the target wrote.
+        finish_reason: why it ended; None for an answer that was not read to its end.
+        tokens: counts of tokens.
+        timings_ms: times in milliseconds; None where many queries were answered together.
+        steering: as it was applied, with the layers written out; strength 0 is the base model.
+        bundle: id of the bundle whose generator made the vector, None without one.
+        precision: of the graph that the generator ran.
+        provider: the execution provider that it ran on.
+    """
+
+    text: str
+    finish_reason: Finish | None
+    tokens: TokenCounts
+    timings_ms: Timings | None
+    steering: Steering
+    bundle: str | None = None
+    precision: Precision | None = None
+    provider: Provider | None = None
+
+    @classmethod
+    def of(
+        cls,
+        engine: Engine,
+        steering: Steering,
+        *,
+        text: str,
+        finish_reason: Finish | None,
+        tokens: TokenCounts,
+        timings_ms: Timings | None = None,
+        generated: bool = True,
+    ) -> Answer:
+        """An answer of an engine.
+
+        Args:
+            engine: names the bundle.
+            steering: as it was asked for.
+            text: what the target wrote.
+            finish_reason: why it ended.
+            tokens: counts of tokens.
+            timings_ms: times, where they were taken.
+            generated: whether the generator of the engine made the vector.
+        """
+        generator = engine.generator if generated and not steering.off else None
+        if not steering.off:
+            steering = replace(steering, layers=steering.range(engine.target.n_rows))
+        return cls(
+            text,
+            finish_reason,
+            tokens,
+            timings_ms,
+            steering,
+            *((generator.bundle.id, generator.precision, generator.provider) if generator else ()),
+        )
+
+    @classmethod
+    def of_event(cls, engine: Engine, steering: Steering, text: str, event: Event, *, generated: bool = True) -> Answer:
+        """The answer written so far, from the last event of a stream; see `of`."""
+        return cls.of(
+            engine,
+            steering,
+            text=text,
+            finish_reason=event.finish,
+            tokens=TokenCounts(event.prompt_tokens, event.evaluated_tokens, event.generated_tokens),
+            timings_ms=Timings(event.generator_ms, event.first_token_ms, event.total_ms),
+            generated=generated,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The answer as JSON has it, which is what `atv-local run --json` prints; times are rounded to 0.01 ms."""
+        steered = not self.steering.off
+        layers = self.steering.layers
+        times = None if self.timings_ms is None else {k: round(v, 2) for k, v in asdict(self.timings_ms).items()}
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "tokens": asdict(self.tokens),
+            "timings_ms": times,
+            "bundle": self.bundle,
+            "precision": self.precision,
+            "provider": self.provider,
+            "strength": self.steering.strength,
+            "layers": list(layers) if steered and layers else None,
+            "positions": self.steering.positions if steered else None,
+        }
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,120 @@
+"""From a prompt and its vector to the tokens of an answer, one answer at a time."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+from atv_local.answer.answer import Event, Finish
+from atv_local.errors import PromptError, UsageError
+from atv_local.target import Prompt, Sampler, Sampling, Target
+from atv_local.vectors import Steering, TaskVector
+
+
+class AnswerStream:
+    """Writes the answers of one target. Not for several threads."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._turn = object()
+        self._worker = ThreadPoolExecutor(max_workers=1)
+
+    def events(
+        self,
+        prompt: Prompt,
+        vector: Callable[[], TaskVector],
+        steering: Steering,
+        sampling: Sampling,
+        max_tokens: int,
+        started: float,
+    ) -> Generator[Event]:
+        """The answer to a prompt, token by token.
+
+        Args:
+            prompt: what the target reads.
+            vector: makes the vector, in another thread; not called where steering is off.
+            steering: how the vector is applied.
+            sampling: how tokens are drawn.
+            max_tokens: of the answer.
+            started: `perf_counter` when the query was given.
+
+        Raises:
+            UsageError: another answer was begun before this one has ended.
+            PromptError: the prompt leaves no room for an answer.
+        """
+        target = self._target
+        target.check_open()
+        if len(prompt.tokens) >= target.n_ctx:
+            raise PromptError(
+                f"the prompt has {len(prompt.tokens)} tokens and the context {target.n_ctx}; "
+                "shorten it or raise `n_ctx`"
+            )
+        self._turn = turn = object()
+        sampler = Sampler(sampling)
+        evaluated_before = target.n_evaluated
+        try:
+            generator_ms = self._evaluate_prompt(prompt, vector, steering)
+            evaluated = target.n_evaluated - evaluated_before
+            decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+            first_ms = 0.0
+            for count in range(1, max_tokens + 1):
+                token = sampler(target)
+                ended = target.vocabulary.ends(token)
+                text = "" if ended else decoder.decode(target.vocabulary.piece(token))
+                finish = self._finish(ended, count == max_tokens)
+                if finish:
+                    text += decoder.decode(b"", final=True)
+                total_ms = 1000 * (perf_counter() - started)
+                first_ms = first_ms or total_ms
+                sizes = len(prompt.tokens), evaluated, count - ended
+                yield Event(text, token, *sizes, generator_ms, first_ms, total_ms, finish)
+                if finish:
+                    return
+                if turn is not self._turn:
+                    raise UsageError("another answer was begun on this engine before this one had ended")
+                target.evaluate([token])
+        finally:
+            if turn is self._turn:  # else the vector is another answer's
+                target.clear()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._worker.shutdown()
+
+    def _finish(self, ended: bool, longest: bool) -> Finish | None:
+        if ended:
+            return Finish.STOP
+        if longest:
+            return Finish.LENGTH
+        return Finish.CONTEXT if self._target.n_past == self._target.n_ctx else None
+
+    def _evaluate_prompt(self, prompt: Prompt, vector: Callable[[], TaskVector], steering: Steering) -> float:
+        """Evaluate the prompt under its vector, which is made while the unsteered prefix is evaluated.
+
+        Returns:
+            The milliseconds that the vector took.
+        """
+        target, segments, last = self._target, prompt.segments, prompt.tokens[-1]
+        if steering.off:
+            target.prefill(*segments)
+            target.evaluate([last])
+            return 0.0
+        pending = self._worker.submit(_timed, vector)
+        try:
+            target.prefill(*(() if steering.positions.prefix else segments))
+        except BaseException:
+            pending.cancel()  # nothing waits for it any more
+            raise
+        made, milliseconds = pending.result()
+        target.apply(steering.apply(made))
+        target.evaluate(prompt.tokens if steering.positions.prefix else [last])
+        if not steering.positions.generated:
+            target.clear()
+        return milliseconds
+
+
+def _timed(vector: Callable[[], TaskVector]) -> tuple[TaskVector, float]:
+    started = perf_counter()
+    return vector(), 1000 * (perf_counter() - started)
