@@ -9,6 +9,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from atv_local.answer import Answer, Engine, Finish, TokenCounts, check_query
 from atv_local.batch.scheduler import Scheduler
 from atv_local.batch.sequence_context import SequenceContext
@@ -122,6 +125,9 @@ class Batch:
         )
         self._scheduler = Scheduler(self._sequences, self._vocabulary.ends)
         self._prompts = lru_cache(maxsize=8)(lambda system: engine.target.prompts.after(system=system))
+
+    def __repr__(self) -> str:
+        return f"Batch({self._engine!r}, {self._sequences.n_sequences} sequences, n_ctx={self._sequences.n_ctx})"
 
     @property
     def n_evaluated(self) -> int:
@@ -243,6 +249,26 @@ class Batch:
             outcomes = () if error else self._outcomes(found)
             yield BatchReply(question, outcomes, sum(tree.n_evaluated for tree in found), error)
 
+    def distributions(self, questions: Iterable[BatchQuestion]) -> Iterator[list[NDArray[np.float32]]]:
+        """What the target predicts along a given text, for each question in order.
+
+        Args:
+            questions: each with one option, the text.
+
+        Yields:
+            For each way of the question the log-probabilities before every token of its option, float32
+            [tokens of the option, n_vocab].
+
+        Raises:
+            AtvError: when it is the turn of a question that cannot be evaluated.
+        """
+        for tree in self._scheduler.run(
+            self._tree(replace(question, max_tokens=0), keep=True) for question in questions
+        ):
+            if tree.error:
+                raise tree.error
+            yield [np.array(head.children[0].distributions) for head in heads_of(tree)]
+
     def _trees(self, question: BatchQuestion, parts: deque[tuple[BatchQuestion, int]]) -> list[Tree]:
         """The question as one tree, or as several where one has more branches or tokens than fit at a time."""
         asked, trees = [question], []
@@ -268,7 +294,7 @@ class Batch:
             found += outcomes
         return tuple(found)
 
-    def _tree(self, question: BatchQuestion) -> Tree:
+    def _tree(self, question: BatchQuestion, *, keep: bool = False) -> Tree:
         length = len(question.prompt.tokens)
         if question.error:
             return Tree((), [], tag=question, error=question.error)
@@ -278,7 +304,7 @@ class Batch:
             )
             return Tree((), [], tag=question, error=error)
         room = self._n_ctx - length + 1  # the last token written is not evaluated
-        return tree_of(question, min(question.max_tokens, room))
+        return tree_of(question, min(question.max_tokens, room), keep=keep)
 
     def _outcome(self, question: BatchQuestion, head: Branch) -> Outcome:
         finish = None
@@ -300,7 +326,7 @@ def _halves(question: BatchQuestion) -> tuple[BatchQuestion, ...]:
     return ()
 
 
-def tree_of(question: BatchQuestion, max_tokens: int) -> Tree:
+def tree_of(question: BatchQuestion, max_tokens: int, *, keep: bool = False) -> Tree:
     """What a question's ways have in common is evaluated once: all but the last token, unless one steers that too."""
     prompt = question.prompt
     after_shared: list[Branch] = []
@@ -312,7 +338,7 @@ def tree_of(question: BatchQuestion, max_tokens: int) -> Tree:
         head = Branch(
             prompt.tokens if way.from_start else (last,),
             way.rows,
-            children=[Branch(option, after, scored=True) for option in question.options],
+            children=[Branch(option, after, scored=True, keep=keep) for option in question.options],
             from_start=way.from_start,
             max_tokens=max_tokens,
             after=after,

@@ -95,7 +95,7 @@ class TaskVector:
         rows[first - 1 : last] = self.array[first - 1 : last]
         return TaskVector(rows)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False and dtype is not None and np.dtype(dtype) != self.array.dtype:
             raise ValueError(f"a task vector is float32 and cannot become {np.dtype(dtype)} without a copy")
         array = np.asarray(self.array, dtype=dtype)
@@ -139,7 +139,7 @@ class TaskVector:
             try:
                 values = np.asarray(other, dtype=np.float32)
             except (TypeError, ValueError):  # such as a text
-                return NotImplemented
+                return NotImplemented  # type: ignore[no-any-return]  # as Python's protocol has it
             try:
                 result = operation(self.array, values)
             except ValueError:

@@ -25,7 +25,7 @@ def for_command_line(message: str, context: typer.Context) -> str:
     `max_tokens` becomes `--max-tokens`, `overwrite=True` `--overwrite`, `model=...` `--model`, `positions=all`
     `--positions all`, and an argument its name in capitals.
     """
-    parameters = {}
+    parameters: dict[str | None, Any] = {}
     for parameter in _parameters(context):
         parameters |= dict.fromkeys([parameter.name, *map(_python_name, parameter.opts)], parameter)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer import Engine
-from atv_local.batch import Batch, BatchQuestion, SteeredPrompt, Tree, heads_of, tree_of
+from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import ModelError
 from atv_local.vectors import Steering, TaskVector
 
@@ -77,23 +77,13 @@ _Compared = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
 def _compared(
-    batch: Batch, asked: Iterable[BatchQuestion], answers: Iterable[tuple[int, ...]]
+    batch: Batch, questions: Iterable[BatchQuestion], answers: Iterable[tuple[int, ...]]
 ) -> Iterator[list[_Compared]]:
     """For each query and each way but the first: KL at each token of the first way's answer, and whether it stays."""
-    trees = (_forced(question, answer) for question, answer in zip(asked, answers, strict=True) if answer)
-    for tree in batch.scheduler.run(trees):
-        if tree.error:
-            raise tree.error
-        base, *others = ([d for child in head.children for d in child.distributions] for head in heads_of(tree))
-        yield [_compare(np.array(base), np.array(other)) for other in others]
-
-
-def _forced(question: BatchQuestion, answer: tuple[int, ...]) -> Tree:
-    """The question with that answer as its only option, of which whole distributions are kept."""
-    tree = tree_of(replace(question, options=[answer]), max_tokens=0)
-    for branch in tree.walk():
-        branch.keep = branch.scored
-    return tree
+    pairs = zip(questions, answers, strict=True)
+    forced = (replace(question, options=[answer]) for question, answer in pairs if answer)
+    for base, *others in batch.distributions(forced):
+        yield [_compare(base, other) for other in others]
 
 
 def _compare(base: NDArray[np.float32], other: NDArray[np.float32]) -> _Compared:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from lm_eval.api.model import TemplateLM
@@ -213,19 +213,9 @@ class AtvLocal(TemplateLM):
             return texts[0] if texts else "", self._fitting(tokens, room)
 
         for (text, tokens), group in groupby(requests, context):
-            options: list[list[int]] = []
-            tags: list[tuple[str, str] | None] = []
-            n_cells = len(tokens)
-            for texts, _, continuation in group:
-                n_cells += len(continuation)
-                if len(options) == min(MAX_OPTIONS, self._batch.sequences.n_sequences) or (
-                    options and n_cells > self._batch.sequences.n_ctx
-                ):
-                    yield BatchQuestion(Prompt(tokens, 0), [self._way(text)], options=options, tag=tags)
-                    options, tags, n_cells = [], [], len(tokens) + len(continuation)
-                options.append(continuation)
-                tags.append(texts)
-            yield BatchQuestion(Prompt(tokens, 0), [self._way(text)], options=options, tag=tags)
+            while scored := list(islice(group, MAX_OPTIONS)):
+                options, tags = [continuation for *_, continuation in scored], [texts for texts, *_ in scored]
+                yield BatchQuestion(Prompt(tokens, 0), [self._way(text)], options=options, tag=tags)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Each answer up to the first of its stop strings, or to the token that ends it. Greedy unless told to sample.

@@ -1,0 +1,197 @@
+"""What an engine gives to Python code: answers, chats, many answers at once, and errors that say the way out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import atv_local
+from atv_local import (
+    OFF,
+    Answer,
+    AtvError,
+    Batch,
+    Conversation,
+    Engine,
+    Finish,
+    Generator,
+    Positions,
+    PromptError,
+    Sampling,
+    Steering,
+    Target,
+    TaskVector,
+    UsageError,
+)
+
+QUERIES = ["apple 1", "dog 1", "what is this?", "pear 2"]
+
+
+def test_an_answer_is_what_the_stream_adds_up_to(engine: Engine) -> None:
+    events = list(engine.stream("what is this?", steering=OFF, max_tokens=12))
+    answer = engine.answer("what is this?", steering=OFF, max_tokens=12)
+    last = events[-1]
+    assert answer.text == str(answer) == "".join(event.text for event in events)
+    assert answer.finish_reason is last.finish
+    assert (answer.tokens.prompt, answer.tokens.generated) == (last.prompt_tokens, last.generated_tokens)
+    assert answer.tokens.evaluated < last.evaluated_tokens  # the prompt was in the cache
+    assert answer.timings_ms is not None
+    assert 0 < answer.timings_ms.first_token <= answer.timings_ms.total
+
+
+def test_an_answer_as_json_says_what_steered_it(engine: Engine) -> None:
+    assert engine.generator is not None
+    record = json.loads(json.dumps(engine.answer("apple 1", steering=Steering(0.5, (1, 2))).as_dict()))
+    assert record.keys() == {
+        *("text", "finish_reason", "tokens", "timings_ms"),
+        *("bundle", "precision", "provider", "strength", "layers", "positions"),
+    }
+    assert (record["strength"], record["layers"], record["positions"]) == (0.5, [1, 2], "decode")
+    assert (record["bundle"], record["provider"]) == (engine.generator.bundle.id, "cpu")
+    assert engine.answer("apple 1", max_tokens=1).as_dict()["layers"] == [1, 3]
+    off = engine.answer("apple 1", steering=OFF, max_tokens=2).as_dict()
+    assert (off["strength"], off["finish_reason"]) == (0, "length")
+    assert off["bundle"] is off["precision"] is off["provider"] is off["layers"] is off["positions"] is None
+
+
+def test_a_vector_is_given_as_an_array_or_a_file_too(engine: Engine, tmp_path: Path) -> None:
+    vector = engine.vector("dog 1")
+    vector.save(tmp_path / "v.gguf")
+    given = [vector, np.asarray(vector), vector.array.tolist(), tmp_path / "v.gguf", str(tmp_path / "v.gguf")]
+    answers = [engine.answer("apple 1", vector=each) for each in given]
+    assert [answer.text for answer in answers] == ["b"] * len(given)
+    assert {answer.bundle for answer in answers} == {None}
+    bare = Engine(engine.target)
+    assert bare.answer("apple 1", vector=vector).steering == Steering(layers=(1, 3))
+    assert bare.answer("apple 1", max_tokens=1).steering == OFF
+
+
+def test_a_chat_answers_its_last_message(engine: Engine) -> None:
+    assert engine.chat([{"role": "user", "content": "apple 1"}]).text == engine.answer("apple 1").text
+    conversation = Conversation(engine, system="be kind", max_tokens=6)
+    list(conversation.say("apple 1"))
+    list(conversation.say("dog 1"))
+    *messages, _ = conversation.messages
+    answer = engine.chat(messages, max_tokens=6)
+    assert answer.text == conversation.last.answer == "b"
+    assert answer.tokens.prompt == conversation.last.record["tokens"]["prompt"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    ["hello", [], [{"role": "assistant", "content": "hi"}], [{"role": "user"}], [{"role": "user", "content": None}]],
+)
+def test_a_chat_that_has_nothing_to_answer(engine: Engine, messages: Any) -> None:
+    with pytest.raises(UsageError, match="messages"):
+        engine.chat(messages)
+
+
+def test_many_answers_are_those_of_single_queries(engine: Engine) -> None:
+    for settings in (
+        {"steering": OFF},
+        {"steering": Steering(positions=Positions.LAST)},
+        {"system": "be kind", "sampling": Sampling(1.0, seed=3)},
+    ):
+        many = list(engine.answer_many(iter(QUERIES), max_tokens=6, **settings))
+        single = [engine.answer(query, max_tokens=6, **settings) for query in QUERIES]
+        assert [(a.text, a.finish_reason, a.steering, a.bundle) for a in many] == [
+            (a.text, a.finish_reason, a.steering, a.bundle) for a in single
+        ]
+        assert [a.tokens.prompt for a in many] == [a.tokens.prompt for a in single]
+        assert all(0 < a.tokens.evaluated <= a.tokens.prompt for a in many)
+        assert {a.timings_ms for a in many} == {None}
+        assert json.dumps(many[0].as_dict())
+
+
+def test_many_answers_come_in_order_until_one_fails(engine: Engine) -> None:
+    answers = Batch(engine).answer(["apple 1", "x" * 2000, "dog 1"], max_tokens=2)
+    assert next(answers).text == "a"
+    with pytest.raises(PromptError):
+        next(answers)
+
+
+def test_options_are_scored_as_answers(engine: Engine) -> None:
+    batch = Batch(engine)
+    fruit, beast = batch.score(["apple 1", "dog 1"], ["a", "b"])
+    assert fruit[0] > fruit[1]
+    assert beast[0] < beast[1]
+    assert sum(np.exp(fruit)) <= 1
+    (base,) = batch.score(["apple 1"], ["a", "b"], steering=OFF)
+    assert base != fruit
+    with pytest.raises(UsageError, match="options"):
+        next(batch.score(["apple 1"], []))
+
+
+def test_an_engine_is_closed_after_its_block(tiny_gguf: Path) -> None:
+    with atv_local.load(tiny_gguf, steered=False, n_threads=1) as engine:
+        stream = engine.stream("hello", max_tokens=9)
+        next(stream)
+    for call in (lambda: next(stream), lambda: engine.answer("hello"), lambda: engine.target.evaluate([1])):
+        with pytest.raises(UsageError, match=r"tiny\.gguf is closed"):
+            call()
+    engine.close()
+
+
+def test_steering_is_given_when_an_engine_is_made(target: Target, tiny_generator: Generator) -> None:
+    steering = Steering(strength=0.25)
+    engine = Engine(target, tiny_generator, steering=steering)
+    assert engine.steering is steering
+    assert engine.answer("apple 1", max_tokens=1).steering.strength == 0.25
+    with pytest.raises(AttributeError):
+        engine.steering = OFF  # type: ignore[misc]  # the mistake under test
+
+
+def test_names_of_positions_and_layers_are_read() -> None:
+    assert Steering(positions="all", layers="2-3") == Steering(1.0, (2, 3), Positions.ALL)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (lambda _: Engine("tiny.gguf"), "atv_local.load"),  # type: ignore[arg-type]
+        (lambda engine: engine.answer("x", steering=0.5), "Steering(strength=0.5)"),
+        (lambda engine: engine.answer("x", sampling=0.7), "Sampling(temperature=0.7)"),
+        (lambda engine: engine.answer(["x", "y"]), "list"),
+        (lambda engine: engine.answer("x", max_tokens=0), "max_tokens"),
+        (lambda engine: next(engine.answer_many(["x"], max_tokens=0)), "max_tokens"),
+        (lambda engine: engine.answer("x", vector=np.ones((2, 2))), "[3, 64]"),
+        (lambda engine: engine.answer("x", vector="absent.gguf"), "absent.gguf"),
+        (lambda _: Steering(positions="some"), "all, last, decode"),  # type: ignore[arg-type]
+        (lambda _: Steering(layers="a"), "'a'"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_mistake_names_the_value_or_the_way_out(engine: Engine, mistake: Callable[[Engine], Any], says: str) -> None:
+    with pytest.raises(AtvError) as caught:
+        mistake(engine)
+    assert says in str(caught.value)
+
+
+def test_things_say_in_one_line_what_they_are(engine: Engine) -> None:
+    assert engine.generator is not None
+    bundle = engine.generator.bundle
+    for thing, words in (
+        (engine, ["tiny", bundle.id, "strength=1"]),
+        (engine.target, ["tiny", "llama", "512"]),
+        (engine.generator, [bundle.id, "cpu"]),
+        (bundle, [bundle.id, bundle.path.name]),
+        (Steering(0.5, (1, 2)), ["0.5", "(1, 2)", "'decode'"]),
+        (engine.vector("apple 1"), ["3", "64"]),
+        (Batch(engine), ["tiny", "128"]),
+        (Conversation(engine), ["0 turns", "tiny"]),
+    ):
+        text = repr(thing)
+        assert text.startswith(type(thing).__name__ + "(")
+        assert "\n" not in text
+        assert all(word in text for word in words), text
+
+
+def test_the_public_names_are_there() -> None:
+    assert {"Answer", "Batch", "Finish", "load", "UsageError"} <= set(dir(atv_local))
+    assert Answer is atv_local.answer.Answer
+    assert Finish.STOP == "stop"
+    assert TaskVector is atv_local.vectors.TaskVector
