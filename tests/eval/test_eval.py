@@ -260,7 +260,7 @@ def test_harm_grows_with_strength_and_of_none_is_none(tiny: Engine) -> None:
 def test_kl_is_that_of_the_logits(tiny: Engine) -> None:
     query, steering = "say fig", Steering(0.5)
     harm = measure_harm(tiny, [query], [steering])[0]
-    prompt = tiny._format(None)(query)
+    prompt = tiny.target.prompts(query)
     target, vector = tiny.target, tiny.vector(query)
     rows: list[list[np.ndarray]] = []
     answer: list[int] = []
