@@ -109,9 +109,7 @@ def test_a_conversation_is_steered_by_its_last_words(client: openai.OpenAI, engi
         {"role": "user", "content": "plum 2"},
     ]
     answer = client.chat.completions.create(model="kinds", messages=messages, max_tokens=8)  # type: ignore[arg-type]
-    engine = engines["kinds"]
-    prompt = PromptFormat(engine.target.vocabulary).conversation(messages)
-    assert answer.choices[0].message.content == said(engine, "plum 2", prompt=prompt, max_tokens=8)
+    assert answer.choices[0].message.content == engines["kinds"].chat(messages, max_tokens=8).text
 
 
 def test_what_a_request_says_of_steering_is_what_happens(client: openai.OpenAI, engines: dict[str, Engine]) -> None:
