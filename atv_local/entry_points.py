@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atv_local.errors import AtvError, PluginError, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 
 def plugin_names(group: str) -> list[str]:
     """The names that are registered in a group, sorted."""
-    return sorted(entry_points(group=group).names)
+    return sorted(_entries(group).names)
 
 
 def load_plugin(group: str, name: str) -> Any:
@@ -41,14 +43,20 @@ def plugin_errors(group: str, name: str) -> Iterator[None]:
     except AtvError:
         raise
     except Exception as error:
-        packages = " and ".join(_package(entry) for entry in entry_points(group=group, name=name))
+        packages = " and ".join(_package(entry) for entry in _entries(group).select(name=name))
         lines = str(error).strip().splitlines()
         what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         raise PluginError(f"the plug-in {name!r} of {packages} for {group} failed: {what}") from error
 
 
+def _entries(group: str) -> EntryPoints:
+    from importlib.metadata import entry_points  # few commands need it, and it is slow to import
+
+    return entry_points(group=group)
+
+
 def _entry_point(group: str, name: str) -> EntryPoint:
-    first, *others = entry_points(group=group, name=name)
+    first, *others = _entries(group).select(name=name)
     if others:
         packages = " and ".join(map(_package, (first, *others)))
         raise PluginError(f"{packages} both register {name!r} for {group}; uninstall one of them")

@@ -56,6 +56,10 @@ class BundleError(AtvError):
     """The bundle is damaged, of a later format, or made for another target."""
 
 
+class MismatchError(BundleError):
+    """The generator bundle was made for another target."""
+
+
 class VectorError(AtvError, ValueError):
     """A task vector with the wrong shape or with values that are not finite."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import platformdirs
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from atv_train.job import TrainingJob
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("ATV_MODEL", None)
+os.environ.pop("ATV_BUNDLE", None)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, would ignore it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads only wait for each other
@@ -122,6 +125,16 @@ def target(tiny_gguf: Path) -> Target:
 def engine(target: Target, tiny_generator: Generator) -> Engine:
     """The tiny target with its generator."""
     return Engine(target, tiny_generator)
+
+
+@pytest.fixture
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration folder of a user who has set nothing, and whom Ollama gave nothing; also in child processes."""
+    folder = tmp_path / "config" / "atv-local"
+    monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: folder)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder.parent))
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 from atv_local.answer.engine import Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
-from atv_local.names import resolve_bundle, resolve_model
+from atv_local.names import choose_bundle, choose_model, explain_mismatch
 from atv_local.target import Target
 from atv_local.vectors import (
     ControlVector,
@@ -34,8 +34,9 @@ def load(
     """Load a target and the bundle that steers it.
 
     Args:
-        model: the target's GGUF: a path or a name, by default the embedded model.
-        bundle: a path or a name, by default the demo bundle.
+        model: the target's GGUF: a path or a name, by default the one that is set, else the embedded
+            model. An alias for a target and its bundle names both, unless `bundle` names another.
+        bundle: a path or a name, by default the one that is set, else the demo bundle.
         steered: False loads no generator, and the base model answers.
         n_ctx: size of the context in tokens; by default 2048, or what the model was trained for if that is less.
         n_threads: threads of llama.cpp; by default all cores.
@@ -55,21 +56,25 @@ def load(
         VectorError: a file that is not a control vector, or one made for another target.
         UsageError: a provider or precision that is not available, or sizes out of range.
     """
-    path = resolve_model(model)
+    chosen_model = choose_model(model)
+    path = chosen_model.path()
     files = _read_files(control_vectors) if steered else []
-    generated = steered and bool(bundle or not files)
-    if (provider or precision) and not generated:
+    chosen_bundle = choose_bundle(bundle, model) if steered else None
+    if chosen_bundle and chosen_bundle.source and files:  # control vectors replace a bundle that is only the default
+        chosen_bundle = None
+    if (provider or precision) and not chosen_bundle:
         chosen = f"`provider={provider}`" if provider else f"`precision={precision}`"
         raise UsageError(f"no generator is loaded for {chosen}; name its bundle with `bundle=...`, or leave it out")
-    opened = Bundle(resolve_bundle(bundle)) if generated else None
+    opened = Bundle(chosen_bundle.path()) if chosen_bundle else None
     target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     for file, _ in files:
         file.check_target(target.spec)
     static = sum_control_vectors(files, target.n_rows, target.n_embd) if files else None
-    if opened is None:
+    if opened is None or chosen_bundle is None:
         steering = Steering(positions=trained_positions([file for file, _ in files])) if files else None
         return Engine(target, static=static, steering=steering)
-    opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
+    with explain_mismatch(chosen_model, chosen_bundle):
+        opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
     return Engine(target, Generator(opened, provider=provider, precision=precision), static)
 
 

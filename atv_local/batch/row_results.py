@@ -13,7 +13,7 @@ from atv_local.batch.batch import N_SEQUENCES, Batch, BatchQuestion, BatchReply,
 from atv_local.data import ResumableOutput, RowRequest
 from atv_local.errors import AtvError, DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
-from atv_local.names import embedded_bundle, embedded_model
+from atv_local.names import resolve_bundle, resolve_model
 from atv_local.target import Prompt, Sampling, identity
 from atv_local.vectors import OFF
 
@@ -25,8 +25,9 @@ ADDED = ("line", "text", "finish_reason", "tokens")
 class AnswerSettings:
     """What to load and how to answer. It can be sent to another process."""
 
-    model: Path | None = None
-    bundle: Path | None = None
+    model: str | Path | None = None
+    """A path or a name, as `load` takes it; so is `bundle`."""
+    bundle: str | Path | None = None
     off: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields to replace in the bundle's own `Steering`."""
@@ -50,8 +51,8 @@ class AnswerSettings:
             ModelError, BundleError: one that cannot be read.
         """
         return {
-            "model": identity(self.model or embedded_model()),
-            "bundle": None if self.off else Bundle(self.bundle or embedded_bundle()).id,
+            "model": identity(resolve_model(self.model)),
+            "bundle": None if self.off else Bundle(resolve_bundle(self.bundle, model=self.model)).id,
             **{name: str(value) for name, value in self.changes.items()},
             "system": self.system,
             "max_tokens": self.max_tokens,

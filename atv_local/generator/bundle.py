@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from atv_local.errors import BundleError, first_problem
+from atv_local.errors import BundleError, MismatchError, first_problem
 from atv_local.generator.manifest import Manifest
 from atv_local.generator.providers import Precision
 from atv_local.vectors import TargetSpec
@@ -70,9 +70,9 @@ class Bundle:
         return self._checked(name, keep=True)
 
     def check_target(self, found: TargetSpec) -> None:
-        """Raise BundleError, with both values in it, unless the bundle was made for a target like this one."""
+        """Raise MismatchError, with both values in it, unless the bundle was made for a target like this one."""
         if mismatch := self.manifest.target.mismatch(found):
-            raise BundleError(
+            raise MismatchError(
                 f"the bundle {self.path} was {mismatch}; train one for this model, or load it with `steered=False`"
             )
 

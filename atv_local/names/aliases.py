@@ -1,115 +1,143 @@
-"""The user's own short names for models and bundles, in one JSON file. Knows nothing of what they lead to."""
+"""The user's own short names, in one JSON file: each for a model, a bundle, or a model and its bundle."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from atv_local.data import reading, replacing, writing
+from atv_local.data import reading
 from atv_local.errors import NameNotFoundError, UsageError
-from atv_local.names.stores import split_scheme
+from atv_local.names.forms import FILES, RESERVED, absolute_name, split_scheme
+from atv_local.names.stores import Kind
+from atv_local.names.user_files import MAX_BYTES, changing, user_folder
 
 _NAME = re.compile(r"\w[\w.-]{0,63}")
-_FILES = (".gguf", ".zip")  # what ends so is a path
-_MAX_BYTES = 1 << 20
+_FORM = '{"name": "what it stands for"} or {"name": {"model": "...", "bundle": "..."}}'
 
 
-def aliases_file() -> Path:
-    """Where they are kept: `aliases.json` in the user's configuration folder for this program."""
-    from platformdirs import user_config_path
+@dataclass(frozen=True)
+class Alias:
+    """What a short name stands for, as absolute names: `either` a model or a bundle; or a model, a bundle or both."""
 
-    return user_config_path("atv-local", appauthor=False) / "aliases.json"
+    either: str = ""
+    model: str = ""
+    bundle: str = ""
+
+    def get(self, kind: Kind | None) -> str:
+        """What it stands for where a model or a bundle is wanted, empty if it has none; None prefers the bundle."""
+        if kind is None:
+            return self.either or self.bundle or self.model
+        return self.either or (self.model if kind == "model" else self.bundle)
+
+    def __str__(self) -> str:
+        named = [f"-m {self.model}"] * bool(self.model) + [f"-g {self.bundle}"] * bool(self.bundle)
+        return self.either or " ".join(named)
 
 
-def read_aliases() -> dict[str, str]:
-    """What each name stands for: an absolute path, or a name of another store.
+def read_aliases() -> dict[str, Alias]:
+    """What each name stands for.
 
     Raises:
         NameNotFoundError: the file cannot be read, or is not what `add_alias` writes.
     """
-    place = aliases_file()
-    with reading(f"the aliases in {place}", NameNotFoundError):
+    file = aliases_file()
+    with reading(f"the aliases in {file}", NameNotFoundError):
         try:
-            with place.open("rb") as opened:
-                raw = opened.read(_MAX_BYTES + 1)
+            with file.open("rb") as opened:
+                raw = opened.read(MAX_BYTES + 1)
         except FileNotFoundError:
             return {}
     try:
-        found = json.loads(raw) if len(raw) <= _MAX_BYTES else None
+        content = json.loads(raw) if len(raw) <= MAX_BYTES else None
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise NameNotFoundError(f'{place} is not of the form {{"name": "target"}}; fix it, or remove it to start again')
-    for name, to in found.items():
-        if not (is_alias_name(name) and _is_target(to)):
-            raise NameNotFoundError(
-                f"{place} has {name!r} for {to!r}, which is not a name for an absolute path or for something in "
-                "another store; fix it, or remove it to start again"
-            )
-    return found
+        content = None
+    if not isinstance(content, dict):
+        raise NameNotFoundError(f"{file} is not of the form {_FORM}; fix it, or remove it to start again")
+    return {name: _parse(file, name, value) for name, value in content.items()}
 
 
-def add_alias(name: str, target: str) -> None:
-    """Let a name stand for a target, whatever it stood for before.
+def add_alias(name: str, either: str = "", *, model: str = "", bundle: str = "") -> Alias | None:
+    """Let a name stand for a model or a bundle, or for a model and a bundle together.
+
+    Returns:
+        What it stood for before.
 
     Raises:
-        UsageError: a name that could be taken for something else, or a file that cannot be written or is just being.
+        UsageError: a name that could be taken for something else, something that is neither a path that exists nor a
+            name in a store, or a file that cannot be written or that another process is changing.
         NameNotFoundError: as in `read_aliases`.
     """
-    if not is_alias_name(name):
+    if not _can_be_alias(name):
         raise UsageError(
-            f"{name!r} cannot be an alias; take up to 64 letters, digits, '.', '_' or '-', and no ending of a file"
+            f"{name!r} cannot be an alias; take up to 64 letters, digits, '.', '_' or '-', no ending of a file, "
+            f"and none of {', '.join(RESERVED)}"
         )
-    with _changing() as found:
-        found[name] = target
+    if bool(either) == bool(model or bundle):
+        raise UsageError(f"say what {name!r} stands for: one thing, or a model and a bundle by `model` and `bundle`")
+    alias = Alias(
+        either=either and absolute_name(either),
+        model=model and absolute_name(model, "model"),
+        bundle=bundle and absolute_name(bundle, "bundle"),
+    )
+    with changing(aliases_file()) as temporary:
+        aliases = read_aliases()
+        before = aliases.get(name)
+        _write(temporary, aliases | {name: alias})
+    return before
 
 
 def remove_alias(name: str) -> None:
     """Forget a name.
 
     Raises:
-        UsageError: there is no such alias, or a file that cannot be written or is just being.
+        UsageError: there is no such alias, or a file that cannot be written or that another process is changing.
         NameNotFoundError: as in `read_aliases`.
     """
-    with _changing() as found:
-        if name not in found:
+    with changing(aliases_file()) as temporary:
+        aliases = read_aliases()
+        if name not in aliases:
             raise UsageError(f"there is no alias {name!r}; `atv-local alias` lists them")
-        del found[name]
+        _write(temporary, {other: alias for other, alias in aliases.items() if other != name})
 
 
-def is_alias_name(text: str) -> bool:
-    """Whether an alias can have this name: no separator, no colon, not like a file's."""
-    return bool(_NAME.fullmatch(text)) and not text.lower().endswith(_FILES)
+def aliases_file() -> Path:
+    """Where they are saved."""
+    return user_folder() / "aliases.json"
 
 
-def _is_target(to: object) -> bool:
-    if not isinstance(to, str) or "\0" in to:
+def _write(file: Path, aliases: dict[str, Alias]) -> None:
+    content = {name: alias.either or _pair(alias) for name, alias in aliases.items()}
+    file.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _pair(alias: Alias) -> dict[str, str]:
+    return {name: text for name, text in asdict(alias).items() if text}
+
+
+def _parse(file: Path, name: str, value: Any) -> Alias:
+    parts = value if isinstance(value, dict) else {"either": value}
+    known = [{"either"}] if parts is not value else [{"model"}, {"bundle"}, {"model", "bundle"}]
+    if not (_can_be_alias(name) and parts.keys() in known and all(map(_is_absolute, parts.values()))):
+        raise NameNotFoundError(
+            f"{file} has {name!r} for {value!r}, which is not a name for absolute paths or names in a store; "
+            "fix it, or remove it to start again"
+        )
+    return Alias(**parts)
+
+
+def _can_be_alias(text: str) -> bool:
+    return bool(_NAME.fullmatch(text)) and not text.lower().endswith(FILES) and text not in RESERVED
+
+
+def _is_absolute(text: object) -> bool:
+    if not isinstance(text, str) or "\0" in text:
         return False
     try:
-        os.fsencode(to)
+        os.fsencode(text)
     except UnicodeEncodeError:  # half a surrogate pair
         return False
-    return bool(split_scheme(to)[0]) or Path(to).is_absolute()
-
-
-@contextmanager
-def _changing() -> Iterator[dict[str, str]]:
-    """The aliases, to change; written at the end. Locked against other processes meanwhile."""
-    from filelock import FileLock, Timeout
-
-    place = aliases_file()
-    lock = FileLock(place.with_suffix(".lock"), blocking=False)
-    with writing(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held = lock.acquire()
-        except Timeout as error:
-            raise UsageError(f"another process is just changing {place}; try again") from error
-    with held:
-        yield (found := read_aliases())
-        with replacing(place) as temporary:
-            temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return text in RESERVED or bool(split_scheme(text)[0]) or Path(text).is_absolute()

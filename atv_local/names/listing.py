@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from atv_local.errors import AtvError
 from atv_local.generator import read_manifest
 from atv_local.names.aliases import aliases_file, read_aliases
+from atv_local.names.choices import Choice, choose_bundle, choose_model
+from atv_local.names.config import config_file
 from atv_local.names.embedded import embedded_bundle, embedded_model
+from atv_local.names.forms import DEFAULT, DEMO
 from atv_local.names.gguf_names import parts_of, quantisation_of
-from atv_local.names.resolve import resolve_name
-from atv_local.names.stores import schemes, store
+from atv_local.names.lookup import look_up
+from atv_local.names.stores import KINDS, Kind, schemes, store
 from atv_local.target import check_gguf
 
 
@@ -30,21 +33,41 @@ class Entry:
     """Of a model, where its file's name or the store says it."""
     fits: str = ""
     """Of a bundle: the name of the target it was made for."""
+    default: str = ""
+    """What makes it the default: a variable, the configuration file, or EMBEDDED; empty for any other."""
     error: str = ""
 
 
-def list_names() -> Iterator[Entry]:
-    """The embedded defaults, aliases, and what the stores have on this machine."""
-    for default in (embedded_model, embedded_bundle):
+def list_names() -> list[Entry]:
+    """The embedded pair, aliases, what the stores have on this machine, and the defaults, whatever they are."""
+    entries = [*_embedded(), *_aliases(), *_stored()]
+    for choose in (choose_bundle, choose_model):
         try:
-            yield _entry("(default)", default())
+            choice = choose()
         except AtvError as error:
-            yield Entry("(default)", error=str(error))
+            entries.insert(0, Entry("(config)", path=str(config_file()), error=str(error)))
+        else:
+            _mark_default(entries, choice)
+    return list(dict.fromkeys(entries))
+
+
+def _embedded() -> Iterator[Entry]:
+    yield _named(DEFAULT, embedded_model)
+    yield _named(DEMO, embedded_bundle)
+
+
+def _aliases() -> Iterator[Entry]:
     try:
-        for name in sorted(read_aliases()):
-            yield _named(name, partial(resolve_name, name, offline=True))
+        for name, alias in sorted(read_aliases().items()):
+            kinds: Iterable[Kind | None] = KINDS if not alias.either else [None]
+            for kind in kinds:
+                if alias.get(kind):
+                    yield _named(name, partial(look_up, name, kind, offline=True, here=False))
     except AtvError as error:
         yield Entry("(aliases)", path=str(aliases_file()), error=str(error))
+
+
+def _stored() -> Iterator[Entry]:
     for scheme in schemes():
         try:
             if (place := store(scheme)).is_available():
@@ -53,6 +76,16 @@ def list_names() -> Iterator[Entry]:
                     yield _named(f"{scheme}:{listed.name}", find, listed.quantisation)
         except AtvError as error:
             yield Entry(f"{scheme}:", error=str(error))
+
+
+def _mark_default(entries: list[Entry], choice: Choice) -> None:
+    """Say at its entry that a name is used by default; a name that has none, such as a path, gets one."""
+    name = str(choice.name)
+    for index, entry in enumerate(entries):
+        if entry.name == name and entry.kind in (choice.kind, ""):
+            entries[index] = replace(entry, default=choice.source)
+            return
+    entries.insert(0, replace(_named(name, partial(choice.path, offline=True)), default=choice.source))
 
 
 def _named(name: str, find: Callable[[], Path], quantisation: str = "") -> Entry:

@@ -9,7 +9,6 @@ or function that is called without arguments and returns a `NameStore`:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,7 @@ HUB = "hf"
 """The scheme that is built in."""
 
 Kind = Literal["model", "bundle"]
-
-_SCHEME = re.compile(r"([a-z][a-z0-9+-]+):(.*)", re.DOTALL)  # a single letter is a Windows drive
+KINDS: tuple[Kind, ...] = ("model", "bundle")
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,6 @@ class NameStore(Protocol):
 
     def is_available(self) -> bool:
         """Whether the store is present on this machine; one that is not is left out of lists."""
-
-
-def split_scheme(text: str) -> tuple[str, str]:
-    """The scheme of a name and what follows its colon; no scheme for a path or an alias."""
-    match = _SCHEME.fullmatch(text)
-    return (match[1], match[2]) if match else ("", text)
 
 
 def schemes() -> list[str]:

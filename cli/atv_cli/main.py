@@ -21,6 +21,7 @@ from atv_cli.verbs import (
     bench,
     calibrate,
     chat,
+    config,
     doctor,
     export,
     inspect,
@@ -118,6 +119,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "ls": ls.ls,
     "pull": pull.pull,
     "alias": alias.alias,
+    "config": config.config,
     "doctor": doctor.doctor,
     "lm-eval": lm_eval.lm_eval,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,22 +13,43 @@ from atv_local.generator import Precision, Provider
 from atv_local.vectors import Positions, parse_layers
 
 if TYPE_CHECKING:
+    from atv_local.names import Kind
     from atv_local.target import Sampling
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """Names of models that begin so, for a shell to complete; where there are none it offers files."""
+    return _complete(incomplete, "model", "default")
+
+
+def complete_bundle(incomplete: str) -> list[str]:
+    """The same of bundles."""
+    return _complete(incomplete, "bundle", "demo")
+
+
 def complete_name(incomplete: str) -> list[str]:
-    """Aliases that begin so, for a shell to complete; where there are none it offers files."""
+    """The same of both."""
+    return _complete(incomplete, None, "default", "demo")
+
+
+def complete_alias(incomplete: str) -> list[str]:
+    """The same of aliases alone."""
+    return _complete(incomplete, None)
+
+
+def _complete(incomplete: str, kind: Kind | None, *embedded: str) -> list[str]:
     from atv_local.names import read_aliases
 
-    try:
-        return [name for name in read_aliases() if name.startswith(incomplete)]
-    except AtvError:
-        return []
+    names = list(embedded) if incomplete else []  # else nobody without aliases would be offered files
+    with contextlib.suppress(AtvError):
+        names += [name for name, alias in read_aliases().items() if alias.get(kind)]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": complete_name}
 """Settings of an option or argument that takes the name of a model or bundle."""
-
+MODEL_NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": complete_model}
+BUNDLE_NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": complete_bundle}
 
 Model = Annotated[
     str | None,
@@ -35,8 +57,8 @@ Model = Annotated[
         "-m",
         "--model",
         help="Use this target model: a GGUF file, hf:user/repo[:quant], ollama:name or an alias.",
-        show_default="the embedded model",
-        **NAME,
+        show_default="set by atv-local config, else embedded",
+        **MODEL_NAME,
     ),
 ]
 Bundle = Annotated[
@@ -45,8 +67,8 @@ Bundle = Annotated[
         "-g",
         "--bundle",
         help="Steer with this bundle: a folder, a zip file, hf:user/repo or an alias.",
-        show_default="the demo bundle",
-        **NAME,
+        show_default="set by atv-local config, else embedded",
+        **BUNDLE_NAME,
     ),
 ]
 Off = Annotated[

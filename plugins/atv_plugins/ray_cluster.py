@@ -128,7 +128,7 @@ def _alike_everywhere(settings: AnswerSettings) -> AnswerSettings:
     model = resolve_model(settings.model).absolute()
     if settings.off:
         return replace(settings, model=model)
-    bundle = resolve_bundle(settings.bundle).absolute()
+    bundle = resolve_bundle(settings.bundle, model=settings.model).absolute()
     precision = settings.precision
     if not (settings.provider or precision):
         precision = next(iter(Bundle(bundle).graphs))

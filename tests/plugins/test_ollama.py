@@ -16,17 +16,14 @@ from typer.testing import CliRunner, Result
 import atv_local
 from atv_cli.main import app
 from atv_local.errors import NameNotFoundError
-from atv_local.names import aliases, resolve_model
+from atv_local.names import resolve_model
 
 
 def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-@pytest.fixture(autouse=True)
-def _no_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aliases, "aliases_file", lambda: tmp_path / "aliases.json")
-    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture

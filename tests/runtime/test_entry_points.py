@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
 from atv_local.errors import AtvError, NameNotFoundError, PluginError, UsageError
-from atv_local.names import absolute_name, aliases, resolve_bundle, resolve_model
+from atv_local.names import absolute_name, add_alias, resolve_bundle, resolve_model
 from tests.tiny import write_gguf
 
 Install = Callable[..., None]
@@ -53,10 +53,7 @@ def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-@pytest.fixture(autouse=True)
-def _no_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aliases, "aliases_file", lambda: tmp_path / "aliases.json")
-    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture
@@ -94,8 +91,9 @@ def test_a_store_of_another_package_is_named_by_its_scheme(install: Install, tmp
     assert listed["mine"]["path"] == str(one)
 
 
-def test_an_alias_outlives_the_package_that_it_needs() -> None:
-    aliases.add_alias("mine", "nowhere:one")
+def test_an_alias_outlives_the_package_that_it_needs(user_folder: Path) -> None:
+    (user_folder / "aliases.json").parent.mkdir(parents=True)
+    (user_folder / "aliases.json").write_text('{"mine": "nowhere:one"}')
     with pytest.raises(NameNotFoundError, match="nowhere:"):
         resolve_model("mine")
     assert "nowhere:one" in cli("alias").stdout
@@ -134,7 +132,7 @@ def test_a_broken_store_hides_no_other_name(install: Install, tmp_path: Path) ->
     install("shelf", "raise RuntimeError('broken')", "names", "shelf = shelf:Shelf")
     install("rack", SHELF.replace('ListedName("two")', "1 / 0"), "names", "rack = rack:Shelf")
     install("case", SHELF.replace('ListedName("two")', '"two"'), "names", "case = case:Shelf")
-    aliases.add_alias("mine", str(write_gguf(tmp_path / "m.gguf")))
+    add_alias("mine", str(write_gguf(tmp_path / "m.gguf")))
     result = cli("ls", "--json")
     listed = {entry["name"]: entry for entry in json.loads(result.stdout)}
     assert (result.exit_code, listed["mine"]["error"]) == (0, "")
@@ -165,8 +163,8 @@ def test_plugins_are_looked_up_only_when_a_name_needs_one(tmp_path: Path, monkey
     def refuse(**_: object) -> None:
         raise AssertionError("looked up")
 
-    monkeypatch.setattr("atv_local.entry_points.entry_points", refuse)
-    aliases.add_alias("mine", str(tmp_path))
+    monkeypatch.setattr(importlib.metadata, "entry_points", refuse)
+    add_alias("mine", str(tmp_path))
     assert resolve_model(str(tmp_path)) == resolve_model("mine") == tmp_path
     with pytest.raises(NameNotFoundError, match="hf:user/repo"):
         resolve_model("hf:user/repo", offline=True)

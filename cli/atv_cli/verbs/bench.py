@@ -24,8 +24,8 @@ def bench(
             "-g",
             "--bundle",
             help="Measure with this bundle's generator.",
-            show_default="the demo bundle if it fits the model, else a random vector",
-            **options.NAME,
+            show_default="the default bundle if it fits the model, else a random vector",
+            **options.BUNDLE_NAME,
         ),
     ] = None,
     performance: options.TargetOptions,
@@ -67,13 +67,12 @@ def bench(
     """
     from atv_eval.bench import BenchOptions, parse_parts, run, tables
     from atv_local.data import replacing
-    from atv_local.names import resolve_bundle, resolve_model
 
     if output is not None:
         _check_replaceable(output)
     chosen = BenchOptions(
-        resolve_model(model),
-        resolve_bundle(bundle) if bundle else None,
+        model,
+        bundle,
         **asdict(performance),
         rounds=rounds,
         quick=quick,

@@ -33,7 +33,7 @@ def calibrate(
             "-g",
             "--bundle",
             help="Calibrate this bundle: a folder, a zip file, hf:user/repo or an alias.",
-            **options.NAME,
+            **options.BUNDLE_NAME,
         ),
     ],
     model: options.Model = None,
@@ -87,7 +87,9 @@ def calibrate(
 
     calibration.check(tried, budget)
     if output is None and not dry_run and is_managed(bundle):
-        raise UsageError(f"{bundle} is in a cache and is not changed; name a folder for the calibrated bundle with -o")
+        raise UsageError(
+            f"{bundle} belongs to a cache or to the installation and is not changed; name a folder to write to with -o"
+        )
     opened = resolve_bundle(bundle)
     place = output or opened
     if not dry_run:

@@ -40,7 +40,7 @@ def export(
     model: Annotated[
         str | None,
         Panel.VERIFICATION.option(
-            "-m", "--model", help="Verify the vectors in this target's GGUF, up to its logits.", **options.NAME
+            "-m", "--model", help="Verify the vectors in this target's GGUF, up to its logits.", **options.MODEL_NAME
         ),
     ] = None,
     through: Annotated[

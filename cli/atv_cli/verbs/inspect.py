@@ -35,7 +35,9 @@ def inspect(
     column: options.Column = None,
     model: Annotated[
         str | None,
-        Panel.MODEL.option("-m", "--model", help="Check whether the bundle or vector fits this GGUF.", **options.NAME),
+        Panel.MODEL.option(
+            "-m", "--model", help="Check whether the bundle or vector fits this GGUF.", **options.MODEL_NAME
+        ),
     ] = None,
     picture: Annotated[
         Path | None,

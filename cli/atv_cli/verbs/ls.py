@@ -15,10 +15,10 @@ def ls(*, as_json: options.AsJson = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from atv_local.names import list_names
+    from atv_local.names import EMBEDDED, list_names
     from atv_local.text import one_line
 
-    found = list(list_names())
+    found = list_names()
     if as_json:
         print(json.dumps([asdict(entry) for entry in found]))
         return
@@ -28,5 +28,7 @@ def ls(*, as_json: options.AsJson = False) -> None:
     for entry in found:
         size = decimal(entry.size) if entry.size else ""
         about = entry.error or entry.quantisation or (entry.fits and f"fits {entry.fits}")
+        if entry.default:
+            about += "; the default" if entry.default == EMBEDDED else f"; the default, set by {entry.default}"
         table.add_row(*(Text(one_line(text)) for text in (entry.name, entry.kind or "missing", size, about)))
     Console(highlight=False).print(table)

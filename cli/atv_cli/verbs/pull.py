@@ -20,4 +20,5 @@ def pull(
     """Download or update a model or bundle from the Hugging Face Hub, and print its path."""
     from atv_local.names import pull_name
 
-    print(pull_name(name, offline=offline))
+    for path in pull_name(name, offline=offline):
+        print(path)

@@ -23,7 +23,7 @@ def serve(
             "--bundle",
             metavar="[ID=]NAME",
             help="Serve this bundle, as the model ID; repeatable.",
-            show_default="the demo bundle",
+            show_default="the default bundle",
         ),
     ] = None,
     off: options.Off = False,
@@ -85,16 +85,17 @@ def serve(
 
     with require_extra("serve"):
         from atv_serve import Server, ServerOptions
-    from atv_local.names import resolve_bundle, resolve_model
+    from atv_local.names import choose_bundle, choose_model, explain_mismatch
 
     settings = ServerOptions(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
-    bundles: dict[str, str | None] = {} if off else {**named} or {"demo": None}
-    server = Server(
-        resolve_model(model),
-        {called: resolve_bundle(name) for called, name in bundles.items()},
-        settings,
-        **asdict(performance),
-    )
+    chosen = choose_model(model)
+    bundles = {called: choose_bundle(name) for called, name in named.items()}
+    if not bundles and not off:
+        default = choose_bundle(None, model)
+        bundles = {_named(str(default.name))[0]: default}
+    with explain_mismatch(chosen, next(iter(bundles.values()), chosen)):
+        paths = {called: bundle.path() for called, bundle in bundles.items()}
+        server = Server(chosen.path(), paths, settings, **asdict(performance))
     models = server.models
 
     def say(url: str) -> None:

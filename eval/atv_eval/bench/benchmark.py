@@ -19,7 +19,7 @@ from atv_eval.bench.costs import BenchPlan, Subject
 from atv_local.answer import Engine
 from atv_local.errors import AtvError, ModelError, UsageError
 from atv_local.generator import Bundle, Generator, Provider
-from atv_local.names import embedded_bundle, embedded_model
+from atv_local.names import Choice, choose_bundle, resolve_model
 from atv_local.target import Target
 from atv_local.vectors import Steering, TaskVector
 
@@ -42,10 +42,10 @@ _NORM = 0.1  # of a random vector's rows, times the root of their width: some hu
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure on what; see `atv_local.load`. No bundle is the demo's if it fits, no parts are all."""
+    """What to measure on what; see `atv_local.load`. No bundle is the default one if it fits, no parts are all."""
 
-    model: Path | None = None
-    bundle: Path | None = None
+    model: str | Path | None = None
+    bundle: str | Path | None = None
     n_ctx: int | None = None
     n_threads: int | None = None
     n_gpu_layers: int = -1
@@ -111,12 +111,13 @@ def run(options: BenchOptions, say: Callable[[str], None]) -> Record:
 def _load(options: BenchOptions, found: BenchResults) -> Subject:
     """Target and generator, and the memory before, between and after."""
     memory = {"before the target": machine.resident()}
-    path = options.model or embedded_model()
-    bundle = Bundle(options.bundle) if options.bundle else None
+    path = resolve_model(options.model)
+    chosen = choose_bundle(options.bundle, options.model)
+    bundle = None if chosen.source else Bundle(chosen.path())
     target = Target(path, n_ctx=options.n_ctx, n_threads=options.n_threads, n_gpu_layers=options.n_gpu_layers)
     memory["with the target"] = machine.resident()
     if bundle is None:
-        bundle = _fitting(target)
+        bundle = _fitting(target, chosen)
     else:
         bundle.check_target(target.spec)
     if bundle is not None:
@@ -130,10 +131,10 @@ def _load(options: BenchOptions, found: BenchResults) -> Subject:
     return Subject(engine, options.provider, memory)
 
 
-def _fitting(target: Target) -> Bundle | None:
-    """The demo bundle, if it is there and was made for this target."""
+def _fitting(target: Target, chosen: Choice) -> Bundle | None:
+    """The default bundle, if it is there and was made for this target."""
     try:
-        bundle = Bundle(embedded_bundle())
+        bundle = Bundle(chosen.path())
     except ModelError:
         return None
     return None if bundle.manifest.target.mismatch(target.spec) else bundle

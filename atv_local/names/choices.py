@@ -1,0 +1,108 @@
+"""Which target and bundle are used: those that are named, else those that are set as defaults, else the embedded ones.
+
+Defaults are set by ATV_MODEL and ATV_BUNDLE, then in the configuration file. An alias for a target and its bundle that
+names the target brings its bundle along, unless a bundle is named or set in the same place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from atv_local.errors import MismatchError
+from atv_local.names.config import config_file, read_config
+from atv_local.names.forms import DEFAULT, DEMO, exists
+from atv_local.names.lookup import find_alias, look_up
+from atv_local.names.stores import Kind
+
+VARIABLES: dict[Kind, str] = {"model": "ATV_MODEL", "bundle": "ATV_BUNDLE"}
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The name of a target or a bundle that is used, and where that was set."""
+
+    kind: Kind
+    name: str | Path
+    source: str = ""
+    """A variable, the path of the configuration file, or EMBEDDED; empty if it was named in the call."""
+    here: bool = True
+    """Whether what exists in the current folder comes first."""
+
+    @property
+    def set_by(self) -> str:
+        """The source of a default in words."""
+        return "the embedded one" if self.source == EMBEDDED else f"set by {self.source}"
+
+    def path(self, *, offline: bool = False) -> Path:
+        """See `lookup.look_up`."""
+        return look_up(self.name, self.kind, offline=offline, here=self.here)
+
+
+def choose_model(name: str | Path | None = None) -> Choice:
+    """The target to use.
+
+    Raises:
+        UsageError: nothing is named, and the configuration file is not valid.
+    """
+    return next(model for model, _ in _levels(name, None) if model)
+
+
+def choose_bundle(name: str | Path | None = None, model: str | Path | None = None) -> Choice:
+    """The bundle to use with the target that `model` names.
+
+    Raises:
+        UsageError: as for `choose_model`.
+        NameNotFoundError: the aliases cannot be read.
+    """
+    target = None
+    for chosen, bundle in _levels(model, name):
+        if bundle:
+            return bundle
+        if chosen and target is None:
+            target = chosen
+            if _is_pair(target):
+                return replace(target, kind="bundle")
+    raise AssertionError("the last level names both")
+
+
+@contextmanager
+def explain_mismatch(model: Choice, bundle: Choice) -> Iterator[None]:
+    """Add to a MismatchError which of the two was a default, and how to name or set another."""
+    try:
+        yield
+    except MismatchError as error:
+        defaults = [choice for choice in (model, bundle) if choice.source]
+        if not defaults:
+            raise
+        origins = " and ".join(f"the {choice.kind} is {choice.set_by}" for choice in defaults)
+        kind = defaults[-1].kind
+        advice = f"name a {kind} that fits with `{kind}=...`, or set it with: atv-local config {kind} NAME"
+        raise MismatchError(f"{error}; {origins}; {advice}") from error
+
+
+def _levels(model: str | Path | None, bundle: str | Path | None) -> Iterator[tuple[Choice | None, Choice | None]]:
+    """What is named in the call, in the environment and in the file, and what is embedded; each read when needed."""
+    yield _choice("model", model), _choice("bundle", bundle)
+    yield tuple(_choice(kind, os.environ.get(name), name) for kind, name in VARIABLES.items())  # type: ignore[misc]
+    config = read_config()
+    file = str(config_file())
+    yield tuple(_choice(kind, config.get(kind), file, here=False) for kind in VARIABLES)  # type: ignore[misc]
+    yield Choice("model", DEFAULT, EMBEDDED, here=False), Choice("bundle", DEMO, EMBEDDED, here=False)
+
+
+def _choice(kind: Kind, name: str | Path | None, source: str = "", *, here: bool = True) -> Choice | None:
+    return Choice(kind, name, source, here) if name else None
+
+
+def _is_pair(choice: Choice) -> bool:
+    """Whether the name of a target is an alias that also names its bundle."""
+    name = choice.name
+    if isinstance(name, Path) or (choice.here and exists(name)):
+        return False
+    alias = find_alias(name)
+    return alias is not None and bool(alias.bundle)

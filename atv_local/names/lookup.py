@@ -1,0 +1,66 @@
+"""From a name to a path. Knows nothing of what is in the files, and of defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atv_local.errors import NameNotFoundError
+from atv_local.names.aliases import Alias, read_aliases
+from atv_local.names.embedded import embedded_bundle, embedded_model
+from atv_local.names.forms import DEFAULT, RESERVED, check_embedded, exists, is_path, split_scheme
+from atv_local.names.stores import Kind, store
+
+PATH = ""
+"""The scheme of a path."""
+_EMBEDDED = "(embedded)"
+"""In place of a scheme: that of `default` and `demo`."""
+
+
+def look_up(name: str | Path, kind: Kind | None, *, offline: bool = False, here: bool = True) -> Path:
+    """The path of a model or a bundle; None as kind takes either, and a bundle if there are both.
+
+    Args:
+        name: a `Path` is itself, whether it exists or not.
+        kind: what is wanted.
+        offline: download nothing.
+        here: whether the name was given in the current folder, so that what exists there comes first.
+
+    Raises:
+        NameNotFoundError: a name that leads to nothing of that kind.
+        ModelError: the embedded files are not installed.
+    """
+    if isinstance(name, Path):
+        return name
+    scheme, rest = expand(name, kind, here=here)
+    if scheme == _EMBEDDED:
+        return embedded_model() if rest == DEFAULT else embedded_bundle()
+    return store(scheme).resolve(rest, kind, offline=offline) if scheme else Path(rest)
+
+
+def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str]:
+    """Where a name leads, aliases followed: the scheme, or PATH or _EMBEDDED, and the name there.
+
+    Raises:
+        NameNotFoundError: not a name, or one of the other kind.
+    """
+    if here and exists(name):
+        return PATH, name
+    if name in RESERVED:
+        check_embedded(name, kind)
+        return _EMBEDDED, name
+    scheme, rest = split_scheme(name)
+    if scheme or is_path(name):
+        return scheme, rest
+    alias = find_alias(name)
+    if alias is None:
+        raise NameNotFoundError(f"there is no file, folder or alias {name!r}; `atv-local ls` lists what can be named")
+    if not (text := alias.get(kind)):
+        raise NameNotFoundError(f"the alias {name!r} stands for {alias}, which names no {kind}")
+    return expand(text, kind, here=False)
+
+
+def find_alias(name: str) -> Alias | None:
+    """The alias of that name, if a name is one by its form."""
+    if name in RESERVED or split_scheme(name)[0] or is_path(name):
+        return None
+    return read_aliases().get(name)
