@@ -1,7 +1,7 @@
 """The model `atv` of the program llm (llm.datasette.io): `llm -m atv "your query"`, steered as `atv-local run` is.
 
-llm imports this file whenever it starts, so what is heavy is imported with the first answer. Keeping pairs of model
-and bundle is left to llm: `llm models options set atv bundle PATH`, or a template with `--save`.
+llm imports this file whenever it starts, so heavy packages are imported with the first answer. Names, aliases and
+defaults are those of atv-local; llm saves options of its own: `llm models options set atv model NAME`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from atv_local.vectors import Positions, parse_layers
 
 if TYPE_CHECKING:
     from atv_local.answer import Engine
-    from atv_local.target import PromptFormat
 
 _worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="atv")
 """Gives one answer after another, as an engine must, however slowly or in whichever thread each is read."""
@@ -38,8 +37,8 @@ class Atv(llm.Model):
     class Options(llm.Options):
         """All are None unless given: llm would prefer any other default to what a user has set for the model."""
 
-        model: str | None = Field(None, description="GGUF; by default the embedded model")
-        bundle: str | None = Field(None, description="Bundle; by default the demo bundle")
+        model: str | None = Field(None, description="Target, as for atv-local -m; by default that of atv-local config")
+        bundle: str | None = Field(None, description="Bundle, as for atv-local -g; by default that of atv-local config")
         strength: float | None = Field(None, description="Factor on the vector; by default the bundle's")
         layers: str | None = Field(None, description="Steer only these layers, such as 5-20")
         positions: Positions | None = Field(
@@ -51,7 +50,7 @@ class Atv(llm.Model):
         top_k: int | None = Field(None, description="0 is off; by default 40")
         seed: int | None = Field(None, description="Makes sampling repeatable; by default random")
         max_tokens: int | None = Field(None, description="Longest answer, in tokens; by default 256")
-        ctx_size: int | None = Field(None, description="Tokens of a conversation; by default 2048")
+        n_ctx: int | None = Field(None, description="Tokens of a conversation; by default 2048")
 
     def execute(
         self, prompt: llm.Prompt, stream: bool, response: llm.Response, conversation: llm.Conversation | None
@@ -96,13 +95,13 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     if options.layers is not None:
         changes["layers"] = parse_layers(options.layers)
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
-    engine, prompts = _loaded(options.model, options.bundle, not options.off, options.ctx_size)
+    engine = _loaded(options.model, options.bundle, not options.off, options.n_ctx)
     steering = OFF if options.off else replace(engine.steering, **changes)
     for event in engine.stream(
         messages[-1]["content"],
         steering=steering,
         sampling=sampling,
-        prompt=prompts.conversation(messages, engine.target.n_ctx),
+        prompt=engine.target.prompts.conversation(messages, engine.target.n_ctx),
         **_given(options, "max_tokens"),
     ):
         say(event.text)
@@ -118,12 +117,11 @@ def _given(options: Atv.Options, *names: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str | None, bundle: str | None, steered: bool, n_ctx: int | None) -> tuple[Engine, PromptFormat]:
-    """The last engine asked for is kept: llm makes models anew, and a chat asks many times."""
+def _loaded(model: str | None, bundle: str | None, steered: bool, n_ctx: int | None) -> Engine:
+    """Cached, since llm makes a model for each call, and a chat makes many calls."""
     from atv_local.answer import load
 
-    engine = load(model, bundle, steered=steered, n_ctx=n_ctx)
-    return engine, engine.target.prompts
+    return load(model, bundle, steered=steered, n_ctx=n_ctx)
 
 
 def _messages(said: Sequence[llm.Message]) -> list[dict[str, str]]:

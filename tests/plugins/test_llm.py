@@ -24,6 +24,7 @@ from llm.parts import AttachmentPart
 
 from atv_local import answer as answering
 from atv_local.answer.engine import Engine
+from atv_local.names import add_alias
 from atv_local.target.prompt import PromptFormat
 from atv_local.vectors.steering import OFF
 from atv_plugins import llm_model
@@ -277,7 +278,7 @@ def test_an_answer_nobody_reads_on_ends(options: dict[str, Any], monkeypatch: py
         ("positions", "first", "'all', 'last' or 'decode'"),
         ("temperature", "-1", "outside 0 to 100"),
         ("max_tokens", "0", "below 1"),
-        ("ctx_size", "9999", "not within the 1 to 512"),
+        ("n_ctx", "9999", "not within the 1 to 512"),
         ("model", "/no/model.gguf", "cannot read the model /no/model.gguf"),
         ("bundle", "/no/bundle", "cannot read atv.json of the bundle /no/bundle"),
     ],
@@ -293,10 +294,10 @@ def test_mistakes_are_one_sentence(ask: Ask, pair: list[str], option: str, value
 
 def test_a_query_that_does_not_fit_needs_a_larger_context(ask: Ask, pair: list[str]) -> None:
     query = "apple " * 50
-    small = ask(*pair, "-o", "ctx_size", "256", query)
+    small = ask(*pair, "-o", "n_ctx", "256", query)
     assert small.exit_code == 1
     assert "shorten it or raise" in small.stderr
-    assert ask(*pair, "-o", "ctx_size", "512", query).exit_code == 0
+    assert ask(*pair, "-o", "n_ctx", "512", query).exit_code == 0
 
 
 def test_a_bundle_for_another_target_is_refused(ask: Ask, pair: list[str]) -> None:
@@ -321,6 +322,16 @@ def test_attachments_tools_and_schemas_are_refused(ask: Ask, pair: list[str], tm
         result = ask(*pair, *more, "apple 1")
         assert result.exit_code == 1
         assert f"not support {what}" in result.stderr
+
+
+def test_an_alias_for_a_pair_is_enough(
+    ask: Ask, options: dict[str, Any], user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not user_folder.exists()
+    add_alias("mine", **options)
+    assert ask("-m", "atv", "-o", "model", "mine", "apple 1").stdout == "a\n"
+    monkeypatch.setenv("ATV_MODEL", "mine")
+    assert ask("-m", "atv", "dog 1").stdout == "b\n"
 
 
 # How llm finds it.
