@@ -21,11 +21,6 @@ from tests.tiny import write_gguf
 COMMAND = [sys.executable, "-m", "atv_cli", "run"]
 
 
-@pytest.fixture
-def pair(tiny_gguf: Path, tiny_bundle: Path) -> list[str]:
-    return ["-m", str(tiny_gguf), "-g", str(tiny_bundle), "-t", "1"]
-
-
 def run(*arguments: str, stdin: str = "") -> Result:
     return CliRunner().invoke(app, ["run", *arguments], input=stdin)
 

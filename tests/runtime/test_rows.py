@@ -19,14 +19,9 @@ from atv_local.data.text_lines import MAX_LINE_BYTES
 from atv_local.errors import DataError, UsageError
 
 FINE = '{"input": "fine", "output": "yes"}\n'
-
-
 HEADER = "input,output,task,choices\n"
 
-
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
-
-
 options = st.lists(texts.filter(lambda text: "|" not in text), min_size=1, max_size=3)
 
 

@@ -1,0 +1,83 @@
+"""`atv-local eval`: its table, its files, and mistakes in one sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from atv_cli.main import app
+from atv_eval.evaluation import RECORDS
+from tests.eval.tasks import write_task
+
+
+@pytest.fixture
+def cli(pair: list[str]) -> Callable[..., Result]:
+    """The program on the tiny target."""
+    return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments), *pair])
+
+
+def test_a_row_that_cannot_be_asked_spoils_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = write_task(tmp_path / "kinds.jsonl", ["cat " * 400, "fig 1", "cat 1"], ["a", "b"])
+    text = rows.read_text().replace("fig 1", "fig\\u2028 1")
+    rows.write_text(text)
+    command = ["eval", rows, "--no-harm", "--timed", "2", "-o", tmp_path / "out"]
+    first, again = cli(*command), cli(*command)
+    assert first.exit_code == again.exit_code == 0, first.stderr + again.stderr
+    assert "| among the choices, % |" in first.stdout
+    lines = [result.stdout.split(" | ")[:10] for result in (first, again)]
+    assert lines[0] == lines[1]
+
+
+def test_the_command_writes_results_and_resumes(
+    cli: Callable[..., Result], asked: Path, shown: Path, tmp_path: Path
+) -> None:
+    unrelated = tmp_path / "unrelated.txt"
+    unrelated.write_text("".join(f"say {n}\n" for n in range(12)))
+    command = ["eval", asked, "--shots-from", shown, "-o", tmp_path / "out"]
+    first = cli(*command, "--unrelated", unrelated)
+    assert first.exit_code == 0, first.stderr
+    assert "| kinds: steered | 20 |" in first.stdout
+    assert (tmp_path / "out" / "results.md").read_text() == first.stdout
+    assert (tmp_path / "out" / "results.png").read_bytes()[:4] == b"\x89PNG"
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(results["harm"]) == {"steered", "random vectors of the same norms"}
+    assert set(results["first_token_ms"]) == {"base", "steered", "k-shot", "bm25"}
+    kept = (tmp_path / "out" / RECORDS).read_bytes()
+    again = cli(*command, "--timed", "0", "--no-harm", "--format", "csv")
+    assert again.exit_code == 0, again.stderr
+    assert (tmp_path / "out" / RECORDS).read_bytes() == kept
+    assert again.stdout.startswith("task,method,rows,exact,")
+    other = cli(*command, "--strength", "0.5")
+    assert other.exit_code == 2
+    assert "strength" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--method", "k-shot"], "--shots-from"), (["--layers", "3-99"], "steerable layers"),
+     (["--shots-from", "SELF"], "among those to show"), (["--column", "input=nothing"], "no column"),
+     (["--unrelated", "/nothing"], "--no-harm")],
+)  # fmt: skip
+def test_mistakes_are_said_in_a_sentence(
+    cli: Callable[..., Result], asked: Path, arguments: list[str], words: str
+) -> None:
+    result = cli("eval", asked, *(str(asked) if a == "SELF" else a for a in arguments), "--timed", "0", "--no-harm")
+    assert result.exit_code in (1, 2)
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_row_that_fails_counts_as_wrong(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = write_task(tmp_path / "kinds.jsonl", ["fig 1", "cat " * 400, "cat 1"])
+    result = cli("eval", rows, "--timed", "0", "--no-harm", "--format", "csv", "--method", "steered")
+    assert "1 answers failed" in result.stderr
+    assert "row 2 of 'kinds'" in result.stderr
+    (row,) = csv.DictReader(io.StringIO(result.stdout))
+    assert (row["rows"], row["errors"]) == ("3", "1")
+    assert float(row["exact"]) <= 2 / 3

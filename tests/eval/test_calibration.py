@@ -1,0 +1,63 @@
+"""Calibration keeps the budget, and the bundle remembers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from atv_eval.calibration import calibrate, write
+from atv_eval.tasks import read_tasks
+from atv_local.answer.engine import Engine
+from atv_local.answer.loading import load
+from atv_local.data.columns import DEFAULT_COLUMNS
+from atv_local.errors import BundleError
+from atv_local.generator.bundle import Bundle
+from atv_local.vectors.steering import Steering
+from tests.tiny import ANSWERS
+
+
+def test_calibrated_in_place_a_bundle_keeps_what_else_it_has(tmp_path: Path, tiny_bundle: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    (folder / "notes.txt").write_text("mine")
+    found = json.loads((folder / "atv.json").read_text())
+    (folder / "atv.json").write_text(json.dumps(found | {"future": {"a": 1}}))
+    before = Bundle(folder)
+    write(before, Steering(0.5, (2, 3)), folder)
+    after = Bundle(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert json.loads((folder / "atv.json").read_text())["future"] == {"a": 1}
+    assert after.manifest.injection == before.manifest.injection
+    assert (after.manifest.steering.strength, after.manifest.steering.layers) == (0.5, (2, 3))
+    for wrong in ({"strength": 0}, {"strength": 1, "layers": [2, 99]}):
+        (folder / "atv.json").write_text(json.dumps(found | {"calibration": wrong}))
+        with pytest.raises(BundleError):
+            Bundle(folder)
+
+
+def test_calibration_keeps_the_budget_and_the_bundle_remembers(tiny: Engine, asked: Path, tiny_gguf: Path,
+                                                               tmp_path: Path) -> None:  # fmt: skip
+    tasks = read_tasks([asked], [], DEFAULT_COLUMNS, None, False)
+    queries = [f"say {word}" for word in ANSWERS]
+    free, points = calibrate(tiny, tasks, queries, budget=99, strengths=[0.01, 0.3, 1])
+    assert free is not None
+    assert free.accuracy.value == max(point.accuracy.value for point in points)
+    budget = sorted(point.harm.kl for point in points)[len(points) // 3]
+    best, _ = calibrate(tiny, tasks, queries, budget=budget, strengths=[0.01, 0.3, 1])
+    assert best is not None
+    assert best.harm.kl <= budget
+    none, _ = calibrate(tiny, tasks, queries, budget=1e-12, strengths=[1], search_layers=False)
+    assert none is None
+    assert tiny.generator is not None
+    name = write(tiny.generator.bundle, best.steering, tmp_path / "calibrated")
+    again = load(tiny_gguf, tmp_path / "calibrated", n_threads=1)
+    assert again.generator is not None
+    assert again.generator.bundle.id == name != tiny.generator.bundle.id
+    assert again.steering.strength == best.steering.strength
+    assert again.steering.layers == (best.steering.layers or tiny.steering.layers)
+    assert "".join(e.text for e in again.stream("fig 3", max_tokens=4)) == "".join(
+        e.text for e in tiny.stream("fig 3", steering=best.steering, max_tokens=4)
+    )

@@ -1,0 +1,63 @@
+"""What steering does to queries outside the task, against the logits themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from atv_eval.harm import measure_harm
+from atv_local.answer.engine import Engine
+from atv_local.vectors.steering import Positions, Steering
+from atv_local.vectors.task_vector import TaskVector
+from tests.tiny import FRUITS
+
+
+def test_harm_grows_with_strength_and_of_none_is_none(tiny: Engine) -> None:
+    queries = [f"say {word}" for word in FRUITS]
+    steerings = [Steering(1e-6), Steering(0.3), Steering(1.0), Steering(0.3, None, Positions.ALL)]
+    nearly, some, much, everywhere, random = measure_harm(tiny, queries, steerings)
+    assert nearly.kl == pytest.approx(0, abs=1e-4)
+    assert nearly.agreement == nearly.same == 1
+    assert 0 < some.kl < much.kl
+    assert everywhere.kl not in (0, some.kl)
+    assert random.kl < 0.01  # of the norms of the first one
+    assert {harm.n_queries for harm in (nearly, much)} == {5}
+
+
+def test_kl_is_that_of_the_logits(tiny: Engine) -> None:
+    query, steering = "say fig", Steering(0.5)
+    harm = measure_harm(tiny, [query], [steering])[0]
+    prompt = tiny.target.prompts(query)
+    target, vector = tiny.target, tiny.vector(query)
+    rows: list[list[np.ndarray]] = []
+    answer: list[int] = []
+    for made in (None, vector):
+        target.reset()
+        target.prefill(prompt.tokens[: prompt.shared], prompt.tokens[prompt.shared : -1])
+        if made is not None:
+            target.apply(steering.apply(made))
+        logits = [target.evaluate(prompt.tokens[-1:]).astype(np.float64)]
+        for step in range(15):
+            if made is None:
+                answer.append(int(logits[-1].argmax()))
+                if target.vocabulary.ends(answer[-1]):
+                    answer.pop()
+                    break
+            elif step == len(answer):
+                break
+            logits.append(target.evaluate([answer[step]]).astype(np.float64))
+        rows.append(logits)
+    target.reset()
+    n = len(answer) + (len(answer) == 15)
+    base, steered = (np.array(side)[:n] for side in rows)
+    p, q = (side - np.log(np.exp(side).sum(axis=1, keepdims=True)) for side in (base, steered))
+    assert harm.kl == pytest.approx(float((np.exp(p) * (p - q)).sum(axis=1).mean()), rel=1e-3)
+
+
+def test_noise_keeps_the_norms() -> None:
+    from atv_eval.harm import _like
+
+    vector = TaskVector(np.random.default_rng(0).normal(size=(5, 8)) * np.arange(5)[:, None])
+    noise = _like(vector, np.random.default_rng(1))
+    assert noise.norms() == pytest.approx(vector.norms(), rel=1e-5)
+    assert noise != vector

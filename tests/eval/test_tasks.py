@@ -1,0 +1,37 @@
+"""Rows of tasks, their labels, and the rows shown as demonstrations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from atv_eval.demonstrations import BM25, balanced
+from atv_eval.questions import Task
+from atv_eval.tasks import read_tasks
+from atv_local.data.columns import DEFAULT_COLUMNS
+from atv_local.data.rows import Row
+from atv_local.errors import DataError
+from tests.eval.tasks import write_task
+from tests.tiny import ANSWERS
+
+
+def test_shown_rows_are_balanced_and_near() -> None:
+    rows = [Row(input=f"{word} {n}", output=ANSWERS[word]) for n in range(3) for word in ANSWERS]
+    picked = balanced(rows[::-1] + rows[:5], 6, 0)
+    assert sorted(row.output for row in picked) == ["a"] * 3 + ["b"] * 3
+    assert picked == balanced(rows[::-1] + rows[:5], 6, 0)
+    assert [row.input.split()[0] for row in BM25(rows).nearest("a pig", 3)] == ["pig"] * 3
+    assert BM25(rows).nearest("two", 99)
+
+
+def test_labels_stand_in_for_choices(tmp_path: Path) -> None:
+    bare = write_task(tmp_path / "bare.jsonl", ["cat 1", "fig 1"])
+    (task,) = read_tasks([bare], [], DEFAULT_COLUMNS, None, True)
+    assert all(set(row.choices or ()) == {"a", "b"} for row in task.rows)
+    many = tmp_path / "many.jsonl"
+    many.write_text("".join(json.dumps({"input": f"i{n}", "output": f"o{n}"}) + "\n" for n in range(60)))
+    with pytest.raises(DataError, match="too many for labels"):
+        read_tasks([many], [], DEFAULT_COLUMNS, None, True)
+    assert Task.of("t", [Row(input=f"{n}", output=f"text {n}") for n in range(9)], []).labels == ()

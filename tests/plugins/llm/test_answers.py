@@ -1,0 +1,132 @@
+"""Answers of the model `atv` in llm, their logs, and several at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llm
+import pytest
+
+from atv_local.answer.engine import Engine
+from atv_local.names import add_alias
+from atv_local.vectors.steering import OFF
+from atv_plugins import llm_model
+from atv_plugins.llm_model import Atv
+from tests.plugins.llm.helpers import Ask, logged, said
+
+
+def test_it_answers_steered_streamed_or_not(ask: Ask, pair: list[str]) -> None:
+    for query, answer in (("apple 1", "a\n"), ("dog 1", "b\n")):
+        for more in ([], ["--no-stream"]):
+            result = ask(*pair, *more, query)
+            assert (result.exit_code, result.stdout, result.stderr) == (0, answer, "")
+
+
+def test_its_other_name_is_that_of_the_project(ask: Ask, pair: list[str]) -> None:
+    assert ask("-m", "atv-local", *pair[2:], "apple 1").stdout == "a\n"
+
+
+def test_what_was_applied_is_logged(ask: Ask, pair: list[str], engine: Engine) -> None:
+    steering = ["-o", "strength", "1.5", "-o", "layers", "1-2", "-o", "positions", "last"]
+    assert ask(*pair, *steering, "-o", "max_tokens", "4", "apple 1").exit_code == 0
+    (row,) = logged(ask)
+    assert engine.generator is not None
+    told = row["response_json"]
+    assert told["bundle"] == engine.generator.bundle.id
+    assert (told["strength"], told["layers"], told["positions"]) == (1.5, [1, 2], "last")
+    assert told["tokens"]["prompt"] == row["input_tokens"]
+    assert 1 <= row["output_tokens"] == told["tokens"]["generated"] <= 4
+    assert row["resolved_model"] == "tiny"
+    assert (row["options_json"]["strength"], row["options_json"]["positions"]) == (1.5, "last")
+
+
+def test_usage_is_told(ask: Ask, pair: list[str], engine: Engine) -> None:
+    _, n_prompt = said(engine, ("user", "apple 1"))
+    assert f"{n_prompt} input, 1 output" in ask(*pair, "-u", "apple 1").stderr
+
+
+def test_off_is_the_base_model_and_needs_no_bundle(ask: Ask, pair: list[str], engine: Engine) -> None:
+    base, _ = said(engine, ("user", "apple 1"), steering=OFF, max_tokens=8)
+    assert base != "a"
+    assert ask(*pair[:5], "-o", "off", "true", "-o", "max_tokens", "8", "apple 1").stdout == base + "\n"
+    assert ask(*pair, "-o", "strength", "0", "-o", "max_tokens", "8", "apple 1").stdout == base + "\n"
+    told = [row["response_json"] for row in logged(ask)]
+    assert [(record["bundle"], record["strength"], record["layers"]) for record in told] == [(None, 0, None)] * 2
+
+
+def test_a_seed_repeats_what_is_drawn(ask: Ask, pair: list[str]) -> None:
+    def drawn(seed: int) -> str:
+        sampling = ["-o", "temperature", "2", "-o", "top_p", "1", "-o", "top_k", "0", "-o", "seed", str(seed)]
+        return ask(*pair, *sampling, "-o", "strength", "0", "-o", "max_tokens", "16", "apple 1").stdout
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_what_a_user_has_set_for_the_model_holds_beside_other_options(
+    ask: Ask, tiny_gguf: Path, tiny_bundle: Path
+) -> None:
+    for name, value in (("model", tiny_gguf), ("bundle", tiny_bundle), ("max_tokens", 3), ("strength", 0)):
+        assert ask("models", "options", "set", "atv", name, str(value)).exit_code == 0
+    assert ask("-m", "atv", "-o", "seed", "1", "apple 1").exit_code == 0
+    (row,) = logged(ask)
+    assert (row["output_tokens"], row["response_json"]["strength"]) == (3, 0)
+    assert ask("-m", "atv", "-o", "strength", "1", "apple 1").stdout == "a\n"
+
+
+def test_answers_that_are_read_in_turns_do_not_mix(options: dict[str, Any]) -> None:
+    model = Atv()
+    weak = options | {"strength": 0.1, "temperature": 2, "seed": 1, "max_tokens": 8}
+    whole = [model.prompt(query, options=weak).text() for query in ("apple 1", "dog 1")]
+    first, second = (iter(model.prompt(query, options=weak)) for query in ("apple 1", "dog 1"))
+    begun = next(first)
+    assert ["".join(second), begun + "".join(first)] == whole[::-1]
+
+
+def test_threads_get_their_own_answers(options: dict[str, Any]) -> None:
+    queries = ["apple 1", "dog 1", "pear 2", "cow 3"]
+    answers = {}
+
+    def answer(query: str) -> None:
+        answers[query] = Atv().prompt(query, options=options).text()
+
+    threads = [threading.Thread(target=answer, args=(query,)) for query in queries]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == dict(zip(queries, "abab", strict=True))
+
+
+def test_an_answer_nobody_reads_on_ends(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    answer = llm_model._answer
+
+    def told(prompt: llm.Prompt, say: Callable[[str], None], unread: threading.Event) -> dict[str, Any]:
+        def patiently(text: str) -> None:
+            say(text)
+            unread.wait(60)
+
+        record = answer(prompt, patiently, unread)
+        written.append(record["tokens"]["generated"])
+        return record
+
+    monkeypatch.setattr(llm_model, "_answer", told)
+    pieces = iter(Atv().prompt("apple 1", options=options | {"strength": 0, "max_tokens": 8}))
+    next(pieces)
+    pieces.close()
+    monkeypatch.setattr(llm_model, "_answer", answer)
+    assert Atv().prompt("dog 1", options=options).text() == "b"
+    assert written == [1]
+
+
+def test_an_alias_for_a_pair_is_enough(
+    ask: Ask, options: dict[str, Any], user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not user_folder.exists()
+    add_alias("mine", **options)
+    assert ask("-m", "atv", "-o", "model", "mine", "apple 1").stdout == "a\n"
+    monkeypatch.setenv("ATV_MODEL", "mine")
+    assert ask("-m", "atv", "dog 1").stdout == "b\n"

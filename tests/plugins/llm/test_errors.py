@@ -1,0 +1,64 @@
+"""What the model `atv` in llm refuses, each in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.llm.helpers import Ask
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("layers", "x", "`layers` 'x' is not A-B"),
+        ("layers", "2-9", "steerable layers 1-3"),
+        ("strength", "5000", "not within 1000"),
+        ("positions", "first", "'all', 'last' or 'decode'"),
+        ("temperature", "-1", "outside 0 to 100"),
+        ("max_tokens", "0", "below 1"),
+        ("n_ctx", "9999", "not within the 1 to 512"),
+        ("model", "/no/model.gguf", "cannot read the model /no/model.gguf"),
+        ("bundle", "/no/bundle", "cannot read atv.json of the bundle /no/bundle"),
+    ],
+)
+def test_mistakes_are_one_sentence(ask: Ask, pair: list[str], option: str, value: str, words: str) -> None:
+    result = ask(*pair, "-o", option, value, "apple 1")
+    assert (result.exit_code, result.stdout.strip()) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert ask("logs", "--json").stdout.strip() in ("", "[]")
+
+
+def test_a_query_that_does_not_fit_needs_a_larger_context(ask: Ask, pair: list[str]) -> None:
+    query = "apple " * 50
+    small = ask(*pair, "-o", "n_ctx", "256", query)
+    assert small.exit_code == 1
+    assert "shorten it or raise" in small.stderr
+    assert ask(*pair, "-o", "n_ctx", "512", query).exit_code == 0
+
+
+def test_a_bundle_for_another_target_is_refused(ask: Ask, pair: list[str]) -> None:
+    result = ask(*pair[:5], "apple 1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: the bundle ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_empty_query_is_refused(ask: Ask, pair: list[str]) -> None:
+    assert ask(*pair, "").stderr == "Error: there is no query; say something to answer\n"
+    assert "the query is empty" in ask(*pair, " ").stderr
+
+
+def test_attachments_tools_and_schemas_are_refused(ask: Ask, pair: list[str], tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("apple")
+    for more, what in (
+        (["--at", str(tmp_path / "note.txt"), "text/plain"], "attachments"),
+        (["-T", "llm_version"], "tools"),
+        (["--schema", "kind, number int"], "schemas"),
+    ):
+        result = ask(*pair, *more, "apple 1")
+        assert result.exit_code == 1
+        assert f"not support {what}" in result.stderr
