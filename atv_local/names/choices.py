@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atv_local.errors import MismatchError
+from atv_local.errors import MismatchError, NameNotFoundError
 from atv_local.names.config import config_file, read_config
 from atv_local.names.forms import DEFAULT, DEMO, exists
 from atv_local.names.lookup import find_alias, look_up
@@ -39,8 +39,16 @@ class Choice:
         return "the embedded one" if self.source == EMBEDDED else f"set by {self.source}"
 
     def path(self, *, offline: bool = False) -> Path:
-        """See `lookup.look_up`."""
-        return look_up(self.name, self.kind, offline=offline, here=self.here)
+        """See `lookup.look_up`; what a user set as default has to exist."""
+        if self.source in ("", EMBEDDED):
+            return look_up(self.name, self.kind, offline=offline, here=self.here)
+        try:
+            path = look_up(self.name, self.kind, offline=offline, here=self.here)
+            if not path.exists():
+                raise NameNotFoundError(f"there is no file or folder {str(path)!r}")
+        except NameNotFoundError as error:
+            raise NameNotFoundError(f"{error}; it is the default {self.kind}, {self.set_by}") from error
+        return path
 
 
 def choose_model(name: str | Path | None = None) -> Choice:

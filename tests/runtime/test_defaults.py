@@ -85,9 +85,12 @@ def test_an_empty_variable_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_paths_are_relative_to_where_they_are_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_config(folder, 'model = "models/m.gguf"\nbundle = "~/b/"\n')
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert resolve_model() == folder / "models" / "m.gguf"
-    assert resolve_bundle() == Path("/home/somebody/b")
+    monkeypatch.setattr(Path, "expanduser", lambda path: Path(str(path).replace("~", str(folder))))
+    (folder / "b").mkdir()
+    for place in (folder, Path()):
+        (place / "models").mkdir()
+        (place / "models" / "m.gguf").touch()
+    assert (resolve_model(), resolve_bundle()) == (folder / "models" / "m.gguf", folder / "b")
     monkeypatch.setenv("ATV_MODEL", "models/m.gguf")
     assert resolve_model() == Path("models/m.gguf")
 
@@ -306,7 +309,31 @@ def test_verbs_use_the_defaults(
     assert cli("run", "--off", "-n", "2", "hello").exit_code == 0
 
 
-# What does not fit
+# What is not there or does not fit
+
+
+def test_a_default_that_is_not_there_is_named_with_what_set_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "b.gguf").touch()
+    add_alias("steer", bundle=str(tmp_path / "b.gguf"))
+    file = write_config(folder, 'model = "gone/m.gguf"\n')
+    for name, source in (("gone/m.gguf", file), ("steer", "ATV_MODEL"), ("nothing", "ATV_MODEL")):
+        if source != file:
+            monkeypatch.setenv("ATV_MODEL", name)
+        for arguments in (["run", "hello"], ["bench", "--only", "vector"]):
+            result = cli(*arguments)
+            assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
+            assert name in result.stderr
+            assert f"set by {source}" in result.stderr
+        checks = {check["name"]: check for check in json.loads(cli("doctor", "--json").stdout)["checks"]}
+        assert (checks["model"]["state"], f"set by {source}" in checks["model"]["detail"]) == ("missing", True)
+
+
+def test_nothing_is_added_to_an_error_about_a_name_that_was_given() -> None:
+    with pytest.raises(NameNotFoundError) as raised:
+        resolve_model("nothing")
+    assert "default" not in str(raised.value)
 
 
 def test_a_default_that_does_not_fit_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,4 +378,6 @@ def test_ls_marks_the_defaults(folder: Path, tmp_path: Path, monkeypatch: pytest
     write_config(folder, 'model = "hf:user/missing"')
     monkeypatch.delenv("ATV_MODEL")
     assert marked()["hf:user/missing", ""] == str(folder / "config.toml")
+    monkeypatch.setenv("ATV_BUNDLE", "/no/where")
+    assert marked()["/no/where", ""] == "ATV_BUNDLE"
     assert sum("default" in line for line in cli("ls").stdout.splitlines()) >= 2

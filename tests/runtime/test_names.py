@@ -26,6 +26,7 @@ from atv_local.names import (
     resolve_bundle,
     resolve_model,
     resolve_name,
+    set_default,
 )
 
 pytestmark = pytest.mark.usefixtures("user_folder")
@@ -145,10 +146,15 @@ def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: P
     assert atv_local.load("mine", "kinds").generator is not None
 
 
-def test_training_and_export_take_names(tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, home: Path) -> None:
+def test_training_uses_the_default_and_export_takes_a_name(
+    tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, home: Path
+) -> None:
+    tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, home: Path
+) -> None:
     add_alias("mine", str(tiny_gguf))
+    set_default("model", "mine")
     run = home / "run"
-    result = cli("train", tiny_rows, "-m", "mine", "-o", run, "--backbone", tiny_backbone, "--epochs", "1")
+    result = cli("train", tiny_rows, "-o", run, "--backbone", tiny_backbone, "--epochs", "1")
     assert result.exit_code == 0, result.stderr
     result = cli("export", run, home / "bundle", "--precision", "fp32", "-m", "mine")
     assert result.exit_code == 0, result.stderr
