@@ -149,8 +149,6 @@ def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: P
 def test_training_uses_the_default_and_export_takes_a_name(
     tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, home: Path
 ) -> None:
-    tiny_gguf: Path, tiny_rows: Path, tiny_backbone: Path, home: Path
-) -> None:
     add_alias("mine", str(tiny_gguf))
     set_default("model", "mine")
     run = home / "run"
