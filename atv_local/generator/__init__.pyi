@@ -14,6 +14,7 @@ from .manifest import InjectionSpec as InjectionSpec
 from .manifest import Manifest as Manifest
 from .manifest import Provenance as Provenance
 from .manifest import Spec as Spec
+from .pooling import Pooling as Pooling
 from .providers import Precision as Precision
 from .providers import Provider as Provider
 from .providers import available as available

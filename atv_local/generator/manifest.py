@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from atv_local.generator.pooling import Pooling
 from atv_local.generator.providers import Precision
 from atv_local.vectors import MAX_STRENGTH, BoundedText, Positions, Sha256, Steering, TargetSpec
 
@@ -29,7 +30,7 @@ class GeneratorSpec(_Section):
     """
 
     backbone: BoundedText
-    pooling: Literal["mean", "last", "cls", "mix"]
+    pooling: Pooling
     rank: int | None = Field(default=None, ge=1, le=1 << 20)
     query_template: BoundedText = Field(default="{query}", pattern=r"\{query\}")
     max_tokens: int = Field(ge=2, le=1 << 20)

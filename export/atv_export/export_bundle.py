@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedModel
 
 from atv_export.checkpoint_source import load_source
+from atv_export.export_choices import Layer0Method, PaperPooling, Processor
 from atv_export.export_options import check_paths, check_processor, check_queries, paper_options, parse_precisions
+from atv_export.export_report import ExportReport
 from atv_export.model_card import model_card
-from atv_export.paper_checkpoint import Layer0Method, fold_layer0
+from atv_export.paper_checkpoint import fold_layer0
 from atv_export.probe_queries import N_QUERIES, pooled_states, prompt_examples, run_queries, task_vectors
-from atv_export.quantize import Processor
-from atv_export.report import ExportReport
 from atv_export.verify_graph import Probes
 from atv_export.verify_logits import LogitsCheck, verify_logits
 from atv_export.write_graphs import check_size, write_graphs
@@ -26,7 +26,6 @@ from atv_local.names import resolve_model
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train.frozen_target import load_target, target_dtype
-from atv_train.vector_sources import Pooling
 
 _CARD = "README.md"
 CPU = torch.device("cpu")
@@ -44,7 +43,7 @@ def export(
     queries: Sequence[str] = (),
     backbone: str | None = None,
     positions: Positions | str | None = None,
-    pooling: Pooling | None = None,
+    pooling: PaperPooling | None = None,
     layer0: Layer0Method | None = None,
 ) -> ExportReport:
     """Write the bundle of a checkpoint, verified against PyTorch. An earlier bundle is replaced, on success only.

@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from atv_export.paper_checkpoint import Layer0Method, PaperOptions
-from atv_export.quantize import Processor
+from atv_export.export_choices import Layer0Method, PaperPooling, Processor
+from atv_export.paper_checkpoint import PaperOptions
 from atv_local.answer import check_query
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator import GRAPHS, Precision
 from atv_local.vectors import Positions
-from atv_train.vector_sources import Pooling
 
 MAX_QUERIES = 2000
 _PAPER_CHOICES: Mapping[str, Sequence[str]] = {
     "positions": list(Positions),
-    "pooling": get_args(Pooling),
+    "pooling": get_args(PaperPooling),
     "layer0": get_args(Layer0Method),
 }
 

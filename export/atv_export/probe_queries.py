@@ -62,8 +62,8 @@ def pooled_states(
     rows = []
     for example in examples:
         text = template.replace("{query}", example.query)
-        found = tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
-        rows.append(generator.pooled(found["input_ids"], found["attention_mask"])[0])
+        encoded = tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
+        rows.append(generator.pooled(encoded["input_ids"], encoded["attention_mask"])[0])
     return torch.stack(rows)
 
 

@@ -23,7 +23,8 @@ from optimum.onnxruntime import ORTQuantizer
 from optimum.onnxruntime.configuration import AutoQuantizationConfig, QuantizationConfig
 from transformers import PretrainedConfig
 
-Processor = Literal["any", "avx2", "avx512_vnni", "arm64"]
+from atv_export.export_choices import Processor
+
 FloatMatrices = Literal["narrowing", "all"]
 """Which of the backbone's matrices compute in float, the faster choice first. Those that narrow, a feed-forward block's
 second, read the activations with the widest range: they cause half of the error of 8 bits everywhere."""
@@ -85,8 +86,8 @@ def _dynamic(graph: onnx.GraphProto, float_matrices: FloatMatrices) -> list[str]
     """Names of the MatMuls that compute in 8 bits."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 2}
     matrices = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in shapes]
-    found = [(node.name, *shapes[node.input[1]]) for node in matrices if "/expansion/" not in node.name]
-    return [name for name, rows, columns in found if rows <= columns] if float_matrices == "narrowing" else []
+    sizes = [(node.name, *shapes[node.input[1]]) for node in matrices if "/expansion/" not in node.name]
+    return [name for name, rows, columns in sizes if rows <= columns] if float_matrices == "narrowing" else []
 
 
 def _split_gemm(graph: onnx.GraphProto) -> None:

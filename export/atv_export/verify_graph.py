@@ -24,7 +24,7 @@ FP32_BOUND = 1e-5
 """Largest difference of one value between the float32 graph and PyTorch, relative to the query's largest value."""
 MIN_COSINE: dict[Precision, float] = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99}
 MAX_ERROR: dict[Precision, float] = {"fp32": 1e-5, "fp16": 0.01, "int8": 0.1}
-"""What a graph must reach at every layer and with every query: see `Fidelity`."""
+"""Bounds at every layer and with every query: see `Fidelity`."""
 
 _BATCH = 8
 _WORDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610)
@@ -84,13 +84,13 @@ class Probes:
     def check(self, graph: Path) -> GraphCheck:
         """Run the graph on all of them."""
         session = open_session(graph.read_bytes(), "cpu", 1)  # from bytes, as in the runtime
-        found = [session.run(["task_vector"], one)[0][0] for one in self._inputs]
+        actual = [session.run(["task_vector"], one)[0][0] for one in self._inputs]
         together = session.run(["task_vector"], self._batch)[0]
         long = [np.linalg.norm(vector) >= self._typical / 2 for vector in self._expected]
-        cosines = np.array([_cosines(a, b) for a, b in compress(zip(found, self._expected, strict=True), long)])
-        errors = [self._error(a, b) for a, b in zip(found, self._expected, strict=True)]
+        cosines = np.array([_cosines(a, b) for a, b in compress(zip(actual, self._expected, strict=True), long)])
+        errors = [self._error(a, b) for a, b in zip(actual, self._expected, strict=True)]
         differences = [
-            np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(found, self._expected, strict=True)
+            np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(actual, self._expected, strict=True)
         ]
         steered = ~np.isnan(cosines).all(axis=0)
         layers = np.full(cosines.shape[1], np.nan)
@@ -98,7 +98,7 @@ class Probes:
         sizes = [one["input_ids"].shape[1] for one in self._inputs]
         return GraphCheck(
             Fidelity(
-                queries=len(found),
+                queries=len(actual),
                 cosine=float(np.nanmin(layers)) if steered.any() else 1.0,
                 error=float(max(errors)),
             ),
@@ -110,9 +110,9 @@ class Probes:
             (min(sizes), max(sizes)),
         )
 
-    def _error(self, found: Vectors, expected: Vectors) -> float:
+    def _error(self, actual: Vectors, expected: Vectors) -> float:
         scale = max(float(np.linalg.norm(expected)), self._typical) or 1.0
-        error = float(np.linalg.norm(found - expected)) / scale
+        error = float(np.linalg.norm(actual - expected)) / scale
         return error if math.isfinite(error) else math.inf  # a NaN would lose every comparison
 
     def _encode(self, texts: list[str]) -> Inputs:
@@ -140,9 +140,9 @@ def require_bounds(check: GraphCheck, precision: Precision) -> None:
         raise BundleError(f"the {precision} graph differs from PyTorch: {problem}; nothing was written")
 
 
-def _cosines(found: Vectors, expected: Vectors) -> NDArray[np.float64]:
-    """Cosine of each layer; NaN if the expected row is zero, 0 if only the found one is not finite."""
-    a, b = found.astype(np.float64), expected.astype(np.float64)
+def _cosines(actual: Vectors, expected: Vectors) -> NDArray[np.float64]:
+    """Cosine of each layer; NaN if the expected row is zero, 0 if only the actual one is not finite."""
+    a, b = actual.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     steered = np.linalg.norm(b, axis=-1) > 0
     cosines = np.where(norms > 0, (a * b).sum(axis=-1) / np.where(norms > 0, norms, 1.0), 0.0)

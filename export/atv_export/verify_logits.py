@@ -64,8 +64,7 @@ def verify_logits(
     checks: dict[Precision, LogitsCheck] = {}
     for precision in bundle.graphs:
         generator = Generator(bundle, provider="cpu", precision=precision)
-        found = [generator(example.query) for example in examples]
-        pairs = zip(prompts, found, strict=True)
+        pairs = zip(prompts, [generator(example.query) for example in examples], strict=True)
         on = torch.stack([_llama(target, prompt, vector, positions) for prompt, vector in pairs])
         checks[precision] = LogitsCheck(
             prompts=len(prompts),
@@ -113,5 +112,5 @@ def _llama(target: Target, prompt: Prompt, vector: TaskVector | None, positions:
     return torch.from_numpy(target.evaluate(tokens[-1:]).copy())
 
 
-def _cosine(expected: Tensor, found: Tensor) -> float:
-    return float(torch.cosine_similarity(expected, found, dim=1).min())
+def _cosine(expected: Tensor, actual: Tensor) -> float:
+    return float(torch.cosine_similarity(expected, actual, dim=1).min())

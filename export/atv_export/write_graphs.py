@@ -9,8 +9,9 @@ from typing import get_args
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from atv_export.export_choices import Processor
 from atv_export.graph import write_graph
-from atv_export.quantize import FloatMatrices, Processor, quantize_graph
+from atv_export.quantize import FloatMatrices, quantize_graph
 from atv_export.verify_graph import GraphCheck, Probes, missed_bound, require_bounds
 from atv_local.errors import BundleError
 from atv_local.generator import GRAPHS, Precision

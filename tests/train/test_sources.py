@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import atv_local
 from atv_export.export_bundle import export
 from atv_local.errors import ModelError
+from atv_local.generator import Pooling
 from atv_local.vectors import read_control_vector
 from atv_train.examples import Example
 from atv_train.job import TrainingJob
@@ -22,7 +23,7 @@ from atv_train.losses import contrast, kl_divergence
 from atv_train.run_folder import checkpoint
 from atv_train.training_run import TrainingHooks, run_training
 from atv_train.vector_sources.backbone import load_backbone
-from atv_train.vector_sources.generator_module import GeneratorModule, Pooling
+from atv_train.vector_sources.generator_module import GeneratorModule
 from atv_train.vector_sources.sources import (
     AdaptiveVectors,
     StaticVectors,

@@ -24,6 +24,7 @@ from atv_export.export_bundle import export
 from atv_local import Positions
 from atv_local.data.rows import read_rows
 from atv_local.errors import BundleError, DataError, ModelError, TrainingError, UsageError
+from atv_local.generator import Pooling
 from atv_local.generator.manifest import Spec
 from atv_local.target.target_file import TargetFile
 from atv_train.examples import Example, encode
@@ -33,10 +34,10 @@ from atv_train.frozen_target.prefix_cache import PrefixCache
 from atv_train.frozen_target.weights import check_length, load_target
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
-from atv_train.settings import TrainingSettings
 from atv_train.training_run import TrainingHooks, run_training
+from atv_train.training_settings import TrainingSettings
 from atv_train.vector_sources.backbone import load_backbone
-from atv_train.vector_sources.generator_module import GeneratorModule, Pooling
+from atv_train.vector_sources.generator_module import GeneratorModule
 from atv_train.vector_sources.sources import AdaptiveVectors
 
 BRIEF = TrainingSettings(epochs=1, batch_size=8)
@@ -105,7 +106,7 @@ def test_the_vector_is_made_from_the_query_alone(trained_checkpoint: Path) -> No
 
 
 def test_a_row_over_the_limit_is_named(job: TrainingJob, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"row 1 .* over the 20 allowed"):
+    with pytest.raises(DataError, match=r"`max_tokens`.* row 1 .* limit of 20"):
         run_training(replace(job, max_tokens=20), tmp_path / "out")
 
 

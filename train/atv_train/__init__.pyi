@@ -6,13 +6,14 @@ from .examples import pad as pad
 from .job import TrainingJob as TrainingJob
 from .losses import kl_divergence as kl_divergence
 from .plan import TrainingPlan as TrainingPlan
-from .settings import TrainingSettings as TrainingSettings
-from .templates import read_templates as read_templates
 from .trainer import StepReport as StepReport
 from .trainer import Trainer as Trainer
 from .trainer_state import TrainingMetrics as TrainingMetrics
 from .training import resume as resume
 from .training import train as train
+from .training_choices import TargetDtype as TargetDtype
+from .training_choices import Tuning as Tuning
 from .training_run import TrainingHooks as TrainingHooks
 from .training_run import TrainingResult as TrainingResult
+from .training_settings import TrainingSettings as TrainingSettings
 from .unrelated_examples import encode_unrelated as encode_unrelated

@@ -21,16 +21,16 @@ def find_warnings(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
     Problems of all rows come first, then those of each task.
     """
     train_tasks, valid_tasks = _by_task(train), _by_task(valid)
-    found = [*_leaks(train, valid), *_contradictions(train), *_repeats(train)]
-    found += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks)]
+    warnings = [*_leaks(train, valid), *_contradictions(train), *_repeats(train)]
+    warnings += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks)]
     for task, rows in train_tasks.items():
         labels = Counter(row.output for row in rows)
         if _are_labels(labels):
-            found += [*_imbalance(task, labels), *_unseen_labels(task, labels, valid_tasks.get(task, []))]
-    if len(found) > MAX_SENTENCES:
-        rest = len(found) - MAX_SENTENCES + 1
-        found[MAX_SENTENCES - 1 :] = [f"{rest} more warnings like these are not listed"]
-    return found
+            warnings += [*_imbalance(task, labels), *_unseen_labels(task, labels, valid_tasks.get(task, []))]
+    if len(warnings) > MAX_SENTENCES:
+        rest = len(warnings) - MAX_SENTENCES + 1
+        warnings[MAX_SENTENCES - 1 :] = [f"{rest} more warnings like these are not listed"]
+    return warnings
 
 
 def _by_task(rows: Sequence[Row]) -> _Tasks:

@@ -1,4 +1,4 @@
-"""Rows as tokens of the target and words for the generator, in batches of similar length."""
+"""Rows encoded for training: tokens for the target, a query for the generator; batches of similar length."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def encode(
     """Examples of all rows that have at most `max_tokens` tokens in every wording.
 
     Raises:
-        DataError: no row is short enough, or a prompt has one token, so that nothing would be before it.
+        DataError: no row is short enough, or a prompt has only one token.
     """
     encoded, too_long = [], []
     for index, row in enumerate(rows):
@@ -66,23 +66,23 @@ def encode(
             wordings.append(Example(index, query, row.task, prompt, answer))
         if any(len(example.prompt) < 2 for example in wordings):
             raise DataError(
-                f"row {index + 1} ({row.input[:40]!r}) is a prompt of one token; nothing would be before it"
+                f"row {index + 1} ({row.input[:40]!r}) makes a prompt of one token; training needs two or more"
             )
         if (length := max(example.length for example in wordings)) > max_tokens:
             too_long.append(
-                f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, over the {max_tokens} allowed"
+                f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, more than the limit of {max_tokens}"
             )
         else:
             encoded.append(wordings)
     if rows and not encoded:
-        raise DataError(f"no row is short enough: {too_long[0]}")
+        raise DataError(f"no row is short enough; raise `max_tokens`: {too_long[0]}")
     return EncodedRows(encoded, too_long)
 
 
 def epoch_batches(
     rows: Sequence[Sequence[Example]], size: int, seed: int, epoch: int, pool: int = 16
 ) -> list[list[Example]]:
-    """Shuffled batches of one epoch, each row in a wording drawn anew; the same for the same arguments.
+    """Shuffled batches of one epoch, each row in a random wording; the same for the same arguments.
 
     Rows are sorted by length within every `pool` batches, so that a batch needs little padding.
     """

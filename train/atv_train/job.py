@@ -10,11 +10,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from atv_local.data import Columns
+from atv_local.generator import Pooling
 from atv_local.vectors import Positions
-from atv_train.frozen_target import TargetDtype
-from atv_train.settings import TrainingSettings
 from atv_train.templates import Templates
-from atv_train.vector_sources import Pooling, Tuning
+from atv_train.training_choices import TargetDtype, Tuning
+from atv_train.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)

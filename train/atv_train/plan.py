@@ -1,4 +1,4 @@
-"""What a run is going to do, for people to read before it starts."""
+"""The plan of a run, shown before it starts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from atv_train.data_warnings import find_warnings
 from atv_train.examples import Example
 from atv_train.job import TrainingJob
 from atv_train.prefix_budget import PrefixBudget
-from atv_train.settings import TrainingSettings
 from atv_train.step_timing import StepTiming, time_step
 from atv_train.trainer import Trainer
 from atv_train.training_data import TrainingData
+from atv_train.training_settings import TrainingSettings
 from atv_train.vector_sources import backbone_name, default_backbone, n_trainable
 
 

@@ -37,13 +37,13 @@ def read_templates(path: Path) -> dict[str, list[str]]:
 
 
 def checked_templates(content: object, source: str = "`templates`") -> dict[str, list[str]]:
-    """Templates as they were given.
+    """The content as templates.
 
     Raises:
         DataError: not a list of wordings for each task, or a wording without `{input}`.
     """
     try:
-        templates = TypeAdapter(dict[str, list[str]]).validate_python(content, strict=False)
+        templates = TypeAdapter(dict[str, list[str]]).validate_python(content)
     except ValidationError as error:
         raise DataError(f'{source} is not of the form {{"task": ["wording with {{input}}", ...]}}') from error
     for task, wordings in templates.items():

@@ -1,6 +1,6 @@
 """The training loop: from batches of examples to a source of task vectors, through the frozen target.
 
-Knows nothing of files or terminals. Everything random is drawn from (seed, step), so that a run continued from a
+Everything random is drawn from (seed, step), so that a run continued from a
 saved state takes the same steps as one that was never interrupted. Runs on Hugging Face accelerate: with several
 processes each takes its share of every batch, and the gradient is that of the whole batch.
 """
@@ -23,8 +23,8 @@ from atv_local.errors import TrainingError
 from atv_train.examples import Example, epoch_batches
 from atv_train.frozen_target import FrozenTarget
 from atv_train.losses import answer_loss, contrast, kl_divergence
-from atv_train.settings import TrainingSettings
 from atv_train.trainer_state import TrainerState, TrainingMetrics, load_state_tensors, state_tensors
+from atv_train.training_settings import TrainingSettings
 from atv_train.vector_sources import VectorSource
 
 
@@ -119,7 +119,7 @@ class Trainer:
         return self.state.epoch + self.state.step / self._per_epoch
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `restore` needs beside `state`: trainable weights and the optimizer's moments."""
+        """Trainable weights and the optimizer's moments: with `state`, all that `restore` needs."""
         return state_tensors(self.source, self.optimizer)
 
     def restore(self, state: TrainerState, tensors: dict[str, Tensor]) -> None:
@@ -182,36 +182,36 @@ class Trainer:
         """
         if not examples:
             return {}
-        found: list[tuple[str, bool, float, int]] = []
+        results: list[tuple[str, bool, float, int]] = []
         for batch, vectors in self._in_batches(examples):
             logits, labels = self.target.answer_logits(batch, vectors)
             sizes = [len(example.answer) for example in batch]
             hits = (logits.argmax(dim=-1) == labels).split(sizes)
             losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none").split(sizes)
             for example, hit, loss in zip(batch, hits, losses, strict=True):
-                found.append((example.task, bool(hit.all()), float(loss.sum()), len(loss)))
+                results.append((example.task, bool(hit.all()), float(loss.sum()), len(loss)))
         right: dict[str, list[bool]] = {}
-        found = gather_object(found)
-        for task, hit, _, _ in found:
+        results = gather_object(results)
+        for task, hit, _, _ in results:
             right.setdefault(task, []).append(hit)
         accuracy = {task: sum(hits) / len(hits) for task, hits in sorted(right.items())}
-        loss = sum(loss for _, _, loss, _ in found) / sum(count for _, _, _, count in found)
+        loss = sum(loss for _, _, loss, _ in results) / sum(count for _, _, _, count in results)
         mean = {"accuracy": sum(accuracy.values()) / len(accuracy), "loss": loss}
         by_task = {f"accuracy/{task}": value for task, value in accuracy.items()}
         return {prefix + name: value for name, value in (mean | by_task).items()}
 
     @torch.no_grad()
     def harm(self, examples: Sequence[Example]) -> TrainingMetrics:
-        """What steering does to answers outside the tasks: `unrelated_kl` in nats per token, KL(base || steered), and
-        `unrelated_agreement`, the share of tokens whose most likely successor stays."""
+        """The change that steering makes to answers outside the tasks: `unrelated_kl`, KL(base || steered) in nats per
+        token, and `unrelated_agreement`, the share of tokens whose most likely successor is the same."""
         if not examples:
             return {}
-        found: list[tuple[float, float, int]] = []
+        results: list[tuple[float, float, int]] = []
         for batch, vectors in self._in_batches(examples):
             base, steered = self._base(batch), self._steered(batch, vectors)
             same = (base.argmax(dim=-1) == steered.argmax(dim=-1)).sum()
-            found.append((float(kl_divergence(base, steered)) * len(base), float(same), len(base)))
-        divergences, same_tokens, counts = zip(*gather_object(found), strict=True)
+            results.append((float(kl_divergence(base, steered)) * len(base), float(same), len(base)))
+        divergences, same_tokens, counts = zip(*gather_object(results), strict=True)
         return {
             "unrelated_kl": sum(divergences) / sum(counts),
             "unrelated_agreement": sum(same_tokens) / sum(counts),

@@ -1,4 +1,4 @@
-"""Where a training run is, and the tensors that continuing it needs. Knows nothing of files."""
+"""The progress of a training run, and the tensors needed to continue it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 TrainingMetrics = dict[str, float]
-"""What was measured after an epoch: `epoch`, `loss`, `seconds`, `valid_*` and `unrelated_*`."""
+"""Measured after an epoch: `epoch`, `loss`, `seconds`, `valid_*` and `unrelated_*`."""
 
 _WEIGHT, _MOMENT = "weight.", "moment."
 

@@ -10,14 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from atv_local.data import DEFAULT_COLUMNS, Columns
 from atv_local.errors import UsageError, first_problem
+from atv_local.generator import Pooling
 from atv_local.names import resolve_model
 from atv_local.vectors import Positions, parse_layers
-from atv_train.frozen_target import TargetDtype
 from atv_train.job import TrainingJob
 from atv_train.run_folder import read_run_record
 from atv_train.templates import Templates, checked_templates, read_templates
+from atv_train.training_choices import TargetDtype, Tuning
 from atv_train.training_run import TrainingHooks, TrainingResult, run_training
-from atv_train.vector_sources import Pooling, Tuning
 
 _MAX_STRENGTH = 10.0
 

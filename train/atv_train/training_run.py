@@ -14,10 +14,10 @@ from atv_local.data import check_replaceable
 from atv_train.baselines import measure_baselines
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
-from atv_train.prepare import TrainingParts, prepare
 from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state
 from atv_train.trainer import StepReport
 from atv_train.trainer_state import TrainingMetrics
+from atv_train.training_parts import TrainingParts, prepare_training
 from atv_train.vector_sources import AdaptiveVectors
 
 SAVE_SECONDS = 300.0
@@ -83,7 +83,7 @@ def run_training(
     hooks = hooks or TrainingHooks()
     if not accelerator.is_main_process:  # of several processes only the first reports
         hooks = TrainingHooks(stopped=hooks.stopped)
-    parts = prepare(job, accelerator, folder.absolute().parent, record)
+    parts = prepare_training(job, accelerator, folder.absolute().parent, record)
     trainer, data = parts.trainer, parts.data
     files = RunFolder(folder, parts.record, parts.spec, begun=record is not None)
     if record is not None and (folder / STATE).exists():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atv_cli import options
 from atv_cli.help_pages import Panel
+from atv_export import Layer0Method, PaperPooling, Processor
 from atv_local.vectors import Positions
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def export(
         ),
     ] = "int8,fp32",
     processor: Annotated[
-        Literal["any", "avx2", "avx512_vnni", "arm64"],
+        Processor,
         Panel.GENERATOR.option("--processor", help="Quantize the int8 graph for this kind of processor."),
     ] = "any",
     card: Annotated[
@@ -74,11 +75,11 @@ def export(
         Panel.PAPER.option("--positions", help="Steer the tokens that it was trained to steer.", show_default="all"),
     ] = None,
     pooling: Annotated[
-        Literal["last", "mean", "mix"] | None,
+        PaperPooling | None,
         Panel.PAPER.option("--pooling", help="Combine the states of a query in this way.", show_default="last"),
     ] = None,
     layer0: Annotated[
-        Literal["drop", "add", "carry"] | None,
+        Layer0Method | None,
         Panel.PAPER.option(
             "--layer0",
             help="Drop the vector of layer 0, which llama.cpp cannot steer, add it to layer 1, or carry its effect on.",

@@ -8,20 +8,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atv_cli import options
 from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
+from atv_local.generator import Pooling
 from atv_local.vectors import Positions
+from atv_train import TargetDtype, Tuning
 
 if TYPE_CHECKING:
     from atv_train import TrainingHooks, TrainingResult
-
-Pooling = Literal["mean", "last", "cls", "mix"]
-Tuning = Literal["full", "lora", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ def train(
     ] = None,
     settings: SettingsOptions,
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"],
+        TargetDtype,
         Panel.PERFORMANCE.option("--dtype", help="Compute the target in this type; auto takes the faster one here."),
     ] = "auto",
     cache: Annotated[

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from atv_export.paper_checkpoint.checkpoint import PaperCheckpoint
-from atv_export.paper_checkpoint.options import Layer0Method
+from atv_export.export_choices import Layer0Method
+from atv_export.paper_checkpoint.paper_file import PaperCheckpoint
 from atv_local.errors import UsageError
 from atv_local.vectors import Positions
 from atv_train import Example, kl_divergence
@@ -30,7 +30,7 @@ _COLUMNS = 64  # directions in one forward pass of block 1
 
 @dataclass(frozen=True)
 class Layer0Report:
-    """What layer 0 holds and how it was handled.
+    """How layer 0 was handled.
 
     Args:
         share: mean of |v0|^2 / |v|^2 over queries.
@@ -85,10 +85,10 @@ def fold_layer0(
             _fold(checkpoint, checkpoint.weight, checkpoint.bias)
         return Layer0Report(share, method or "add", {})
     folded, divergence = _measure(checkpoint, model, examples, pooled)
-    if method is None:
-        method = min(_METHODS, key=divergence.__getitem__)
-    _fold(checkpoint, *folded[method])
-    return Layer0Report(share, method, divergence)
+    most_exact = min(_METHODS, key=divergence.__getitem__)
+    chosen = method or most_exact
+    _fold(checkpoint, *folded[chosen])
+    return Layer0Report(share, chosen, divergence)
 
 
 def _share(checkpoint: PaperCheckpoint, pooled: Tensor) -> float:

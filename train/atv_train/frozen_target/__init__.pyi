@@ -5,7 +5,6 @@ from .injection import injected as injected
 from .injection import position_mask as position_mask
 from .prefix_cache import PrefixCache as PrefixCache
 from .prefixes import prefix_bytes as prefix_bytes
-from .weights import TargetDtype as TargetDtype
 from .weights import check_length as check_length
 from .weights import check_weights as check_weights
 from .weights import load_target as load_target

@@ -2,7 +2,7 @@
 
 transformers' own path joins the two before it attends, and its backward pass then differentiates with respect to every
 key and value, cached ones included, once per query head. Here they stay apart: no gradient is computed for what is
-constant, and grouped heads are not copied. Knows nothing of prompts or vectors.
+constant, and grouped heads are not copied.
 """
 
 from __future__ import annotations

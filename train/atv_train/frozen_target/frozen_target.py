@@ -1,4 +1,4 @@
-"""The frozen target in PyTorch: logits of answers under given task vectors.
+"""The frozen target in PyTorch: logits of answers under task vectors.
 
 With `last` and `decode` no prompt token before the last depends on the vector, so those prefixes are evaluated once
 without gradient, and their keys and values are cached across epochs (`prefix_cache.py`).

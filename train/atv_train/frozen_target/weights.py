@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -16,14 +15,14 @@ from atv_local.errors import DataError, ModelError
 from atv_local.target import Target
 from atv_train.examples import Example
 from atv_train.pretrained import SAFE_LOADING
+from atv_train.training_choices import TargetDtype
 
-TargetDtype = Literal["auto", "float32", "bfloat16"]
 MIN_COSINE = 0.9
 """Of logits between llama.cpp and PyTorch after the same prompt; quantised activations make them differ a little."""
 
 
 def target_dtype(device: torch.device, wanted: TargetDtype = "auto") -> torch.dtype:
-    """What the target is computed in; `auto` is bfloat16 where the hardware multiplies it, else float32."""
+    """The PyTorch dtype of a choice."""
     if wanted != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""What a training run writes: its record, state, best checkpoint and curves."""
+"""The files of a training run: record, state, best checkpoint and curves."""
 
 import lazy_loader
 

@@ -1,4 +1,3 @@
-from .checkpoint import CHECKPOINT as CHECKPOINT
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import save_checkpoint as save_checkpoint
 from .folder import BASELINES as BASELINES

@@ -104,16 +104,16 @@ def _part_counts(config: object, name: str = "") -> Iterator[tuple[str, int]]:
 def _check_sizes(folder: Path, spec: Spec) -> None:
     """Raise ValueError unless the weights have the shapes that the configs ask for, before anything is allocated."""
     with safe_open(folder / WEIGHTS, framework="pt") as file:
-        found = {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
     config = json.loads((folder / BACKBONE / "config.json").read_bytes())
     for name, value in _part_counts(config):  # each is a loop, even where nothing is allocated
-        if value > len(found):
-            raise ValueError(f"a backbone with {name} {value}, and {len(found)} tensors")
+        if value > len(shapes):
+            raise ValueError(f"a backbone with {name} {value}, and {len(shapes)} tensors")
     with torch.device("meta"):
         built = _empty_generator(folder, spec)
     if (size := sum(buffer.numel() * buffer.element_size() for buffer in built.buffers())) > _MAX_BUFFERS:
-        raise ValueError(f"a backbone that keeps {size} bytes beside its weights")
+        raise ValueError(f"a backbone with {size} bytes beside its weights")
     wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
-    for name in wanted.keys() | found.keys():
-        if wanted.get(name) != found.get(name):
-            raise ValueError(f"{name} has shape {found.get(name)}, not {wanted.get(name)}")
+    for name in wanted.keys() | shapes.keys():
+        if wanted.get(name) != shapes.get(name):
+            raise ValueError(f"{name} has shape {shapes.get(name)}, not {wanted.get(name)}")

@@ -1,6 +1,6 @@
 """The folder of a run. Every file in it is written whole or not at all.
 
-- `run.json`: the job, which is all that resuming needs to be given
+- `run.json`: the job; resuming needs no other option
 - `metrics.jsonl`: one line per epoch; `curves.png`: the same as a picture, where matplotlib is installed
 - `checkpoint/`: the best epoch
 - `state.safetensors`: the last step, to continue from

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself; export writes it into the bundle's manifest."""
+"""The description of a checkpoint, which export writes into the bundle's manifest."""
 
 from __future__ import annotations
 

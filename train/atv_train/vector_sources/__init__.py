@@ -1,4 +1,4 @@
-"""What gives training its task vectors: the generator, and the baselines it has to beat."""
+"""Modules that give task vectors: the generator, and the baselines it has to beat."""
 
 import lazy_loader
 

@@ -7,13 +7,11 @@ from .backbone import query_limit as query_limit
 from .backbone import vocabulary_size as vocabulary_size
 from .backbone import without_pooler as without_pooler
 from .generator_module import GeneratorModule as GeneratorModule
-from .generator_module import Pooling as Pooling
 from .generator_module import expansion as expansion
 from .generator_module import n_trainable as n_trainable
 from .sources import QUERY_TEMPLATE as QUERY_TEMPLATE
 from .sources import AdaptiveVectors as AdaptiveVectors
 from .sources import StaticVectors as StaticVectors
-from .sources import Tuning as Tuning
 from .sources import VectorSource as VectorSource
 from .sources import averaged_vectors as averaged_vectors
 from .sources import random_vectors as random_vectors

@@ -29,7 +29,7 @@ def default_backbone() -> str:
 
 
 def backbone_name(name: str) -> str:
-    """What to call a backbone in a manifest: its hub id, or the name of its folder without the path to it."""
+    """The name of a backbone in a manifest: its hub id, or its folder's name without the path."""
     if name == default_backbone():
         return HUB_DEFAULT
     return Path(name).name if Path(name).is_dir() else name

@@ -1,13 +1,11 @@
-"""The generator in PyTorch: backbone, pooling, expansion. Knows nothing of the target but its shape."""
+"""The generator in PyTorch: backbone, pooling, expansion. Of the target it knows only the shape."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-Pooling = Literal["mean", "last", "cls", "mix"]
+from atv_local.generator import Pooling
 
 
 class GeneratorModule(nn.Module):
@@ -58,7 +56,7 @@ class GeneratorModule(nn.Module):
 
 
 def expansion(d_in: int, d_out: int, rank: int | None) -> nn.Module:
-    """A linear map, through a bottleneck if `rank` is given. It starts at zero: at the base model's answers."""
+    """A linear map, through a bottleneck of `rank`. It starts at zero, where answers are the base model's."""
     out = nn.Linear(rank or d_in, d_out)
     nn.init.zeros_(out.weight)
     nn.init.zeros_(out.bias)
@@ -66,7 +64,7 @@ def expansion(d_in: int, d_out: int, rank: int | None) -> nn.Module:
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
-    """[batch, seq, d_s] -> [batch, d_s] over the tokens that `attention_mask` keeps.
+    """[batch, seq, d_s] -> [batch, d_s] over the tokens in `attention_mask`.
 
     `mix` is 0.3 of the last token and 0.7 of the mean, as in the ATV authors' later code.
     """

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from atv_train.examples import Example
+from atv_train.training_choices import Tuning
 from atv_train.vector_sources.generator_module import GeneratorModule
 
-Tuning = Literal["full", "lora", "frozen"]
 QUERY_TEMPLATE = "{query}"
 _PREPARED = 32
 

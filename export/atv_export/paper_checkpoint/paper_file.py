@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from atv_export.paper_checkpoint.options import PaperOptions
+from atv_export.paper_checkpoint.paper_options import PaperOptions
 from atv_local.errors import BundleError, ModelError, UsageError
 from atv_local.generator import FORMAT_VERSION, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.target import TargetFile
@@ -24,12 +24,12 @@ from atv_train.vector_sources import GeneratorModule, load_tokenizer, vocabulary
 SCALE = 0.001
 """The authors' `weight_fv`, lambda in the paper."""
 QUERY_TEMPLATE = "Q: {query} \n A: "
-"""What their generator reads in training."""
+"""The input of their generator in training."""
 BACKBONE, PROJECTION = "gpt2_model_state_dict", "projection_layer_state_dict"
 _HEAD = 64  # width of an attention head in every GPT-2; a state dict does not have it
 _NOT_WEIGHTS = (".attn.bias", ".attn.masked_bias", "position_ids")  # what older versions of transformers saved too
 _MAX_BYTES, _MAX_TOKENS = 8 << 30, 1024
-_MAX_POSITIONS = 8192  # a GPT-2 keeps a mask of their square
+_MAX_POSITIONS = 8192  # a GPT-2 has a mask of their square
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _states(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     except Exception as error:  # a pickle that would run code, or any damage
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise BundleError(f"the checkpoint {path} is refused: {reason}") from error
-    found = []
+    states = []
     held = 0
     for name in (BACKBONE, PROJECTION):
         state = content.get(name) if isinstance(content, dict) else None
@@ -113,11 +113,11 @@ def _states(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             raise BundleError(f"{path} has no {name}; it is not a checkpoint of the paper's authors")
         tensors = {str(key).removeprefix("module."): _tensor(path, str(key), value) for key, value in state.items()}
         held += sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        found.append(tensors)
+        states.append(tensors)
     if held > unpacked:  # many names for one storage
         raise BundleError(f"{path} has more values than the file holds")
-    found = [{name: t.float() if t.is_floating_point() else t for name, t in tensors.items()} for tensors in found]
-    return found[0], found[1]
+    states = [{name: t.float() if t.is_floating_point() else t for name, t in tensors.items()} for tensors in states]
+    return states[0], states[1]
 
 
 def _tensor(path: Path, name: str, value: Any) -> Tensor:

@@ -11,23 +11,23 @@ from accelerate import Accelerator
 from atv_local.data import read_unrelated_queries
 from atv_local.generator import Spec
 from atv_local.target import TargetFile
-from atv_train.checks import check_baselines, check_unchanged, check_writable
 from atv_train.examples import Example
 from atv_train.frozen_target import (
     FrozenTarget,
     PrefixCache,
-    TargetDtype,
     check_length,
     check_weights,
     prefix_bytes,
     supports_split_attention,
 )
 from atv_train.job import RunRecord, TrainingJob
-from atv_train.models import load_models, new_generator
+from atv_train.load_models import load_models, new_generator
 from atv_train.plan import TrainingPlan, plan_training
 from atv_train.prefix_budget import prefix_budget
+from atv_train.run_checks import check_baselines, check_unchanged, check_writable
 from atv_train.run_folder import checkpoint_spec
 from atv_train.trainer import Trainer
+from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
 from atv_train.unrelated_examples import encode_unrelated
 from atv_train.vector_sources import AdaptiveVectors
@@ -52,7 +52,7 @@ class TrainingParts:
         return [*self.data.examples, *self.trainer.unrelated, *self.unrelated_valid]
 
 
-def prepare(
+def prepare_training(
     job: TrainingJob, accelerator: Accelerator, scratch: Path, record: RunRecord | None = None
 ) -> TrainingParts:
     """Make all parts of a run.

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from atv_export.export_choices import Layer0Method, PaperPooling
 from atv_local.vectors import Positions
-from atv_train.vector_sources import Pooling
-
-Layer0Method = Literal["drop", "add", "carry"]
 
 
 @dataclass(frozen=True)
@@ -22,5 +19,5 @@ class PaperOptions:
 
     backbone: str = "gpt2"
     positions: Positions = Positions.ALL
-    pooling: Pooling = "last"
+    pooling: PaperPooling = "last"
     layer0: Layer0Method | None = None

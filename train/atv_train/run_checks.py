@@ -1,4 +1,4 @@
-"""What must hold before a run starts or is resumed."""
+"""Checks before a run starts or is resumed."""
 
 from __future__ import annotations
 
