@@ -53,5 +53,4 @@ def help_page(command: TyperCommand | TyperGroup, context: Any) -> str:
         if rows:
             with page.section(title):
                 page.write_dl([(left, right.replace("-", _NO_BREAK)) for left, right in rows])
-    text: str = page.getvalue()
-    return text.rstrip("\n").replace(_NO_BREAK, "-")
+    return str(page.getvalue()).rstrip("\n").replace(_NO_BREAK, "-")

@@ -36,7 +36,7 @@ def load_engine(
 
 def check_off(off: bool, performance: EngineOptions, vectors: ControlVectorOptions | None = None) -> None:
     """Raise UsageError if `off` is given together with an option for what would steer."""
-    values = {"--provider": performance.provider, "--precision": performance.precision}
+    values: dict[str, object] = {"--provider": performance.provider, "--precision": performance.precision}
     if vectors is not None:
         values["--control-vector"] = vectors.control_vector
         values["--control-vector-scaled"] = vectors.control_vector_scaled

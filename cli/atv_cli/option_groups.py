@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, get_type_hints
 
 
@@ -16,12 +16,13 @@ def expand_groups(verb: Callable[..., None]) -> Callable[..., None]:
     called with a `SamplingOptions` of the values given.
     """
     signature = inspect.signature(verb, eval_str=True)
-    groups: dict[str, type] = {}
+    groups: dict[str, type[Any]] = {}
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
-        if is_dataclass(parameter.annotation):
-            groups[name] = parameter.annotation
-            parameters += _parameters(parameter.annotation)
+        group = parameter.annotation
+        if isinstance(group, type) and is_dataclass(group):
+            groups[name] = group
+            parameters += _parameters(group)
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
@@ -36,8 +37,7 @@ def expand_groups(verb: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@cache
-def _parameters(group: type) -> list[inspect.Parameter]:
+def _parameters(group: type[Any]) -> list[inspect.Parameter]:
     annotations = get_type_hints(group, include_extras=True)
     return [
         inspect.Parameter(

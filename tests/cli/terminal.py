@@ -34,7 +34,7 @@ class Terminal:
         """Type Ctrl-C until it is noticed: readline does not see one that comes just before it waits for a key."""
         while True:
             self.type("\x03")
-            if self._found("stopped|leaves", seconds=5):
+            if self._found("stopped|Ctrl-D", seconds=5):
                 return self.until(">>> ")
 
     def until(self, pattern: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_every_command_is_explained(pair: list[str]) -> None:
     assert chat(pair, "/help").stderr == result.stderr
     for command in COMMANDS.values():
         (line,) = [line for line in result.stderr.splitlines() if line.split()[0] == command.name]
-        assert line.endswith(command.does.__doc__ or "?")
+        assert line.endswith(command.run.__doc__ or "?")
 
 
 def test_settings_are_shown_and_changed(pair: list[str]) -> None:
@@ -91,7 +92,7 @@ def test_settings_steer(pair: list[str], tmp_path: Path) -> None:
         ("/load absent.json", ["absent.json"], 1),
         ('""""""', ["query is empty"], 2),
         ("caf\udce9", ["not UTF-8"], 2),
-        ("x" * 600, ["tokens with this turn", "context 512; /clear begins anew, a larger -c holds more"], 1),
+        ("x" * 600, ["tokens with this turn", "context 512", "/clear", "--n-ctx"], 1),
         ("x" * (1 << 20) + "y", ["longer than 1048576"], 2),
     ],
 )
@@ -134,7 +135,7 @@ def test_the_vector_of_a_turn_that_had_none_here_is_not_shown(pair: list[str], t
     result = chat(pair, "/off", FRUIT, "/on", "/show", f"/save {file}", f"/load {file}", "/show", "/regen", "/show")
     assert result.exit_code == 2
     assert "was not steered" in result.stderr
-    assert "is from a file" in result.stderr
+    assert "file" in result.stderr
     assert result.stderr.count("layer      norm") == 1
 
 
@@ -155,8 +156,9 @@ def test_a_saved_conversation_can_be_gone_on_with(pair: list[str], tmp_path: Pat
     again = json.loads(file.read_text())
     assert later.stdout == again["messages"][-1]["content"] + "\n"
     assert whole.stdout.endswith(f"\n{later.stdout}")
-    notes = [line for line in later.stderr.splitlines() if not line.startswith("[ends after")]
-    assert notes == ["loaded 2 turns", f"saved 3 turns in {file}, in place of what it held", "Be kind."]
+    loaded, replaced, system = [line for line in later.stderr.splitlines() if not line.startswith("[")]
+    assert (loaded, system) == ("loaded 2 turns", "Be kind.")
+    assert re.match(f"saved 3 turns in {file}.*replac", replaced)
     assert again["messages"][:5] == saved["messages"]
     assert again["answers"][:2] == saved["answers"]
     assert list(file.parent.iterdir()) == [file]

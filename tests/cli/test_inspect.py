@@ -133,7 +133,7 @@ def test_the_vectors_of_queries(tiny_bundle: Path, tmp_path: Path) -> None:
         (1, ["text.gguf"], "not a GGUF"),
         (1, ["text.zip"], "neither a folder nor a zip"),
         (2, ["{gguf}", "-q", "hi"], "is a GGUF"),
-        (2, ["{gguf}", "-m", "{gguf}"], "is a model itself"),
+        (2, ["{gguf}", "-m", "{gguf}"], "leave out -m"),
         (2, ["{bundle}", "--picture", "p.png"], "-q or -f"),
         (2, ["{bundle}", "-q", " "], "empty"),
         (1, ["{bundle}", "-m", "absent.gguf"], "absent.gguf"),

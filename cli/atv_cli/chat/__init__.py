@@ -1,1 +1,5 @@
 """The interactive chat: its loop, slash commands, settings and saved conversations."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

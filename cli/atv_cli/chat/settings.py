@@ -1,123 +1,102 @@
-"""What `/set` shows and changes in a chat: a table of names, how each stands and what a new value does."""
+"""The settings that `/set` shows and changes in a chat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from atv_cli.chat.session import Session
 from atv_local.errors import UsageError
 from atv_local.vectors import Positions, parse_layers
-
-if TYPE_CHECKING:
-    from atv_cli.chat.loop import Chat
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a setting stands, as text, and what changes it, by text."""
+    """How to read a setting as text, and how to change it from text."""
 
-    shown: Callable[[Chat], str]
-    change: Callable[[Chat, str], None]
-
-
-def steer(chat: Chat, **changes: Any) -> None:
-    """Change the steering of the turns to come.
-
-    Raises:
-        UsageError: this target or engine cannot be steered so.
-    """
-    engine = chat.conversation.engine
-    if engine.generator is None and engine.static is None:
-        raise UsageError("no generator is loaded, so nothing can be steered; start the chat without --off")
-    steering = replace(chat.conversation.steering, **changes)
-    steering.range(engine.target.n_rows)  # refuses layers that this target lacks
-    chat.conversation.steering = steering
-    chat.strength = steering.strength or chat.strength
+    show: Callable[[Session], str]
+    change: Callable[[Session, str], None]
 
 
-def _sample(chat: Chat, **changes: Any) -> None:
-    chat.conversation.sampling = replace(chat.conversation.sampling, **changes)
+def _steering(name: str, parse: Callable[[str], Any], show: Callable[[Session], str]) -> Setting:
+    """A field of the conversation's `Steering`; `default` is the engine's own."""
+
+    def change(session: Session, text: str) -> None:
+        default = getattr(session.conversation.engine.steering, name)
+        session.steer(**{name: default if text == "default" else parse(text)})
+
+    return Setting(show, change)
 
 
-def _strength(chat: Chat) -> str:
-    steering = chat.conversation.steering
-    return f"{steering.strength:g}" + " (off)" * steering.off
+def _sampling(name: str, parse: Callable[[str], Any], show: Callable[[Any], str]) -> Setting:
+    """A field of the conversation's `Sampling`."""
+
+    def change(session: Session, text: str) -> None:
+        session.conversation.sampling = replace(session.conversation.sampling, **{name: parse(text)})
+
+    return Setting(lambda session: show(getattr(session.conversation.sampling, name)), change)
 
 
-def _layers(chat: Chat) -> str:
-    first, last = chat.conversation.steering.range(chat.conversation.engine.target.n_rows)
+def _show_strength(session: Session) -> str:
+    steering = session.conversation.steering
+    return f"{steering.strength:g} (off)" if steering.off else f"{steering.strength:g}"
+
+
+def _show_layers(session: Session) -> str:
+    first, last = session.conversation.steering.range(session.conversation.engine.target.n_rows)
     return f"{first}-{last}"
 
 
-def _seed(chat: Chat) -> str:
-    seed = chat.conversation.sampling.seed
-    return "random" if seed is None else str(seed)
-
-
-def _set_max_tokens(chat: Chat, value: str) -> None:
-    count = _whole(value)
+def _set_max_tokens(session: Session, text: str) -> None:
+    count = _integer(text)
     if count < 1:
         raise UsageError(f"max_tokens {count} is below 1")
-    chat.conversation.max_tokens = count
+    session.conversation.max_tokens = count
 
 
-def _set_verbose(chat: Chat, value: str) -> None:
-    if value not in ("on", "off"):
-        raise UsageError(f"verbose {value!r} is neither on nor off")
-    chat.verbose = value == "on"
+def _set_verbose(session: Session, text: str) -> None:
+    if text not in ("on", "off"):
+        raise UsageError(f"verbose {text!r} is neither on nor off")
+    session.verbose = text == "on"
 
 
-def _steered(name: str, parse: Callable[[str], Any]) -> Callable[[Chat, str], None]:
-    """What changes a part of the steering, or sets it back to the bundle's."""
-
-    def change(chat: Chat, value: str) -> None:
-        own = getattr(chat.conversation.engine.steering, name)
-        steer(chat, **{name: own if value == "default" else parse(value)})
-
-    return change
-
-
-def _span(text: str) -> tuple[int, int] | None:
+def _layers(text: str) -> tuple[int, int] | None:
     return None if text == "all" else parse_layers(text)
 
 
-def _which(text: str) -> Positions:
+def _positions(text: str) -> Positions:
     if text not in list(Positions):
         raise UsageError(f"positions {text!r} is none of {', '.join(Positions)}")
     return Positions(text)
+
+
+def _seed(text: str) -> int | None:
+    return None if text == "random" else _integer(text)
 
 
 def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is no number") from error
+        raise UsageError(f"{text!r} is not a number") from error
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is no whole number") from error
+        raise UsageError(f"{text!r} is not a whole number") from error
 
 
 SETTINGS = {
-    "strength": Setting(_strength, _steered("strength", _number)),
-    "positions": Setting(lambda chat: chat.conversation.steering.positions, _steered("positions", _which)),
-    "layers": Setting(_layers, _steered("layers", _span)),
-    "temperature": Setting(
-        lambda chat: f"{chat.conversation.sampling.temperature:g}",
-        lambda chat, value: _sample(chat, temperature=_number(value)),
-    ),
-    "top_p": Setting(
-        lambda chat: f"{chat.conversation.sampling.top_p:g}",
-        lambda chat, value: _sample(chat, top_p=_number(value)),
-    ),
-    "top_k": Setting(
-        lambda chat: str(chat.conversation.sampling.top_k), lambda chat, value: _sample(chat, top_k=_whole(value))
-    ),
-    "seed": Setting(_seed, lambda chat, value: _sample(chat, seed=None if value == "random" else _whole(value))),
-    "max_tokens": Setting(lambda chat: str(chat.conversation.max_tokens), _set_max_tokens),
-    "verbose": Setting(lambda chat: "on" if chat.verbose else "off", _set_verbose),
+    "strength": _steering("strength", _number, _show_strength),
+    "positions": _steering("positions", _positions, lambda session: session.conversation.steering.positions),
+    "layers": _steering("layers", _layers, _show_layers),
+    "temperature": _sampling("temperature", _number, "{:g}".format),
+    "top_p": _sampling("top_p", _number, "{:g}".format),
+    "top_k": _sampling("top_k", _integer, str),
+    "seed": _sampling("seed", _seed, lambda seed: "random" if seed is None else str(seed)),
+    "max_tokens": Setting(lambda session: str(session.conversation.max_tokens), _set_max_tokens),
+    "verbose": Setting(lambda session: "on" if session.verbose else "off", _set_verbose),
 }

@@ -1,4 +1,4 @@
-"""What people look at: progress, tables and pictures."""
+"""What a person sees while a command runs and after it: progress, answers, tables and pictures."""
 
 import lazy_loader
 

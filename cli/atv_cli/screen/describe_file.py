@@ -1,4 +1,4 @@
-"""What a file says of itself and what can be measured without running a target: plain values, fit for JSON."""
+"""Facts about a bundle, a model or a control vector, as plain values for JSON. No target is run."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ Facts = dict[str, Any]
 _MAX_QUERIES = 1000
 
 
-def of(path: Path, model: Path | None, queries: Sequence[str]) -> tuple[Facts, list[TaskVector]]:
+def file_facts(path: Path, model: Path | None, queries: Sequence[str]) -> tuple[Facts, list[TaskVector]]:
     """Facts about a bundle, a model or a control vector, and the vectors of the queries.
 
     Raises:
-        AtvError: none of these, damaged, or queries for something that is no bundle.
+        AtvError: another kind of file, a damaged one, or queries for something that is not a bundle.
     """
     if len(queries) > _MAX_QUERIES:
         raise UsageError(f"{len(queries)} queries are more than the {_MAX_QUERIES} that can be shown")
     if path.suffix.lower() != ".gguf" and not _is_gguf(path):
         return _of_bundle(Bundle(path), model, queries)
     if queries:
-        raise UsageError(f"queries are shown through a bundle, and {path} is a GGUF")
+        raise UsageError(f"{path} is a GGUF; only a bundle makes vectors for queries")
     check_gguf(path)
     if is_control_vector(path):
         return _of_vector(read_control_vector(path), model), []
     if model is not None:
-        raise UsageError(f"{path} is a model itself; -m goes with a bundle or a control vector")
+        raise UsageError(f"{path} is a model; leave out -m, which is for a bundle or a control vector")
     return _of_model(path), []
 
 
-def likeness(vectors: Sequence[TaskVector]) -> NDArray[np.float64]:
+def cosines(vectors: Sequence[TaskVector]) -> NDArray[np.float64]:
     """Cosine of every vector with every other, all layers together, [n, n]."""
     rows = np.array([vector.array.ravel() for vector in vectors], dtype=np.float64)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
@@ -51,28 +51,28 @@ def likeness(vectors: Sequence[TaskVector]) -> NDArray[np.float64]:
 
 def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tuple[Facts, list[TaskVector]]:
     manifest = bundle.manifest
-    found: Facts = {"kind": "bundle", "path": str(bundle.path), "id": bundle.id}
-    found |= json.loads(manifest.model_dump_json())  # in which NaN is null
+    facts: Facts = {"kind": "bundle", "path": str(bundle.path), "id": bundle.id}
+    facts |= json.loads(manifest.model_dump_json())  # in which NaN is null
     if model is not None:
         target = TargetFile.open(model).spec
-        found["fits"] = _fits(lambda: bundle.check_target(target))
+        facts["fits"] = _fits(lambda: bundle.check_target(target))
     if not queries:
-        return found, []
+        return facts, []
     for query in queries:
         check_query(query)
     generator = Generator(bundle)
     vectors = [generator(query) for query in queries]
-    found["runs"] = {"provider": generator.provider, "precision": generator.precision}
-    found["queries"] = [
+    facts["runs"] = {"provider": generator.provider, "precision": generator.precision}
+    facts["queries"] = [
         {"query": query, "norms": [round(float(norm), 6) for norm in vector.norms()]}
         for query, vector in zip(queries, vectors, strict=True)
     ]
-    found["cosines"] = likeness(vectors).round(6).tolist()
-    return found, vectors
+    facts["cosines"] = cosines(vectors).round(6).tolist()
+    return facts, vectors
 
 
 def _of_vector(file: ControlVector, model: Path | None) -> Facts:
-    found: Facts = {
+    facts: Facts = {
         "kind": "control vector",
         "path": str(file.path),
         "model_hint": file.model_hint,
@@ -84,8 +84,8 @@ def _of_vector(file: ControlVector, model: Path | None) -> Facts:
     }
     if model is not None:
         target = TargetFile.open(model).spec
-        found["fits"] = _fits(lambda: file.check_target(target))
-    return found
+        facts["fits"] = _fits(lambda: file.check_target(target))
+    return facts
 
 
 def _of_model(path: Path) -> Facts:

@@ -1,4 +1,4 @@
-"""PNGs: vectors of queries, and what an evaluation gave."""
+"""Pictures as PNG files: vectors of queries, and the accuracies of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from atv_cli.screen.describe_file import likeness
+from atv_cli.screen.describe_file import cosines
 from atv_local.data import replacing
 from atv_local.text import shorten
 from atv_local.vectors import TaskVector
@@ -22,8 +22,8 @@ mpl.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt  # reads the backend when it is imported
 
 
-def draw(queries: Sequence[str], vectors: Sequence[TaskVector], path: Path) -> None:
-    """Write the picture to `path`.
+def draw_vectors(queries: Sequence[str], vectors: Sequence[TaskVector], path: Path) -> None:
+    """Write norms by layer and cosines between queries to `path`.
 
     Raises:
         UsageError: it cannot be written.
@@ -36,7 +36,7 @@ def draw(queries: Sequence[str], vectors: Sequence[TaskVector], path: Path) -> N
         left.set(xlabel="layer", ylabel="norm of the row", title="Task vectors by layer", ylim=(0, None))
         if len(labels) <= 12:
             left.legend(fontsize="small")
-        image = right.imshow(likeness(vectors), vmin=-1, vmax=1, cmap="RdBu_r")
+        image = right.imshow(cosines(vectors), vmin=-1, vmax=1, cmap="RdBu_r")
         right.set(title="Cosine between the queries' vectors")
         right.set_xticks([])
         right.set_yticks(range(len(labels)), labels if len(labels) <= 40 else [""] * len(labels), fontsize="small")

@@ -1,33 +1,31 @@
-"""What `atv-local train` shows: the plan, the first rows, progress, each epoch. All of it on stderr."""
+"""The progress of `atv-local train`: the plan, sample rows, steps, and the metrics of each epoch."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import MofNCompleteColumn
+
+from atv_cli.screen.progress import ProgressView
 
 if TYPE_CHECKING:
     from atv_train import StepReport, TrainingMetrics, TrainingPlan
 
-_LINE_SECONDS = 60.0
 
+class TrainingProgress(ProgressView):
+    """A context manager whose `hooks` are passed to a run.
 
-class TrainingProgress:
-    """A context manager; its `hooks` go to a run. Without a terminal it prints a line a minute instead of a bar."""
+    Args:
+        stopped: whether training is to stop after its step.
+    """
 
     def __init__(self, stopped: Callable[[], bool]) -> None:
         from atv_train import TrainingHooks
 
-        self.speaks = os.environ.get("RANK", "0") == "0"  # of several processes only the first
-        self._console = Console(stderr=True, quiet=not self.speaks)
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}")
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task("preparing", total=None, text="")
-        self._printed = time.monotonic()
+        self.speaks = os.environ.get("RANK", "0") == "0"  # only the first of several processes
+        super().__init__("preparing", None, MofNCompleteColumn(), quiet=not self.speaks)
         self.hooks = TrainingHooks(
             on_plan=self._plan,
             on_prepared=self._prepared,
@@ -37,18 +35,6 @@ class TrainingProgress:
             stopped=stopped,
         )
 
-    def __enter__(self) -> TrainingProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def say(self, text: str) -> None:
-        """One line, as it is, but for control characters, which data may hold."""
-        text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
-
     def say_best(self, metrics: TrainingMetrics) -> None:
         """Which epoch the checkpoint is of."""
         accuracy = f", validation accuracy {metrics['valid_accuracy']:.3f}" if "valid_accuracy" in metrics else ""
@@ -57,7 +43,7 @@ class TrainingProgress:
     def _plan(self, plan: TrainingPlan) -> None:
         settings = plan.settings
         held = " held out" if plan.held_out else ""
-        early = f", fewer if {settings.patience} bring nothing" if plan.valid_rows else ""
+        early = f", fewer if {settings.patience} in a row are not better" if plan.valid_rows else ""
         prefixes = plan.prefixes
         memory = f"{_size(prefixes.memory)} in memory"
         disk = f", {_size(prefixes.disk)} on disk" if prefixes.disk else ""
@@ -80,20 +66,15 @@ class TrainingProgress:
             self.say(f"sample     {task}: {_short(prompt)!r} -> {_short(answer)!r}")
 
     def _prepared(self, done: int, total: int) -> None:
-        self._bar.update(self._task, description="reading prompts", total=total, completed=done, text="tokens")
-        self._line(f"reading prompts: {done} of {total} tokens")
+        line = f"reading prompts: {done} of {total} tokens"
+        self.update(line, completed=done, total=total, description="reading prompts", text="tokens")
 
     def _step(self, step: StepReport) -> None:
         accuracy = "" if step.accuracy is None else f", accuracy {step.accuracy:.3f}"
         speed = f"{step.tokens_per_second:.0f} tokens/s, {_time(step.seconds_left)} left"
         text = f"loss {step.loss:.3f}{accuracy}, {speed}"
-        self._bar.update(self._task, description="training", total=step.steps, completed=step.step, text=text)
-        self._line(f"step {step.step} of {step.steps}: {text}")
-
-    def _line(self, text: str) -> None:
-        if self._bar.disable and time.monotonic() - self._printed >= _LINE_SECONDS:
-            self._printed = time.monotonic()
-            self.say(text)
+        line = f"step {step.step} of {step.steps}: {text}"
+        self.update(line, completed=step.step, total=step.steps, description="training", text=text)
 
     def _epoch(self, metrics: TrainingMetrics) -> None:
         self.say("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -19,13 +18,11 @@ from atv_cli.help_pages import Panel
 from atv_cli.load_engine import check_off
 from atv_local.data import reading
 from atv_local.errors import UsageError
-from atv_local.text import one_line
 
 if TYPE_CHECKING:
     from atv_local.batch import AnswerSettings, Executor, RowResult
     from atv_local.data import RowRequest
 
-_LINE_SECONDS = 60.0
 _STDIN = Path("-")
 
 
@@ -109,6 +106,7 @@ def batch(
     if system is not None and not system.isascii() and system.encode("utf-8", "replace").decode() != system:
         raise UsageError("the system message is not UTF-8 text")
 
+    from atv_cli.screen import BatchProgress
     from atv_local.batch import AnswerSettings, load_executor, skip_answered
     from atv_local.data import ResumableOutput, parse_columns, read_requests
 
@@ -127,17 +125,21 @@ def batch(
     with _opened(file) as source, ResumableOutput(output, identity, overwrite=overwrite) as partial:
         rows = read_requests(source, file, columns)
         answered, skipped = skip_answered(rows, partial)
-        with _View(context, file, source, answered, skipped) as view:
+        size = os.fstat(source.fileno()).st_size if file.is_file() else None
+        with BatchProgress(size, answered, skipped) as view:
             try:
-                with closing(_answers(settings, rows, executor, address, workers, view)) as results:
+                with closing(_answers(settings, rows, executor, address, workers, view.say)) as results:
                     for result in results:
                         if result.record is not None:
                             partial.append(result.record)
-                        view.show(result)
+                            view.show(result)
+                        else:
+                            problem = for_command_line(result.error, context)
+                            view.show(result, f"{file}:{result.request.line}: {problem}")
             except KeyboardInterrupt:
-                how = "the same command without --overwrite" if overwrite else "the same command"
-                kept = f"{partial.path} holds {view.counts}; run {how} to resume"
-                view.say(f"stopped; {kept if view.answered else 'nothing was answered yet'}")
+                again = "the same command without --overwrite" if overwrite else "the same command"
+                saved = f"{partial.path} has {view.counts}; run {again} to resume"
+                view.say(f"stopped; {saved if view.answered else 'nothing was answered yet'}")
                 sys.exit(130)
         partial.finish()
     view.say(f"{view.counts}, {view.speed}")
@@ -156,71 +158,16 @@ def _answers(
     executor: Executor | None,
     address: str | None,
     workers: int | None,
-    view: _View,
+    say: Callable[[str], None],
 ) -> Generator[RowResult]:
     from atv_local.batch import Answerer
 
     if executor is None:
         yield from Answerer(settings)(rows)
     else:
-        yield from executor(settings, rows, address=address, n_workers=workers, say=view.say)
+        yield from executor(settings, rows, address=address, n_workers=workers, say=say)
 
 
 def _opened(file: Path) -> BinaryIO:
     with reading(file):
         return sys.stdin.buffer if file == _STDIN else file.open("rb")
-
-
-class _View:
-    """Counts and progress on stderr: a bar on a terminal, a line a minute elsewhere; and the rows skipped."""
-
-    def __init__(self, context: typer.Context, file: Path, source: BinaryIO, answered: int, skipped: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        self.answered, self.skipped = answered, skipped
-        self._context, self._file, self._before, self._begun = context, file, answered + skipped, time.monotonic()
-        self._console = Console(stderr=True)
-        size = os.fstat(source.fileno()).st_size if file.is_file() else None
-        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}")
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task("answering", total=size, text="")
-        self._printed = self._begun
-        if answered:
-            self.say(f"resuming after {self.counts}")
-
-    def __enter__(self) -> _View:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, result: RowResult) -> None:
-        """One more row."""
-        if result.record is None:
-            self.skipped += 1
-            self.say(f"{self._file}:{result.request.line}: {for_command_line(result.error, self._context)}")
-        else:
-            self.answered += 1
-        text = f"{self.counts}, {self.speed}"
-        self._bar.update(self._task, completed=result.request.end, text=text)
-        if self._bar.disable and time.monotonic() - self._printed >= _LINE_SECONDS:
-            self._printed = time.monotonic()
-            self.say(text)
-
-    def say(self, text: str) -> None:
-        """One line, as it is."""
-        self._console.print(one_line(text), soft_wrap=True, markup=False, highlight=False)
-
-    @property
-    def counts(self) -> str:
-        """How many rows have an answer, and how many do not."""
-        skipped = f", {self.skipped} skipped" if self.skipped else ""
-        return f"{self.answered} rows answered{skipped}"
-
-    @property
-    def speed(self) -> str:
-        """Rows per second of this process, including the time to load the models."""
-        done = self.answered + self.skipped - self._before
-        return f"{done / max(time.monotonic() - self._begun, 1e-3):.1f} rows/s"

@@ -19,10 +19,10 @@ def chat(
 
     Type /? in a chat for its commands. In a pipe, each line of the input is a turn, and stdout has the answers only.
     """
-    from atv_cli.chat import loop
+    from atv_cli.chat import run_chat
     from atv_cli.load_engine import load_engine
     from atv_local.answer import Conversation
 
     settings = sampling.arguments()
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
-    loop.chat(Conversation(engine, steering=how, **settings))
+    run_chat(Conversation(engine, steering=how, **settings))

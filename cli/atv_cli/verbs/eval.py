@@ -201,8 +201,8 @@ def _write(folder: Path, texts: dict[str, str], summary: Summary) -> None:
             temporary.write_text(text, encoding="utf-8")
     try:
         with require_extra("plot"):
-            from atv_cli.screen import pictures
+            from atv_cli.screen import draw_scores
     except UsageError as error:
         print(f"atv-local: no picture: {error}", file=sys.stderr)
         return
-    pictures.draw_scores(summary, folder / "results.png")
+    draw_scores(summary, folder / "results.png")

@@ -49,22 +49,22 @@ def inspect(
 ) -> None:
     """Show what a bundle, model or control vector is: sizes, training data, licences and hashes."""
     from atv_cli.read_queries import read_queries
-    from atv_cli.screen import describe_file, terminal
+    from atv_cli.screen import file_facts, print_facts, print_vectors
     from atv_local.names import resolve_model, resolve_name
 
     queries = [*(query or []), *read_queries(file, column)]
     if picture and not queries:
         raise UsageError("--picture draws vectors of queries; give some with -q or -f")
-    found, vectors = describe_file.of(resolve_name(name), resolve_model(model) if model else None, queries)
+    facts, vectors = file_facts(resolve_name(name), resolve_model(model) if model else None, queries)
     if as_json:
-        print(json.dumps(found))  # in ASCII: a stranger's text may hold what a terminal obeys
+        print(json.dumps(facts))  # in ASCII, since text from a file may have characters that a terminal acts on
     else:
-        terminal.facts(found)
+        print_facts(facts)
         if queries:
-            terminal.vectors(queries, vectors)
+            print_vectors(queries, vectors)
     if picture:
         from atv_cli.optional_packages import require_extra
 
         with require_extra("plot"):
-            from atv_cli.screen import pictures
-        pictures.draw(queries, vectors, picture)
+            from atv_cli.screen import draw_vectors
+        draw_vectors(queries, vectors, picture)

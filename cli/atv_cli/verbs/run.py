@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,7 @@ from atv_local.errors import UsageError
 from atv_local.text import strip_control
 
 if TYPE_CHECKING:
-    from atv_local.answer import Engine, Event
+    from atv_local.answer import Conversation, Engine
     from atv_local.vectors import Steering
 
 _MAX_QUERY = 1 << 20
@@ -69,23 +68,15 @@ def run(
     text = _query(query or [], file)
 
     from atv_cli.load_engine import load_engine
-    from atv_cli.screen import terminal
-    from atv_local.vectors import OFF
+    from atv_cli.screen import plot_norms
+    from atv_local.answer import Conversation
 
     settings = sampling.arguments()
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     if show_vector:
-        terminal.norms(how.apply(engine.vector(text)))
+        plot_norms(how.apply(engine.vector(text)))
     if compare:
-        compared = {"without steering": OFF, "with steering": how}
-        if as_json:
-            records = {}
-            for name, each in compared.items():
-                engine.target.reset()  # so that neither finds what the other has evaluated
-                records[name.split()[0]] = engine.answer(text, steering=each, **settings).as_dict()
-            print(json.dumps(records, ensure_ascii=False))
-        else:
-            terminal.side_by_side({name: _fresh(engine, text, each, settings) for name, each in compared.items()})
+        _compare(Conversation(engine, steering=how, **settings), text, as_json)
     elif as_json:
         answer = engine.answer(text, steering=how, **settings)
         print(json.dumps(answer.as_dict(), ensure_ascii=False))
@@ -106,10 +97,21 @@ def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, An
         print()
 
 
-def _fresh(engine: Engine, text: str, steering: Steering, settings: dict[str, Any]) -> Iterator[Event]:
-    """An answer from an empty cache, so that of two that are compared neither profits from the other."""
-    engine.target.reset()
-    yield from engine.stream(text, steering=steering, **settings)
+def _compare(conversation: Conversation, text: str, as_json: bool) -> None:
+    from atv_cli.screen import side_by_side
+    from atv_local.answer import Answer
+    from atv_local.vectors import OFF
+
+    answers = conversation.compare(text)
+    if not as_json:
+        side_by_side(answers)
+        return
+    records = {}
+    for key, steering, events in zip(("without", "with"), (OFF, conversation.steering), answers.values(), strict=True):
+        pieces = list(events)
+        text = "".join(event.text for event in pieces)
+        records[key] = Answer.of_event(conversation.engine, steering, text, pieces[-1]).as_dict()
+    print(json.dumps(records, ensure_ascii=False))
 
 
 def _query(arguments: list[str], file: Path | None) -> str:
@@ -122,7 +124,7 @@ def _query(arguments: list[str], file: Path | None) -> str:
         try:
             parts.append(sys.stdin.read(_MAX_QUERY + 1))
         except UnicodeDecodeError as error:
-            raise UsageError(f"what is piped in is not text: {error}") from error
+            raise UsageError(f"the piped text is not UTF-8: {error}") from error
     text = "\n\n".join(part.strip() for part in parts if part.strip())
     if not text:
         raise UsageError("the query is empty; give it as an argument, with -f, or pipe it in")

@@ -1,0 +1,103 @@
+"""What a chat holds, and how it speaks: answers on stdout, everything else on stderr. Knows no commands."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from atv_local.answer import Finish
+from atv_local.errors import UsageError
+from atv_local.text import strip_control
+
+if TYPE_CHECKING:
+    from atv_local.answer import Conversation, Event
+
+MORE_CONTEXT = "/clear starts a new conversation, and a larger --n-ctx holds more"
+
+
+class Session:
+    """One conversation at a terminal or a pipe, with the settings that are not the conversation's own."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.interactive: bool = sys.stdin.isatty()
+        self.verbose: bool = self.interactive and sys.stderr.isatty()
+        """Whether a line after each answer says what it cost."""
+        self.strength: float = conversation.steering.strength or conversation.engine.steering.strength or 1.0
+        """The strength that `/on` restores."""
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def steer(self, **changes: Any) -> None:
+        """Change the steering of the following turns.
+
+        Raises:
+            UsageError: nothing is loaded to steer with, or the target lacks a layer.
+        """
+        engine = self.conversation.engine
+        if engine.generator is None and engine.static is None:
+            raise UsageError("no bundle is loaded to steer with; start the chat without --off")
+        steering = replace(self.conversation.steering, **changes)
+        steering.range(engine.target.n_rows)  # raises if the target lacks a layer
+        self.conversation.steering = steering
+        self.strength = steering.strength or self.strength
+
+    def answer(self, events: Generator[Event]) -> None:
+        """Stream an answer of the conversation to stdout; Ctrl-C at a terminal stops it."""
+        before, text, event = self.conversation.turns, "", None
+        shown = strip_control if sys.stdout.isatty() else str
+        try:
+            with self.stoppable(events):
+                for event in events:
+                    text += event.text
+                    print(shown(event.text), end="", flush=True)
+        finally:
+            answered = text or (event and event.finish)  # some models answer with nothing
+            if answered and not text.endswith("\n"):
+                print(flush=True)
+        if event is None or not event.finish:
+            removed = self.conversation.turns is before
+            self.say("[stopped; the turn is removed]" if removed else "[stopped; the text so far stays]")
+            return
+        if event.finish is Finish.LENGTH:
+            self.say(f"[stopped after {event.generated_tokens} tokens; /set max_tokens allows more]")
+        if event.finish is Finish.CONTEXT:
+            n_ctx = self.conversation.engine.target.n_ctx
+            self.say(f"[the context of {n_ctx} tokens is full; {MORE_CONTEXT}]")
+        if self.verbose:
+            self.note(_cost(event, self.conversation.last.record["strength"]))
+
+    @contextlib.contextmanager
+    def stoppable(self, *answers: Generator[Event]) -> Iterator[None]:
+        """Close the answers in the end; at a terminal Ctrl-C ends them and not the chat."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.interactive:
+                raise
+        finally:
+            for events in answers:
+                events.close()
+
+    def say(self, text: str) -> None:
+        """Print a message that is not an answer."""
+        print(text, file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print a message dimmed, where the terminal can."""
+        self._console.print(Text(text, style="dim"))
+
+
+def _cost(event: Event, strength: float) -> str:
+    cached = event.prompt_tokens - event.evaluated_tokens
+    parts = [f"{event.evaluated_tokens} tokens evaluated, {cached} cached"]
+    if strength:
+        parts.append(f"{event.generator_ms:.0f} ms vector")
+    parts.append(f"{event.first_token_ms:.0f} ms to first token")
+    parts.append(f"strength {strength:g}" if strength else "steering off")
+    return f"[{' · '.join(parts)}]"

@@ -1,0 +1,84 @@
+"""Tables and bars in a terminal: facts about a file, the vectors of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from atv_cli.screen.describe_file import cosines
+from atv_local.text import one_line, shorten
+
+if TYPE_CHECKING:
+    from atv_local.vectors import TaskVector
+
+
+def plot_norms(vector: TaskVector) -> None:
+    """The Euclidean norm of each layer's row, as bars on stderr."""
+    console = Console(stderr=True, highlight=False)
+    values = vector.norms()
+    width = max(10, min(60, console.width - 24))
+    largest = float(values.max()) or 1.0
+    console.print("layer      norm")
+    for layer, value in enumerate(values, start=1):
+        console.print(f"{layer:5d} {value:9.3f}  {'█' * round(width * float(value) / largest)}")
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Facts of `file_facts` as a table on stdout, but for those about queries, which `print_vectors` shows."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _flat(facts):
+        table.add_row(Text(name, style="bold"), Text(value))
+    Console(highlight=False).print(table)
+
+
+def print_vectors(queries: Sequence[str], vectors: Sequence[TaskVector]) -> None:
+    """Mean norm of each layer with its range, and the cosine of each query's vector with every other, on stdout."""
+    console = Console(highlight=False)
+    values = np.array([vector.norms() for vector in vectors])
+    width = max(10, min(50, console.width - 40))
+    largest = float(values.max()) or 1.0
+    console.print("\nlayer     norm      from        to")
+    for layer, column in enumerate(values.T, start=1):
+        bar = "█" * round(width * float(column.mean()) / largest)
+        console.print(f"{layer:5d} {column.mean():8.3f}  {column.min():8.3f}  {column.max():8.3f}  {bar}")
+    shown = min(len(queries), 12)
+    console.print("\ncosine of the queries' vectors" + (f" (the first {shown})" if shown < len(queries) else ""))
+    for query, row in zip(queries[:shown], cosines(vectors)[:shown, :shown], strict=True):
+        console.print(Text("  ".join([*(f"{value:5.2f}" for value in row), shorten(query)])))
+
+
+def _flat(facts: Mapping[str, Any], top: bool = True) -> list[tuple[str, str]]:
+    """Rows of a table: nested names joined with dots, numbers and hashes short, nothing that is empty."""
+    rows: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        if (top and name in ("queries", "cosines", "norms")) or value in ("", None, {}, []):
+            continue
+        if top and name == "files":
+            rows += [(name, f"{file}  {decimal(e['size'])}  sha256 {_short(e['sha256'])}") for file, e in value.items()]
+        elif name == "data" and isinstance(value, list):
+            rows += [(name, f"{e['name']}  {e['rows']} rows  sha256 {_short(e['sha256'])}") for e in value]
+        elif isinstance(value, Mapping):
+            rows += [(f"{name}.{inner}", text) for inner, text in _flat(value, top=False)]
+        elif name in ("layers", "steerable_layers") and isinstance(value, list):
+            listed = facts.get("kind") == "control vector"  # elsewhere only the first and the last layer
+            whole = not listed or value[-1] - value[0] + 1 == len(value)
+            rows.append((name, f"{value[0]}-{value[-1]}" if whole else ", ".join(map(str, value))))
+        elif name == "size" and isinstance(value, int):
+            rows.append((name, decimal(value)))
+        elif name.endswith("sha256"):
+            rows.append((name, _short(str(value))))
+        else:
+            rows.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
+    return [(one_line(name), one_line(text)) for name, text in rows]
+
+
+def _short(digest: str) -> str:
+    return f"{digest[:16]}…"
