@@ -14,3 +14,4 @@ from .target_spec import BoundedText as BoundedText
 from .target_spec import Sha256 as Sha256
 from .target_spec import TargetSpec as TargetSpec
 from .task_vector import TaskVector as TaskVector
+from .task_vector import random_vector as random_vector

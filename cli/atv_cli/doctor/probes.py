@@ -1,4 +1,4 @@
-"""What `doctor` tries out, each in a process of its own: native libraries, a model, a bundle, and steering itself."""
+"""What `doctor` tries in a process of its own: native libraries, a model, a bundle, and steering itself."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ if TYPE_CHECKING:
     from atv_local.vectors import Steering
 
 _QUERY = "how many teaspoons of salt should go in the soup"
-_NORM = 0.1  # of a random vector's rows, times the root of their width: it moves a model and does not break it
 
 
 @dataclass(frozen=True)
 class SteeringEffect:
-    """What steering did to the logits after a prompt, and the time of one query."""
+    """How steering changed the logits after a prompt, and the times of one query."""
 
-    by: str
-    """The generator, or what stood in for it."""
+    source: str
+    """What made the vector: `generator` or `random vector`."""
     exact: bool
     """Whether strength 0 gives the base model's logits bit for bit, after a steered query."""
     moved: bool
@@ -56,7 +55,7 @@ def onnxruntime() -> str:
 
 
 def model(path: Path) -> str:
-    """Its sizes; the weights are not loaded."""
+    """Sizes of a model; its weights are not loaded."""
     from atv_local.target import Model
 
     opened = Model(path, vocab_only=True)
@@ -66,7 +65,7 @@ def model(path: Path) -> str:
 
 
 def bundle(path: Path) -> str:
-    """Its id and target; all of its files are checked."""
+    """Id and target of a bundle; all of its files are verified."""
     from atv_local.generator import Bundle
 
     opened = Bundle(path)
@@ -78,24 +77,25 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
 
     Args:
         path: the target.
-        generator: a bundle; None is the demo's if it fits, else a random vector in its place.
+        generator: a bundle; by default the demo bundle if it fits the target, else a random vector is used.
     """
     from dataclasses import replace
 
     import numpy as np
 
+    from atv_local.target import logprobs
     from atv_local.vectors import OFF
 
-    engine, by = _engine(path, generator)
+    engine, source = _engine(path, generator)
     base, _ = _first(engine, OFF)
     steered, _ = _first(engine, replace(engine.steering, strength=1.0))
-    _, event = _first(engine, replace(engine.steering, strength=1.0))  # timed when all is warm
+    _, event = _first(engine, replace(engine.steering, strength=1.0))  # timed once everything is warm
     again, _ = _first(engine, replace(engine.steering, strength=0.0))
-    before, after = _log_softmax(base), _log_softmax(steered)
+    before, after = logprobs(base), logprobs(steered)
     piece = engine.target.vocabulary.piece
     tokens = [piece(int(logits.argmax())).decode("utf-8", "replace") for logits in (base, steered)]
     return SteeringEffect(
-        by=by,
+        source=source,
         exact=np.array_equal(base, again),
         moved=not np.array_equal(base, steered),
         kl=max(0.0, float(np.sum(np.exp(before) * (before - after)))),
@@ -106,14 +106,12 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
 
 
 def _engine(path: Path, generator: Path | None) -> tuple[Engine, str]:
-    import numpy as np
-
     from atv_local.answer import Engine
     from atv_local.errors import ModelError
     from atv_local.generator import Bundle, Generator
     from atv_local.names import embedded_bundle
     from atv_local.target import Target
-    from atv_local.vectors import Steering, TaskVector
+    from atv_local.vectors import Steering, random_vector
 
     target = Target(path)
     try:
@@ -122,25 +120,15 @@ def _engine(path: Path, generator: Path | None) -> tuple[Engine, str]:
         opened = None
     if opened is not None and (generator or not opened.manifest.target.mismatch(target.spec)):
         return Engine(target, Generator(opened)), "generator"
-    rows = _NORM * np.random.default_rng(0).standard_normal((target.n_rows, target.n_embd))
-    return Engine(target, static=TaskVector(rows), steering=Steering()), "random vector"
+    static = random_vector(target.n_rows, target.n_embd)
+    return Engine(target, static=static, steering=Steering()), "random vector"
 
 
-def _first(engine: Engine, steering: Steering) -> tuple[NDArray[np.float64], Event]:
+def _first(engine: Engine, steering: Steering) -> tuple[NDArray[np.float32], Event]:
     """Logits after the prompt, from an empty cache, and the first event of the answer."""
-    import numpy as np
-
     engine.target.reset()
     stream = engine.stream(_QUERY, steering=steering, max_tokens=1)
     event = next(stream)
-    logits = engine.target.logits().astype(np.float64)
+    logits = engine.target.logits().copy()
     stream.close()
     return logits, event
-
-
-def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    import numpy as np
-
-    shifted = logits - logits.max()
-    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum())
-    return found

@@ -1,4 +1,4 @@
-"""A function called in a process of its own, so that what kills it can be told. Knows nothing of what it does."""
+"""Call a function in a process of its own, so that a crash of native code is an error and not the end."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
-class TrialError(AtvError):
-    """What the function raised, or what its process died of, in one line."""
+class SubprocessError(AtvError):
+    """One line on what the function raised, or how its process died."""
 
 
-def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of a module returns. Its arguments and result are pickled; what it prints goes to stderr.
+def call_in_subprocess(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a module-level function returns. Arguments and result are pickled; its stdout goes to stderr.
 
     Raises:
-        TrialError: it raised anything, or its process died, as native code for another processor makes it.
+        SubprocessError: the function raised anything, or its process died, as native code for another processor does.
     """
     import multiprocessing
 
@@ -33,33 +33,33 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     process.start()
     there.close()
     try:
-        worked, found = here.recv()
+        worked, result = here.recv()
     except EOFError:
         process.join()
-        raise TrialError(_death(process.exitcode or 0)) from None
+        raise SubprocessError(_death(process.exitcode or 0)) from None
     process.join()
     if not worked:
-        raise TrialError(found)
-    return found
+        raise SubprocessError(result)
+    return result
 
 
 def _work(there: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.dup2(sys.__stderr__.fileno() if sys.__stderr__ else 2, 1)
     try:
-        answer = True, function(*arguments)
+        outcome = True, function(*arguments)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic of native code is no Exception
-        answer = False, line(error)
-    there.send(answer)
+    except BaseException as error:  # a Rust panic is not an Exception
+        outcome = False, describe_error(error)
+    there.send(outcome)
 
 
-def line(error: BaseException) -> str:
-    """An error in one line: our own as they are, others with their kind."""
+def describe_error(error: BaseException) -> str:
+    """One line on an error; one that is not ours begins with its type."""
     if isinstance(error, AtvError):
         return str(error)
-    said = (str(error).strip() or "no reason given").splitlines()[0]
-    return one_line(f"{type(error).__name__}: {said[:300]}")
+    message = (str(error).strip() or "no reason given").splitlines()[0]
+    return one_line(f"{type(error).__name__}: {message[:300]}")
 
 
 def _death(code: int) -> str:
@@ -67,4 +67,4 @@ def _death(code: int) -> str:
         cause = signal.Signals(-code).name
     except ValueError:
         cause = f"exit code {code}"
-    return f"the process died of {cause}, as native code does that was built for another machine"
+    return f"the process died of {cause}; its native code may be built for another processor"

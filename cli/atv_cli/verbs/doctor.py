@@ -1,13 +1,16 @@
-"""`atv-local doctor`: what is installed, what can be used, and whether steering works on this machine."""
+"""`atv-local doctor`: whether the installation is complete and steering works on this machine."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+import typer
+
 from atv_cli import options
+from atv_cli.error_messages import for_command_line
 
 if TYPE_CHECKING:
     from atv_cli.doctor import Check
@@ -16,6 +19,8 @@ _COLOURS = {"ok": "green", "missing": "yellow", "failed": "red"}
 
 
 def doctor(
+    context: typer.Context,
+    *,
     model: options.Model = None,
     bundle: options.Bundle = None,
     as_json: options.AsJson = False,
@@ -24,25 +29,25 @@ def doctor(
 
     The exit code is 1 if something that answering needs is broken; optional packages are not needed.
     """
-    from atv_cli.doctor import State, all_of
+    from atv_cli.doctor import State, check_all
 
     checks: list[Check] = []
-    for check in all_of(model, bundle):
-        checks.append(check)
+    for check in check_all(model, bundle):
+        checks.append(replace(check, detail=for_command_line(check.detail, context)))
         if not as_json:
-            _show(check)
+            _print(checks[-1])
     works = all(check.state is State.OK for check in checks if check.needed)
     if as_json:
         print(json.dumps({"ok": works, "checks": [asdict(check) for check in checks]}))
-    elif not works:
-        print("\nsomething that answering needs is broken: see what is marked missing or failed")
+    elif works:
+        print("\nSteering works on this machine.")
     else:
-        print("\nsteering works here")
+        print("\nSomething that answering needs is broken; see the lines that begin with missing or failed.")
     if not works:
         sys.exit(1)
 
 
-def _show(check: Check) -> None:
+def _print(check: Check) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -53,5 +58,5 @@ def _show(check: Check) -> None:
     )
     console = Console(highlight=False)
     console.print(line, soft_wrap=True)
-    if check.mend:
-        console.print(Text(f"{'':8}mend it with: {check.mend}"), soft_wrap=True)
+    if check.fix:
+        console.print(Text(f"{'':8}to fix it: {check.fix}"), soft_wrap=True)

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from atv_eval.bench import costs, machine
 from atv_eval.bench.bench_results import BenchResults
 from atv_eval.bench.costs import BenchPlan, Subject
@@ -21,7 +19,7 @@ from atv_local.errors import AtvError, ModelError, UsageError
 from atv_local.generator import Bundle, Generator, Provider
 from atv_local.names import Choice, choose_bundle, resolve_model
 from atv_local.target import Target
-from atv_local.vectors import Steering, TaskVector
+from atv_local.vectors import Steering, random_vector
 
 Record = dict[str, Any]
 
@@ -37,7 +35,6 @@ PARTS: dict[str, Callable[[Subject, BenchPlan, BenchResults], None]] = {
 
 QUICK = BenchPlan(rounds=3, prompts=(32,), n_decode=32, n_queries=12)
 MAX_ROUNDS = 10000
-_NORM = 0.1  # of a random vector's rows, times the root of their width: some hundredth of what would break a model
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def _load(options: BenchOptions, found: BenchResults) -> Subject:
         raise UsageError(f"no bundle fits {path}, so nothing runs on {options.provider!r}; name its bundle with -g")
     else:
         found.note(f"no bundle fits {path.name}: a random vector stands in for the generator")
-        engine = Engine(target, static=_random(target), steering=Steering())
+        engine = Engine(target, static=random_vector(target.n_rows, target.n_embd), steering=Steering())
     return Subject(engine, options.provider, memory)
 
 
@@ -138,10 +135,6 @@ def _fitting(target: Target, chosen: Choice) -> Bundle | None:
     except ModelError:
         return None
     return None if bundle.manifest.target.mismatch(target.spec) else bundle
-
-
-def _random(target: Target) -> TaskVector:
-    return TaskVector(_NORM * np.random.default_rng(0).standard_normal((target.n_rows, target.n_embd)))
 
 
 def _describe(generator: Generator) -> Record:
