@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -15,25 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import help_page
 from atv_cli.option_groups import expand_groups
-from atv_cli.verbs import (
-    alias,
-    batch,
-    bench,
-    calibrate,
-    chat,
-    config,
-    doctor,
-    export,
-    inspect,
-    lm_eval,
-    ls,
-    pull,
-    run,
-    serve,
-    train,
-    vector,
-)
-from atv_cli.verbs import eval as evaluation
+from atv_cli.verbs import CONTEXT_SETTINGS, VERBS
 from atv_local.errors import AtvError
 
 
@@ -104,28 +85,9 @@ def _before_any_verb(
         os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported, inside the command
 
 
-VERBS: dict[str, Callable[..., None]] = {
-    "run": run.run,
-    "chat": chat.chat,
-    "serve": serve.serve,
-    "batch": batch.batch,
-    "train": train.train,
-    "export": export.export,
-    "eval": evaluation.evaluate,
-    "calibrate": calibrate.calibrate,
-    "bench": bench.bench,
-    "vector": vector.vector,
-    "inspect": inspect.inspect,
-    "ls": ls.ls,
-    "pull": pull.pull,
-    "alias": alias.alias,
-    "config": config.config,
-    "doctor": doctor.doctor,
-    "lm-eval": lm_eval.lm_eval,
-}
 for name, verb in VERBS.items():
-    settings = lm_eval.PASS_ARGUMENTS_ON if name == "lm-eval" else None
     summary = (verb.__doc__ or "").partition("\n")[0]
+    settings = CONTEXT_SETTINGS.get(name)
     app.command(name, cls=_Command, short_help=summary, context_settings=settings)(expand_groups(verb))
 
 
