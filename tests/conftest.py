@@ -157,8 +157,8 @@ def trained_checkpoint(
 ) -> Path:
     """A checkpoint trained until it knows its rows, by the code users run."""
     from atv_train.job import TrainingJob
+    from atv_train.trainer.training_settings import TrainingSettings
     from atv_train.training_run import run_training
-    from atv_train.training_settings import TrainingSettings
 
     output = tmp_path_factory.mktemp("checkpoint") / "tiny"
     settings = TrainingSettings(epochs=20, batch_size=8, learning_rate=2e-2, backbone_learning_rate=2e-3)
@@ -183,7 +183,7 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory, trained_checkpoint:
 def job(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path) -> TrainingJob:
     """Three epochs on those rows, with a tenth of them held out."""
     from atv_train.job import TrainingJob
-    from atv_train.training_settings import TrainingSettings
+    from atv_train.trainer.training_settings import TrainingSettings
 
     settings = TrainingSettings(epochs=3, batch_size=8, learning_rate=1e-2)
     return TrainingJob(tiny_gguf, [tiny_rows], backbone=str(tiny_backbone), max_query_tokens=64, settings=settings)

@@ -18,7 +18,7 @@ from atv_train.examples import Example
 from atv_train.frozen_target.frozen_target import FrozenTarget
 from atv_train.frozen_target.weights import load_target
 from atv_train.trainer import Trainer
-from atv_train.training_settings import TrainingSettings
+from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.vector_sources.backbone import load_backbone
 from atv_train.vector_sources.generator_module import GeneratorModule
 from atv_train.vector_sources.sources import AdaptiveVectors

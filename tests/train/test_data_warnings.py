@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atv_local.data.rows import Row
-from atv_train.data_warnings import MAX_SENTENCES, find_warnings
+from atv_train.examples.data_warnings import MAX_SENTENCES, find_warnings
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
 

@@ -19,8 +19,8 @@ from atv_local.generator import Pooling
 from atv_local.vectors import read_control_vector
 from atv_train.examples import Example
 from atv_train.job import TrainingJob
-from atv_train.losses import contrast, kl_divergence
 from atv_train.run_folder import checkpoint
+from atv_train.trainer.losses import contrast, kl_divergence
 from atv_train.training_run import TrainingHooks, run_training
 from atv_train.vector_sources.backbone import load_backbone
 from atv_train.vector_sources.generator_module import GeneratorModule

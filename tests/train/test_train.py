@@ -34,8 +34,8 @@ from atv_train.frozen_target.prefix_cache import PrefixCache
 from atv_train.frozen_target.weights import check_length, load_target
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
+from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.training_run import TrainingHooks, run_training
-from atv_train.training_settings import TrainingSettings
 from atv_train.vector_sources.backbone import load_backbone
 from atv_train.vector_sources.generator_module import GeneratorModule
 from atv_train.vector_sources.sources import AdaptiveVectors

@@ -29,10 +29,10 @@ from atv_train.plan import TrainingPlan
 from atv_train.run_folder import checkpoint
 from atv_train.run_folder.folder import RUN, STATE
 from atv_train.trainer import StepReport, Trainer
-from atv_train.trainer_state import TrainerState
+from atv_train.trainer.trainer_state import TrainerState
+from atv_train.trainer.training_settings import TrainingSettings, default_batch_size, default_epochs
 from atv_train.training import resume
 from atv_train.training_run import TrainingHooks, run_training
-from atv_train.training_settings import TrainingSettings, default_batch_size, default_epochs
 from atv_train.vector_sources.sources import StaticVectors, Tuning
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from atv_local.data import Columns
 from atv_local.generator import Pooling
 from atv_local.vectors import Positions
-from atv_train.templates import Templates
+from atv_train.examples import Templates
+from atv_train.trainer import TrainingSettings
 from atv_train.training_choices import TargetDtype, Tuning
-from atv_train.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atv_local.target import TargetFile
-from atv_train.data_warnings import find_warnings
-from atv_train.examples import Example
+from atv_train.examples import Example, find_warnings
+from atv_train.frozen_target import PrefixBudget
 from atv_train.job import TrainingJob
-from atv_train.prefix_budget import PrefixBudget
-from atv_train.step_timing import StepTiming, time_step
-from atv_train.trainer import Trainer
+from atv_train.trainer import StepTiming, Trainer, TrainingSettings, time_step
 from atv_train.training_data import TrainingData
-from atv_train.training_settings import TrainingSettings
 from atv_train.vector_sources import backbone_name, default_backbone, n_trainable
 
 

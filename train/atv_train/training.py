@@ -13,9 +13,9 @@ from atv_local.errors import UsageError, first_problem
 from atv_local.generator import Pooling
 from atv_local.names import resolve_model
 from atv_local.vectors import Positions, parse_layers
+from atv_train.examples import Templates, checked_templates, read_templates
 from atv_train.job import TrainingJob
 from atv_train.run_folder import read_run_record
-from atv_train.templates import Templates, checked_templates, read_templates
 from atv_train.training_choices import TargetDtype, Tuning
 from atv_train.training_run import TrainingHooks, TrainingResult, run_training
 

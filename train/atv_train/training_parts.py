@@ -11,25 +11,24 @@ from accelerate import Accelerator
 from atv_local.data import read_unrelated_queries
 from atv_local.generator import Spec
 from atv_local.target import TargetFile
-from atv_train.examples import Example
+from atv_train.examples import Example, encode_unrelated
 from atv_train.frozen_target import (
     FrozenTarget,
     PrefixCache,
     check_length,
     check_weights,
+    prefix_budget,
     prefix_bytes,
     supports_split_attention,
 )
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.load_models import load_models, new_generator
 from atv_train.plan import TrainingPlan, plan_training
-from atv_train.prefix_budget import prefix_budget
 from atv_train.run_checks import check_baselines, check_unchanged, check_writable
 from atv_train.run_folder import checkpoint_spec
 from atv_train.trainer import Trainer
 from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
-from atv_train.unrelated_examples import encode_unrelated
 from atv_train.vector_sources import AdaptiveVectors
 
 

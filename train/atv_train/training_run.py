@@ -11,12 +11,10 @@ import torch
 from accelerate import Accelerator
 
 from atv_local.data import check_replaceable
-from atv_train.baselines import measure_baselines
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state
-from atv_train.trainer import StepReport
-from atv_train.trainer_state import TrainingMetrics
+from atv_train.trainer import StepReport, TrainingMetrics, measure_baselines
 from atv_train.training_parts import TrainingParts, prepare_training
 from atv_train.vector_sources import AdaptiveVectors
 

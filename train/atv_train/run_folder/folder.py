@@ -23,8 +23,7 @@ from atv_train.job import RunRecord
 from atv_train.run_folder.checkpoint import CHECKPOINT, save_checkpoint
 from atv_train.run_folder.curves import draw_curves
 from atv_train.run_folder.saved_state import save_state
-from atv_train.trainer import Trainer
-from atv_train.trainer_state import TrainingMetrics
+from atv_train.trainer import Trainer, TrainingMetrics
 from atv_train.vector_sources import AdaptiveVectors
 
 RUN, METRICS, CURVES, STATE, BASELINES = "run.json", "metrics.jsonl", "curves.png", "state.safetensors", "baselines"

@@ -17,8 +17,7 @@ from safetensors.torch import save_file
 
 from atv_local.data import replacing
 from atv_local.errors import BundleError, UsageError
-from atv_train.trainer import Trainer
-from atv_train.trainer_state import TrainerState
+from atv_train.trainer import Trainer, TrainerState
 
 _PROGRESS = "progress"
 

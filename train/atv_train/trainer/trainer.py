@@ -22,9 +22,9 @@ from torch import Tensor
 from atv_local.errors import TrainingError
 from atv_train.examples import Example, epoch_batches
 from atv_train.frozen_target import FrozenTarget
-from atv_train.losses import answer_loss, contrast, kl_divergence
-from atv_train.trainer_state import TrainerState, TrainingMetrics, load_state_tensors, state_tensors
-from atv_train.training_settings import TrainingSettings
+from atv_train.trainer.losses import answer_loss, contrast, kl_divergence
+from atv_train.trainer.trainer_state import TrainerState, TrainingMetrics, load_state_tensors, state_tensors
+from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.vector_sources import VectorSource
 
 

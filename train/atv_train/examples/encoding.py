@@ -12,7 +12,7 @@ from torch import Tensor
 from atv_local.data import Row
 from atv_local.errors import DataError
 from atv_local.target import PromptFormat
-from atv_train.templates import INPUT, Templates, wordings_of
+from atv_train.examples.templates import INPUT, Templates, wordings_of
 
 
 @dataclass(frozen=True)

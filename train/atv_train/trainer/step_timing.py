@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atv_train.examples import Example
-from atv_train.trainer import Trainer
+from atv_train.trainer.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from atv_local.data import held_out
 from atv_local.errors import DataError
 from atv_local.target import TargetFile, Vocabulary
-from atv_train.examples import Example
+from atv_train.examples.encoding import Example
 
 TASK = "unrelated"
 _ANSWER_TOKENS, _BATCH = 16, 16

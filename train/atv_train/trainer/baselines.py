@@ -11,9 +11,9 @@ from atv_local.data import replacing_folder
 from atv_local.vectors import Positions, TaskVector, write_control_vector
 from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget
-from atv_train.trainer import Trainer
-from atv_train.trainer_state import TrainingMetrics
-from atv_train.training_settings import TrainingSettings
+from atv_train.trainer.trainer import Trainer
+from atv_train.trainer.trainer_state import TrainingMetrics
+from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.vector_sources import AdaptiveVectors, StaticVectors, VectorSource, averaged_vectors, random_vectors
 
 RATE = 1e-2

@@ -1,0 +1,11 @@
+from .data_warnings import find_warnings as find_warnings
+from .encoding import EncodedRows as EncodedRows
+from .encoding import Example as Example
+from .encoding import encode as encode
+from .encoding import epoch_batches as epoch_batches
+from .encoding import pad as pad
+from .encoding import padding_mask as padding_mask
+from .templates import Templates as Templates
+from .templates import checked_templates as checked_templates
+from .templates import read_templates as read_templates
+from .unrelated_examples import encode_unrelated as encode_unrelated

@@ -1,0 +1,10 @@
+from .baselines import measure_baselines as measure_baselines
+from .baselines import static_trainer as static_trainer
+from .losses import kl_divergence as kl_divergence
+from .step_timing import StepTiming as StepTiming
+from .step_timing import time_step as time_step
+from .trainer import StepReport as StepReport
+from .trainer import Trainer as Trainer
+from .trainer_state import TrainerState as TrainerState
+from .trainer_state import TrainingMetrics as TrainingMetrics
+from .training_settings import TrainingSettings as TrainingSettings
