@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_eval import difference, mean_over_tasks
-from atv_eval.bench import table
+from atv_eval import difference, mean_over_tasks, table
 from benchmarks.paper_tasks import N_POOL, STUDIED
 from benchmarks.prompted import best_hits
 from benchmarks.report_serving import serving

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from atv_eval.bench import table
+from atv_eval import table
 
 Record = dict[str, Any]
 

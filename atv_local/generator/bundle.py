@@ -65,6 +65,11 @@ class Bundle:
     def __repr__(self) -> str:
         return f"Bundle({self.path.name!r}, id {self.id}, for {self.manifest.target.name!r})"
 
+    @property
+    def trained_layers(self) -> tuple[int, int] | None:
+        """First and last layer the generator was trained for, None for all; a calibration may choose fewer."""
+        return self.manifest.injection.layers
+
     def read(self, name: str) -> bytes:
         """The bytes of one listed file, checked as they are read."""
         return self._checked(name, keep=True)

@@ -1,87 +1,148 @@
-"""The strength and the layers that answer best without much harm, and a bundle that has them as its defaults."""
+"""A bundle whose default strength and layers are chosen on rows, within a budget of harm."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from atv_eval.harm import Harm, measure_harm
-from atv_eval.match import AnswerMatcher
-from atv_eval.methods import Method
-from atv_eval.questions import Asker, EvalPlan, Task
-from atv_eval.statistics import Estimate, mean_over_tasks
-from atv_local.answer import Engine
-from atv_local.batch import Batch, SteeredPrompt
-from atv_local.data import replacing, replacing_folder
+from atv_eval.steering_search import STRENGTHS, SteeringResult, search_steering
+from atv_eval.tables import table
+from atv_eval.tasks import read_tasks, read_unrelated
+from atv_local.answer import load
+from atv_local.data import DEFAULT_COLUMNS, Columns, check_replaceable, replacing, replacing_folder
 from atv_local.errors import UsageError
-from atv_local.generator import MANIFEST, Bundle
+from atv_local.generator import MANIFEST, Bundle, Precision, Provider
+from atv_local.names import is_managed, resolve_bundle
 from atv_local.vectors import Steering
 
-STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+BUDGET = 0.2
+"""Nats a token."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """What one steering gives: mean accuracy over the tasks, and the harm outside them."""
+class Calibration:
+    """What was measured, and what became of the bundle.
 
-    steering: Steering
-    accuracy: Estimate
-    harm: Harm
+    Args:
+        points: one for each steering measured, in order.
+        best: the point chosen; None if all do more harm than the budget allows.
+        bundle: the calibrated bundle; None if none was written.
+    """
+
+    points: Sequence[SteeringResult]
+    best: SteeringResult | None
+    bundle: Bundle | None = None
+
+    def as_markdown(self) -> str:
+        """A table by strength and layers, in which the chosen point is marked."""
+        rows = [
+            [
+                f"{point.steering.strength:g}{' (chosen)' if point is self.best else ''}",
+                "-".join(map(str, point.steering.layers)) if point.steering.layers else "all",
+                point.accuracy.percent(),
+                f"{point.harm.kl:.3f}",
+                f"{100 * point.harm.agreement:.1f}",
+                f"{100 * point.harm.same:.1f}",
+            ]
+            for point in self.points
+        ]
+        harm = ["KL, nats a token", "tokens that stay, %", "answers that stay, %"]
+        return table(["strength", "layers", "exact match, %", *harm], rows)
 
 
 def calibrate(
-    engine: Engine,
-    tasks: Sequence[Task],
-    queries: Sequence[str],
+    data: str | Path | Sequence[str | Path],
+    bundle: str | Path,
     *,
-    budget: float,
+    model: str | Path | None = None,
+    output: str | Path | None = None,
+    columns: Columns = DEFAULT_COLUMNS,
+    rows: int | None = 100,
     strengths: Sequence[float] = STRENGTHS,
-    search_layers: bool = True,
+    layers: bool = True,
+    budget: float = BUDGET,
+    unrelated: str | Path | None = None,
+    dry_run: bool = False,
+    n_ctx: int | None = None,
+    n_threads: int | None = None,
+    n_gpu_layers: int = -1,
+    provider: Provider | None = None,
+    precision: Precision | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> tuple[Point | None, list[Point]]:
-    """(The best point with a KL of at most `budget` nats a token, none if there is none; all points).
+) -> Calibration:
+    """Choose the strength and the layers that answer best within a budget of harm, as a bundle's defaults.
 
-    First all strengths with the layers of training; then, at the two best of them, ranges that leave out the first
-    or last quarters. Best is the highest accuracy, and of those alike the smallest KL.
+    First all strengths are measured with the layers of training; then, at the two best of them, ranges that leave out
+    the first or last quarters. The best has the highest accuracy, and of those alike the smallest KL.
+
+    Args:
+        data: validation rows, as for `evaluate`; not those that results are reported on.
+        bundle: a path or a name.
+        model: the target's GGUF: a path or a name, by default the embedded model.
+        output: folder for the calibrated bundle; by default the bundle itself is changed.
+        columns: the names of a row's parts in the data, such as `{"input": "question"}`.
+        rows: how many rows of each task to read; None is all.
+        strengths: the strengths to measure.
+        layers: whether to measure ranges of layers too.
+        budget: the KL(base || steered) allowed on unrelated queries, in nats a token.
+        unrelated: text file of queries unrelated to the tasks, one a line; by default a packaged list.
+        dry_run: measure only, and write nothing.
+        n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.
+        on_stage: called with what is measured next.
 
     Raises:
-        AtvError: a query that cannot be evaluated.
+        UsageError: an option out of its range, or an output that cannot be written.
+        DataError: rows or queries that cannot be read.
+        AtvError: what `atv_local.load` raises, or a query that cannot be evaluated.
     """
-    on_stage(f"{len(strengths)} strengths")
-    layers = engine.generator.bundle.manifest.injection.layers if engine.generator else None
-    trained = replace(engine.steering, layers=layers)
-    points = _measure(engine, tasks, queries, [replace(trained, strength=s) for s in strengths])
-    if search_layers:
-        whole = layers or (1, engine.target.n_rows)
-        ranges = [found for found in _ranges(whole) if found != whole]
-        likely = sorted(points, key=_rank(budget))[:2]
-        on_stage(f"{len(ranges)} ranges of layers at {len(likely)} strengths")
-        tried = [replace(point.steering, layers=found) for point in likely for found in ranges]
-        points += _measure(engine, tasks, queries, tried)
-    best = min(points, key=_rank(budget))
-    return (best if best.harm.kl <= budget else None), points
+    _check(strengths, budget)
+    if output is None and not dry_run and is_managed(str(bundle)):
+        raise UsageError(f"{bundle} belongs to a cache or to the installation and is not changed; name a folder to write to with `output=...`")
+    opened = Bundle(resolve_bundle(bundle))
+    place = opened.path if output is None else Path(output)
+    if not dry_run:
+        if place.is_file():
+            raise UsageError(f"{place} is a file; name a folder for the calibrated bundle with `output=...`")
+        check_replaceable(place, MANIFEST)
+    tasks = read_tasks(data, (), columns, rows, labels=False)
+    queries = read_unrelated(unrelated)
+    engine = load(
+        model,
+        opened.path,
+        n_ctx=n_ctx,
+        n_threads=n_threads,
+        n_gpu_layers=n_gpu_layers,
+        provider=provider,
+        precision=precision,
+    )
+    points = search_steering(
+        engine, tasks, queries, budget=budget, strengths=strengths, search_layers=layers, on_stage=on_stage
+    )
+    best = min(points, key=lambda point: point.rank(budget))
+    if best.harm.kl > budget:
+        return Calibration(points, None)
+    written = None if dry_run else write_calibrated(opened, best.steering, place)
+    return Calibration(points, best, written)
 
 
-def write(bundle: Bundle, steering: Steering, output: Path) -> str:
-    """Write the bundle with this strength and these layers as its defaults; returns its new id.
+def write_calibrated(bundle: Bundle, steering: Steering, output: Path) -> Bundle:
+    """Write the bundle with this strength and these layers as its defaults.
 
-    In place only the manifest is replaced. All that it says stays, also what this version does not know.
+    In place only the manifest is replaced. It keeps all else, also what this version does not know.
 
     Raises:
         UsageError: `output` cannot be written, or is a folder of something else.
         BundleError: the bundle is damaged.
     """
-    found = json.loads(bundle.manifest_bytes)
-    layers = None if steering.layers == bundle.manifest.injection.layers else steering.layers
-    found["calibration"] = {"strength": steering.strength, "layers": layers}
-    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    manifest = json.loads(bundle.manifest_bytes)
+    layers = None if steering.layers == bundle.trained_layers else steering.layers
+    manifest["calibration"] = {"strength": steering.strength, "layers": layers}
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     if output.is_dir() and output.samefile(bundle.path):
-        with replacing(output / MANIFEST) as manifest:
-            manifest.write_text(text, encoding="utf-8")
+        with replacing(output / MANIFEST) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     else:
         with replacing_folder(output, marker=MANIFEST) as folder:
             for name in bundle.manifest.files:
@@ -89,62 +150,12 @@ def write(bundle: Bundle, steering: Steering, output: Path) -> str:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(bundle.read(name))
             (folder / MANIFEST).write_text(text, encoding="utf-8")
-    return Bundle(output).id
+    return Bundle(output)
 
 
-def _rank(budget: float) -> Callable[[Point], tuple[bool, float, float]]:
-    """Within the budget first; then accuracy, then KL. Beyond it the smallest KL is the nearest."""
-
-    def rank(point: Point) -> tuple[bool, float, float]:
-        kl = point.harm.kl
-        return (False, -point.accuracy.value, kl) if kl <= budget else (True, kl, 0.0)
-
-    return rank
-
-
-def _ranges(layers: tuple[int, int]) -> list[tuple[int, int]]:
-    """Ranges of at least half the layers, by quarters."""
-    first, last = layers
-    quarter = (last - first + 1) / 4
-    found = [
-        (first + round(begin * quarter), first + round(end * quarter) - 1)
-        for begin in range(3)
-        for end in range(begin + 2, 5)
-    ]
-    return [pair for pair in dict.fromkeys(found) if pair[0] <= pair[1]]
-
-
-def _measure(
-    engine: Engine, tasks: Sequence[Task], queries: Sequence[str], steerings: Sequence[Steering]
-) -> list[Point]:
-    if not steerings:
-        return []
-    harms = measure_harm(engine, queries, steerings)
-    plan = EvalPlan(tasks, [Method.STEERED], steerings[0])
-    hits: list[dict[str, list[float]]] = [{} for _ in steerings]
-    asked = (
-        replace(
-            question, options=(), ways=[SteeredPrompt.of(s, engine.vector(question.tag.row.input)) for s in steerings]
-        )
-        for question in Asker(plan, engine).questions({})
-    )
-    by_name = {task.name: task for task in tasks}
-    for reply in Batch(engine).ask(asked):
-        if reply.error:
-            raise reply.error
-        (key,), row = reply.question.tag.keys, reply.question.tag.row
-        answers = AnswerMatcher(by_name[key.task].candidates(row))
-        for found, outcome in zip(hits, reply.outcomes, strict=True):
-            found.setdefault(key.task, []).append(float(answers.said(outcome.text) == row.output))
-    return [
-        Point(steering, mean_over_tasks({task: np.array(some) for task, some in found.items()}), harm)
-        for steering, found, harm in zip(steerings, hits, harms, strict=False)
-    ]
-
-
-def check(strengths: Sequence[float], budget: float) -> None:
-    """Raise UsageError for strengths or a budget that cannot be meant."""
+def _check(strengths: Sequence[float], budget: float) -> None:
     if not strengths or any(not 0 < strength <= 10 for strength in strengths):
-        raise UsageError(f"strengths {', '.join(f'{s:g}' for s in strengths)} are not all above 0 and at most 10")
+        values = ", ".join(f"{strength:g}" for strength in strengths)
+        raise UsageError(f"`strengths` {values} are not all above 0 and at most 10")
     if not 0 < budget < 100:
-        raise UsageError(f"a budget of {budget:g} nats is not above 0 and below 100")
+        raise UsageError(f"`budget` {budget:g} is not above 0 and below 100 nats a token")

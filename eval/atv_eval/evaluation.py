@@ -1,153 +1,165 @@
-"""A plan through the target, row by row into a file, so that an interrupted evaluation goes on where it stopped."""
+"""How often steering is right, against what else one could do, and what it does elsewhere: from files to results."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atv_eval.match import AnswerMatcher
+from atv_eval.answer_records import EvalRecord, answer_plan, fingerprint
+from atv_eval.first_token import first_token_ms
+from atv_eval.harm import Harm, measure_harm
 from atv_eval.methods import Method
-from atv_eval.questions import Asker, EvalPlan, EvalQuestion, Key
-from atv_local.answer import Engine
-from atv_local.batch import Batch, BatchReply, Outcome
-from atv_local.data import ResumableOutput, Row
-from atv_local.errors import UsageError
-from atv_local.target import identity
-
-RECORDS = "answers.jsonl"
+from atv_eval.questions import EvalPlan
+from atv_eval.report import EvalResult
+from atv_eval.scores import differences, score
+from atv_eval.tasks import read_tasks, read_unrelated
+from atv_local.answer import Engine, load
+from atv_local.data import DEFAULT_COLUMNS, Columns
+from atv_local.errors import AtvError, UsageError
+from atv_local.generator import Precision, Provider
+from atv_local.vectors import OFF, Positions, Steering
 
 
 @dataclass(frozen=True)
-class EvalRecord:
-    """One row answered by one method."""
+class EvalHooks:
+    """Functions that an evaluation calls while it works; each may be left out.
 
-    task: str
-    row: int
-    row_id: str
-    """Of its input, output and choices."""
-    method: Method
-    output: str
-    answer: str
-    said: str | None
-    """Which answer the free text is."""
-    chosen: str | None
-    """The most likely of the row's choices, none if it has none."""
-    prompt_tokens: int
-    evaluated_tokens: int
-    """Of prompt and answer, beyond what the prompts have in common."""
-    generated_tokens: int
-    n_choices: int
-    dropped: int
-    """Demonstrations that did not fit the context."""
-    error: str | None = None
+    Args:
+        on_plan: before the first answer.
+        on_record: with each answer, also those that an earlier evaluation saved.
+        on_message: with a line about what is measured next, or could not be.
+    """
 
-    @property
-    def key(self) -> Key:
-        """Row and method."""
-        return Key(self.task, self.row, self.method)
+    on_plan: Callable[[EvalPlan], None] = lambda _: None
+    on_record: Callable[[EvalRecord], None] = lambda _: None
+    on_message: Callable[[str], None] = lambda _: None
 
 
-def measure(
-    plan: EvalPlan, engine: Engine, folder: Path | None, on_record: Callable[[EvalRecord], None] = lambda _: None
-) -> list[EvalRecord]:
-    """Every answer of the plan. With a folder they are saved there as they come, and not asked again.
+def evaluate(
+    data: str | Path | Sequence[str | Path],
+    *,
+    model: str | Path | None = None,
+    bundle: str | Path | None = None,
+    output: str | Path | None = None,
+    columns: Columns = DEFAULT_COLUMNS,
+    rows: int | None = None,
+    labels: bool = False,
+    strength: float | None = None,
+    layers: tuple[int, int] | str | None = None,
+    positions: Positions | str | None = None,
+    methods: Sequence[Method | str] = (),
+    shots_from: str | Path | Sequence[str | Path] = (),
+    shots: int = 16,
+    max_tokens: int | None = None,
+    whole: bool = False,
+    harm: bool = True,
+    unrelated: str | Path | None = None,
+    timed: int = 8,
+    seed: int = 0,
+    n_ctx: int | None = None,
+    n_threads: int | None = None,
+    n_gpu_layers: int = -1,
+    provider: Provider | None = None,
+    precision: Precision | None = None,
+    hooks: EvalHooks | None = None,
+) -> EvalResult:
+    """Measure accuracy on rows with known answers, for the base model, steering and prompts with demonstrations.
+
+    Args:
+        data: JSON Lines or CSV files of rows, or folders of them.
+        model: the target's GGUF: a path or a name, by default the embedded model.
+        bundle: a path or a name, by default the demo bundle.
+        output: folder for answers and results. Answers that it has of the same evaluation are not asked for again.
+        columns: the names of a row's parts in the data, such as `{"input": "question"}`.
+        rows: how many rows of each task to read; by default all.
+        labels: take the outputs of a task as the choices of its rows that have none of their own.
+        strength: factor on the vector; by default the bundle's, as `layers` and `positions` are.
+        layers: first and last layer to steer, 1-based.
+        positions: which tokens to steer.
+        methods: ways to answer, of `Method`; by default all that are possible.
+        shots_from: files of rows to show in the prompts of the methods `k-shot` and `bm25`.
+        shots: how many rows they show.
+        max_tokens: of an answer; by default as many as the longest right answer of its task, and a few more.
+        whole: write every answer to its end, even when it is wrong already.
+        harm: measure how steering changes answers to unrelated queries.
+        unrelated: text file of such queries, one a line; by default a packaged list.
+        timed: measure the time to the first token of this many queries.
+        seed: of the rows shown and of random vectors.
+        n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.
+        hooks: called while the evaluation runs.
 
     Raises:
-        UsageError: the folder holds the answers of another evaluation, or cannot be written.
+        UsageError: an option out of its range, or an output that holds another evaluation or cannot be written.
+        DataError: rows or queries that cannot be read.
+        AtvError: what `atv_local.load` raises.
     """
-    wanted = {
-        Key(task.name, index, method): _id(row)
-        for task in plan.tasks
-        for index, row in enumerate(task.rows)
-        for method in plan.methods
-    }
-    output = ResumableOutput(folder / RECORDS, fingerprint(plan, engine), in_place=True) if folder else None
-    with output or nullcontext():
-        records = _saved_records(output) if output else {}
-        for record in records.values():
-            if record.key in wanted:
-                if record.row_id != wanted[record.key]:
-                    where = f"row {record.row + 1} of {record.task!r}"
-                    raise UsageError(f"{folder} holds an answer to another {where}; choose another folder")
-                on_record(record)
-        batch = Batch(engine)
-        candidates = {task.name: task for task in plan.tasks}
-        for reply in batch.ask(Asker(plan, engine).questions(records)):
-            for record in _records(reply, lambda row, task: candidates[task].candidates(row)):
-                records[record.key] = record
-                if output is not None:
-                    output.append(asdict(record))
-                on_record(record)
-    return [record for key, record in sorted(records.items()) if key in wanted]
+    hooks = hooks or EvalHooks()
+    if unrelated is not None and not harm:
+        raise UsageError("`unrelated` has no effect with `harm=False`; leave one of them out")
+    tasks = read_tasks(data, shots_from, columns, rows, labels)
+    chosen = _methods(methods, showable=all(task.pool for task in tasks))
+    steered = Method.STEERED in chosen
+    queries = read_unrelated(unrelated) if steered and harm else []
+    engine = load(
+        model,
+        bundle,
+        steered=steered,
+        n_ctx=n_ctx,
+        n_threads=n_threads,
+        n_gpu_layers=n_gpu_layers,
+        provider=provider if steered else None,
+        precision=precision if steered else None,
+    )
+    steering = _steering(engine, strength, layers, positions) if steered else OFF
+    plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole)
+    hooks.on_plan(plan)
+    folder = None if output is None else Path(output)
+    records = answer_plan(plan, engine, folder, hooks.on_record)
+    if timed:
+        hooks.on_message("timing the first token")
+    about = fingerprint(plan, engine)
+    result = EvalResult(
+        about=about | {"model": engine.target.path.name, "threads": engine.target.n_threads},
+        records=records,
+        scores=score(records),
+        differences=differences(records),
+        first_token_ms=first_token_ms(plan, engine, timed),
+        harm=_harm(engine, queries, plan, hooks.on_message),
+    )
+    if folder is not None:
+        result.write(folder)
+    return result
 
 
-def _saved_records(output: ResumableOutput) -> dict[Key, EvalRecord]:
-    records = {}
-    for fields in output.records():
-        try:
-            record = EvalRecord(**(fields | {"method": Method(fields["method"])}))
-        except (ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"{output.path} is not a file of answers: {error}; {output.remedy}") from error
-        records[record.key] = record
-    return records
+def _methods(given: Sequence[Method | str], *, showable: bool) -> list[Method]:
+    try:
+        methods = [Method(method) for method in dict.fromkeys(given)]
+    except ValueError as error:
+        raise UsageError(f"`methods`: {error}; the methods are {', '.join(Method)}") from error
+    return methods or [method for method in Method if showable or method in (Method.BASE, Method.STEERED)]
 
 
-def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
-    """What must be the same for answers to stand beside each other; more rows or other methods may come."""
-    texts = hashlib.sha256()
-    for task in plan.tasks:
-        texts.update(json.dumps([task.name, task.labels, [row.model_dump() for row in task.pool]]).encode())
-    return {
-        "version": version("atv-local"),
-        "target": json.loads(engine.target.spec.model_dump_json()),
-        "model": identity(engine.target.path),
-        "bundle": engine.generator.bundle.id if engine.generator else None,
-        "precision": engine.generator.precision if engine.generator else None,
-        "strength": plan.steering.strength,
-        "layers": list(plan.steering.layers) if plan.steering.layers else None,
-        "positions": plan.steering.positions,
-        "n_ctx": engine.target.n_ctx,
-        "shots": plan.n_shots,
-        "seed": plan.seed,
-        "max_tokens": plan.max_tokens,
-        "whole": plan.whole,
-        "labels_and_shown": texts.hexdigest(),
-    }
+def _steering(
+    engine: Engine, strength: float | None, layers: tuple[int, int] | str | None, positions: Positions | str | None
+) -> Steering:
+    """The bundle's own but for what is given."""
+    given: dict[str, Any] = {"strength": strength, "layers": layers, "positions": positions}
+    steering = replace(engine.steering, **{name: value for name, value in given.items() if value is not None})
+    steering.range(engine.target.n_rows)  # raises if the target lacks a layer
+    return steering
 
 
-def _records(reply: BatchReply, candidates: Callable[[Row, str], tuple[str, ...]]) -> list[EvalRecord]:
-    asked: EvalQuestion = reply.question.tag
-    prompt, choices = reply.question.prompt, asked.row.choices or ()
-    none = Outcome("", (), None, ())
-    found = []
-    for key, outcome in zip(asked.keys, reply.outcomes or [none] * len(asked.keys), strict=True):
-        likely = max(zip(outcome.options, choices, strict=False), default=None)
-        found.append(
-            EvalRecord(
-                task=key.task,
-                row=key.row,
-                row_id=_id(asked.row),
-                method=key.method,
-                output=asked.row.output,
-                answer=outcome.text,
-                said=AnswerMatcher(candidates(asked.row, key.task)).said(outcome.text),
-                chosen=likely[1] if likely else None,
-                prompt_tokens=len(prompt.tokens),
-                evaluated_tokens=len(prompt.tokens) - prompt.shared + len(outcome.tokens),
-                generated_tokens=len(outcome.tokens),
-                n_choices=len(choices),
-                dropped=asked.dropped,
-                error=str(reply.error) if reply.error else None,
-            )
-        )
-    return found
-
-
-def _id(row: Row) -> str:
-    return hashlib.sha256(row.model_dump_json().encode()).hexdigest()[:16]
+def _harm(
+    engine: Engine, queries: Sequence[str], plan: EvalPlan, on_message: Callable[[str], None]
+) -> Mapping[str, Harm]:
+    if not queries or plan.steering.off:
+        return {}
+    on_message(f"measuring harm on {len(queries)} unrelated queries")
+    try:
+        steered, random = measure_harm(engine, queries, [plan.steering], plan.seed)
+    except AtvError as error:
+        on_message(f"harm is not measured: {error}")
+        return {}
+    return {"steered": steered, "random vectors of the same norms": random}

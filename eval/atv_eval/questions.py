@@ -73,7 +73,7 @@ class EvalPlan:
         for method in (Method.SHOTS, Method.BM25):
             if method in self.methods and not all(task.pool for task in self.tasks):
                 name = next(task.name for task in self.tasks if not task.pool)
-                raise UsageError(f"{method} needs rows of task {name!r} to show; name a file of them with --shots-from")
+                raise UsageError(f"{method} needs rows of task {name!r} to show; name their file with `shots_from=...`")
 
     @property
     def n_answers(self) -> int:

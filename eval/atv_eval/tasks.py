@@ -9,10 +9,10 @@ from atv_eval.questions import MAX_LABELS, Task
 from atv_local.data import Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
 from atv_local.errors import DataError
 
+Paths = str | Path | Sequence[str | Path]
 
-def read_tasks(
-    data: Sequence[Path], shots_from: Sequence[Path], columns: Columns, rows: int | None, labels: bool
-) -> list[Task]:
+
+def read_tasks(data: Paths, shots_from: Paths, columns: Columns, rows: int | None, labels: bool) -> list[Task]:
     """Rows by the name of their task, in the order of the files; the first `rows` of each, if not all.
 
     With `labels` a row without choices has all outputs of its task for choices.
@@ -20,17 +20,19 @@ def read_tasks(
     Raises:
         DataError: rows that cannot be read, that are asked and shown both, or too many labels.
     """
-    pool = [row for file in data_files(shots_from) for row in read_rows(file, columns).rows]
-    found: dict[str, list[Row]] = {}
-    for row in (row for file in data_files(data) for row in read_rows(file, columns).rows):
-        found.setdefault(row.task, []).append(row)
+    pool = _rows(shots_from, columns)
+    by_task: dict[str, list[Row]] = {}
+    for row in _rows(data, columns):
+        by_task.setdefault(row.task, []).append(row)
     tasks = []
-    for name, some in found.items():
-        shown, asked = [row for row in pool if row.task == name], some
+    for name, of_task in by_task.items():
+        asked, shown = of_task, [row for row in pool if row.task == name]
         if labels:
-            outputs = tuple(dict.fromkeys(row.output for row in [*shown, *some]))
+            outputs = tuple(dict.fromkeys(row.output for row in [*shown, *of_task]))
             if len(outputs) > MAX_LABELS:
-                raise DataError(f"task {name!r} has {len(outputs)} outputs, too many for labels; leave --labels out")
+                raise DataError(
+                    f"task {name!r} has {len(outputs)} outputs, too many to be labels; leave `labels=True` out"
+                )
             asked = [row if row.choices else row.model_copy(update={"choices": outputs}) for row in asked]
         if common := {row.input for row in asked[:rows]} & {row.input for row in shown}:
             text = next(iter(common))[:60]
@@ -39,10 +41,15 @@ def read_tasks(
     return tasks
 
 
-def read_unrelated(path: Path | None) -> list[str]:
+def _rows(paths: Paths, columns: Columns) -> list[Row]:
+    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    return [row for file in data_files(files) for row in read_rows(file, columns).rows]
+
+
+def read_unrelated(path: str | Path | None) -> list[str]:
     """Queries unrelated to any task: the lines of a file, by default those of our own that no training has seen.
 
     Raises:
         DataError: the file cannot be read, or has too few lines.
     """
-    return held_out(read_unrelated_queries(None)) if path is None else read_unrelated_queries(path)
+    return held_out(read_unrelated_queries(None)) if path is None else read_unrelated_queries(Path(path))

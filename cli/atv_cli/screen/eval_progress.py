@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 
 class EvalProgress(ProgressView):
-    """A context manager; `show` takes each record as it comes."""
+    """A context manager; `begin` takes the plan, then `show` each record as it comes."""
 
-    def __init__(self, plan: EvalPlan) -> None:
-        self._plan = plan
+    def __init__(self) -> None:
+        self._plan: EvalPlan | None = None
         self._right: Counter[tuple[str, str]] = Counter()
         self._seen: Counter[tuple[str, str]] = Counter()
-        super().__init__("answers", plan.n_answers, MofNCompleteColumn(), TimeRemainingColumn())
+        super().__init__("answers", None, MofNCompleteColumn(), TimeRemainingColumn())
+
+    def begin(self, plan: EvalPlan) -> None:
+        """Show the plan's tasks and methods."""
+        self._plan = plan
+        self.update("", completed=0, total=plan.n_answers)
 
     def show(self, record: EvalRecord) -> None:
         """Count a record."""
@@ -33,10 +38,13 @@ class EvalProgress(ProgressView):
         self._right[place] += record.said == record.output
         seen = self._seen.total()
         accuracy = f"{100 * self._right.total() / seen:.1f} % right"
-        self.update(f"{seen} of {self._plan.n_answers} answers, {accuracy}", completed=seen, text=accuracy)
+        total = self._plan.n_answers if self._plan else None
+        self.update(f"{seen} of {total} answers, {accuracy}", completed=seen, text=accuracy)
 
     def above(self) -> Iterator[Table]:
         """Accuracy and number of answers by task and method."""
+        if self._plan is None:
+            return
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("task")
         for method in self._plan.methods:

@@ -16,7 +16,7 @@ from atv_local.vectors import TaskVector
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from atv_eval import Summary
+    from atv_eval import EvalResult
 
 mpl.use("Agg")  # no display is needed
 from matplotlib import pyplot as plt  # reads the backend when it is imported
@@ -44,20 +44,20 @@ def draw_vectors(queries: Sequence[str], vectors: Sequence[TaskVector], path: Pa
         _save(figure, path)
 
 
-def draw_scores(summary: Summary, path: Path) -> None:
+def draw_scores(result: EvalResult, path: Path) -> None:
     """Write bars of each task's accuracy by method, with their intervals, to `path`.
 
     Raises:
         UsageError: it cannot be written.
     """
-    tasks = list(dict.fromkeys(score.task for score in summary.scores))
-    methods = list(dict.fromkeys(score.method for score in summary.scores))
+    tasks = list(dict.fromkeys(score.task for score in result.scores))
+    methods = list(dict.fromkeys(score.method for score in result.scores))
     height = 0.8 / len(methods)
     with plt.rc_context({"text.parse_math": False}):
         size = 1.5 + 0.28 * len(tasks) * (len(methods) + 1)
         figure, axes = plt.subplots(figsize=(8, min(size, 40)), layout="constrained")
         for number, method in enumerate(methods):
-            scores = [score for score in summary.scores if score.method == method]
+            scores = [score for score in result.scores if score.method == method]
             places = [tasks.index(score.task) + number * height for score in scores]
             estimates = [score.exact for score in scores]
             reach = [

@@ -65,7 +65,7 @@ def bench(
 
     The result is Markdown tables of medians, or one JSON value.
     """
-    from atv_eval.bench import BenchOptions, parse_parts, run, tables
+    from atv_eval.bench import BenchOptions, bench_markdown, parse_parts, run_benchmark
     from atv_local.data import replacing
 
     if output is not None:
@@ -76,12 +76,12 @@ def bench(
         **asdict(performance),
         rounds=rounds,
         quick=quick,
-        parts=parse_parts(only) if only is not None else (),
+        only=parse_parts(only) if only is not None else (),
     )
 
     def measured() -> str:
-        record = run(chosen, lambda line: print(line, file=sys.stderr))
-        return json.dumps(record) + "\n" if as_json else tables.bench(record)
+        record = run_benchmark(chosen, lambda line: print(line, file=sys.stderr))
+        return json.dumps(record) + "\n" if as_json else bench_markdown(record)
 
     if output is None:
         print(measured(), end="")

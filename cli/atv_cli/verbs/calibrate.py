@@ -5,18 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from atv_cli import options
 from atv_cli.help_pages import Panel
 from atv_local.errors import AtvError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from atv_eval import Point
 
 BUDGET = 0.2
 
@@ -77,47 +72,33 @@ def calibrate(
     ] = False,
 ) -> None:
     """Choose the best strength and layers for a bundle, within a limit on the harm done to unrelated queries."""
-    tried = _numbers(strengths)
+    import atv_eval
+    from atv_local.data import parse_columns
 
-    import atv_local
-    from atv_eval import calibration, read_tasks, read_unrelated
-    from atv_local.data import check_replaceable, parse_columns
-    from atv_local.generator import MANIFEST
-    from atv_local.names import is_managed, resolve_bundle
-
-    calibration.check(tried, budget)
-    if output is None and not dry_run and is_managed(bundle):
-        raise UsageError(
-            f"{bundle} belongs to a cache or to the installation and is not changed; name a folder to write to with -o"
-        )
-    opened = resolve_bundle(bundle)
-    place = output or opened
-    if not dry_run:
-        if place.is_file():
-            raise UsageError(f"{place} is a file; name a folder to write the calibrated bundle to with -o")
-        check_replaceable(place, MANIFEST)
-    tasks = read_tasks(data, [], parse_columns(column or []), rows, labels=False)
-    queries = read_unrelated(unrelated)
-    engine = atv_local.load(model, opened, **asdict(performance))
-    best, points = calibration.calibrate(
-        engine,
-        tasks,
-        queries,
+    result = atv_eval.calibrate(
+        data,
+        bundle,
+        model=model,
+        output=output,
+        columns=parse_columns(column or []),
+        rows=rows,
+        strengths=_numbers(strengths),
+        layers=layers,
         budget=budget,
-        strengths=tried,
-        search_layers=layers,
+        unrelated=unrelated,
+        dry_run=dry_run,
+        **asdict(performance),
         on_stage=lambda what: print(f"atv-local: measuring {what}", file=sys.stderr),
     )
-    print(_curve(points, best), end="")
-    if best is None:
-        least = min(points, key=lambda point: point.harm.kl)
+    print(result.as_markdown(), end="")
+    if result.best is None:
+        least = min(result.points, key=lambda point: point.harm.kl)
         raise AtvError(
             f"every strength does more harm than {budget:g} nats: the least is {least.harm.kl:.3f} at strength "
             f"{least.steering.strength:g}; raise --budget, or try smaller --strengths"
         )
-    if not dry_run and engine.generator is not None:
-        name = calibration.write(engine.generator.bundle, best.steering, place)
-        print(f"atv-local: {place} is now bundle {name}", file=sys.stderr)
+    if result.bundle is not None:
+        print(f"atv-local: {result.bundle.path} is now bundle {result.bundle.id}", file=sys.stderr)
 
 
 def _numbers(text: str) -> list[float]:
@@ -125,25 +106,3 @@ def _numbers(text: str) -> list[float]:
         return sorted({float(part) for part in text.split(",")})
     except ValueError as error:
         raise UsageError(f"--strengths {text!r} is not a list of numbers, such as 0.5,1,2") from error
-
-
-def _curve(points: Sequence[Point], best: Point | None) -> str:
-    """Markdown, by layers and strength; the chosen point is marked."""
-    from atv_eval.bench import table
-
-    rows = []
-    for point in points:
-        first, last = point.steering.layers or (0, 0)
-        mark = " (chosen)" if point is best else ""
-        rows.append(
-            [
-                f"{point.steering.strength:g}{mark}",
-                f"{first}-{last}" if last else "all",
-                point.accuracy.percent(),
-                f"{point.harm.kl:.3f}",
-                f"{100 * point.harm.agreement:.1f}",
-                f"{100 * point.harm.same:.1f}",
-            ]
-        )
-    head = ["strength", "layers", "exact match, %", "KL, nats a token", "tokens that stay, %", "answers that stay, %"]
-    return table(head, rows)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from atv_cli import options
 from atv_cli.help_pages import Panel
 from atv_eval import Method
-from atv_local.errors import AtvError, UsageError
+from atv_local.errors import UsageError
 
 if TYPE_CHECKING:
-    from atv_eval import Summary
-    from atv_local.answer import Engine
+    from atv_eval import EvalResult
 
 Format = Literal["md", "json", "csv"]
 
@@ -112,97 +109,60 @@ def evaluate(
     ] = "md",
 ) -> None:
     """Measure accuracy on rows with known answers, for the base model, steering and prompts with demonstrations."""
-    if unrelated is not None and not harm:
-        raise UsageError("--unrelated has no effect with --no-harm; leave one of them out")
-    changes = steering.changes()
-
-    import atv_local
+    import atv_eval
     from atv_cli.screen import EvalProgress
-    from atv_eval import EvalPlan, fingerprint, measure, read_tasks, read_unrelated, report
     from atv_local.data import parse_columns
 
-    tasks = read_tasks(data, shots_from or [], parse_columns(column or []), rows, labels)
-    showable = all(task.pool for task in tasks)
-    chosen = list(dict.fromkeys(method or ()))
-    chosen = chosen or [m for m in Method if showable or m in (Method.BASE, Method.STEERED)]
-    steered = Method.STEERED in chosen
-    queries = read_unrelated(unrelated) if steered and harm else []
-    if not steered:
-        performance = replace(performance, provider=None, precision=None)
-    engine = atv_local.load(model, bundle, steered=steered, **asdict(performance))
-    how = replace(engine.steering, **changes) if steered else atv_local.OFF
-    if steered:
-        how.apply(engine.vector("a query"))  # raises now if the target lacks a layer
-    plan = EvalPlan(tasks, chosen, how, shots, seed, max_tokens, whole)
-    with EvalProgress(plan) as view:
+    with EvalProgress() as view:
         try:
-            records = measure(plan, engine, output, view.show)
+            result = atv_eval.evaluate(
+                data,
+                model=model,
+                bundle=bundle,
+                output=output,
+                columns=parse_columns(column or []),
+                rows=rows,
+                labels=labels,
+                **steering.changes(),
+                methods=method or (),
+                shots_from=shots_from or (),
+                shots=shots,
+                max_tokens=max_tokens,
+                whole=whole,
+                harm=harm,
+                unrelated=unrelated,
+                timed=timed,
+                seed=seed,
+                **asdict(performance),
+                hooks=atv_eval.EvalHooks(view.begin, view.show, view.say),
+            )
         except KeyboardInterrupt:
             view.say("stopped; run the same command again to resume" if output else "stopped")
             raise
-        summary = report.Summary(
-            about=fingerprint(plan, engine) | {"model": engine.target.path.name, "threads": engine.target.n_threads},
-            scores=report.score(records),
-            differences=report.compare(records),
-            first_token_ms=_timed(plan, engine, timed, view.say),
-            harm=_harm(engine, queries, plan, view.say),
-        )
-    _tell_errors(records)
-    texts = {
-        "md": report.markdown(summary),
-        "json": json.dumps(summary.as_dict(), indent=1, ensure_ascii=False) + "\n",
-        "csv": report.as_csv(summary),
-    }
+    _report_failures(result)
     if output is not None:
-        _write(output, texts, summary)
-    print(texts[form], end="")
+        _draw(result, output)
+    texts = {"md": result.as_markdown, "json": result.as_json, "csv": result.as_csv}
+    print(texts[form](), end="")
 
 
-def _timed(plan: Any, engine: Engine, n: int, say: Any) -> Any:
-    from atv_eval import first_token_ms
-
-    if not n:
-        return {}
-    say("timing the first token")
-    return first_token_ms(plan, engine, n)
-
-
-def _harm(engine: Engine, queries: Sequence[str], plan: Any, say: Any) -> Any:
-    from atv_eval import measure_harm
-
-    if not queries or plan.steering.off:
-        return {}
-    say(f"{len(queries)} queries outside the tasks")
-    try:
-        found = measure_harm(engine, queries, [plan.steering], plan.seed)
-    except AtvError as error:
-        say(f"harm is not measured: {error}")
-        return {}
-    return dict(zip(("steered", "random vectors of the same norms"), found, strict=True))
-
-
-def _tell_errors(records: Sequence[Any]) -> None:
-    failed = [record for record in records if record.error]
-    if failed:
-        first = failed[0]
+def _report_failures(result: EvalResult) -> None:
+    if result.failures:
+        first = result.failures[0]
         print(
-            f"atv-local: {len(failed)} answers failed and count as wrong; the first is row {first.row + 1} of "
+            f"atv-local: {len(result.failures)} answers failed and count as wrong; the first is row {first.row + 1} of "
             f"{first.task!r}, {first.method}: {first.error}",
             file=sys.stderr,
         )
 
 
-def _write(folder: Path, texts: dict[str, str], summary: Summary) -> None:
+def _draw(result: EvalResult, folder: Path) -> None:
     from atv_cli.optional_packages import require_extra
-    from atv_local.data import replacing
 
-    for suffix, text in texts.items():
-        with replacing(folder / f"results.{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
     try:
         with require_extra("plot"):
             from atv_cli.screen import draw_scores
     except UsageError as error:
         print(f"atv-local: no picture: {error}", file=sys.stderr)
         return
-    draw_scores(summary, folder / "results.png")
+    draw_scores(result, folder / "results.png")

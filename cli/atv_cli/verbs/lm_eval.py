@@ -18,14 +18,14 @@ def lm_eval(context: typer.Context) -> None:
 
     All arguments are those of lm_eval; see: atv-local lm-eval run --help
 
-    For example: --model atv-local --model_args model=x.gguf,generator=bundle --tasks arc_easy
+    For example: --model atv-local --model_args model=x.gguf,bundle=bundle --tasks arc_easy
 
     Other model arguments: strength, layers, positions, off, n_ctx, n_threads, n_gpu_layers, max_gen_toks, batch, seed.
     """
     with require_extra("harness"):
         from lm_eval.__main__ import cli_evaluate
 
-        import atv_eval.lm_eval.harness_model  # noqa: F401  # registers the model
+        from atv_eval.lm_eval import AtvLocal  # noqa: F401  # registers the model
 
     sys.argv = ["lm-eval", *context.args]
     try:

@@ -1,7 +1,7 @@
+from .bench_report import bench_markdown as bench_markdown
 from .benchmark import BenchOptions as BenchOptions
 from .benchmark import parse_parts as parse_parts
-from .benchmark import run as run
-from .tables import table as table
+from .benchmark import run_benchmark as run_benchmark
 from .timing import Measure as Measure
 from .timing import Samples as Samples
 from .timing import in_turn as in_turn

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atv_eval.bench import costs, machine
+from atv_eval.bench import costs
 from atv_eval.bench.bench_results import BenchResults
 from atv_eval.bench.costs import BenchPlan, Subject
+from atv_eval.bench.machine import describe_machine, describe_model, resident
 from atv_local.answer import Engine
 from atv_local.errors import AtvError, ModelError, UsageError
 from atv_local.generator import Bundle, Generator, Provider
@@ -39,7 +40,14 @@ MAX_ROUNDS = 10000
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure on what; see `atv_local.load`. No bundle is the default one if it fits, no parts are all."""
+    """What to measure on what; the first ones are those of `atv_local.load`.
+
+    Args:
+        bundle: by default the default bundle if it fits the model, else a random vector.
+        rounds: how often to repeat each part; by default 7, or 3 if `quick`.
+        quick: also with shorter answers.
+        only: names of parts; by default all.
+    """
 
     model: str | Path | None = None
     bundle: str | Path | None = None
@@ -49,7 +57,7 @@ class BenchOptions:
     provider: Provider | None = None
     rounds: int | None = None
     quick: bool = False
-    parts: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
 
 def parse_parts(text: str) -> tuple[str, ...]:
@@ -61,11 +69,11 @@ def parse_parts(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in PARTS:
-            raise UsageError(f"--only {name!r} is nothing that is measured; name some of {','.join(PARTS)}")
+            raise UsageError(f"`only` {name!r} is not a part; the parts are {','.join(PARTS)}")
     return tuple(name for name in PARTS if name in names)
 
 
-def run(options: BenchOptions, say: Callable[[str], None]) -> Record:
+def run_benchmark(options: BenchOptions, say: Callable[[str], None]) -> Record:
     """Measure. The record holds `ratios` and `medians` as in `BenchResults`, with the target, machine and settings.
 
     Args:
@@ -77,53 +85,53 @@ def run(options: BenchOptions, say: Callable[[str], None]) -> Record:
     plan = QUICK if options.quick else BenchPlan()
     if options.rounds is not None:
         if not 2 <= options.rounds <= MAX_ROUNDS:
-            raise UsageError(f"--rounds {options.rounds} is not within 2 to {MAX_ROUNDS}")
+            raise UsageError(f"`rounds` {options.rounds} is not within 2 to {MAX_ROUNDS}")
         plan = replace(plan, rounds=options.rounds)
-    found = BenchResults(say)
-    subject = _load(options, found)
+    results = BenchResults(say)
+    subject = _load(options, results)
     target, generator = subject.engine.target, subject.engine.generator
-    if "generator" in options.parts and generator is None:
-        raise UsageError(f"no bundle fits {target.path}, so there is no generator; name its bundle with -g")
-    parts = options.parts or tuple(name for name in PARTS if generator or name != "generator")
-    facts = {"machine": machine.machine(target), "model": machine.model(target)}
+    if "generator" in options.only and generator is None:
+        raise UsageError(f"no bundle fits {target.path}, so it has no generator; name a bundle with `bundle=...`")
+    parts = options.only or tuple(name for name in PARTS if generator or name != "generator")
+    facts = {"machine": describe_machine(target), "model": describe_model(target)}
     for name in parts:
         say(name)
         try:
-            PARTS[name](subject, plan, found)
+            PARTS[name](subject, plan, results)
         except AtvError as error:  # what one part needs, such as a second context, may not be there
-            found.note(f"{name} could not be measured: {error}")
-    if not found.medians:
-        raise UsageError("; ".join(found.notes))
+            results.note(f"{name} could not be measured: {error}")
+    if not results.medians:
+        raise UsageError("; ".join(results.notes))
     return {
         "benchmark": "atv-local bench",
         **facts,
         "bundle": _describe(generator) if generator else None,
         "settings": {"parts": parts, "n_gpu_layers": options.n_gpu_layers, **vars(plan)},
-        "notes": found.notes,
-        "ratios": found.ratios,
-        "medians": found.medians,
+        "notes": results.notes,
+        "ratios": results.ratios,
+        "medians": results.medians,
     }
 
 
-def _load(options: BenchOptions, found: BenchResults) -> Subject:
+def _load(options: BenchOptions, results: BenchResults) -> Subject:
     """Target and generator, and the memory before, between and after."""
-    memory = {"before the target": machine.resident()}
+    memory = {"before the target": resident()}
     path = resolve_model(options.model)
     chosen = choose_bundle(options.bundle, options.model)
     bundle = None if chosen.source else Bundle(chosen.path())
     target = Target(path, n_ctx=options.n_ctx, n_threads=options.n_threads, n_gpu_layers=options.n_gpu_layers)
-    memory["with the target"] = machine.resident()
+    memory["with the target"] = resident()
     if bundle is None:
         bundle = _fitting(target, chosen)
     else:
         bundle.check_target(target.spec)
     if bundle is not None:
         engine = Engine(target, Generator(bundle, provider=options.provider))
-        memory["with the generator"] = machine.resident()
+        memory["with the generator"] = resident()
     elif options.provider:
-        raise UsageError(f"no bundle fits {path}, so nothing runs on {options.provider!r}; name its bundle with -g")
+        raise UsageError(f"no bundle fits {path}, so `provider` has no effect; name a bundle with `bundle=...`")
     else:
-        found.note(f"no bundle fits {path.name}: a random vector stands in for the generator")
+        results.note(f"no bundle fits {path.name}: a random vector stands in for the generator")
         engine = Engine(target, static=random_vector(target.n_rows, target.n_embd), steering=Steering())
     return Subject(engine, options.provider, memory)
 

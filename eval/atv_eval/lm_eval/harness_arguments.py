@@ -1,4 +1,4 @@
-"""What `--model_args` of lm-evaluation-harness says to the model `atv-local`. Knows nothing of lm_eval."""
+"""The arguments of the model `atv-local` in lm-evaluation-harness (`--model_args`). Knows nothing of lm_eval."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from atv_local.batch import N_SEQUENCES
 from atv_local.errors import UsageError, first_problem
 from atv_local.vectors import Positions, parse_layers
 
-_EVERYBODYS = {"batch_size", "max_batch_size", "device"}  # lm_eval gives them to every model
+_IGNORED = {"batch_size", "max_batch_size", "device"}  # lm_eval passes them to every model
 
 
 def _layers(given: object) -> tuple[int, int]:
     return parse_layers(str(given))
 
 
-class Arguments(BaseModel):
-    """What `--model_args` takes; what is not given is as in `atv-local run`."""
+class HarnessArguments(BaseModel):
+    """What `--model_args` takes; defaults are those of `atv-local run`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | Path | None = None
-    """A name, as `-m` takes it."""
-    generator: str | Path | None = None
-    """A bundle, as `-g` takes it."""
+    """GGUF of the target: a path or a name."""
+    bundle: str | Path | None = None
+    """A path or a name."""
     strength: float | None = None
     layers: Annotated[tuple[int, int], BeforeValidator(_layers)] | None = None
     positions: Positions | None = None
@@ -36,17 +36,17 @@ class Arguments(BaseModel):
     n_threads: int | None = None
     n_gpu_layers: int = -1
     max_gen_toks: int = Field(256, ge=1)
-    """For tasks that do not say."""
+    """Longest answer, for tasks that do not set one."""
     batch: int = Field(N_SEQUENCES, ge=1, le=255)
-    """Answers and options at a time, at most; `--batch_size` has no effect."""
+    """Most answers and options at a time; `--batch_size` has no effect."""
     seed: int = Field(1234, ge=0, lt=1 << 32)
-    """Of generations that sample."""
+    """For generations that sample."""
 
     @classmethod
-    def of(cls, given: dict[str, Any]) -> Arguments:
-        """Checked; UsageError for what cannot be meant."""
+    def of(cls, given: dict[str, Any]) -> HarnessArguments:
+        """The arguments, checked; UsageError for invalid ones."""
         try:
-            return cls(**{name: value for name, value in given.items() if name not in _EVERYBODYS})
+            return cls(**{name: value for name, value in given.items() if name not in _IGNORED})
         except ValidationError as error:
             raise UsageError(
                 f"model_args {first_problem(error)}; the arguments are {', '.join(cls.model_fields)}"

@@ -1,8 +1,8 @@
 """The model `atv-local` of lm-evaluation-harness: a GGUF under the vectors of a bundle, in this process.
 
 Log-likelihoods and generations are steered, each by the vector of its context alone, never by what is scored. Of a
-context in the chat template the query is the user's last message, as in training; else it is the whole context. One
-that says nothing, and a rolling log-likelihood, whose whole text is scored, have no query: the base model answers.
+context in the chat template the query is the user's last message, as in training; else it is the whole context. An
+empty one, and a rolling log-likelihood, whose whole text is scored, have no query: the base model answers.
 Knows nothing of tasks.
 """
 
@@ -22,7 +22,7 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
-from atv_eval.lm_eval.harness_arguments import Arguments
+from atv_eval.lm_eval.harness_arguments import HarnessArguments
 from atv_local.answer import load
 from atv_local.batch import Batch, BatchQuestion, BatchReply, SteeredPrompt
 from atv_local.errors import ModelError, UsageError
@@ -40,32 +40,32 @@ Scored = tuple[tuple[str, str] | None, list[int], list[int]]
 
 @register_model("atv-local")
 class AtvLocal(TemplateLM):
-    """A steered GGUF as lm_eval sees a model; see `Arguments`.
+    """A steered GGUF as lm_eval sees a model; see `HarnessArguments`.
 
     Text is tokenised by llama.cpp, and control tokens spelt in it become themselves, as in lm_eval's own models. What
     is longer than the context loses its beginning.
 
     Raises:
         AtvError: what `load` and `Batch` raise.
-        UsageError: an argument that is not one of `Arguments`.
+        UsageError: an argument that is not one of `HarnessArguments`.
     """
 
     def __init__(self, **given: Any) -> None:
         super().__init__()
-        self._arguments = arguments = Arguments.of(given)
+        self._arguments = arguments = HarnessArguments.of(given)
         self._engine = load(
             arguments.model,
-            arguments.generator,
+            arguments.bundle,
             steered=not arguments.off,
             n_ctx=arguments.n_ctx,
             n_threads=arguments.n_threads,
             n_gpu_layers=arguments.n_gpu_layers,
         )
         target = self._engine.target
-        asked = {name: getattr(arguments, name) for name in ("strength", "layers", "positions")}
-        changes = {name: value for name, value in asked.items() if value is not None}
+        changes = {name: getattr(arguments, name) for name in ("strength", "layers", "positions")}
+        changes = {name: value for name, value in changes.items() if value is not None}
         self._steering = OFF if arguments.off else replace(self._engine.steering, **changes)
-        self._steering.range(target.n_rows)  # now, and not at the first request
+        self._steering.range(target.n_rows)  # raises if the target lacks a layer
         self._vocabulary: Vocabulary = target.vocabulary
         self._prompts = target.prompts
         self._queries = LastUserMessage(self._prompts)
@@ -86,7 +86,7 @@ class AtvLocal(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context: the beginning-of-sequence token, or else the other one."""
+        """Stands before a text without context: the beginning-of-sequence token, or the end-of-sequence token."""
         return self._vocabulary.bos if self._vocabulary.bos >= 0 else self._vocabulary.eos
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
@@ -108,8 +108,8 @@ class AtvLocal(TemplateLM):
     @property
     def tokenizer_name(self) -> str:
         """Tells request caches apart: of vocabulary and chat template."""
-        said = self._vocabulary.sha256 + self._vocabulary.chat_template
-        return f"atv-local-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+        text = self._vocabulary.sha256 + self._vocabulary.chat_template
+        return f"atv-local-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The GGUF's template, for the record.
@@ -120,7 +120,7 @@ class AtvLocal(TemplateLM):
         if chat_template is False or chat_template is None:
             return None
         if isinstance(chat_template, str):
-            raise UsageError(f"there is no choosing a chat template {chat_template!r}; the one in the GGUF is used")
+            raise UsageError(f"the chat template cannot be {chat_template!r}: the one in the GGUF is used")
         if not self._vocabulary.chat_template:
             raise UsageError(f"{self._engine.target.path} has no chat template; leave --apply_chat_template out")
         return self._vocabulary.chat_template
@@ -147,7 +147,7 @@ class AtvLocal(TemplateLM):
         return text.partition(MARK)[0]
 
     def get_model_info(self) -> dict[str, Any]:
-        """What a record of results says of the model."""
+        """The model, for the record of results."""
         steering, generator = self._steering, self._engine.generator
         if generator is None or steering.off:
             return {"bundle": None}

@@ -1,24 +1,17 @@
-"""Records of measurements as Markdown."""
+"""The record of a benchmark as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from atv_eval.tables import table
 from atv_local.text import one_line
 
 _SIZES = {"batch": "queries"}  # what a size counts, if not tokens
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], n_text: int = 1) -> str:
-    """A Markdown table; the first `n_text` columns are text, the others are numbers."""
-    rule = [*["---"] * n_text, *["---:"] * (len(head) - n_text)]
-    safe = [[one_line(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *safe)) + "\n"
-
-
-def bench(record: dict[str, Any]) -> str:
-    """What `atv_eval.bench.benchmark.run` found: where and on what, then ratios, then medians."""
+def bench_markdown(record: dict[str, Any]) -> str:
+    """What `run_benchmark` returned: where and on what, then ratios, then medians."""
     lines = "".join(f"- {one_line(line)}\n" for line in (*_place(record), *record["notes"]))
     parts = [f"# Cost of steering\n\n{lines}"]
     if record["ratios"]:
@@ -29,7 +22,7 @@ def bench(record: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def number(value: float) -> str:
+def _number(value: float) -> str:
     """Three significant digits, and all before the point."""
     return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
 
@@ -51,5 +44,5 @@ def _place(record: dict[str, Any]) -> list[str]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     size = f"{row['size']} {_SIZES.get(row['part'], 'tokens')}" if row["size"] else ""
-    quartiles = f"{number(row['low'])} to {number(row['high'])}"
-    return [row["part"], row["what"], size, number(row["median"]), quartiles]
+    quartiles = f"{_number(row['low'])} to {_number(row['high'])}"
+    return [row["part"], row["what"], size, _number(row["median"]), quartiles]

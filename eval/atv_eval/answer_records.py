@@ -1,0 +1,154 @@
+"""The answers to the questions of a plan, saved one by one, so that an interrupted evaluation can be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from atv_eval.match import AnswerMatcher
+from atv_eval.methods import Method
+from atv_eval.questions import Asker, EvalPlan, EvalQuestion, Key
+from atv_local import __version__
+from atv_local.answer import Engine
+from atv_local.batch import Batch, BatchReply, Outcome
+from atv_local.data import ResumableOutput, Row
+from atv_local.errors import UsageError
+from atv_local.target import identity
+
+RECORDS = "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """One row answered by one method."""
+
+    task: str
+    row: int
+    row_id: str
+    """Of its input, output and choices."""
+    method: Method
+    output: str
+    answer: str
+    said: str | None
+    """The candidate that the free text is, if it is one."""
+    chosen: str | None
+    """The most likely of the row's choices; None if it has none."""
+    prompt_tokens: int
+    evaluated_tokens: int
+    """Of prompt and answer, beyond what the prompts have in common."""
+    generated_tokens: int
+    n_choices: int
+    dropped: int
+    """Demonstrations that did not fit the context."""
+    error: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """Row and method."""
+        return Key(self.task, self.row, self.method)
+
+
+def answer_plan(
+    plan: EvalPlan, engine: Engine, folder: Path | None, on_record: Callable[[EvalRecord], None] = lambda _: None
+) -> list[EvalRecord]:
+    """Every answer of the plan. With a folder they are saved there as they come, and not asked again.
+
+    Raises:
+        UsageError: the folder holds the answers of another evaluation, or cannot be written.
+    """
+    wanted = {
+        Key(task.name, index, method): _id(row)
+        for task in plan.tasks
+        for index, row in enumerate(task.rows)
+        for method in plan.methods
+    }
+    output = ResumableOutput(folder / RECORDS, fingerprint(plan, engine), in_place=True) if folder else None
+    with output or nullcontext():
+        records = _saved_records(output) if output else {}
+        for record in records.values():
+            if record.key in wanted:
+                if record.row_id != wanted[record.key]:
+                    where = f"row {record.row + 1} of {record.task!r}"
+                    raise UsageError(f"{folder} has an answer to another {where}; choose another `output`")
+                on_record(record)
+        batch = Batch(engine)
+        candidates = {task.name: task for task in plan.tasks}
+        for reply in batch.ask(Asker(plan, engine).questions(records)):
+            for record in _records(reply, lambda row, task: candidates[task].candidates(row)):
+                records[record.key] = record
+                if output is not None:
+                    output.append(asdict(record))
+                on_record(record)
+    return [record for key, record in sorted(records.items()) if key in wanted]
+
+
+def _saved_records(output: ResumableOutput) -> dict[Key, EvalRecord]:
+    records = {}
+    for fields in output.records():
+        try:
+            record = EvalRecord(**(fields | {"method": Method(fields["method"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{output.path} is not a file of answers: {error}; {output.remedy}") from error
+        records[record.key] = record
+    return records
+
+
+def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
+    """What must be the same for saved answers to be used again; rows and methods may differ."""
+    texts = hashlib.sha256()
+    for task in plan.tasks:
+        texts.update(json.dumps([task.name, task.labels, [row.model_dump() for row in task.pool]]).encode())
+    return {
+        "version": __version__,
+        "target": json.loads(engine.target.spec.model_dump_json()),
+        "model": identity(engine.target.path),
+        "bundle": engine.generator.bundle.id if engine.generator else None,
+        "precision": engine.generator.precision if engine.generator else None,
+        "strength": plan.steering.strength,
+        "layers": list(plan.steering.layers) if plan.steering.layers else None,
+        "positions": plan.steering.positions,
+        "n_ctx": engine.target.n_ctx,
+        "shots": plan.n_shots,
+        "seed": plan.seed,
+        "max_tokens": plan.max_tokens,
+        "whole": plan.whole,
+        "labels_and_shown": texts.hexdigest(),
+    }
+
+
+def _records(reply: BatchReply, candidates: Callable[[Row, str], tuple[str, ...]]) -> list[EvalRecord]:
+    question: EvalQuestion = reply.question.tag
+    prompt, row = reply.question.prompt, question.row
+    choices = row.choices or ()
+    none = Outcome("", (), None, ())
+    records = []
+    for key, outcome in zip(question.keys, reply.outcomes or [none] * len(question.keys), strict=True):
+        likely = max(zip(outcome.options, choices, strict=False), default=None)
+        records.append(
+            EvalRecord(
+                task=key.task,
+                row=key.row,
+                row_id=_id(row),
+                method=key.method,
+                output=row.output,
+                answer=outcome.text,
+                said=AnswerMatcher(candidates(row, key.task)).said(outcome.text),
+                chosen=likely[1] if likely else None,
+                prompt_tokens=len(prompt.tokens),
+                evaluated_tokens=len(prompt.tokens) - prompt.shared + len(outcome.tokens),
+                generated_tokens=len(outcome.tokens),
+                n_choices=len(choices),
+                dropped=question.dropped,
+                error=str(reply.error) if reply.error else None,
+            )
+        )
+    return records
+
+
+def _id(row: Row) -> str:
+    return hashlib.sha256(row.model_dump_json().encode()).hexdigest()[:16]
