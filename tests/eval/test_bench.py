@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
 from atv_eval.bench import benchmark as measuring
-from atv_eval.bench import tables
+from atv_eval.bench.bench_report import bench_markdown
 from atv_eval.bench.costs import BenchPlan
 from atv_eval.bench.timing import in_turn, ratios, spread
 from atv_local.answer.engine import Engine
@@ -98,7 +98,7 @@ def test_ratios_are_of_the_samples_beside_them(tiny_gguf: Path) -> None:
 
 def test_markdown_says_what_json_says(tiny_gguf: Path, tmp_path: Path) -> None:
     record = record_of(bench("-m", tiny_gguf, "--json"))
-    lines = re.findall(r"^\| (.*) \|$", tables.bench(record), re.MULTILINE)
+    lines = re.findall(r"^\| (.*) \|$", bench_markdown(record), re.MULTILINE)
     cells = [line.split(" | ") for line in lines if "---" not in line and not line.startswith("part")]
     assert len(cells) == len(rows_of(record))
     for row, (part, what, size, median, quartiles, last) in zip(rows_of(record), cells, strict=True):
@@ -137,8 +137,8 @@ def test_the_demo_bundle_is_taken_where_it_fits(smollm2: Path) -> None:
 
 def test_mistakes_are_one_sentence(tiny_gguf: Path, smollm2: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     says(bench("-m", tiny_gguf, "--only", "speed"), "'speed'", "first-token")
-    says(bench("-m", tiny_gguf, "--only", "generator"), "no bundle fits", "-g")
-    says(bench("-m", tiny_gguf, "--provider", "cpu"), "no bundle fits", "'cpu'", "-g")
+    says(bench("-m", tiny_gguf, "--only", "generator"), "no bundle fits", "--bundle")
+    says(bench("-m", tiny_gguf, "--provider", "cpu"), "no bundle fits", "--provider", "--bundle")
     says(bench("-m", tiny_gguf, "--rounds", "1"), "--rounds 1")
     says(bench("-m", tiny_gguf, "-o", tiny_gguf), "no result of this command")
     says(bench("-m", tiny_gguf, "-o", tmp_path), "no result of this command")

@@ -17,7 +17,7 @@ from atv_local.target.target import Target
 
 @pytest.fixture(scope="module")
 def arguments(tiny_gguf: Path, tiny_bundle: Path) -> dict[str, Any]:
-    return {"model": tiny_gguf, "generator": tiny_bundle, "n_threads": 1}
+    return {"model": tiny_gguf, "bundle": tiny_bundle, "n_threads": 1}
 
 
 @pytest.fixture(scope="module")
