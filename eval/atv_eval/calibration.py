@@ -108,7 +108,7 @@ def calibrate(
         check_replaceable(place, MANIFEST)
     tasks = read_tasks(data, (), columns, rows, labels=False)
     queries = read_unrelated(unrelated)
-    engine = load(
+    with load(
         model,
         opened.path,
         n_ctx=n_ctx,
@@ -116,10 +116,10 @@ def calibrate(
         n_gpu_layers=n_gpu_layers,
         provider=provider,
         precision=precision,
-    )
-    points = search_steering(
-        engine, tasks, queries, budget=budget, strengths=strengths, search_layers=layers, on_stage=on_stage
-    )
+    ) as engine:
+        points = search_steering(
+            engine, tasks, queries, budget=budget, strengths=strengths, search_layers=layers, on_stage=on_stage
+        )
     best = min(points, key=lambda point: point.rank(budget))
     if best.harm.kl > budget:
         return Calibration(points, None)

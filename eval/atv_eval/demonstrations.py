@@ -46,11 +46,11 @@ class BM25(Generic[R]):
         self.pool = pool
         counts = [Counter(words(row.input)) for row in pool]
         mean = sum(count.total() for count in counts) / len(counts)
-        found = Counter(word for count in counts for word in count)
+        n_with = Counter(word for count in counts for word in count)
         self.weights: list[dict[str, float]] = []
         for count in counts:
             soft = k1 * (1 - b + b * count.total() / max(mean, 1))
-            idf = {word: math.log(1 + (len(pool) - found[word] + 0.5) / (found[word] + 0.5)) for word in count}
+            idf = {word: math.log(1 + (len(pool) - n_with[word] + 0.5) / (n_with[word] + 0.5)) for word in count}
             self.weights.append({word: idf[word] * n / (n + soft) for word, n in count.items()})
 
     def nearest(self, query: str, n: int) -> list[R]:

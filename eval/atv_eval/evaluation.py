@@ -102,7 +102,7 @@ def evaluate(
     chosen = _methods(methods, showable=all(task.pool for task in tasks))
     steered = Method.STEERED in chosen
     queries = read_unrelated(unrelated) if steered and harm else []
-    engine = load(
+    with load(
         model,
         bundle,
         steered=steered,
@@ -111,26 +111,26 @@ def evaluate(
         n_gpu_layers=n_gpu_layers,
         provider=provider if steered else None,
         precision=precision if steered else None,
-    )
-    steering = _steering(engine, strength, layers, positions) if steered else OFF
-    plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole)
-    hooks.on_plan(plan)
-    folder = None if output is None else Path(output)
-    records = answer_plan(plan, engine, folder, hooks.on_record)
-    if timed:
-        hooks.on_message("timing the first token")
-    about = fingerprint(plan, engine)
-    result = EvalResult(
-        about=about | {"model": engine.target.path.name, "threads": engine.target.n_threads},
-        records=records,
-        scores=score(records),
-        differences=differences(records),
-        first_token_ms=first_token_ms(plan, engine, timed),
-        harm=_harm(engine, queries, plan, hooks.on_message),
-    )
-    if folder is not None:
-        result.write(folder)
-    return result
+    ) as engine:
+        steering = _steering(engine, strength, layers, positions) if steered else OFF
+        plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole)
+        hooks.on_plan(plan)
+        folder = None if output is None else Path(output)
+        records = answer_plan(plan, engine, folder, hooks.on_record)
+        if timed:
+            hooks.on_message("timing the first token")
+        about = fingerprint(plan, engine)
+        result = EvalResult(
+            about=about | {"model": engine.target.path.name, "threads": engine.target.n_threads},
+            records=records,
+            scores=score(records),
+            differences=differences(records),
+            first_token_ms=first_token_ms(plan, engine, timed),
+            harm=_harm(engine, queries, plan, hooks.on_message),
+        )
+        if folder is not None:
+            result.write(folder)
+        return result
 
 
 def _methods(given: Sequence[Method | str], *, showable: bool) -> list[Method]:

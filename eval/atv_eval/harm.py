@@ -66,7 +66,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
         Harm(
             kl=float(np.mean([kl for query in compared for kl in query[way - 1][0]])),
             agreement=float(np.mean([same for query in compared for same in query[way - 1][1]])),
-            same=float(np.mean([found[0] == found[way] for found in texts])),
+            same=float(np.mean([of_query[0] == of_query[way] for of_query in texts])),
             n_queries=len(queries),
         )
         for way in range(1, len(asked[0].ways))

@@ -1,4 +1,4 @@
-"""What was measured, as rows of plain values. Knows nothing of how."""
+"""Results as rows of plain values. Knows nothing of how they were measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atv_eval.bench.timing import ratios, spread
 
 @dataclass
 class BenchResults:
-    """What was measured: rows of plain values, fit for JSON.
+    """Rows of plain values, fit for JSON.
 
     Each row has its part, `what` it is of, a `size` (tokens or queries, or None), the median and quartiles `low` and
     `high`, and all samples in order; those of `medians` a unit too.
@@ -23,7 +23,7 @@ class BenchResults:
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
-        """What a reader of the figures must know."""
+        """Add something that a reader of the figures must know."""
         self.notes.append(text)
         self.say(text)
 
@@ -44,5 +44,5 @@ class BenchResults:
 
 
 def _figures(samples: Sequence[float]) -> dict[str, Any]:
-    found = {name: round(value, 6) for name, value in spread(samples)._asdict().items()}
-    return found | {"samples": [round(value, 6) for value in samples]}
+    figures = {name: round(value, 6) for name, value in spread(samples)._asdict().items()}
+    return figures | {"samples": [round(value, 6) for value in samples]}

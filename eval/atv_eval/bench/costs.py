@@ -92,17 +92,17 @@ class Subject:
         return list(islice((piece for piece in pieces if piece.isascii() and piece.isalpha()), 500)) or ["a"]
 
 
-def memory(subject: Subject, _plan: BenchPlan, found: BenchResults) -> None:
+def memory(subject: Subject, _plan: BenchPlan, results: BenchResults) -> None:
     """Resident memory of this process as it grew; with a context for many queries in the end."""
     stages = dict(subject.memory)
     assert subject.together  # makes it
     stages["with a context for many queries"] = resident()
     values = {name: [value] for name, value in stages.items()}
     below, above = "with the target", "with the generator"
-    found.add("memory", None, "MB", values, [(above, below)] if above in values else [])
+    results.add("memory", None, "MB", values, [(above, below)] if above in values else [])
 
 
-def generator(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
+def generator(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:
     """Query to vector, by the length of the query and the precision of the graph."""
     loaded = subject.engine.generator
     assert loaded is not None
@@ -112,7 +112,7 @@ def generator(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
             try:
                 graphs[precision] = Generator(loaded.bundle, provider=subject.provider, precision=precision)
             except BundleError as error:
-                found.note(f"the {precision} graph is left out: {error}")
+                results.note(f"the {precision} graph is left out: {error}")
     around = loaded.count("a") - 1
     longest = loaded.bundle.manifest.generator.max_tokens
     names = {precision: f"{precision} on {graph.provider}" for precision, graph in graphs.items()}
@@ -121,10 +121,10 @@ def generator(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
         measures = {names[p]: partial(_milliseconds, partial(graph, text)) for p, graph in graphs.items()}
         samples = in_turn(measures, _MANY * plan.rounds)
         first, *others = names.values()
-        found.add("generator", loaded.count(text), "ms", samples, [(other, first) for other in others])
+        results.add("generator", loaded.count(text), "ms", samples, [(other, first) for other in others])
 
 
-def vector(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
+def vector(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:
     """What it costs to change the vector once, and to switch it at every token."""
     target, rows = subject.engine.target, subject.vector()
     *head, last = subject.prompts(subject.text(_PROMPT)).tokens
@@ -142,9 +142,9 @@ def vector(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
         samples[kept].append(_milliseconds(step))
         samples[call].append(_milliseconds(partial(target.apply, 0.5 * rows)))
         samples[changed].append(_milliseconds(step))
-    found.add("vector", None, "ms", samples, [(changed, kept)])
+    results.add("vector", None, "ms", samples, [(changed, kept)])
     added = [a + b - c for a, b, c in zip(samples[call], samples[changed], samples[kept], strict=True)]
-    found.add("vector", None, "ms", {"what a change adds, apply included": added})
+    results.add("vector", None, "ms", {"what a change adds, apply included": added})
 
     def switched(switch: Callable[[int], None]) -> float:
         begin()
@@ -159,10 +159,10 @@ def vector(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
         steady: partial(switched, lambda _: None),
         toggled: partial(switched, lambda place: target.apply(rows) if place % 2 else target.clear()),
     }
-    found.add("vector", plan.n_toggles, "ms", in_turn(measures, plan.rounds), [(toggled, steady)])
+    results.add("vector", plan.n_toggles, "ms", in_turn(measures, plan.rounds), [(toggled, steady)])
 
 
-def first_token(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
+def first_token(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:
     """From query to first token with an empty cache: base, steered (generator included), and 16-shot."""
     engine = subject.engine
     room = engine.target.n_ctx - subject.template - 1
@@ -173,12 +173,12 @@ def first_token(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
 
     for length in plan.prompts:
         if length > room:
-            found.note(f"the context of {engine.target.n_ctx} tokens has no room for a prompt of {length}")
+            results.note(f"the context of {engine.target.n_ctx} tokens has no room for a prompt of {length}")
             continue
-        found.say(f"first-token, {length} tokens")
+        results.say(f"first-token, {length} tokens")
         long = min(SHOTS * length, room)
         if long < SHOTS * length:
-            found.note(f"the 16-shot prompt of queries of {length} tokens is cut to {long} tokens by the context")
+            results.note(f"the 16-shot prompt of queries of {length} tokens is cut to {long} tokens by the context")
         text = subject.text(length)
         measures = {
             "base": partial(measure, text, OFF),
@@ -186,10 +186,10 @@ def first_token(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
             "16-shot": partial(measure, subject.text(long), OFF),
         }
         samples = in_turn(measures, plan.rounds, warm=("base", "steered"))
-        found.add("first-token", length, "ms", samples, [("steered", "base"), ("16-shot", "steered")])
+        results.add("first-token", length, "ms", samples, [("steered", "base"), ("16-shot", "steered")])
 
 
-def decode(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
+def decode(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:
     """Tokens per second of a greedy loop, the first token not counted; ends of an answer are ignored."""
     target, rows = subject.engine.target, subject.vector()
     *head, last = subject.prompts(subject.text(_PROMPT)).tokens
@@ -206,10 +206,10 @@ def decode(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
         return length / (perf_counter() - started)
 
     samples = in_turn({"off": partial(measure, False), "steered": partial(measure, True)}, plan.rounds)
-    found.add("decode", length, "tokens/s", samples, [("steered", "off")])
+    results.add("decode", length, "tokens/s", samples, [("steered", "off")])
 
 
-def batch(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
+def batch(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:
     """Steered queries per second, one by one and together."""
     engine = subject.engine
     queries = [subject.text(plan.n_query, number) for number in range(plan.n_queries)]
@@ -227,9 +227,9 @@ def batch(subject: Subject, plan: BenchPlan, found: BenchResults) -> None:
         "together": lambda: len(queries) / seconds(together),
     }
     samples = in_turn(measures, plan.rounds)
-    found.add("batch", len(queries), "queries/s", samples, [("together", "one by one")])
+    results.add("batch", len(queries), "queries/s", samples, [("together", "one by one")])
     alike = sum(a == b for a, b in zip(*answers.values(), strict=True))
-    found.note(f"{alike} of {len(queries)} answers are the same together as one by one")
+    results.note(f"{alike} of {len(queries)} answers are the same together as one by one")
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

@@ -18,7 +18,7 @@ from atv_local.target import Target
 _CPUS = Path("/proc/cpuinfo")
 
 
-def machine(target: Target) -> dict[str, Any]:
+def describe_machine(target: Target) -> dict[str, Any]:
     """The computer, and the llama.cpp that a target runs in."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,17 +35,17 @@ def machine(target: Target) -> dict[str, Any]:
     }
 
 
-def model(target: Target) -> dict[str, Any]:
+def describe_model(target: Target) -> dict[str, Any]:
     """The model, its sizes in bytes, and the context."""
-    found = target.model
+    model = target.model
     return {
-        "name": found.path.stem,
-        "architecture": found.architecture,
-        "quantisation": found.quantisation,
-        "parameters": int(lib.llama_model_n_params(found.handle)),
-        "size": int(lib.llama_model_size(found.handle)),
-        "n_layer": found.n_layer,
-        "n_embd": found.n_embd,
+        "name": model.path.stem,
+        "architecture": model.architecture,
+        "quantisation": model.quantisation,
+        "parameters": int(lib.llama_model_n_params(model.handle)),
+        "size": int(lib.llama_model_size(model.handle)),
+        "n_layer": model.n_layer,
+        "n_embd": model.n_embd,
         "n_vocab": target.vocabulary.n_tokens,
         "n_ctx": target.n_ctx,
         "kv_bytes_per_token": kv_bytes(target),
@@ -70,10 +70,10 @@ def resident() -> float:
 
 def _processor() -> str:
     try:
-        found = re.search(r"model name\s*:\s*(.+)", _CPUS.read_text())
+        match = re.search(r"model name\s*:\s*(.+)", _CPUS.read_text())
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        match = None
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

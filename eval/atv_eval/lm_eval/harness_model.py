@@ -187,16 +187,16 @@ class AtvLocal(TemplateLM):
         self, requests: Sequence[Scored], disable_tqdm: bool = False, **_: Any
     ) -> list[tuple[float, bool]]:
         """Log-probability in nats of each continuation, and whether it is the greedy one."""
-        found: list[tuple[float, bool]] = []
+        scores: list[tuple[float, bool]] = []
         for reply in self._replies(self._scored(requests), len(requests), "loglikelihood", disable_tqdm):
             outcome = reply.outcomes[0]
             for texts, result in zip(
                 reply.question.tag, zip(outcome.options, outcome.greedy, strict=True), strict=True
             ):
-                found.append(result)
+                scores.append(result)
                 if texts is not None:
                     self.cache_hook.add_partial("loglikelihood", texts, result)
-        return found
+        return scores
 
     def _scored(self, requests: Sequence[Scored]) -> Iterator[BatchQuestion]:
         """Neighbours with the same context are options of one question, which evaluates it once."""
@@ -224,13 +224,13 @@ class AtvLocal(TemplateLM):
             UsageError: more tokens asked for than the context holds.
         """
         answers: list[str] = []
-        for reply in self._replies(self._asked(requests), len(requests), "generate_until", disable_tqdm):
+        for reply in self._replies(self._generations(requests), len(requests), "generate_until", disable_tqdm):
             request, stops = reply.question.tag
             answers.append(postprocess_generated_text(reply.outcomes[0].text, stops, None))
             self.cache_hook.add_partial("generate_until", request.args, answers[-1])
         return answers
 
-    def _asked(self, requests: Sequence[Any]) -> Iterator[BatchQuestion]:
+    def _generations(self, requests: Sequence[Any]) -> Iterator[BatchQuestion]:
         for index, request in enumerate(requests):
             context, given = request.args
             wanted = normalize_gen_kwargs(given, self._arguments.max_gen_toks)

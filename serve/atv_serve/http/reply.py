@@ -32,7 +32,7 @@ from atv_serve.work import (
     PreparedRequest,
     ResponseBuilder,
     ServedModels,
-    TokenCounts,
+    UsageCounter,
     generate_pieces,
 )
 
@@ -145,7 +145,7 @@ class Replies:
     def _problem(self, error: AtvError, *, preparing: bool = False) -> Problem:
         return of_error(error, self._models.without_paths(str(error)), preparing=preparing)
 
-    def _count(self, counts: TokenCounts) -> None:
+    def _count(self, counts: UsageCounter) -> None:
         for kind, n in (("prompt", counts.prompt), ("evaluated", counts.evaluated), ("written", counts.generated)):
             self._metrics.tokens.labels(kind).inc(n)
 

@@ -17,4 +17,4 @@ from .prepare import PreparedRequest as PreparedRequest
 from .prepare import prepare_chat as prepare_chat
 from .prepare import prepare_completion as prepare_completion
 from .response_builder import ResponseBuilder as ResponseBuilder
-from .response_builder import TokenCounts as TokenCounts
+from .response_builder import UsageCounter as UsageCounter

@@ -36,7 +36,7 @@ _FINISH: dict[Finish, FinishReason] = {Finish.STOP: "stop", Finish.LENGTH: "leng
 
 
 @dataclass
-class TokenCounts:
+class UsageCounter:
     """Tokens of a request: of its prompts, those of them that were evaluated for it, and those written."""
 
     prompt: int = 0
@@ -86,7 +86,7 @@ class ResponseBuilder:
     """
 
     def __init__(self, vocabulary: Vocabulary, model: str, applied: AppliedSteering, *, chat: bool) -> None:
-        self.counts = TokenCounts()
+        self.counts = UsageCounter()
         self._vocabulary, self._chat = vocabulary, chat
         self._frame: dict[str, Any] = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
