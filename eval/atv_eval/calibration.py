@@ -99,7 +99,10 @@ def calibrate(
     """
     _check(strengths, budget)
     if output is None and not dry_run and is_managed(str(bundle)):
-        raise UsageError(f"{bundle} belongs to a cache or to the installation and is not changed; name a folder to write to with `output=...`")
+        raise UsageError(
+            f"{bundle} belongs to a cache or to the installation and is not changed; "
+            "name a folder to write to with `output=...`"
+        )
     opened = Bundle(resolve_bundle(bundle))
     place = opened.path if output is None else Path(output)
     if not dry_run:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
-from atv_eval.evaluation import RECORDS
+from atv_eval.answer_records import RECORDS
 from tests.eval.tasks import write_task
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from atv_eval.calibration import calibrate, write
+from atv_eval.calibration import calibrate, write_calibrated
+from atv_eval.steering_search import search_steering
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import Engine
 from atv_local.answer.loading import load
 from atv_local.data.columns import DEFAULT_COLUMNS
-from atv_local.errors import BundleError
+from atv_local.errors import BundleError, UsageError
 from atv_local.generator.bundle import Bundle
 from atv_local.vectors.steering import Steering
 from tests.tiny import ANSWERS
@@ -26,7 +27,7 @@ def test_calibrated_in_place_a_bundle_keeps_what_else_it_has(tmp_path: Path, tin
     found = json.loads((folder / "atv.json").read_text())
     (folder / "atv.json").write_text(json.dumps(found | {"future": {"a": 1}}))
     before = Bundle(folder)
-    write(before, Steering(0.5, (2, 3)), folder)
+    write_calibrated(before, Steering(0.5, (2, 3)), folder)
     after = Bundle(folder)
     assert (folder / "notes.txt").read_text() == "mine"
     assert json.loads((folder / "atv.json").read_text())["future"] == {"a": 1}
@@ -42,22 +43,40 @@ def test_calibration_keeps_the_budget_and_the_bundle_remembers(tiny: Engine, ask
                                                                tmp_path: Path) -> None:  # fmt: skip
     tasks = read_tasks([asked], [], DEFAULT_COLUMNS, None, False)
     queries = [f"say {word}" for word in ANSWERS]
-    free, points = calibrate(tiny, tasks, queries, budget=99, strengths=[0.01, 0.3, 1])
-    assert free is not None
+    points = search_steering(tiny, tasks, queries, budget=99, strengths=[0.01, 0.3, 1])
+    free = min(points, key=lambda point: point.rank(99))
     assert free.accuracy.value == max(point.accuracy.value for point in points)
     budget = sorted(point.harm.kl for point in points)[len(points) // 3]
-    best, _ = calibrate(tiny, tasks, queries, budget=budget, strengths=[0.01, 0.3, 1])
-    assert best is not None
+    best = min(points, key=lambda point: point.rank(budget))
     assert best.harm.kl <= budget
-    none, _ = calibrate(tiny, tasks, queries, budget=1e-12, strengths=[1], search_layers=False)
-    assert none is None
     assert tiny.generator is not None
-    name = write(tiny.generator.bundle, best.steering, tmp_path / "calibrated")
+    written = write_calibrated(tiny.generator.bundle, best.steering, tmp_path / "calibrated")
     again = load(tiny_gguf, tmp_path / "calibrated", n_threads=1)
     assert again.generator is not None
-    assert again.generator.bundle.id == name != tiny.generator.bundle.id
+    assert again.generator.bundle.id == written.id != tiny.generator.bundle.id
     assert again.steering.strength == best.steering.strength
     assert again.steering.layers == (best.steering.layers or tiny.steering.layers)
     assert "".join(e.text for e in again.stream("fig 3", max_tokens=4)) == "".join(
         e.text for e in tiny.stream("fig 3", steering=best.steering, max_tokens=4)
     )
+
+
+def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, tmp_path: Path) -> None:
+    settings = {"model": tiny_gguf, "strengths": [0.1, 1.0], "layers": False, "rows": 4}
+    stages: list[str] = []
+    tried = calibrate([asked], tiny_bundle, budget=50, dry_run=True, on_stage=stages.append, **settings)  # type: ignore[arg-type]
+    assert tried.bundle is None
+    assert tried.best in tried.points
+    assert len(tried.points) == 2
+    assert len(stages) == 1
+    assert tried.as_markdown().count("(chosen)") == 1
+    result = calibrate([asked], tiny_bundle, budget=50, output=tmp_path / "new", **settings)  # type: ignore[arg-type]
+    assert result.best == tried.best
+    assert result.bundle is not None
+    assert result.bundle.manifest.steering.strength == tried.best.steering.strength
+    tight = calibrate([asked], tiny_bundle, budget=1e-12, output=tmp_path / "never", **settings)  # type: ignore[arg-type]
+    assert (tight.best, tight.bundle) == (None, None)
+    assert not (tmp_path / "never").exists()
+    for wrong in ({"strengths": [0.0]}, {"strengths": []}, {"budget": 0}):
+        with pytest.raises(UsageError, match=f"`{next(iter(wrong))}`"):
+            calibrate([asked], tiny_bundle, **wrong)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Evaluations: records are what the engine answers, and an evaluation that was stopped resumes."""
+"""Evaluations from Python: the same results as the command's."""
 
 from __future__ import annotations
 
@@ -6,104 +6,26 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from atv_eval.evaluation import RECORDS, EvalRecord, measure
-from atv_eval.methods import Method
-from atv_eval.questions import EvalPlan
-from atv_eval.report import compare, score
-from atv_eval.tasks import read_tasks
-from atv_local.answer.engine import Engine
-from atv_local.answer.loading import load
-from atv_local.data.columns import DEFAULT_COLUMNS
+from atv_cli.main import app
+from atv_eval.answer_records import EvalRecord
+from atv_eval.evaluation import EvalHooks, evaluate
 from atv_local.errors import UsageError
-from atv_local.vectors.steering import OFF, Steering
-from tests.eval.tasks import plan_of, write_task
-from tests.tiny import FRUITS
 
 
-def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: Path) -> None:
-    records = measure(plan_of(asked, shown, *Method), tiny, None)
-    assert len(records) == 80
-    for record in records:
-        row = json.loads(asked.read_text().splitlines()[record.row])
-        if record.method in (Method.BASE, Method.STEERED):
-            steering = OFF if record.method is Method.BASE else tiny.steering
-            whole = tiny.answer(row["input"], steering=steering, max_tokens=9).text
-            assert whole.startswith(record.answer.rstrip("\N{REPLACEMENT CHARACTER}"))
-            assert (whole.strip() == row["output"]) == (record.said == record.output)
-        assert record.chosen in ("a", "b")
-    by_method = {score.method: score for score in score(records)}
-    assert by_method[Method.STEERED].exact.value > 0.9  # the tiny generator was trained on such rows
-    assert by_method[Method.STEERED].choice is not None
-    assert by_method[Method.SHOTS].prompt_tokens > 3 * by_method[Method.BASE].prompt_tokens
-    assert by_method[Method.BASE].prompt_tokens == by_method[Method.STEERED].prompt_tokens
-    exact = compare(records)[Method.BASE]["exact"]
-    assert exact.value == pytest.approx(by_method[Method.STEERED].exact.value - by_method[Method.BASE].exact.value)
-
-
-def test_the_vector_is_made_from_the_query_alone(tiny: Engine, asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-    vector = tiny.vector
-    monkeypatch.setattr(tiny, "vector", lambda query: (read.append(query), vector(query))[1])
-    measure(plan_of(asked), tiny, None)
-    assert sorted(read) == sorted(json.loads(line)["input"] for line in asked.read_text().splitlines())
-
-
-def test_an_answer_is_read_until_it_is_decided(tiny: Engine, asked: Path) -> None:
-    short = measure(plan_of(asked, max_tokens=12), tiny, None)
-    whole = measure(plan_of(asked, max_tokens=12, whole=True), tiny, None)
-    assert [record.said for record in short] == [record.said for record in whole]
-    assert [record.chosen for record in short] == [record.chosen for record in whole]
-    assert sum(record.generated_tokens for record in short) < sum(record.generated_tokens for record in whole)
-
-
-def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path: Path) -> None:
-    plan, folder = plan_of(asked), tmp_path / "out"
-
-    def stop(record: EvalRecord) -> None:
-        if record.row == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        measure(plan, tiny, folder, stop)
-    file = folder / RECORDS
-    kept = file.read_text().splitlines()
-    assert 1 < len(kept) < 30
-    file.write_text("\n".join(kept) + '\n{"task": "kinds", "ro')  # as a crash leaves it
+def test_python_measures_what_the_command_does(tiny_gguf: Path, tiny_bundle: Path, asked: Path, tmp_path: Path) -> None:
+    options = ["--timed", "0", "--no-harm", "--format", "json", "--rows", "6", "--strength", "0.5"]
+    command = CliRunner().invoke(app, ["eval", str(asked), *options, "-m", str(tiny_gguf), "-g", str(tiny_bundle)])
     seen: list[EvalRecord] = []
-    again = measure(plan, tiny, folder, seen.append)
-    assert again == measure(plan, tiny, None)
-    assert len(seen) == 40
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len({(line["row"], line["method"]) for line in lines}) == len(lines) == 40
-    with pytest.raises(UsageError, match="strength"):
-        measure(EvalPlan(plan.tasks, plan.methods, Steering(0.5), n_shots=4), tiny, folder)
-    (tmp_path / "others").mkdir()
-    others = write_task(tmp_path / "others" / "kinds.jsonl", ["fig 3", "cat 3", "fig 4", "cat 4"])
-    other = read_tasks([others], [], DEFAULT_COLUMNS, None, False)
-    with pytest.raises(UsageError, match="another row 1"):
-        measure(EvalPlan(other, plan.methods, Steering(), n_shots=4), tiny, folder)
-    file.write_text("hello\n")
-    with pytest.raises(UsageError, match="no record of an answer"):
-        measure(plan, tiny, folder)
-
-
-def test_demonstrations_that_do_not_fit_are_left_out(tiny_gguf: Path, asked: Path, tmp_path: Path) -> None:
-    engine = load(tiny_gguf, steered=False, n_ctx=256, n_threads=1)
-    (tmp_path / "long").mkdir()
-    shown = write_task(tmp_path / "long" / "kinds.jsonl", [f"{word} {'x' * 80}" for word in FRUITS])
-    records = measure(plan_of(asked, shown, Method.SHOTS, Method.BM25), engine, None)
-    assert all(
-        0 < record.dropped < 4 and record.prompt_tokens <= engine.target.n_ctx and not record.error
-        for record in records
-    )
-
-
-def test_two_evaluations_do_not_share_a_folder(tiny: Engine, asked: Path, tmp_path: Path) -> None:
-    def meanwhile(_: EvalRecord) -> None:
-        with pytest.raises(UsageError, match="another process"):
-            measure(plan_of(asked), tiny, tmp_path / "out")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        measure(plan_of(asked), tiny, tmp_path / "out", meanwhile)
+    settings = {"model": tiny_gguf, "bundle": tiny_bundle, "rows": 6, "strength": 0.5, "timed": 0, "harm": False}
+    result = evaluate(asked, output=tmp_path / "out", hooks=EvalHooks(on_record=seen.append), **settings)  # type: ignore[arg-type]
+    assert json.loads(result.as_json()) == json.loads(command.stdout)
+    assert result.failures == []
+    assert {record.key for record in seen} == {record.key for record in result.records}
+    assert len(seen) == 12
+    assert (tmp_path / "out" / "results.md").read_text() == result.as_markdown()
+    with pytest.raises(UsageError, match=r"`methods`.*base, steered"):
+        evaluate(asked, methods=["best"], model=tiny_gguf, bundle=tiny_bundle)
+    with pytest.raises(UsageError, match="`harm=False`"):
+        evaluate(asked, unrelated="x.txt", harm=False)

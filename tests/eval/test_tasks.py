@@ -32,6 +32,6 @@ def test_labels_stand_in_for_choices(tmp_path: Path) -> None:
     assert all(set(row.choices or ()) == {"a", "b"} for row in task.rows)
     many = tmp_path / "many.jsonl"
     many.write_text("".join(json.dumps({"input": f"i{n}", "output": f"o{n}"}) + "\n" for n in range(60)))
-    with pytest.raises(DataError, match="too many for labels"):
+    with pytest.raises(DataError, match="60 outputs"):
         read_tasks([many], [], DEFAULT_COLUMNS, None, True)
     assert Task.of("t", [Row(input=f"{n}", output=f"text {n}") for n in range(9)], []).labels == ()
