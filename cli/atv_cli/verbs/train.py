@@ -179,7 +179,8 @@ def train(
     pooling: Annotated[
         Pooling,
         Panel.GENERATOR.option(
-            "--pooling", help="Combine the states of a query: their mean, the last, that of CLS, or a learned mix."
+            "--pooling",
+            help="Combine the states of a query: their mean, the last, the first (cls), or last and mean (mix).",
         ),
     ] = "mean",
     rank: Annotated[

@@ -1,8 +1,8 @@
-"""The training loop: from batches of examples to a source of task vectors, through the frozen target.
+"""The training loop: batches of examples train a source of task vectors through the frozen target.
 
-Everything random is drawn from (seed, step), so that a run continued from a
-saved state takes the same steps as one that was never interrupted. Runs on Hugging Face accelerate: with several
-processes each takes its share of every batch, and the gradient is that of the whole batch.
+Everything random is drawn from (seed, step), so that a run continued from a saved state takes the same steps as one
+that was never interrupted. Runs on Hugging Face accelerate: with several processes each takes its share of every batch,
+and the gradient is that of the whole batch.
 """
 
 from __future__ import annotations
