@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from atv_cli.completion import BUNDLE_NAME, MODEL_NAME
 from atv_cli.help_pages import Panel
-from atv_local.errors import AtvError
 from atv_local.generator import Precision, Provider
 from atv_local.vectors import Positions, parse_layers
 
 if TYPE_CHECKING:
-    from atv_local.names import Kind
     from atv_local.target import Sampling
 
-
-def complete_model(incomplete: str) -> list[str]:
-    """Names of models that begin so, for a shell to complete; where there are none it offers files."""
-    return _complete(incomplete, "model", "default")
-
-
-def complete_bundle(incomplete: str) -> list[str]:
-    """The same of bundles."""
-    return _complete(incomplete, "bundle", "demo")
-
-
-def complete_name(incomplete: str) -> list[str]:
-    """The same of both."""
-    return _complete(incomplete, None, "default", "demo")
-
-
-def complete_alias(incomplete: str) -> list[str]:
-    """The same of aliases alone."""
-    return _complete(incomplete, None)
-
-
-def _complete(incomplete: str, kind: Kind | None, *embedded: str) -> list[str]:
-    from atv_local.names import read_aliases
-
-    names = list(embedded) if incomplete else []  # else nobody without aliases would be offered files
-    with contextlib.suppress(AtvError):
-        names += [name for name, alias in read_aliases().items() if alias.get(kind)]
-    return [name for name in names if name.startswith(incomplete)]
-
-
-NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": complete_name}
-"""Settings of an option or argument that takes the name of a model or bundle."""
-MODEL_NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": complete_model}
-BUNDLE_NAME: dict[str, Any] = {"metavar": "NAME", "autocompletion": complete_bundle}
 
 Model = Annotated[
     str | None,
@@ -130,7 +94,9 @@ class SteeringOptions:
 
     def changes(self) -> dict[str, Any]:
         """The fields of `Steering` to replace."""
-        return steering_changes(self.strength, self.layers, self.positions)
+        layers = None if self.layers is None else parse_layers(self.layers)
+        values = {"strength": self.strength, "layers": layers, "positions": self.positions}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -300,13 +266,3 @@ class EngineOptions(TargetOptions):
             show_default="what suits the provider",
         ),
     ] = None
-
-
-def steering_changes(strength: float | None, layers: str | None, positions: Positions | None) -> dict[str, Any]:
-    """The fields of `Steering` to replace."""
-    given = {
-        "strength": strength,
-        "layers": None if layers is None else parse_layers(layers),
-        "positions": positions,
-    }
-    return {name: value for name, value in given.items() if value is not None}

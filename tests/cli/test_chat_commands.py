@@ -182,7 +182,7 @@ def test_what_is_no_conversation_is_neither_read_nor_overwritten(pair: list[str]
         assert result.stdout == "a\na\n"
         exists, no_conversation = result.stderr.splitlines()
         assert "choose another name" in exists
-        assert f"{file} is no conversation" in no_conversation
+        assert f"{file} is not a conversation" in no_conversation
         assert file.read_text(errors="surrogateescape") == content
     nothing = {"role": "system", "content": ""}
     file.write_text(json.dumps({"messages": [nothing, user, assistant]}))  # as other programs write it

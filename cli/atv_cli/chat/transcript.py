@@ -1,4 +1,4 @@
-"""Conversations as files: one JSON object whose `messages` chat servers take too, and how each answer came about."""
+"""Conversations as JSON files: `messages` as chat servers take them, and how each answer was made."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Message(BaseModel):
 
 
 class _Saved(BaseModel):
-    """What of a file is read; `answers` may be missing, as in what other programs write."""
+    """The part of a file that is read; files of other programs may lack `answers`."""
 
     model: str | None = None
     messages: list[_Message]
@@ -38,30 +38,30 @@ class _Saved(BaseModel):
         if roles[:1] == ["system"]:
             roles = roles[1:]
         if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
-            raise ValueError("after a system message, if any, user and assistant do not take turns to the end")
+            raise ValueError("after an optional system message, user and assistant do not alternate to the end")
         if self.answers and len(self.answers) != len(roles) // 2:
             raise ValueError(f"{len(self.answers)} answers for {len(roles) // 2} turns")
         if not all(message.content.strip() for message in self.messages if message.role == "user"):
-            raise ValueError("a message of the user's is empty")
+            raise ValueError("a message of the user is empty")
         json.dumps(self.answers, allow_nan=False)  # ValueError for NaN and Infinity, which are not JSON
         return self
 
 
 def save(conversation: Conversation, path: Path) -> bool:
-    """Write a conversation, and whether it replaces another; a file that is none is not overwritten.
+    """Write a conversation and return whether it replaced another. Another kind of file is not replaced.
 
     Raises:
-        UsageError: nothing was said, `path` is something else, or it cannot be written.
+        UsageError: the conversation is empty, `path` is another kind of file, or it cannot be written.
     """
     if not conversation.turns:
-        raise UsageError("nothing was asked yet, so there is nothing to save")
+        raise UsageError("the conversation is empty, so there is nothing to save")
     with writing(path):
         exists = path.exists()
     if exists:
         try:
             _read(path)
         except DataError as error:
-            raise UsageError(f"{path} exists and is no conversation; choose another name") from error
+            raise UsageError(f"{path} exists and is not a conversation; choose another name") from error
     saved = {
         "model": conversation.engine.target.path.name,
         "messages": conversation.messages,
@@ -69,27 +69,27 @@ def save(conversation: Conversation, path: Path) -> bool:
     }
     with replacing(path) as temporary:
         text = json.dumps(saved, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-        temporary.write_text(text, encoding="utf-8", errors="replace")  # as the target reads what is no Unicode
+        temporary.write_text(text, encoding="utf-8", errors="replace")  # as the target reads text that is not Unicode
     return exists
 
 
 def load(conversation: Conversation, path: Path) -> str | None:
-    """Go on with a saved conversation instead of this one; the settings stay, but for the system message.
+    """Replace the turns and the system message with those of a file; the settings stay.
 
     Returns:
-        The model that answered, as far as the file says.
+        The model that answered, if the file names it.
 
     Raises:
-        DataError: a file that cannot be read or is no conversation.
+        DataError: a file that cannot be read or is not a conversation.
     """
     from atv_local.answer import Turn
 
     saved = _read(path)
-    said = [message.content for message in saved.messages]
-    system = said.pop(0) if saved.messages[0].role == "system" else None
-    answers = saved.answers or [{}] * (len(said) // 2)
+    texts = [message.content for message in saved.messages]
+    system = texts.pop(0) if saved.messages[0].role == "system" else None
+    answers = saved.answers or [{}] * (len(texts) // 2)
     conversation.system = system or None
-    conversation.turns = tuple(map(Turn, said[::2], said[1::2], answers))
+    conversation.turns = tuple(map(Turn, texts[::2], texts[1::2], answers))
     return saved.model
 
 
@@ -104,4 +104,4 @@ def _read(path: Path) -> _Saved:
     try:
         return _Saved.model_validate_json(data)
     except ValidationError as error:
-        raise DataError(f"{path} is no conversation: {first_problem(error)}") from error
+        raise DataError(f"{path} is not a conversation: {first_problem(error)}") from error

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atv_cli import options
+from atv_cli.completion import complete_alias
 from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 from atv_local.text import one_line
@@ -32,9 +32,7 @@ def alias(
     ] = None,
     remove: Annotated[
         str | None,
-        Panel.OTHER.option(
-            "--remove", metavar="NAME", help="Remove this alias.", autocompletion=options.complete_alias
-        ),
+        Panel.OTHER.option("--remove", metavar="NAME", help="Remove this alias.", autocompletion=complete_alias),
     ] = None,
 ) -> None:
     """Give a model, a bundle or a pair of them a short name for -m and -g, or list all short names.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from atv_cli import options
+from atv_cli.completion import BUNDLE_NAME
 from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 
@@ -25,7 +26,7 @@ def bench(
             "--bundle",
             help="Measure with this bundle's generator.",
             show_default="the default bundle if it fits the model, else a random vector",
-            **options.BUNDLE_NAME,
+            **BUNDLE_NAME,
         ),
     ] = None,
     performance: options.TargetOptions,

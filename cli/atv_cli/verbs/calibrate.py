@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.completion import BUNDLE_NAME
 from atv_cli.help_pages import Panel
 from atv_local.errors import AtvError, UsageError
 
@@ -28,7 +29,7 @@ def calibrate(
             "-g",
             "--bundle",
             help="Calibrate this bundle: a folder, a zip file, hf:user/repo or an alias.",
-            **options.BUNDLE_NAME,
+            **BUNDLE_NAME,
         ),
     ],
     model: options.Model = None,

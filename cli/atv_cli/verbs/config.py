@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from atv_cli import options
+from atv_cli.completion import NAME
 from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 from atv_local.text import one_line
@@ -17,9 +17,7 @@ def config(
         Literal["model", "bundle"] | None,
         typer.Argument(metavar="KEY", help="model or bundle; without one, both are shown."),
     ] = None,
-    name: Annotated[
-        str | None, typer.Argument(help="Use this by default: what -m or -g takes.", **options.NAME)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Use this by default: what -m or -g takes.", **NAME)] = None,
     *,
     unset: Annotated[bool, Panel.OTHER.option("--unset", help="Remove the default from the file.")] = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.completion import MODEL_NAME
 from atv_cli.help_pages import Panel
 from atv_export import Layer0Method, PaperPooling, Processor
 from atv_local.vectors import Positions
@@ -41,7 +42,7 @@ def export(
     model: Annotated[
         str | None,
         Panel.VERIFICATION.option(
-            "-m", "--model", help="Verify the vectors in this target's GGUF, up to its logits.", **options.MODEL_NAME
+            "-m", "--model", help="Verify the vectors in this target's GGUF, up to its logits.", **MODEL_NAME
         ),
     ] = None,
     through: Annotated[
@@ -116,7 +117,7 @@ def export(
 
 
 def _show(report: ExportReport) -> None:
-    """The report on stderr."""
+    """Print the report on stderr."""
     from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table
@@ -127,10 +128,10 @@ def _show(report: ExportReport) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("graph", "size", "cosine, worst layer", "error, worst query", "in a batch"):
         table.add_column(name, justify="left" if name == "graph" else "right")
-    for precision, found in report.graphs.items():
+    for precision, check in report.graphs.items():
         size = decimal(report.manifest.files[GRAPHS[precision]].size)
-        errors = f"{found.fidelity.error:.2g}", f"{found.batch:.2g}"
-        table.add_row(precision, size, f"{found.fidelity.cosine:.6f}", *errors)
+        errors = f"{check.fidelity.error:.2g}", f"{check.batch:.2g}"
+        table.add_row(precision, size, f"{check.fidelity.cosine:.6f}", *errors)
     console.print(table)
     lengths = next(iter(report.graphs.values())).lengths
     queries = next(iter(report.graphs.values())).fidelity.queries

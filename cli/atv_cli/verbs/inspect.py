@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.completion import MODEL_NAME, NAME
 from atv_cli.help_pages import Panel
 from atv_local.errors import UsageError
 
@@ -16,7 +17,7 @@ from atv_local.errors import UsageError
 def inspect(
     name: Annotated[
         str,
-        typer.Argument(help="A bundle, or the GGUF of a model or a control vector.", **options.NAME),
+        typer.Argument(help="A bundle, or the GGUF of a model or a control vector.", **NAME),
     ],
     *,
     query: Annotated[
@@ -35,9 +36,7 @@ def inspect(
     column: options.Column = None,
     model: Annotated[
         str | None,
-        Panel.MODEL.option(
-            "-m", "--model", help="Check whether the bundle or vector fits this GGUF.", **options.MODEL_NAME
-        ),
+        Panel.MODEL.option("-m", "--model", help="Check whether the bundle or vector fits this GGUF.", **MODEL_NAME),
     ] = None,
     picture: Annotated[
         Path | None,

@@ -18,14 +18,14 @@ def ls(*, as_json: options.AsJson = False) -> None:
     from atv_local.names import EMBEDDED, list_names
     from atv_local.text import one_line
 
-    found = list_names()
+    entries = list_names()
     if as_json:
-        print(json.dumps([asdict(entry) for entry in found]))
+        print(json.dumps([asdict(entry) for entry in entries]))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("name", "kind", "size", "quantisation, or what it fits"):
         table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
-    for entry in found:
+    for entry in entries:
         size = decimal(entry.size) if entry.size else ""
         about = entry.error or entry.quantisation or (entry.fits and f"fits {entry.fits}")
         if entry.default:

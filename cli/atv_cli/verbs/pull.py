@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from atv_cli import options
+from atv_cli.completion import NAME
 from atv_cli.help_pages import Panel
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="hf:user/repo of a bundle or GGUF, or an alias.", **options.NAME)],
+    name: Annotated[str, typer.Argument(help="hf:user/repo of a bundle or GGUF, or an alias.", **NAME)],
     *,
     offline: Annotated[
         bool, Panel.OTHER.option("--offline", help="Download nothing; only print the path in the cache.")

@@ -79,8 +79,8 @@ def serve(
     """Serve an OpenAI-compatible API in which each request is steered by its own vector, and a page to try it at /."""
     if off and bundle:
         raise UsageError("--off turns steering off, so -g has no effect; leave one of them out")
-    named = dict(_named(given) for given in bundle or [])
-    if len(named) < len(bundle or []):
+    by_id = dict(_split_id(text) for text in bundle or [])
+    if len(by_id) < len(bundle or []):
         raise UsageError("two bundles have the same ID; name them apart with -g ID=NAME")
 
     with require_extra("serve"):
@@ -89,12 +89,12 @@ def serve(
 
     settings = ServerOptions(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     chosen = choose_model(model)
-    bundles = {called: choose_bundle(name) for called, name in named.items()}
+    bundles = {bundle_id: choose_bundle(name) for bundle_id, name in by_id.items()}
     if not bundles and not off:
         default = choose_bundle(None, model)
-        bundles = {_named(str(default.name))[0]: default}
+        bundles = {_split_id(str(default.name))[0]: default}
     with explain_mismatch(chosen, next(iter(bundles.values()), chosen)):
-        paths = {called: bundle.path() for called, bundle in bundles.items()}
+        paths = {bundle_id: bundle.path() for bundle_id, bundle in bundles.items()}
         server = Server(chosen.path(), paths, settings, **asdict(performance))
     models = server.models
 
@@ -113,11 +113,11 @@ def serve(
         sys.exit(f"atv-local: answers that were cut off: {n_cut}")
 
 
-def _named(given: str) -> tuple[str, str]:
-    """`ID=NAME`, or a bundle that is called as its folder is."""
-    called, equals, name = given.partition("=")
+def _split_id(text: str) -> tuple[str, str]:
+    """`ID=NAME` in two; without an ID it is the name of the bundle's folder."""
+    bundle_id, equals, name = text.partition("=")
     if not equals:
-        called, name = Path(given).resolve().stem, given
-    if not called or not name or len(called) > 256 or not called.isprintable() or "/" in called:
-        raise UsageError(f"-g {given!r} is not ID=NAME, such as spam=bundles/spam")
-    return called, name
+        bundle_id, name = Path(text).resolve().stem, text
+    if not bundle_id or not name or len(bundle_id) > 256 or not bundle_id.isprintable() or "/" in bundle_id:
+        raise UsageError(f"-g {text!r} is not ID=NAME, such as spam=bundles/spam")
+    return bundle_id, name

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ import typer
 
 from atv_cli import options
 from atv_cli.help_pages import Panel
+from atv_cli.training_options import TrainingOptions
 from atv_local.errors import UsageError
 from atv_local.generator import Pooling
 from atv_local.vectors import Positions
@@ -21,70 +22,6 @@ from atv_train import TargetDtype, Tuning
 
 if TYPE_CHECKING:
     from atv_train import TrainingHooks, TrainingResult
-
-
-@dataclass(frozen=True)
-class SettingsOptions:
-    """How to optimise. The fields are options of `atv_train.train`."""
-
-    epochs: Annotated[
-        int,
-        Panel.TRAINING.option(
-            "--epochs", metavar="N", min=0, help="Pass over the rows this many times; 0 chooses by their number."
-        ),
-    ] = 0
-    batch_size: Annotated[
-        int,
-        Panel.TRAINING.option(
-            "--batch-size", metavar="N", min=0, help="Take this many rows per step and process; 0 chooses a number."
-        ),
-    ] = 0
-    learning_rate: Annotated[
-        float,
-        Panel.TRAINING.option(
-            "--learning-rate", metavar="FLOAT", min=0, help="Train the expansion with this learning rate."
-        ),
-    ] = 2e-3
-    backbone_learning_rate: Annotated[
-        float,
-        Panel.TRAINING.option(
-            "--backbone-learning-rate", metavar="FLOAT", min=0, help="Train the backbone with this learning rate."
-        ),
-    ] = 1e-4
-    patience: Annotated[
-        int,
-        Panel.TRAINING.option(
-            "--patience", metavar="N", min=1, help="Stop after this many epochs without a better validation."
-        ),
-    ] = 4
-    strengths: Annotated[
-        tuple[float, float],
-        Panel.TRAINING.option(
-            "--strengths", metavar="FLOAT FLOAT", help="Draw the strength of each row from this range."
-        ),
-    ] = (1.0, 1.0)
-    harmless: Annotated[
-        float,
-        Panel.TRAINING.option(
-            "--harmless", metavar="FLOAT", min=0, help="Weigh the loss for harm to unrelated queries by this factor."
-        ),
-    ] = 0.0
-    contrastive: Annotated[
-        float,
-        Panel.TRAINING.option(
-            "--contrastive", metavar="FLOAT", min=0, help="Weigh the contrastive loss between tasks by this factor."
-        ),
-    ] = 0.0
-    seed: Annotated[
-        int,
-        Panel.TRAINING.option(
-            "--seed",
-            metavar="N",
-            min=0,
-            max=(1 << 32) - 1,
-            help="Shuffle the rows and draw random numbers by this seed.",
-        ),
-    ] = 0
 
 
 def train(
@@ -189,7 +126,7 @@ def train(
             "--rank", metavar="N", min=1, help="Factor the expansion through this many dimensions.", show_default="none"
         ),
     ] = None,
-    settings: SettingsOptions,
+    settings: TrainingOptions,
     dtype: Annotated[
         TargetDtype,
         Panel.PERFORMANCE.option("--dtype", help="Compute the target in this type; auto takes the faster one here."),
@@ -227,9 +164,9 @@ def train(
         from atv_train import resume as resume_run
         from atv_train import train as train_run
     if resume is not None:
-        given = [name for name in context.params if name != "resume" and _was_given(context, name)]
-        if given:
-            raise UsageError(f"--resume takes all settings from {resume}; leave out {given[0]}")
+        for name in context.params:
+            if name != "resume" and _was_given(context, name):
+                raise UsageError(f"--resume takes all settings from {resume}; leave out `{name}`")
         _work(resume, lambda hooks: resume_run(resume, hooks))
         return
     if output is None or not data:
@@ -285,7 +222,7 @@ def _work(output: Path, train: Callable[[TrainingHooks], TrainingResult]) -> Non
 
 
 class _Interrupt:
-    """The first Ctrl-C asks training to stop after its step; the second one is an ordinary one."""
+    """The first Ctrl-C stops training after its step; a second one interrupts it at once."""
 
     def __init__(self) -> None:
         self._requested = False
