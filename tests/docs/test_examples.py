@@ -10,9 +10,12 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
-ROOT = Path(__file__).parent.parent.parent
+from tests import ROOT
+
 EXAMPLES = ROOT / "examples"
 
 
@@ -38,6 +41,18 @@ def output(*command: str, **environment: str) -> list[str]:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
+
+
+def test_every_example_is_tested() -> None:
+    """A new file needs a test here."""
+    programs = {path.name for path in EXAMPLES.iterdir() if path.suffix not in (".csv", "")}
+    assert programs == {"python.py", "openai_client.py", "langchain_chat.py", "llm.sh", "steering.ipynb"}
+
+
+def test_python() -> None:
+    lines = output(sys.executable, str(EXAMPLES / "python.py"))
+    assert lines[0] == "kitchen and dining"
+    assert lines[-2:] == ["travel", "spam"]
 
 
 def test_openai_client(server: str) -> None:
@@ -76,3 +91,12 @@ def test_llm(tmp_path: Path) -> None:
     )
     assert printed[:2] == ["spam", "kitchen and dining"]
     assert '"strength"' in printed[-1]
+
+
+def test_notebook(tmp_path: Path) -> None:
+    """Every cell runs; its files go to a folder of the test's."""
+    notebook = nbformat.read(EXAMPLES / "steering.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert codes
+    assert all(cell.execution_count for cell in codes)

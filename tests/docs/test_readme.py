@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from atv_cli import app
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from atv_cli import app
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PAGES = ["README.md", "docs/index.md", "docs/how-to/run.md", "docs/how-to/control-vectors.md"]
 
 
