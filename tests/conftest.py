@@ -37,8 +37,9 @@ PLACES = {
     "train": ["train", "export", "hostile/test_checkpoints.py", "eval/lm_eval"],
     "browser": ["page"],
     "ray": ["plugins/test_ray.py"],
+    "shown": [f"docs/test_{name}.py" for name in ("examples", "python_blocks", "readme", "shown_output")],
 }
-"""Files and folders whose tests all need the marker's library, and import it."""
+"""Files and folders whose tests all need the marker's library, and import it, or take long."""
 FIXTURES = {
     "trained_checkpoint": "train",
     "tiny_backbone": "train",
@@ -48,7 +49,7 @@ FIXTURES = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="only what needs no PyTorch, no browser and no Ray")
+    parser.addoption("--fast", action="store_true", help="only what needs no PyTorch, browser, Ray or example")
 
 
 def _needs(path: Path) -> str | None:
