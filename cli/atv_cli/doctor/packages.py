@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _NAME = "atv-local"
 _SOURCE = Path(atv_local.__file__).parent.parent
 _FOR_CONTRIBUTORS = "dev"
-_ALTERNATIVES = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")}
+_ALTERNATIVES: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+}
 """Distributions that provide the same package for other devices."""
 
 

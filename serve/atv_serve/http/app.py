@@ -221,8 +221,9 @@ class Application:
     async def health(self, _request: Request) -> Response:
         """Whether the server accepts requests; status 503 while it stops."""
         pool = self._replies.pool
-        status = "closing" if pool.closed else "ok"
-        health = api.HealthResponse(status=status, running=pool.running, waiting=pool.waiting)
+        health = api.HealthResponse(
+            status="closing" if pool.closed else "ok", running=pool.running, waiting=pool.waiting
+        )
         return model_response(health, 503 if pool.closed else 200)
 
     @_operation("GET", "/metrics", media=api.TEXT)
