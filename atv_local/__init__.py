@@ -1,9 +1,12 @@
 """The runtime: a small language model reads each query and steers a frozen GGUF model (ATV, arXiv 2506.03426).
 
-engine = atv_local.load("model.gguf", "bundle")
-for event in engine.stream("your query"):
-    print(event.text, end="")
-vector = engine.vector("your query").array  # float32 [n_layer-1, n_embd]
+import atv_local
+
+with atv_local.load() as engine:  # or atv_local.load("model.gguf", "bundle")
+    print(engine.answer("your query").text)
+    for event in engine.stream("your query"):
+        print(event.text, end="")
+    vector = engine.vector("your query")  # float32 [n_layer-1, n_embd]
 """
 
 import os

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from atv_local.answer import check_query, load
-from atv_local.batch.batch import N_SEQUENCES, Batch, BatchQuestion, BatchReply, SteeredPrompt
+from atv_local.answer import load
+from atv_local.batch.batch import N_SEQUENCES, Batch
+from atv_local.batch.question import BatchQuestion, BatchReply
 from atv_local.data import ResumableOutput, RowRequest
-from atv_local.errors import AtvError, DataError, UsageError
+from atv_local.errors import DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
 from atv_local.names import resolve_bundle, resolve_model
 from atv_local.target import Prompt, Sampling, identity
@@ -97,8 +97,7 @@ class Answerer:
         target = self._engine.target
         self._steering = OFF if settings.off else replace(self._engine.steering, **settings.changes)
         self._steering.range(target.n_rows)
-        self._format = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
-        self._format(settings.system)
+        target.prompts.after(system=settings.system)  # a template that does not take it fails now
         self._batch = Batch(self._engine, n_sequences=settings.n_sequences + 1)  # one for what prompts share
 
     def __call__(self, rows: Iterable[RowRequest]) -> Iterator[RowResult]:
@@ -112,20 +111,16 @@ class Answerer:
 
     def _question(self, request: RowRequest) -> BatchQuestion:
         settings = self._settings
-        try:
-            if request.error:
-                raise DataError(request.error)
-            check_query(request.query)
-            prompt = self._format(settings.system if request.system is None else request.system)(request.query)
-            way = (
-                SteeredPrompt()
-                if self._steering.off
-                else SteeredPrompt.of(self._steering, self._engine.vector(request.query))
-            )
-        except AtvError as error:
-            return BatchQuestion(Prompt((), 0), tag=request, error=error)
-        sampling = settings.sampling.of_row(request.line)
-        return BatchQuestion(prompt, [way], request.max_tokens or settings.max_tokens, sampling=sampling, tag=request)
+        if request.error:
+            return BatchQuestion(Prompt((), 0), tag=request, error=DataError(request.error))
+        return self._batch.question(
+            request.query,
+            steering=self._steering,
+            sampling=settings.sampling.of_row(request.line),
+            max_tokens=request.max_tokens or settings.max_tokens,
+            system=settings.system if request.system is None else request.system,
+            tag=request,
+        )
 
 
 def skip_answered(rows: Iterator[RowRequest], output: ResumableOutput) -> tuple[int, int]:

@@ -1,6 +1,10 @@
-"""Trees of token runs, many at a time: what one needs while another waits. Knows nothing of queries or text.
+"""Evaluates many trees of token runs in one context, each run once. Knows nothing of queries, text or llama.cpp.
 
-Attention adds up a sequence's cells of KV in the order in which they lie, so that sums would differ by where a token
+What this buys: a beginning that many prompts share is evaluated once, and so is a prompt whose many options are scored
+or that is answered in several ways. For plain answers to different queries the gain is small: steered answers came at
+1.24 times the rate of one by one (docs/explanation/results.md).
+
+Attention adds up a sequence's cells of KV in the order in which they are stored, so sums would depend on where a token
 found a free cell. Cells are therefore taken one after the other and freed together, when nothing runs: a result does
 not depend on what was evaluated beside it.
 """
@@ -11,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from atv_local.batch.sequence_context import MAX_BATCH, SequenceContext, Token
+from atv_local.batch.token_context import Token, TokenContext
 from atv_local.batch.token_tree import Branch, Tree
 from atv_local.errors import ModelError, PromptError, UsageError
 
@@ -21,27 +25,32 @@ class _Run:
     """A branch being evaluated."""
 
     branch: Branch
-    tree: _Admitted
+    job: _Job
     sequence: int
     position: int
     done: int = 0
-    """Tokens of the branch that are evaluated; beyond its last one it writes."""
+    """Tokens evaluated so far, those of the branch and then those it writes."""
     next: int = -1
+    """The token written last, to be evaluated next."""
 
     @property
     def length(self) -> int:
-        """Tokens of the branch to evaluate: the last one of a scored leaf predicts nothing that is wanted."""
+        """Tokens of the branch to evaluate: not the last one of a scored leaf, whose logits nobody reads."""
         branch = self.branch
         return len(branch.tokens) - (branch.scored and not branch.children and not branch.max_tokens)
 
 
 @dataclass(eq=False)
-class _Admitted:
+class _Job:
+    """A tree to evaluate."""
+
     tree: Tree
     alone: bool = False
+    """Run nothing beside it, as something it ran with has failed."""
     sequences: tuple[int, ...] = ()
     free: list[int] = field(default_factory=list)
     running: int = 0
+    """Branches being evaluated."""
 
     @property
     def finished(self) -> bool:
@@ -49,44 +58,53 @@ class _Admitted:
 
 
 class Scheduler:
-    """Evaluates trees in one context, as many at once as fit it, and gives them back in the order they came.
+    """Evaluates trees in one context, as many at once as fit, and returns them in the order they came.
 
     Args:
-        sequences: nothing else may use it.
+        context: used by nothing else.
         ends: whether a token ends an answer.
     """
 
-    def __init__(self, sequences: SequenceContext, ends: Callable[[int], bool]) -> None:
-        self._sequences, self._ends = sequences, ends
+    def __init__(self, context: TokenContext, ends: Callable[[int], bool]) -> None:
+        self._context, self._ends = context, ends
         self._prefixes: dict[tuple[int, ...], int] = {}
+        """The sequence of each shared run that is evaluated."""
         self._open = False
         self._clear()
 
-    def holds(self, tree: Tree) -> bool:
-        """Whether there is room for a tree when nothing else is there."""
+    def fits(self, tree: Tree) -> bool:
+        """Whether the context has room for a tree when nothing else is in it."""
         shared = len(tree.shared)
-        fits = tree.n_cells + shared <= self._sequences.n_ctx
-        return fits and tree.n_leaves + bool(shared) <= self._sequences.n_sequences
+        fits = tree.n_cells + shared <= self._context.n_ctx
+        return fits and tree.n_leaves + bool(shared) <= self._context.n_sequences
 
     def run(self, trees: Iterable[Tree]) -> Iterator[Tree]:
-        """Each tree with its results, in order. Trees are drawn as there is room for them, a few ahead of the first.
+        """Evaluate trees.
 
-        A tree that does not fit the context, or whose evaluation fails, comes with `error` set; others do not suffer.
+        Args:
+            trees: drawn as there is room for them, a few ahead of the first.
+
+        Yields:
+            Each tree with its results, in order. One that does not fit the context, or cannot be evaluated, has
+            `error` set; the others are evaluated all the same.
+
+        Raises:
+            UsageError: another run of this scheduler is not finished.
         """
         if self._open:
             raise UsageError("another run of this scheduler has not ended; read or close that one first")
         self._open = True
         source = iter(trees)
-        order: deque[_Admitted] = deque()
-        waiting: deque[_Admitted] = deque()
-        drawn = True
+        order: deque[_Job] = deque()
+        waiting: deque[_Job] = deque()
+        more = True
         try:
-            while drawn or order:
-                if drawn and not waiting and len(order) < 4 * self._sequences.n_sequences:
+            while more or order:
+                if more and not waiting and len(order) < 4 * self._context.n_sequences:
                     tree = next(source, None)
-                    drawn = tree is not None
+                    more = tree is not None
                     if tree is not None:
-                        waiting.append(_Admitted(tree))
+                        waiting.append(_Job(tree))
                         order.append(waiting[-1])
                 try:
                     if waiting and self._admit(waiting[0]):
@@ -95,7 +113,7 @@ class Scheduler:
                         waiting.extendleft(reversed(self._step()))
                 except ModelError as error:  # of a shared run
                     waiting.popleft().tree.error = error
-                    waiting.extendleft(reversed(self._again()))
+                    waiting.extendleft(reversed(self._restart()))
                 while order and order[0].finished:
                     yield order.popleft().tree
         finally:
@@ -103,52 +121,53 @@ class Scheduler:
             self._clear()
 
     def _clear(self, keep: tuple[int, ...] = ()) -> None:
-        """Free all cells, but for those of a shared run that lies before all others."""
+        """Free all cells, except those of a shared run that is stored before all others."""
         kept = self._prefixes.get(keep) if keep and keep == next(iter(self._prefixes), ()) else None
         self._runs: list[_Run] = []
-        self._free = [sequence for sequence in range(self._sequences.n_sequences) if sequence != kept]
+        self._free = [sequence for sequence in range(self._context.n_sequences) if sequence != kept]
         self._prefixes = {} if kept is None else {keep: kept}
         self._cells = 0 if kept is None else len(keep)
         self._alone = False
         if kept is None:
-            self._sequences.reset()
+            self._context.reset()
         else:
             for sequence in self._free:
-                self._sequences.drop(sequence)
+                self._context.drop(sequence)
 
-    def _admit(self, admitted: _Admitted) -> bool:
+    def _admit(self, job: _Job) -> bool:
         """Begin a tree if there is room for it now; one for which there never is gets an error."""
-        tree = admitted.tree
+        tree = job.tree
         if tree.error is not None:
             return True
         own, shared, leaves = tree.n_cells, len(tree.shared), tree.n_leaves
-        n_ctx, n_sequences = self._sequences.n_ctx, self._sequences.n_sequences
-        if not self.holds(tree):
+        n_ctx, n_sequences = self._context.n_ctx, self._context.n_sequences
+        if not self.fits(tree):
             tree.error = PromptError(
                 f"{own + shared} tokens in {leaves} branches do not fit a context of {n_ctx} tokens and "
                 f"{n_sequences} sequences; shorten the prompt or raise them"
             )
             return True
-        if self._alone or (self._runs and admitted.alone):
+        if self._alone or (self._runs and job.alone):
             return False
-        new = shared and tree.shared not in self._prefixes
-        if self._cells + own + shared * new > n_ctx or len(self._free) < leaves + new:
+        new = shared > 0 and tree.shared not in self._prefixes
+        cells = own + (shared if new else 0)
+        if self._cells + cells > n_ctx or len(self._free) < leaves + new:
             if self._runs:
                 return False
             self._clear(keep=tree.shared)
         prefix = self._prefix(tree.shared) if shared else None
-        self._alone = admitted.alone
-        admitted.sequences = tuple(self._free.pop() for _ in range(leaves))
-        admitted.free = list(admitted.sequences)
+        self._alone = job.alone
+        job.sequences = tuple(self._free.pop() for _ in range(leaves))
+        job.free = list(job.sequences)
         self._cells += own
         tree.n_evaluated = 0
         for branch in tree.walk():
-            branch.forget()
+            branch.clear_results()
         for branch in tree.branches:
-            sequence = admitted.free.pop()
+            sequence = job.free.pop()
             if prefix is not None and not branch.from_start:
-                self._sequences.share(prefix, sequence)
-            self._start(_Run(branch, admitted, sequence, 0 if branch.from_start else shared))
+                self._context.share(prefix, sequence)
+            self._start(_Run(branch, job, sequence, 0 if branch.from_start else shared))
         return True
 
     def _prefix(self, tokens: tuple[int, ...]) -> int:
@@ -156,13 +175,13 @@ class Scheduler:
         if tokens not in self._prefixes:
             sequence = self._prefixes[tokens] = self._free.pop()
             self._cells += len(tokens)
-            for start in range(0, len(tokens), MAX_BATCH):
-                chunk = tokens[start : start + MAX_BATCH]
-                self._sequences.decode([Token(t, start + i, sequence) for i, t in enumerate(chunk)], _unread)
+            for start in range(0, len(tokens), self._context.max_batch):
+                chunk = tokens[start : start + self._context.max_batch]
+                self._context.decode([Token(t, start + i, sequence) for i, t in enumerate(chunk)], _unread)
         return self._prefixes[tokens]
 
     def _start(self, run: _Run) -> None:
-        run.tree.running += 1
+        run.job.running += 1
         self._runs.append(run)
         if not run.length:  # one scored token, which its parent's last logits have scored
             self._end(run)
@@ -172,39 +191,43 @@ class Scheduler:
         for index, child in enumerate(run.branch.children, start=1):
             sequence = run.sequence
             if run.branch.max_tokens or index < len(run.branch.children):
-                sequence = run.tree.free.pop()
-                self._sequences.share(run.sequence, sequence)
-            self._start(_Run(child, run.tree, sequence, run.position))
+                sequence = run.job.free.pop()
+                self._context.share(run.sequence, sequence)
+            self._start(_Run(child, run.job, sequence, run.position))
 
     def _end(self, run: _Run) -> None:
         self._runs.remove(run)
-        run.tree.running -= 1
-        if not run.tree.running:
+        run.job.running -= 1
+        if not run.job.running:
             self._alone = False
 
-    def _step(self) -> list[_Admitted]:
-        """Evaluate one batch. After a failure all that was running comes back, to be tried again one by one."""
+    def _step(self) -> list[_Job]:
+        """Evaluate one batch.
+
+        Returns:
+            After a failure all jobs that were running, to be evaluated again one by one.
+        """
         tokens: list[Token] = []
-        asked: list[tuple[_Run, int]] = []
+        places: list[tuple[_Run, int]] = []
         for run in sorted(self._runs, key=lambda run: run.done < run.length):  # first those that write
             branch = run.branch
             for place in range(run.done, max(run.length, run.done + 1)):
                 reads = place < run.length
-                if len(tokens) == MAX_BATCH:
+                if len(tokens) == self._context.max_batch:
                     break
                 token, vector = (branch.tokens[place], branch.vector) if reads else (run.next, branch.after)
-                output = branch.wants(place) if reads else True
+                output = branch.wants_logits(place) if reads else True
                 tokens.append(Token(token, run.position + place - run.done, run.sequence, vector, output))
-                asked.append((run, place))
+                places.append((run, place))
         try:
-            self._sequences.decode(tokens, lambda index, row: self._read(*asked[index], row))
+            self._context.decode(tokens, lambda index, row: self._read(*places[index], row))
         except ModelError as error:
             return self._retry(error)
-        for run, count in Counter(run for run, _ in asked).items():
+        for run, count in Counter(run for run, _ in places).items():
             reading = run.done < run.length
             run.done += count
             run.position += count
-            run.tree.tree.n_evaluated += count
+            run.job.tree.n_evaluated += count
             if run.done < run.length:
                 continue
             if reading:
@@ -213,25 +236,25 @@ class Scheduler:
                 self._end(run)
         return []
 
-    def _retry(self, error: ModelError) -> list[_Admitted]:
-        """What was running, without results and each to be alone; what was alone already has failed."""
-        running = self._again()
+    def _retry(self, error: ModelError) -> list[_Job]:
+        """The jobs that were running, each to be evaluated alone; one that was alone already has failed."""
+        running = self._restart()
         if len(running) == 1:
             running.pop().tree.error = error
         return running
 
-    def _again(self) -> list[_Admitted]:
-        """Give up what is running, to be evaluated again tree by tree."""
-        running = list(dict.fromkeys(run.tree for run in self._runs))
+    def _restart(self) -> list[_Job]:
+        """Stop all jobs that are running, to be evaluated again one by one."""
+        running = list(dict.fromkeys(run.job for run in self._runs))
         self._clear()
-        for admitted in running:
-            admitted.sequences, admitted.running, admitted.alone = (), 0, True
+        for job in running:
+            job.sequences, job.running, job.alone = (), 0, True
         return running
 
     def _read(self, run: _Run, place: int, row: int) -> None:
-        """What the logits after one token say: about the next token, of this branch or of those below."""
+        """Use the logits after one token: they predict the next one of this branch or the first of its children."""
         branch = run.branch
-        logits = self._sequences.logits(row)
+        logits = self._context.logits(row)
         if branch.scored and place + 1 < len(branch.tokens):
             branch.score(branch.tokens[place + 1], logits)
         if place + 1 < run.length:
@@ -240,12 +263,8 @@ class Scheduler:
             if child.scored and place + 1 == run.length:
                 child.score(child.tokens[0], logits)
         if branch.max_tokens:
-            token = branch.sampler.pick(self._sequences.handle, row) if branch.sampler else int(logits.argmax())
-            branch.ended = self._ends(token)
-            if not branch.ended:
-                branch.written.append(token)
-                branch.ended = branch.enough is not None and branch.enough(branch.written)
-            run.next = token
+            run.next = self._context.draw(row, branch.sampler) if branch.sampler else int(logits.argmax())
+            branch.write(run.next, self._ends(run.next))
 
 
 def _unread(_index: int, _row: int) -> None:

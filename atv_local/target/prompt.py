@@ -1,4 +1,4 @@
-"""A query, or a conversation that ends in one, in the target's chat template, as tokens. Training reads the same."""
+"""Queries and conversations as tokens, in the target's chat template. Training uses the same prompts."""
 
 from __future__ import annotations
 
@@ -15,33 +15,41 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from atv_local.errors import ModelError
 from atv_local.target.vocabulary import Vocabulary
 
-_MARK = "\ufdd0query\ufdd0"  # a Unicode noncharacter: no text contains it
+MARK = "\ufdd0query\ufdd0"
+"""Stands for what was said while a template is rendered: Unicode noncharacters, which text does not contain."""
 
 Message = Mapping[str, str]
-"""What one side of a conversation said: `role` (system, user, assistant) and `content`."""
+"""One message of a conversation: `role` (system, user, assistant) and `content`."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a whole prompt; the first `shared` of them are the same for every query."""
+    """A prompt as token ids.
+
+    Attributes:
+        tokens: the whole prompt.
+        shared: how many tokens, from the first on, are the same for every query.
+        turns: for a conversation, how many tokens each earlier prompt had before its last one.
+    """
 
     tokens: tuple[int, ...]
     shared: int
     turns: tuple[int, ...] = ()
-    """Of a conversation: how many tokens each earlier prompt had before its last one."""
 
     @property
     def segments(self) -> list[tuple[int, ...]]:
-        """All tokens but the last, in the runs that are evaluated by themselves and can be kept for the next turn."""
+        """All tokens but the last, in the runs that are evaluated by themselves and reused by later prompts."""
         cuts = sorted({0, self.shared, *self.turns, len(self.tokens) - 1})
         return [self.tokens[start:end] for start, end in pairwise(cuts)]
 
 
 class PromptFormat:
-    """Renders queries with the chat template in the GGUF, or as they are where it has none (a base model).
+    """Renders queries with the chat template in the GGUF, or as they are if it has none (a base model).
 
     Args:
-        turns: what was asked and answered before, such as demonstrations.
+        vocabulary: of the target.
+        system: a system message before every query.
+        turns: pairs of query and answer before every query, such as demonstrations.
 
     Raises:
         ModelError: the template cannot be used, for example because it takes no system message.
@@ -64,20 +72,21 @@ class PromptFormat:
     def __call__(self, query: str) -> Prompt:
         """The prompt for one query."""
         tokens = self._tokens(self._messages(query))
-        return Prompt(tuple(tokens), _common(self._head, tokens))
+        return Prompt(tuple(tokens), _shared(self._head, tokens))
 
     def after(self, *, system: str | None = None, turns: Sequence[tuple[str, str]] = ()) -> PromptFormat:
         """The same template, with a system message and earlier turns before every query."""
         return PromptFormat(self._vocabulary, system, turns)
 
     def conversation(self, messages: Sequence[Message], n_ctx: int | None = None) -> Prompt:
-        """The prompt for the next answer in a conversation, which has its own system message if any.
+        """The prompt for the next answer in a conversation.
 
-        Of one that ends in the user's first words it is what a query gives. What an earlier turn's prompt had before
-        its last token begins this one's, unless the template changes what was said before.
+        For a single message of the user it is the prompt of that query. It starts with the tokens that an earlier
+        turn's prompt had before its last one, unless the template changes earlier messages.
 
         Args:
-            n_ctx: a prompt that is longer is not looked at for turns, as it cannot be evaluated.
+            messages: the whole conversation, with a system message if it has one.
+            n_ctx: the turns of a longer prompt are not computed, as it cannot be evaluated.
 
         Raises:
             ModelError: the template does not take it, for example because the roles do not alternate.
@@ -91,23 +100,23 @@ class PromptFormat:
                 *before, _ = self._turn(*(tuple(message.items()) for message in messages[: index + 1]))
                 if before == tokens[: len(before)] and len(before) < len(tokens):
                     ends.append(len(before))
-        return Prompt(tuple(tokens), _common(head, tokens), tuple(ends))
+        return Prompt(tuple(tokens), _shared(head, tokens), tuple(ends))
 
     def _messages(self, query: str) -> list[Message]:
         return [*self._before, {"role": "user", "content": query}]
 
     def _tokens_before(self, messages: Sequence[Message]) -> list[int]:
-        """What stands before a query, whatever it is; a token may yet span the seam."""
-        head, mark, _ = self.render([*messages, {"role": "user", "content": _MARK}]).partition(_MARK)
+        """The tokens before any query; the last one may merge with the query's first."""
+        head, mark, _ = self.render([*messages, {"role": "user", "content": MARK}]).partition(MARK)
         return self._vocabulary.tokenize(head, special=True) if mark else []
 
     def _tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The rendered prompt as llama.cpp tokenises it; control tokens spelt in what was said stay mere text."""
+        """The rendered prompt as llama.cpp tokenises it; control tokens spelt in a message stay plain text."""
         if not any(self._vocabulary.spells_control(message["content"]) for message in messages):
             return self._vocabulary.tokenize(self.render(messages), special=True)
-        marked = [dict(message) | {"content": f"{_MARK}{index}{_MARK}"} for index, message in enumerate(messages)]
+        marked = [dict(message) | {"content": f"{MARK}{index}{MARK}"} for index, message in enumerate(messages)]
         tokens: list[int] = []
-        for place, text in enumerate(re.split(f"{_MARK}(\\d+){_MARK}", self.render(marked))):
+        for place, text in enumerate(re.split(f"{MARK}(\\d+){MARK}", self.render(marked))):
             said = place % 2 == 1
             part = messages[int(text)]["content"] if said else text
             if part:
@@ -115,7 +124,12 @@ class PromptFormat:
         return tokens
 
     def answer(self, query: str, text: str) -> tuple[int, ...]:
-        """A given answer as the target would write it after that prompt, ended as the template ends it."""
+        """The tokens of a given answer as the target would write it, with the one that ends answers in the template.
+
+        Args:
+            query: the query that it answers.
+            text: the answer.
+        """
         prompt = self(query).tokens
         whole = self._vocabulary.tokenize(self.render(self._messages(query)) + text, special=True)
         if tuple(whole[: len(prompt)]) == prompt and not self._vocabulary.spells_control(text):
@@ -124,9 +138,9 @@ class PromptFormat:
 
     @cached_property
     def end_of_answer(self) -> int:
-        """The token that ends an answer in this template: what a trained answer must finish with."""
-        answered = {"role": "assistant", "content": _MARK}
-        text = self.render([*self._messages(""), answered]).partition(_MARK)[2]
+        """The token that ends an answer in this template; trained answers end with it."""
+        answered = {"role": "assistant", "content": MARK}
+        text = self.render([*self._messages(""), answered]).partition(MARK)[2]
         tokens = self._vocabulary.tokenize(text, special=True)
         return next((token for token in tokens if self._vocabulary.ends(token)), self._vocabulary.eos)
 
@@ -139,7 +153,7 @@ class PromptFormat:
             raise ModelError(f"the chat template in the GGUF cannot be read: {error}") from error
 
     def render(self, messages: Sequence[Message]) -> str:
-        """A conversation, each message with `role` and `content`, up to where the next answer begins.
+        """A conversation as text, up to where the next answer begins.
 
         Raises:
             ModelError: the template does not take it.
@@ -155,7 +169,13 @@ class PromptFormat:
             raise ModelError(f"the chat template in the GGUF cannot render this prompt: {error}{hint}") from error
 
 
-def _common(head: Sequence[int], tokens: Sequence[int]) -> int:
-    """How many tokens of a prompt are those of what always stands before it; never the last one."""
-    limit = min(len(head), len(tokens) - 1)
-    return next((place for place in range(limit) if head[place] != tokens[place]), limit)
+def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many items, from the first on, two sequences have in common."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _shared(head: Sequence[int], tokens: Sequence[int]) -> int:
+    """Tokens of a prompt that stand before every query; never the last one."""
+    return min(shared_length(head, tokens), len(tokens) - 1)

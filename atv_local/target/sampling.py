@@ -16,7 +16,17 @@ from atv_local.target.target import Target
 
 @dataclass(frozen=True)
 class Sampling:
-    """Temperature 0 is greedy and ignores the rest; `top_k` 0 and `top_p` 1 are off; no seed draws one."""
+    """How the tokens of an answer are drawn.
+
+    Args:
+        temperature: 0 is greedy, which ignores the rest; at most 100.
+        top_p: draw from the likeliest tokens that together have this probability; 1 is off.
+        top_k: draw from this many of the likeliest tokens; 0 is off.
+        seed: makes sampling repeatable; a random one by default.
+
+    Raises:
+        UsageError: a value out of range.
+    """
 
     temperature: float = 0.0
     top_p: float = 0.95
@@ -34,7 +44,7 @@ class Sampling:
             raise UsageError(f"`seed` {self.seed} is outside 0 to 2^32-1")
 
     def of_row(self, number: int) -> Sampling:
-        """The same with a seed for one of many rows, made of its number and this seed (0 if there is none)."""
+        """The same sampling for one of many rows, with a seed made of its number and this seed (0 if none)."""
         digest = hashlib.sha256(f"{self.seed or 0}:{number}".encode()).digest()
         return replace(self, seed=int.from_bytes(digest[:4], "big"))
 
@@ -67,5 +77,5 @@ class Sampler:
         return int(lib.llama_sampler_sample(self._chain, context, row))
 
     def reset(self) -> None:
-        """Begin again, with the same seed."""
+        """Start again with the same seed."""
         lib.llama_sampler_reset(self._chain)

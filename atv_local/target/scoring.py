@@ -1,4 +1,4 @@
-"""What a model thinks of tokens: log-probabilities, in nats, of those given and of the likeliest in their place."""
+"""Log-probabilities, in nats, of given tokens and of the likeliest tokens in their place."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from atv_local.target.logits import logprobs
 from atv_local.target.target import Target
 from atv_local.vectors import TaskVector
 
 
 @dataclass(frozen=True)
 class Score:
-    """One token and what else could have stood there, most likely first."""
+    """The log-probability of a token, and the likeliest tokens in its place with theirs, the most likely first."""
 
     token: int
     logprob: float
@@ -22,7 +23,13 @@ class Score:
 
 
 def score(logits: NDArray[np.float32], token: int, n_top: int) -> Score:
-    """What the logits float32 [n_vocab] before a token say of it and of the `n_top` likeliest ones."""
+    """Score a token.
+
+    Args:
+        logits: float32 [n_vocab], before the token.
+        token: its id.
+        n_top: how many of the likeliest tokens to list.
+    """
     found = logprobs(logits)
     some = np.argpartition(-found, min(n_top, len(found)) - 1)[:n_top] if n_top else np.array([], dtype=np.intp)
     likeliest = sorted(some.tolist(), key=lambda other: (-found[other], other))
@@ -30,9 +37,12 @@ def score(logits: NDArray[np.float32], token: int, n_top: int) -> Score:
 
 
 def score_text(target: Target, tokens: Sequence[int], n_top: int, vector: TaskVector | None = None) -> Iterator[Score]:
-    """A score of every token but the first, which nothing comes before.
+    """Score every token of a text except the first.
 
     Args:
+        target: evaluates the text from an empty cache.
+        tokens: the text.
+        n_top: how many of the likeliest tokens to list for each.
         vector: steers all of them.
 
     Raises:
@@ -47,10 +57,3 @@ def score_text(target: Target, tokens: Sequence[int], n_top: int, vector: TaskVe
             yield score(logits, token, n_top)
     finally:
         target.clear()
-
-
-def logprobs(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-probabilities, float32, from logits."""
-    shifted = logits - logits.max()
-    normalised: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(dtype=np.float64)).astype(np.float32)
-    return normalised

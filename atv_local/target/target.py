@@ -1,8 +1,8 @@
 """One GGUF in llama.cpp: tokens and vectors in, logits out. Knows nothing of generators, queries or text.
 
-The cache holds *segments*: runs of tokens that were evaluated without a vector, each in batches of its own.
-Only whole leading segments are reused, so the same prompt always goes through the same batches and gives the
-same bits, whatever was answered before. Tokens evaluated under a vector are never reused.
+The cache consists of segments: runs of tokens that were evaluated without a vector, each in batches of its own. Only
+whole leading segments are reused, so the same prompt is always evaluated in the same batches and gives the same bits,
+whatever was answered before. Tokens evaluated under a vector are never reused.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ DEFAULT_CTX = 2048
 MAX_THREADS = 512
 _BATCH = 512
 _READ = 32
-"""Tokens of a batch whose logits are all read: each takes the memory of a vocabulary."""
+"""Tokens of a batch in which the logits of all are read; each takes memory for a vocabulary."""
 
 
 class Target:
     """A frozen, quantised model with one context.
 
     Args:
-        model: the GGUF, or one that is loaded already: its weights are then shared.
-        n_ctx: tokens of prompt and answer together; by default 2048 or what the model was trained for, if less.
-        n_threads: by default all cores this process may use.
+        model: the path of a GGUF, or a loaded model, whose weights are then shared.
+        n_ctx: tokens of prompt and answer together; by default 2048, or what the model was trained for if that is less.
+        n_threads: by default all cores that this process may use.
         n_gpu_layers: layers to offload; -1 is all. Without effect in a CPU build of llama.cpp.
-        in_turn: calls the function it is given, which evaluates a batch, and returns what that returns; for several
-            targets that must not all do so at once.
+        in_turn: calls the function it is given, which evaluates a batch, and returns its result; for several targets
+            that must not evaluate at the same time.
 
     Raises:
         ModelError: not a loadable GGUF, or its architecture ignores control vectors.
@@ -81,7 +81,7 @@ class Target:
         self.n_ctx = int(lib.llama_n_ctx(self.handle))
         self._batch = int(lib.llama_n_batch(self.handle))  # of a small context less than was asked for
         self.n_evaluated = 0
-        """Tokens evaluated so far, reused ones not counted."""
+        """Tokens evaluated so far, without those reused from the cache."""
         self.n_vector_calls = 0
         """Calls of llama_set_adapter_cvec so far."""
         self._segments: list[tuple[int, ...]] = []
@@ -137,45 +137,55 @@ class Target:
         """Tokens in the cache."""
         return self._n_past
 
-    def kept(self, segments: Sequence[Sequence[int]]) -> int:
-        """How many tokens of these segments `prefill` would not evaluate again."""
-        return sum(map(len, self._segments[: self._alike([tuple(segment) for segment in segments])]))
+    def n_cached(self, segments: Sequence[Sequence[int]]) -> int:
+        """How many tokens of these segments `prefill` would find in the cache."""
+        return sum(map(len, self._segments[: self._n_equal([tuple(segment) for segment in segments])]))
 
     def prefill(self, *segments: Sequence[int]) -> None:
-        """Bring the cache to exactly these tokens, unsteered; leading segments that are there already are kept.
+        """Make the cache hold exactly these tokens, unsteered; leading segments that it has already are reused.
+
+        Args:
+            segments: runs of tokens. The same prompt must always be given in the same segments.
 
         Raises:
             PromptError: more tokens than the context holds.
         """
         self.clear()
         wanted = [tuple(segment) for segment in segments if segment]
-        self._truncate(self._alike(wanted))
+        self._truncate(self._n_equal(wanted))
         for segment in wanted[len(self._segments) :]:
             self._decode(segment, self._batch)
             self._segments.append(segment)
 
-    def _alike(self, wanted: Sequence[tuple[int, ...]]) -> int:
+    def _n_equal(self, wanted: Sequence[tuple[int, ...]]) -> int:
         pairs = zip(wanted, self._segments, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def evaluate(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Evaluate tokens after those in the cache, under the vector if one is applied.
 
+        Args:
+            tokens: at least one.
+
         Returns:
             Logits float32 [n_vocab] after the last token: a view that the next evaluation overwrites.
 
         Raises:
             PromptError: more tokens than the context holds.
-            ModelError: the logits are not finite, as under too strong a vector.
+            UnstableError: the logits are not finite, as under a vector that is too strong.
+            ModelError: llama.cpp fails.
         """
         self._decode(tokens, self._batch)
         return self._finite(self.logits())
 
     def read(self, tokens: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        """As `evaluate`, but gives the logits after each token in turn; what it evaluates is not kept.
+        """As `evaluate`, with the logits after each token in turn. These tokens are not cached for later prompts.
+
+        Yields:
+            Logits float32 [n_vocab]: a view that the next evaluation overwrites.
 
         Raises:
-            PromptError, ModelError: as `evaluate`.
+            PromptError, UnstableError, ModelError: as `evaluate`.
         """
         for start in range(0, len(tokens), _READ):
             chunk = tokens[start : start + _READ]
@@ -190,7 +200,7 @@ class Target:
         return logits
 
     def logits(self, row: int = -1) -> NDArray[np.float32]:
-        """Logits float32 [n_vocab] after the last evaluated token: a view, valid until the next evaluation."""
+        """Logits float32 [n_vocab] after the last evaluated token: a view that the next evaluation overwrites."""
         pointer = lib.llama_get_logits_ith(self.handle, row)
         if not pointer:
             raise ModelError(f"{self.model.path} gives no logits; it is not a text generation model")
@@ -199,8 +209,11 @@ class Target:
     def apply(self, vector: TaskVector) -> None:
         """Steer every token evaluated from now on, until `clear` (llama_set_adapter_cvec).
 
+        Args:
+            vector: float32 [n_layer-1, n_embd]; as it is, without strength or layers.
+
         Raises:
-            VectorError: the vector does not have shape [n_layer-1, n_embd] of this target.
+            VectorError: the vector has another shape.
         """
         if vector.array.shape != (self.n_rows, self.n_embd):
             shape = [self.n_rows, self.n_embd]
@@ -208,21 +221,21 @@ class Target:
         self._set_vector(np.ascontiguousarray(vector.array, dtype=np.float32))
 
     def clear(self) -> None:
-        """Stop steering. Without a vector applied this does nothing, nor on a target that is closed.
+        """Stop steering. Does nothing if no vector is applied or the target is closed.
 
-        An answer that was left half read is collected together with its target, in any order.
+        A closed target is no error, since an answer that was not read to its end may be collected after its target.
         """
         if self._steered and self.close.alive:
             self._set_vector(None)
 
     def reset(self) -> None:
-        """Forget vector and cache; the data too, since a NaN behind an attention mask is still a NaN."""
+        """Stop steering and clear the cache with its data, since a NaN behind an attention mask is still a NaN."""
         self.clear()
         self._segments, self._n_past = [], 0
         lib.llama_memory_clear(lib.llama_get_memory(self.handle), True)
 
     def _set_vector(self, rows: NDArray[np.float32] | None) -> None:
-        lib.llama_synchronize(self.handle)  # work in flight on a GPU still reads the vector before
+        lib.llama_synchronize(self.handle)  # a GPU may still be reading the vector before
         data = None if rows is None else rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         size = 0 if rows is None else rows.size
         self._steered = True  # also if the call below is interrupted
@@ -241,7 +254,7 @@ class Target:
         self._segments, self._n_past = segments, length
 
     def _decode(self, tokens: Sequence[int], n_batch: int, *, every: bool = False) -> None:
-        """Evaluate in batches; `every` asks for the logits of all tokens and not of each batch's last."""
+        """Evaluate in batches; `every` asks for the logits of all tokens instead of each batch's last."""
         if self._n_past + len(tokens) > self.n_ctx:
             total = self._n_past + len(tokens)
             raise PromptError(
@@ -261,7 +274,7 @@ class Target:
             self.n_evaluated += len(chunk)
 
     def _probe(self) -> None:
-        """Some architectures accept a control vector and ignore it; require the logits to move."""
+        """Some architectures accept a control vector and ignore it; require the logits to change."""
         token = [self.vocabulary.eos if self.vocabulary.eos >= 0 else 0]
         base = self.evaluate(token).copy()
         self.reset()
@@ -275,5 +288,5 @@ class Target:
 
 
 def _cores() -> int:
-    """Cores this process may use; some systems only say how many there are."""
+    """Cores that this process may use; some systems only tell how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,10 +27,13 @@ class Vocabulary:
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
 
     def tokenize(self, text: str, *, special: bool, bos: bool | None = None) -> list[int]:
-        """Token ids of `text`.
+        """Token ids of a text.
 
-        `special=True` is for prompts: control tokens spelt in the text become themselves. With `bos`, by default
-        as `special`, the beginning-of-sequence token is added where the GGUF asks for it and the text lacks it.
+        Args:
+            text: what to tokenise.
+            special: control tokens that are spelt in the text become control tokens, as in prompts.
+            bos: add the beginning-of-sequence token if the GGUF asks for one and the text lacks it; by default as
+                `special`.
         """
         data = text.encode("utf-8", "replace")
         add_bos = (special if bos is None else bos) and not (self.bos_text and text.startswith(self.bos_text))
@@ -46,9 +49,14 @@ class Vocabulary:
         tokens = self.tokenize(text, special=True, bos=False)
         return any(lib.llama_vocab_is_control(self._vocab, token) for token in tokens)
 
-    def text(self, tokens: Sequence[int]) -> str:
-        """Tokens as text, control tokens spelt out; bytes that are no UTF-8 become U+FFFD."""
-        return b"".join(self.piece(token, special=True) for token in tokens).decode("utf-8", "replace")
+    def text(self, tokens: Sequence[int], *, special: bool = True) -> str:
+        """Tokens as text; bytes that are no UTF-8 become U+FFFD.
+
+        Args:
+            tokens: token ids.
+            special: spell control tokens out; otherwise they are left out.
+        """
+        return b"".join(self.piece(token, special=special) for token in tokens).decode("utf-8", "replace")
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token, which may be part of a character. Control tokens are empty unless `special`."""

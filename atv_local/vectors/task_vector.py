@@ -147,11 +147,3 @@ class TaskVector:
         if result is None or result.shape != self.shape:
             raise VectorError(f"the shapes {self.shape} of a task vector and {values.shape} do not fit together")
         return TaskVector(result)
-
-
-def random_vector(n_rows: int, n_embd: int) -> TaskVector:
-    """The same random vector in every call, which moves a model without breaking it. It is for measurements.
-
-    Its values are normally distributed with a standard deviation of 0.1.
-    """
-    return TaskVector(0.1 * np.random.default_rng(0).standard_normal((n_rows, n_embd)))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import ModelError
-from atv_local.vectors import Steering, TaskVector
+from atv_local.target import kl_divergence
+from atv_local.vectors import Steering, random_vector
 
 N_TOKENS = 16
 """Of the base model's answer, over which the distributions are compared."""
@@ -44,7 +45,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
 
     def ways(query: str) -> list[SteeredPrompt]:
         vector = engine.vector(query)
-        noise = _like(vector, rng)
+        noise = random_vector(*vector.shape, seed=rng, norms=vector.norms())
         return [
             SteeredPrompt(),
             *(SteeredPrompt.of(steering, vector) for steering in steerings),
@@ -87,12 +88,4 @@ def _compared(
 
 
 def _compare(base: NDArray[np.float32], other: NDArray[np.float32]) -> _Compared:
-    p = np.exp(base, dtype=np.float64)
-    kl: NDArray[np.float64] = (p * (base.astype(np.float64) - other)).sum(axis=1)
-    return np.maximum(kl, 0), base.argmax(axis=1) == other.argmax(axis=1)
-
-
-def _like(vector: TaskVector, rng: np.random.Generator) -> TaskVector:
-    """A random vector with the same norm in every row."""
-    drawn = rng.normal(size=vector.array.shape)
-    return TaskVector(drawn * (vector.norms() / np.linalg.norm(drawn, axis=1))[:, None])
+    return kl_divergence(base, other), base.argmax(axis=1) == other.argmax(axis=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from atv_local.batch import text_of
 from atv_local.target import Vocabulary
 
 _AROUND = " \t\"'`*.:("
@@ -32,7 +31,7 @@ class AnswerMatcher:
         """For a question's `enough`: whether what is written can be no candidate, whatever follows."""
 
         def enough(written: Sequence[int]) -> bool:
-            text = text_of(vocabulary, written)
+            text = vocabulary.text(written, special=False)
             if "\N{REPLACEMENT CHARACTER}" in text:  # half a character
                 return False
             if self._to_the_letter:

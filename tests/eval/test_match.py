@@ -26,8 +26,9 @@ def test_candidates_that_differ_in_case_alone_are_told_apart() -> None:
 @given(st.text('ab c.\n"', max_size=8))
 def test_what_is_decided_can_become_no_candidate(text: str) -> None:
     class Letters:
-        def piece(self, token: int) -> bytes:
-            return bytes([token])
+        def text(self, tokens: list[int], *, special: bool) -> str:
+            assert not special
+            return bytes(tokens).decode("utf-8", "replace")
 
     answers = AnswerMatcher(["a", "abc", "b c"])
     decided = answers.decided(Letters())  # type: ignore[arg-type]

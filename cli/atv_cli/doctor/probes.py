@@ -83,7 +83,7 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
 
     import numpy as np
 
-    from atv_local.target import logprobs
+    from atv_local.target import kl_divergence, logprobs
     from atv_local.vectors import OFF
 
     engine, source = _engine(path, generator)
@@ -91,14 +91,13 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
     steered, _ = _first(engine, replace(engine.steering, strength=1.0))
     _, event = _first(engine, replace(engine.steering, strength=1.0))  # timed once everything is warm
     again, _ = _first(engine, replace(engine.steering, strength=0.0))
-    before, after = logprobs(base), logprobs(steered)
     piece = engine.target.vocabulary.piece
     tokens = [piece(int(logits.argmax())).decode("utf-8", "replace") for logits in (base, steered)]
     return SteeringEffect(
         source=source,
         exact=np.array_equal(base, again),
         moved=not np.array_equal(base, steered),
-        kl=max(0.0, float(np.sum(np.exp(before) * (before - after)))),
+        kl=float(kl_divergence(logprobs(base), logprobs(steered))),
         tokens=(tokens[0], tokens[1]),
         generator_ms=event.generator_ms,
         first_token_ms=event.first_token_ms,

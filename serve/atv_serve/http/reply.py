@@ -84,7 +84,7 @@ class Replies:
         job = self.pool.submit(
             partial(generate_pieces, prepared),
             seconds=self._seconds,
-            prefer=lambda context: context.target.kept(prepared.segments),
+            prefer=lambda context: context.target.n_cached(prepared.segments),
         )
         chat = isinstance(body, ChatRequest)
         builder = ResponseBuilder(self._models.vocabulary, prepared.model, prepared.applied, chat=chat)

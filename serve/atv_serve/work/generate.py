@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -31,7 +31,7 @@ class Piece:
     choice: int = 0
 
 
-def generate_pieces(request: PreparedRequest, context: Context) -> Iterator[Piece]:
+def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Piece]:
     """The choices one after the other, in a context.
 
     Raises:

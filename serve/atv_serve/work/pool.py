@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from queue import SimpleQueue
@@ -56,7 +56,7 @@ class BrokenError(AtvError):
 class PoolJob(Generic[C]):
     """The work of one request, and the queue that its items come through."""
 
-    def __init__(self, work: Callable[[C], Iterator[Any]], seconds: float) -> None:
+    def __init__(self, work: Callable[[C], Generator[Any]], seconds: float) -> None:
         self.work = work
         self.stopped: AtvError | None = None
         self._loop = asyncio.get_running_loop()
@@ -124,7 +124,7 @@ class _Slot(Generic[C]):
         self.job = job
         try:
             job.check()
-            with closing(job.work(self.context)) as items:  # type: ignore[type-var]  # they are generators
+            with closing(job.work(self.context)) as items:
                 for item in items:
                     job.put(item)
                     job.check()
@@ -182,7 +182,7 @@ class Pool(Generic[C]):
             self._check()
 
     def submit(
-        self, work: Callable[[C], Iterator[Any]], *, seconds: float, prefer: Callable[[C], int] = lambda _: 0
+        self, work: Callable[[C], Generator[Any]], *, seconds: float, prefer: Callable[[C], int] = lambda _: 0
     ) -> PoolJob[C]:
         """Start work, or queue it. Call this on the event loop that reads the items.
 

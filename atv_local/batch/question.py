@@ -1,0 +1,110 @@
+"""What a batch is asked and what it replies: plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atv_local.answer import Finish
+from atv_local.errors import AtvError, UsageError
+from atv_local.target import Prompt, Sampling
+from atv_local.vectors import OFF, Steering, TaskVector
+
+
+@dataclass(frozen=True)
+class SteeredPrompt:
+    """One way to evaluate a prompt: the rows that are added, and at which positions.
+
+    Attributes:
+        rows: a vector with strength and layers applied; None is the base model.
+        steering: where it applies.
+    """
+
+    rows: TaskVector | None = None
+    steering: Steering = OFF
+
+    @classmethod
+    def of(cls, steering: Steering, vector: TaskVector | None) -> SteeredPrompt:
+        """The way in which a steering applies a vector."""
+        return cls() if vector is None or steering.off else cls(steering.apply(vector), steering)
+
+    @property
+    def from_start(self) -> bool:
+        """Whether the whole prompt is steered, so that none of it is shared."""
+        return self.rows is not None and self.steering.positions.prefix
+
+
+@dataclass(frozen=True)
+class BatchQuestion:
+    """One prompt to answer, or to score options after, in one or several ways. `Batch.question` makes one of a query.
+
+    Attributes:
+        prompt: what the target reads.
+        ways: how to evaluate it.
+        max_tokens: of the answer; 0 writes none.
+        options: token ids to score, as `PromptFormat.answer` gives them: with the token that ends an answer.
+        sampling: greedy by default.
+        enough: takes the tokens written so far; True ends the answer there.
+        tag: whatever the caller wants to find in the reply.
+        error: why it cannot be asked; the reply carries it, in its turn.
+        more_options: the options continue those of the question before, asked in the same way.
+
+    Raises:
+        UsageError: no ways, or neither tokens to write nor options to score.
+    """
+
+    prompt: Prompt
+    ways: Sequence[SteeredPrompt] = (SteeredPrompt(),)
+    max_tokens: int = 0
+    options: Sequence[Sequence[int]] = ()
+    sampling: Sampling | None = None
+    enough: Callable[[Sequence[int]], bool] | None = None
+    tag: Any = None
+    error: AtvError | None = None
+    more_options: bool = False
+
+    def __post_init__(self) -> None:
+        if self.error is None and not (self.ways and (self.max_tokens > 0 or self.options)):
+            raise UsageError("a question needs `ways`, and either `max_tokens` above 0 or `options`")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a question in one of its ways.
+
+    Attributes:
+        text: the answer.
+        tokens: those written, without the one that ended the answer.
+        finish: why it ended; None if nothing was to be written.
+        options: log-probability of each option, in nats.
+        greedy: for each option, whether a greedy answer begins with it.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish: Finish | None
+    options: tuple[float, ...]
+    greedy: tuple[bool, ...] = ()
+
+    @property
+    def n_generated(self) -> int:
+        """Number of tokens written."""
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class BatchReply:
+    """The reply to a question.
+
+    Attributes:
+        question: as it was asked.
+        outcomes: one for each of its ways; none after an error.
+        n_evaluated: tokens evaluated for it alone, without those of a shared beginning.
+        error: why there are no outcomes.
+    """
+
+    question: BatchQuestion
+    outcomes: tuple[Outcome, ...]
+    n_evaluated: int
+    error: AtvError | None = None

@@ -1,0 +1,93 @@
+"""Questions as trees of token runs, and what the branches say as outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from atv_local.answer import Finish
+from atv_local.batch.question import BatchQuestion, Outcome
+from atv_local.batch.token_tree import Branch, Tree
+from atv_local.target import Sampler, Vocabulary
+
+
+def tree_of(question: BatchQuestion, max_tokens: int, *, keep: bool = False) -> Tree:
+    """The runs to evaluate for a question.
+
+    What its ways have in common is evaluated once: the prompt without its last token, except for ways that steer all
+    of it.
+
+    Args:
+        question: without `error`.
+        max_tokens: to write, as far as the context has room.
+        keep: keep the distributions before the tokens of options.
+    """
+    prompt = question.prompt
+    after_shared: list[Branch] = []
+    from_start: list[Branch] = []
+    *prefix, last = prompt.tokens
+    for way in question.ways:
+        after = way.rows if way.steering.positions.generated else None
+        sampled = question.sampling is not None and question.sampling.temperature > 0
+        head = Branch(
+            prompt.tokens if way.from_start else (last,),
+            way.rows,
+            children=[Branch(option, after, scored=True, keep=keep) for option in question.options],
+            from_start=way.from_start,
+            max_tokens=max_tokens,
+            after=after,
+            sampler=Sampler(question.sampling) if question.sampling and sampled else None,
+            enough=question.enough,
+        )
+        (from_start if way.from_start else after_shared).append(head)
+    if after_shared and (own := prefix[prompt.shared :]):
+        after_shared = [Branch(own, children=after_shared)]
+    shared = tuple(prefix[: prompt.shared]) if after_shared else ()
+    return Tree(shared, [*after_shared, *from_start], tag=question)
+
+
+def heads_of(tree: Tree) -> list[Branch]:
+    """The branches that end with the prompt's last token, in the order of the question's ways."""
+    question: BatchQuestion = tree.tag
+    heads = [branch for branch in tree.walk() if not branch.scored and (branch.max_tokens or _scores(branch))]
+    after_shared = iter(branch for branch in heads if not branch.from_start)
+    from_start = iter(branch for branch in heads if branch.from_start)
+    return [next(from_start if way.from_start else after_shared) for way in question.ways]
+
+
+def halves_of(question: BatchQuestion) -> tuple[BatchQuestion, ...]:
+    """Two questions that ask the same: with half the ways each, or of one way half the options; none if neither."""
+    if (middle := len(question.ways) // 2) and not question.more_options:
+        return replace(question, ways=question.ways[:middle]), replace(question, ways=question.ways[middle:])
+    if middle := len(question.options) // 2:
+        first, second = question.options[:middle], question.options[middle:]
+        return replace(question, options=first), replace(question, options=second, max_tokens=0, more_options=True)
+    return ()
+
+
+def outcomes_of(trees: Sequence[Tree], vocabulary: Vocabulary) -> tuple[Outcome, ...]:
+    """The outcomes of a question that was evaluated in one or several trees, in the order of its ways."""
+    outcomes: list[Outcome] = []
+    for tree in trees:
+        part: BatchQuestion = tree.tag
+        found = [_outcome(part, head, vocabulary) for head in heads_of(tree)]
+        if part.more_options:
+            before, (more,) = outcomes.pop(), found
+            options, greedy = before.options + more.options, before.greedy + more.greedy
+            found = [replace(before, options=options, greedy=greedy)]
+        outcomes += found
+    return tuple(outcomes)
+
+
+def _outcome(question: BatchQuestion, head: Branch, vocabulary: Vocabulary) -> Outcome:
+    finish = None
+    if question.max_tokens:
+        longest = len(head.written) == question.max_tokens
+        finish = Finish.STOP if head.ended else Finish.LENGTH if longest else Finish.CONTEXT
+    options = tuple(sum(child.logprobs) for child in head.children)
+    greedy = tuple(all(child.greedy) for child in head.children)
+    return Outcome(vocabulary.text(head.written, special=False), tuple(head.written), finish, options, greedy)
+
+
+def _scores(branch: Branch) -> bool:
+    return any(child.scored for child in branch.children)
