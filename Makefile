@@ -16,9 +16,9 @@ demo: .venv/runtime
 test: .venv/dev
 	$(BIN)/python -m pytest
 
-# What needs no PyTorch, no browser and no Ray.
+# What needs no PyTorch, browser, Ray, real model or built wheel.
 test-fast: .venv/dev
-	$(BIN)/python -m pytest --fast
+	$(BIN)/python -m pytest --fast --numprocesses auto --dist loadscope
 
 lint: .venv/dev
 	$(BIN)/ruff check .

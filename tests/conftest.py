@@ -30,7 +30,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, would ignore it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads only wait for each other
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # nothing is timed
-settings.load_profile("tests")
+settings.register_profile("fast", settings.get_profile("tests"), max_examples=25)
 
 HERE = Path(__file__).parent
 PLACES = {
@@ -38,18 +38,25 @@ PLACES = {
     "browser": ["page"],
     "ray": ["plugins/test_ray.py"],
     "shown": [f"docs/test_{name}.py" for name in ("examples", "python_blocks", "readme", "shown_output")],
+    "wheel": ["test_wheel.py"],
 }
-"""Files and folders whose tests all need the marker's library, and import it, or take long."""
+"""Files and folders whose tests all need what the marker says, and may import it."""
 FIXTURES = {
     "trained_checkpoint": "train",
     "tiny_backbone": "train",
     "smollm2": "model",
 }
 """What a test needs that uses such a fixture."""
+SLOW = {*PLACES, "model"}
+"""Markers of what `--fast` leaves out."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="only what needs no PyTorch, browser, Ray or example")
+    parser.addoption("--fast", action="store_true", help="leave out what is marked as one of SLOW")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("fast" if config.getoption("--fast") else "tests")
 
 
 def _needs(path: Path) -> str | None:
@@ -70,7 +77,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--fast"):
         if "torch" in sys.modules:
             raise pytest.UsageError("a test file outside PLACES in tests/conftest.py imports torch")
-        left_out = [item for item in items if any(map(item.get_closest_marker, PLACES))]
+        left_out = [item for item in items if any(map(item.get_closest_marker, SLOW))]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 

@@ -190,7 +190,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("program", ["atv_cli.main", "atv_export.export_bundle"])
+@pytest.mark.parametrize("program", ["atv_cli.main", pytest.param("atv_export.write_graphs", marks=pytest.mark.train)])
 def test_nothing_is_kept_for_a_report_of_its_use(pair: list[str], tmp_path: Path, program: str) -> None:
     """ONNX Runtime would begin with the number of the device and a database of events, in the user's home."""
     code = f"import {program}, atv_cli.main as m; m.main()"

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
+
 from atv_local.answer.engine import Engine
+
+HTTP = httpx.Client(verify=False, trust_env=False, headers={"connection": "close"}, timeout=60)
+"""For requests to the server; a client for each would spend its time on reading certificates."""
 
 
 def said(engine: Engine, query: str, **settings: Any) -> str:

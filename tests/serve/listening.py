@@ -13,10 +13,12 @@ from atv_serve.server import Server
 
 
 @contextmanager
-def listening(server: Server) -> Iterator[str]:
-    """Yield the URL of a server, and close it."""
+def listening(server: Server, *, send_buffer: int | None = None) -> Iterator[str]:
+    """Yield the URL of a server, and close it. `send_buffer` bounds what waits for a client that does not read."""
     http = server.uvicorn()
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        if send_buffer:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         thread = threading.Thread(target=lambda: asyncio.run(http.serve(sockets=[listener])))
         thread.start()
         try:

@@ -142,13 +142,11 @@ def test_an_answer_can_be_sent_back_as_the_client_has_it(client: openai.OpenAI) 
         assert client.chat.completions.create(model="kinds", messages=again, max_tokens=3).choices[0].finish_reason
 
 
-def test_hundreds_of_mixed_requests_are_answered_as_each_alone(
-    client: openai.OpenAI, engines: dict[str, Engine]
-) -> None:
+def test_many_mixed_requests_are_answered_as_each_alone(client: openai.OpenAI, engines: dict[str, Engine]) -> None:
     rng = np.random.default_rng(0)
     words = ["apple 1", "cow 2", "go on", "say what you want", "plum 7 and a cat", "x" * 60, "fig", "hello there"]
     asked: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
-    for number in range(300):
+    for number in range(120):
         name = ("kinds", "other")[int(rng.integers(2))]
         off = rng.random() < 0.25
         query, strength = str(rng.choice(words)), float(rng.choice([-2.0, 0.3, 0.7, 1.0, 3.0]))
@@ -167,7 +165,7 @@ def test_hundreds_of_mixed_requests_are_answered_as_each_alone(
         lone = {"steering": steering, "sampling": sampling, "max_tokens": request["max_tokens"]}
         asked.append((name, request, {"query": query} | lone))
     expected = [said(engines[name], **lone) for name, _, lone in asked]
-    assert len(set(expected)) > 100
+    assert len(set(expected)) > 50
 
     def ask(request: dict[str, Any]) -> str:
         if request["seed"] % 3:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import numpy as np
 import openai
 import pytest
 
 from atv_local.answer.engine import Engine
 from atv_local.target.prompt import PromptFormat
-from tests.serve.clients import said, user
+from tests.serve.clients import HTTP, said, user
 
 
 def test_logprobs_are_those_of_the_logits(client: openai.OpenAI, engines: dict[str, Engine]) -> None:
@@ -72,11 +71,11 @@ def test_an_echo_scores_the_prompt(client: openai.OpenAI, engines: dict[str, Eng
 
 def test_a_scored_prompt_is_steered_by_named_words_only(url: str, engines: dict[str, Engine]) -> None:
     asked = {"prompt": "abcdef", "echo": True, "logprobs": 0, "max_tokens": 0, "steering": {"positions": "all"}}
-    refused = httpx.post(f"{url}/v1/completions", json=asked)
+    refused = HTTP.post(f"{url}/v1/completions", json=asked)
     assert refused.status_code == 400
     assert "steering.query" in refused.json()["error"]["message"]
     asked["steering"] = {"positions": "all", "query": "apple 1", "strength": 3}
-    steered = httpx.post(f"{url}/v1/completions", json=asked).json()["choices"][0]["logprobs"]["token_logprobs"]
+    steered = HTTP.post(f"{url}/v1/completions", json=asked).json()["choices"][0]["logprobs"]["token_logprobs"]
     engine = engines["kinds"]
     target, tokens = engine.target, engine.target.vocabulary.tokenize("abcdef", special=True)
     target.prefill()

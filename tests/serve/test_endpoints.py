@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import numpy as np
 import openai
 import pytest
@@ -13,7 +12,7 @@ from atv_local.answer.engine import Engine
 from atv_local.errors import BundleError, UsageError
 from atv_local.names import embedded_bundle
 from atv_serve.server import Server, ServerOptions
-from tests.serve.clients import user
+from tests.serve.clients import HTTP, user
 
 
 def test_embeddings_are_task_vectors(client: openai.OpenAI, engines: dict[str, Engine]) -> None:
@@ -28,7 +27,7 @@ def test_embeddings_are_task_vectors(client: openai.OpenAI, engines: dict[str, E
 
 def test_norms_of_what_would_steer(url: str, engines: dict[str, Engine]) -> None:
     asked = {"query": "apple 1", "steering": {"strength": 2, "layers": [2, 2]}}
-    found = httpx.post(f"{url}/v1/steering", json=asked).json()
+    found = HTTP.post(f"{url}/v1/steering", json=asked).json()
     norms = 2 * engines["kinds"].vector("apple 1").norms()
     assert found["norms"] == pytest.approx([0, norms[1], 0], rel=1e-5)
     assert found["steering"]["layers"] == [2, 2]
@@ -40,27 +39,27 @@ def test_models_and_their_names(client: openai.OpenAI, url: str) -> None:
     for call in (lambda: client.models.retrieve("nope"), lambda: client.completions.create(model="nope", prompt="a")):
         with pytest.raises(openai.NotFoundError, match="here are kinds, other, base"):
             call()
-    assert httpx.post(f"{url}/v1/chat/completions", json={"messages": user("cow 1")}).json()["model"] == "kinds"
+    assert HTTP.post(f"{url}/v1/chat/completions", json={"messages": user("cow 1")}).json()["model"] == "kinds"
 
 
 def test_tokens_there_and_back(url: str, engines: dict[str, Engine]) -> None:
     vocabulary = engines["kinds"].target.vocabulary
     text = "<|im_start|>user\nhé"
-    tokens = httpx.post(f"{url}/tokenize", json={"prompt": text, "add_special_tokens": False}).json()["tokens"]
+    tokens = HTTP.post(f"{url}/tokenize", json={"prompt": text, "add_special_tokens": False}).json()["tokens"]
     assert tokens == vocabulary.tokenize(text, special=True, bos=False)
-    assert httpx.post(f"{url}/detokenize", json={"tokens": tokens}).json()["prompt"] == vocabulary.text(tokens)
-    info = httpx.get(f"{url}/tokenizer_info").json()
+    assert HTTP.post(f"{url}/detokenize", json={"tokens": tokens}).json()["prompt"] == vocabulary.text(tokens)
+    info = HTTP.get(f"{url}/tokenizer_info").json()
     assert info["eos_token"] == vocabulary.eos_text
     assert info["chat_template"] == vocabulary.chat_template
 
 
 def test_metrics_count(url: str) -> None:
     def values() -> dict[str, float]:
-        lines = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if not line.startswith("#")]
+        lines = [line for line in HTTP.get(f"{url}/metrics").text.splitlines() if not line.startswith("#")]
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
     before = values()
-    httpx.post(f"{url}/v1/chat/completions", json={"messages": user("cow 1"), "model": "base", "max_tokens": 3})
+    HTTP.post(f"{url}/v1/chat/completions", json={"messages": user("cow 1"), "model": "base", "max_tokens": 3})
     after = values()
     assert after['atv_tokens_total{kind="written"}'] - before['atv_tokens_total{kind="written"}'] == 3
     assert after["atv_first_token_seconds_count"] - before["atv_first_token_seconds_count"] == 1

@@ -20,6 +20,7 @@ from atv_local.generator import Generator
 from atv_local.vectors import TaskVector
 from atv_serve.http.guard import Guard, Limits
 from atv_serve.server import Server, ServerOptions
+from tests.serve.clients import HTTP
 from tests.serve.listening import listening
 
 LIMITS = Limits(body=20_000, seconds=1)
@@ -37,8 +38,8 @@ def url(tiny_gguf: Path, tiny_bundle: Path) -> Iterator[str]:
 def goes_on(url: str) -> Iterator[None]:
     """After each of these tests the server answers, and nothing is stuck."""
     yield
-    assert wait_for(lambda: httpx.get(f"{url}/health").json() == {"status": "ok", "running": 0, "waiting": 0})
-    answer = httpx.post(f"{url}{CHAT}", json=body("apple 1"))
+    assert wait_for(lambda: HTTP.get(f"{url}/health").json() == {"status": "ok", "running": 0, "waiting": 0})
+    answer = HTTP.post(f"{url}{CHAT}", json=body("apple 1"))
     assert answer.json()["choices"][0]["message"]["content"] == "a"
 
 
@@ -96,7 +97,7 @@ def everything(link: socket.socket) -> bytes:
 )
 def test_bodies_that_are_no_requests(url: str, content: bytes, status: int) -> None:
     for path in (CHAT, "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize", "/v1/steering"):
-        answer = httpx.post(f"{url}{path}", content=content, headers={"content-type": "application/json"})
+        answer = HTTP.post(f"{url}{path}", content=content, headers={"content-type": "application/json"})
         assert answer.status_code == status, (path, answer.text)
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
         assert "Traceback" not in answer.text
@@ -109,7 +110,7 @@ def test_a_body_too_large_is_refused_before_it_is_sent(url: str) -> None:
 
 
 def test_a_body_too_large_in_pieces_of_unknown_number(url: str) -> None:
-    answer = httpx.post(
+    answer = HTTP.post(
         f"{url}{CHAT}",
         content=(b" " * 1000 for _ in range(1000)),
         headers={"content-type": "application/json"},
@@ -120,7 +121,7 @@ def test_a_body_too_large_in_pieces_of_unknown_number(url: str) -> None:
 def test_other_media_types(url: str) -> None:
     """A form on another site's page can send these without asking first."""
     for media in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
-        answer = httpx.post(f"{url}{CHAT}", content=json.dumps(body()), headers={"content-type": media})
+        answer = HTTP.post(f"{url}{CHAT}", content=json.dumps(body()), headers={"content-type": media})
         assert answer.status_code == 415
 
 
@@ -153,7 +154,7 @@ def test_what_is_not_http(url: str) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::1", "10.0.0.1"])
 def test_other_hosts_names(url: str, host: str) -> None:
     """A name that an attacker lets point here: the browser would then hand over the answers."""
-    answer = httpx.get(f"{url}/v1/models", headers={"host": host})
+    answer = HTTP.get(f"{url}/v1/models", headers={"host": host})
     assert answer.status_code == 403
 
 
@@ -180,17 +181,17 @@ def test_a_host_with_more_in_it_than_a_name(host: bytes, key: str | None) -> Non
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8080"])
 def test_our_own_names(url: str, host: str) -> None:
-    assert httpx.get(f"{url}/v1/models", headers={"host": host}).status_code == 200
+    assert HTTP.get(f"{url}/v1/models", headers={"host": host}).status_code == 200
 
 
 def test_other_sites_pages(url: str) -> None:
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://[", "", "ftp://127.0.0.1"):
-        answer = httpx.post(f"{url}{CHAT}", json=body(), headers={"origin": origin})
+        answer = HTTP.post(f"{url}{CHAT}", json=body(), headers={"origin": origin})
         assert answer.status_code == 403
-        preflight = httpx.options(f"{url}{CHAT}", headers={"origin": origin, "access-control-request-method": "POST"})
+        preflight = HTTP.options(f"{url}{CHAT}", headers={"origin": origin, "access-control-request-method": "POST"})
         assert preflight.status_code >= 400
         assert not [name for name in (*answer.headers, *preflight.headers) if name.startswith("access-control")]
-    assert httpx.post(f"{url}{CHAT}", json=body("apple 1"), headers={"origin": url}).status_code == 200
+    assert HTTP.post(f"{url}{CHAT}", json=body("apple 1"), headers={"origin": url}).status_code == 200
 
 
 def test_paths_lead_nowhere_else(url: str) -> None:
@@ -203,9 +204,9 @@ def test_paths_lead_nowhere_else(url: str) -> None:
 
 
 def test_methods(url: str) -> None:
-    assert httpx.get(f"{url}{CHAT}").status_code == 405
-    assert httpx.post(f"{url}/health").status_code == 405
-    assert httpx.request("TRACE", f"{url}/health").status_code == 405
+    assert HTTP.get(f"{url}{CHAT}").status_code == 405
+    assert HTTP.post(f"{url}/health").status_code == 405
+    assert HTTP.request("TRACE", f"{url}/health").status_code == 405
 
 
 def test_who_comes_to_a_full_queue_is_told_when_to_come_again(url: str) -> None:
@@ -215,7 +216,7 @@ def test_who_comes_to_a_full_queue_is_told_when_to_come_again(url: str) -> None:
             next(lines)
             with connect(url) as waiting:
                 waiting.sendall(request(json.dumps(endless()).encode()))
-                assert wait_for(lambda: httpx.get(f"{url}/health").json()["waiting"] == 1)
+                assert wait_for(lambda: HTTP.get(f"{url}/health").json()["waiting"] == 1)
                 refused = client.post(f"{url}{CHAT}", json=body())
         assert refused.status_code == 429
         assert refused.json()["error"]["type"] == "rate_limit_error"
@@ -227,8 +228,8 @@ def test_work_ends_when_its_client_leaves(url: str, stream: bool) -> None:
     for _ in range(5):
         with connect(url) as link:
             link.sendall(request(json.dumps(endless(stream=stream)).encode()))
-            assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 1)
-        assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 0)
+            assert wait_for(lambda: HTTP.get(f"{url}/health").json()["running"] == 1)
+        assert wait_for(lambda: HTTP.get(f"{url}/health").json()["running"] == 0)
 
 
 def test_vectors_are_no_longer_made_when_their_client_leaves(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,8 +245,8 @@ def test_vectors_are_no_longer_made_when_their_client_leaves(url: str, monkeypat
     monkeypatch.setattr(Generator, "__call__", slow)
     with connect(url) as link:
         link.sendall(request(json.dumps({"input": ["apple " * 20] * 128}).encode(), path="/v1/embeddings"))
-        assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 1)
-    assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 0)
+        assert wait_for(lambda: HTTP.get(f"{url}/health").json()["running"] == 1)
+    assert wait_for(lambda: HTTP.get(f"{url}/health").json()["running"] == 0)
     assert made < 128
 
 
@@ -269,36 +270,36 @@ def test_a_connection_that_says_nothing_or_half_a_head(url: str) -> None:
 def test_one_that_never_reads_is_hung_up_on(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     monkeypatch.setattr("atv_serve.http.connection.SEND_SECONDS", 0.5)
     server = Server(tiny_gguf, {}, ServerOptions(parallel=1), n_threads=1)
-    with listening(server) as url, socket.socket() as link:
+    with listening(server, send_buffer=4096) as url, socket.socket() as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         where = urlsplit(url)
         link.connect((where.hostname, where.port))
-        asked = body(model="base", max_tokens=150, n=40, stream=stream, logprobs=True, top_logprobs=20)
+        asked = body(model="base", max_tokens=150, n=4, stream=stream, logprobs=True, top_logprobs=20)
         link.sendall(request(json.dumps(asked).encode()))
         lines = f"{url}/metrics"
 
         def connections() -> float:
-            return httpx.get(f"{url}/health").json()["running"]
+            return HTTP.get(f"{url}/health").json()["running"]
 
         assert wait_for(lambda: connections() == 1)
         assert wait_for(lambda: connections() == 0, 60)
         answered = f'route="{CHAT}",status="200"'
-        assert wait_for(lambda: answered in httpx.get(lines).text, 60)
+        assert wait_for(lambda: answered in HTTP.get(lines).text, 60)
         link.settimeout(30)
-        time.sleep(2)
+        time.sleep(1)
         found = everything(link)  # what was on its way, and then the end
         head, _, rest = found.partition(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head)
         assert not rest.endswith(b"0\r\n\r\n")
         assert stream or len(rest) < int(length[1] if length else 0)
-        assert httpx.get(lines).status_code == 200
+        assert HTTP.get(lines).status_code == 200
 
 
 def test_one_that_reads_slowly_holds_no_context(url: str) -> None:
     with connect(url) as link:
         link.sendall(request(json.dumps(body(model="base", max_tokens=300, stream=True)).encode()))
-        assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 1)
-        assert wait_for(lambda: httpx.get(f"{url}/health").json()["running"] == 0)
+        assert wait_for(lambda: HTTP.get(f"{url}/health").json()["running"] == 1)
+        assert wait_for(lambda: HTTP.get(f"{url}/health").json()["running"] == 0)
         found = b""
         while b"[DONE]" not in found:
             found += link.recv(4096)
@@ -306,23 +307,23 @@ def test_one_that_reads_slowly_holds_no_context(url: str) -> None:
 
 def test_a_request_that_takes_too_long(tiny_gguf: Path) -> None:
     with listening(Server(tiny_gguf, {}, ServerOptions(parallel=1, timeout=0.3), n_threads=1)) as url:
-        late = httpx.post(f"{url}{CHAT}", json=endless(), timeout=30)
+        late = HTTP.post(f"{url}{CHAT}", json=endless(), timeout=30)
         assert late.status_code == 504
         assert "0.3 s" in late.json()["error"]["message"]
-        lines = httpx.post(f"{url}{CHAT}", json=endless(stream=True), timeout=30).text.strip().splitlines()
+        lines = HTTP.post(f"{url}{CHAT}", json=endless(stream=True), timeout=30).text.strip().splitlines()
         assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "timeout"
-        assert httpx.get(f"{url}/health").json()["running"] == 0
+        assert HTTP.get(f"{url}/health").json()["running"] == 0
 
 
 def test_a_key_is_asked_for_everywhere_but_at_the_page(tiny_gguf: Path) -> None:
     with listening(Server(tiny_gguf, {}, ServerOptions(parallel=1, api_key="open sesame"), n_threads=1)) as url:
         for path in ("/v1/models", "/metrics", "/openapi.json", "/tokenizer_info", "/nope"):
             for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic open sesame"}):
-                answer = httpx.get(f"{url}{path}", headers=headers)
+                answer = HTTP.get(f"{url}{path}", headers=headers)
                 assert answer.status_code == 401
                 assert answer.headers["www-authenticate"] == "Bearer"
-        assert httpx.get(f"{url}/v1/models", headers={"authorization": "Bearer open sesame"}).status_code == 200
-        assert httpx.get(f"{url}/health").status_code == httpx.get(f"{url}/").status_code == 200
+        assert HTTP.get(f"{url}/v1/models", headers={"authorization": "Bearer open sesame"}).status_code == 200
+        assert HTTP.get(f"{url}/health").status_code == HTTP.get(f"{url}/").status_code == 200
 
 
 def test_only_this_machine_unless_there_is_a_key() -> None:
@@ -337,6 +338,6 @@ def test_only_this_machine_unless_there_is_a_key() -> None:
 
 def test_no_path_of_a_file_in_what_describes(url: str, tiny_gguf: Path, tiny_bundle: Path) -> None:
     for path in ("/v1/models", "/metrics", "/tokenizer_info", "/openapi.json"):
-        text = httpx.get(f"{url}{path}").text
+        text = HTTP.get(f"{url}{path}").text
         assert str(tiny_gguf.parent) not in text
         assert str(tiny_bundle.parent) not in text

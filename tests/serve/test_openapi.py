@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import schemathesis
 from schemathesis.specs.openapi.checks import response_schema_conformance
@@ -18,6 +17,7 @@ from atv_serve.http.app import OPERATIONS
 from atv_serve.openai.openapi import EVENTS, JSON, Operation, describe
 from atv_serve.openai.responses import ErrorResponse
 from atv_serve.server import Server, ServerOptions
+from tests.serve.clients import HTTP
 from tests.serve.listening import listening
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "apple 1"}], "max_tokens": 4}
@@ -74,7 +74,7 @@ def test_what_is_served_is_what_is_described(server: Server) -> None:
 
 
 def test_the_server_describes_itself_so(url: str) -> None:
-    assert httpx.get(f"{url}/openapi.json").json() == describe(OPERATIONS)
+    assert HTTP.get(f"{url}/openapi.json").json() == describe(OPERATIONS)
 
 
 def test_every_json_answer_has_a_schema_with_properties() -> None:
@@ -92,7 +92,7 @@ def test_every_json_answer_has_a_schema_with_properties() -> None:
 @pytest.mark.parametrize(("operation", "body"), list(asked()))
 def test_answers_are_those_of_the_models(url: str, operation: Operation, body: dict[str, Any] | None) -> None:
     """Read by its model and written again, an answer is the same: it has every field and no other."""
-    answer = httpx.request(operation.method, f"{url}{named(operation.path)}", json=body, timeout=60)
+    answer = HTTP.request(operation.method, f"{url}{named(operation.path)}", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     if operation.response:
         assert operation.response.model_validate_json(answer.text).as_json() == answer.json()  # type: ignore[attr-defined]
@@ -107,7 +107,7 @@ def test_answers_are_those_of_the_models(url: str, operation: Operation, body: d
 @pytest.mark.parametrize(("operation", "body"), [each for each in asked() if each.values[0].event])
 def test_events_are_those_of_the_models(url: str, operation: Operation, body: dict[str, Any]) -> None:
     settings = {"stream": True, "stream_options": {"include_usage": True}}
-    text = httpx.post(f"{url}{operation.path}", json=body | settings, timeout=60).text
+    text = HTTP.post(f"{url}{operation.path}", json=body | settings, timeout=60).text
     events = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
     assert events.pop() == "[DONE]"
     assert len(events) >= 2
@@ -117,11 +117,11 @@ def test_events_are_those_of_the_models(url: str, operation: Operation, body: di
 
 
 def test_errors_are_those_of_their_model(url: str) -> None:
-    for answer in (httpx.get(f"{url}/v1/models/none"), httpx.post(f"{url}/tokenize"), httpx.get(f"{url}/nothing")):
+    for answer in (HTTP.get(f"{url}/v1/models/none"), HTTP.post(f"{url}/tokenize"), HTTP.get(f"{url}/nothing")):
         assert answer.status_code >= 400
         assert ErrorResponse.model_validate_json(answer.text).as_json() == answer.json()
 
 
 def test_a_model_says_its_sizes_as_inspect_does(url: str) -> None:
-    for model in httpx.get(f"{url}/v1/models").json()["data"]:
+    for model in HTTP.get(f"{url}/v1/models").json()["data"]:
         assert (model["n_layer"], model["steerable_layers"], model["n_ctx"]) == (4, [1, 3], 512)

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from atv_cli.main import app
 from atv_serve.server import Server, ServerOptions
+from tests.serve.clients import HTTP
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def listens(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health").status_code > 0
+        return HTTP.get(f"{url}/health").status_code > 0
     except (httpx.NetworkError, httpx.RemoteProtocolError):  # also of a connection that was about to be taken
         return False
 
@@ -50,18 +51,18 @@ def chat(**more: Any) -> dict[str, Any]:
 def test_told_to_stop_it_finishes_what_runs(tiny_gguf: Path, number: signal.Signals) -> None:
     options = ["-m", str(tiny_gguf), "--off", "--parallel", "1", "-t", "1"]
     with process(*options) as (running, url), httpx.Client(base_url=url, timeout=60) as client:
-        whole = client.post("/v1/chat/completions", json=chat(max_tokens=400, n=3)).json()
+        whole = client.post("/v1/chat/completions", json=chat(max_tokens=200, n=2)).json()
         statuses: list[int] = []
 
         def wait() -> None:
-            statuses.append(httpx.post(f"{url}/v1/chat/completions", json=chat(), timeout=60).status_code)
+            statuses.append(HTTP.post(f"{url}/v1/chat/completions", json=chat(), timeout=60).status_code)
 
-        with client.stream("POST", "/v1/chat/completions", json=chat(max_tokens=400, n=3, stream=True)) as answer:
+        with client.stream("POST", "/v1/chat/completions", json=chat(max_tokens=200, n=2, stream=True)) as answer:
             lines = answer.iter_lines()
             found = [next(lines)]
             waiting = threading.Thread(target=wait)
             waiting.start()
-            while httpx.get(f"{url}/health").json()["waiting"] == 0:
+            while HTTP.get(f"{url}/health").json()["waiting"] == 0:
                 pass
             running.send_signal(number)
             found += [line for line in lines if line]
@@ -82,14 +83,14 @@ def test_told_to_stop_it_finishes_what_runs(tiny_gguf: Path, number: signal.Sign
             "finishing running requests (1); press Ctrl-C again to stop now\n",
         )
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/health")
+            HTTP.get(f"{url}/health")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_twice_it_ends_at_once(tiny_gguf: Path, number: signal.Signals) -> None:
     with process("-m", str(tiny_gguf), "--off", "-t", "1") as (running, url):
         asked = chat(max_tokens=400, n=128, stream=True)
-        with httpx.stream("POST", f"{url}/v1/chat/completions", json=asked, timeout=60) as answer:
+        with HTTP.stream("POST", f"{url}/v1/chat/completions", json=asked, timeout=60) as answer:
             lines = answer.iter_lines()
             next(lines)
             running.send_signal(number)
@@ -125,7 +126,7 @@ def test_told_a_third_time_it_still_knows_what_it_cut_off(tiny_gguf: Path, monke
 def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:
     options = ["-m", str(tiny_gguf), "-g", f"fruit={tiny_bundle}", "-g", str(tiny_bundle), "-t", "1"]
     with process(*options) as (_, url):
-        listed = httpx.get(f"{url}/v1/models").json()["data"]
+        listed = HTTP.get(f"{url}/v1/models").json()["data"]
         assert [model["id"] for model in listed] == ["fruit", tiny_bundle.name, "base"]
 
 

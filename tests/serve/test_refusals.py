@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
 from atv_local.errors import ModelError
 from atv_local.target.target import Target
-from tests.serve.clients import user
+from tests.serve.clients import HTTP, user
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"steering": {"strengh": 1}}, "steering"),
@@ -41,7 +40,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "said_of_it"), REFUSED)
 def test_what_cannot_be_meant_is_refused_in_a_sentence(url: str, change: dict[str, Any], said_of_it: str) -> None:
-    answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1"), "stream": True} | change)
+    answer = HTTP.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1"), "stream": True} | change)
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert error["type"] == "invalid_request_error"
@@ -50,7 +49,7 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(url: str, change: dict[st
 
 def test_too_strong_a_vector_is_the_clients_mistake(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Target, "logits", lambda target, _row=-1: np.full(target.vocabulary.n_tokens, np.nan))
-    answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1")})
+    answer = HTTP.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1")})
     assert answer.status_code == 400
     assert "lower `strength`" in answer.json()["error"]["message"]
 
@@ -62,7 +61,7 @@ def test_what_breaks_is_told_without_paths(
         raise ModelError(f"{tiny_gguf.resolve()} gives no logits, nor does {tiny_bundle / 'onnx'}")
 
     monkeypatch.setattr(Target, "logits", broken)
-    answer = httpx.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1")})
+    answer = HTTP.post(f"{url}/v1/chat/completions", json={"messages": user("apple 1")})
     assert answer.status_code == 500
     said_of_it = answer.json()["error"]["message"]
     assert said_of_it == f"{tiny_gguf.name} gives no logits, nor does {tiny_bundle.name}/onnx"
