@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from time import monotonic
@@ -53,7 +53,7 @@ class Replies:
         self.max_tokens = max_tokens
         self._seconds = seconds
 
-    async def all(self, request: Request, work: Callable[[Context], Iterator[Any]]) -> list[Any]:
+    async def all(self, request: Request, work: Callable[[Context], Generator[Any]]) -> list[Any]:
         """All items of some work.
 
         Raises:
