@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Generator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -155,7 +155,7 @@ class Application:
         for text in texts:
             check_query(text)
 
-        def work(context: Context) -> Iterator[NDArray[np.float32]]:
+        def work(context: Context) -> Generator[NDArray[np.float32]]:
             for text in texts:
                 yield applied.steering.apply(context.engine(applied).vector(text)).array
 
