@@ -137,7 +137,7 @@ def test_a_query_without_end(pair: list[str]) -> None:
         (["-f", "absent.txt"], ["absent.txt"]),
     ],
 )
-def test_options_that_cannot_be_meant(pair: list[str], arguments: list[str], words: list[str]) -> None:
+def test_invalid_options_are_named(pair: list[str], arguments: list[str], words: list[str]) -> None:
     says(run(*pair, *arguments, "apple 1"), 2, *words)
 
 

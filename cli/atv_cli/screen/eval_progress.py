@@ -29,7 +29,7 @@ class EvalProgress(ProgressView):
     def begin(self, plan: EvalPlan) -> None:
         """Show the plan's tasks and methods."""
         self._plan = plan
-        self.update("", completed=0, total=plan.n_answers)
+        self.update(f"0 of {plan.n_answers} answers", completed=0, total=plan.n_answers)
 
     def show(self, record: EvalRecord) -> None:
         """Count a record."""

@@ -1,4 +1,4 @@
-"""`atv-local eval`: how often steering is right, against what else one could do, and what it does elsewhere."""
+"""`atv-local eval`: accuracy and time of steering beside the alternatives, and its harm to unrelated queries."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from atv_cli import options
+from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
 from atv_eval import Method
 from atv_local.errors import UsageError
@@ -21,6 +22,7 @@ Format = Literal["md", "json", "csv"]
 
 
 def evaluate(
+    context: typer.Context,
     data: Annotated[
         list[Path],
         typer.Argument(
@@ -139,19 +141,20 @@ def evaluate(
         except KeyboardInterrupt:
             view.say("stopped; run the same command again to resume" if output else "stopped")
             raise
-    _report_failures(result)
+    _report_failures(result, context)
     if output is not None:
         _draw(result, output)
     texts = {"md": result.as_markdown, "json": result.as_json, "csv": result.as_csv}
     print(texts[form](), end="")
 
 
-def _report_failures(result: EvalResult) -> None:
+def _report_failures(result: EvalResult, context: typer.Context) -> None:
     if result.failures:
         first = result.failures[0]
+        problem = for_command_line(first.error or "", context)
         print(
             f"atv-local: {len(result.failures)} answers failed and count as wrong; the first is row {first.row + 1} of "
-            f"{first.task!r}, {first.method}: {first.error}",
+            f"{first.task!r}, {first.method}: {problem}",
             file=sys.stderr,
         )
 
