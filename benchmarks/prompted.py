@@ -3,7 +3,7 @@
 The unsteered target gets a task's wording in its chat template. Demonstrations come from the 90 training rows that the
 seed draws: for icl the same for every query, balanced over the answers; for bm25 those most like the query, the most
 similar last. Each answer is scored twice: what is written freely, cleaned of what surrounds a label, and the best
-among the row's choices. Rows are appended as they are answered; a second run goes on where the first ended.
+among the row's choices. Rows are appended as they are answered; a second run resumes where the first ended.
 
     python -m benchmarks.prompted --data FOLDER --method zero|icl|bm25 --output FILE.jsonl [--rows N] [--wording 0]
     python -m benchmarks.prompted --summary FILE.jsonl ...

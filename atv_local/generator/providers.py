@@ -93,7 +93,7 @@ def choose(
         try:
             session = open_session(graphs[found](), name, n_threads)
             trial(session)
-        except BundleError:  # what no other provider would mend
+        except BundleError:  # no other provider would load it either
             raise
         except (KeyboardInterrupt, SystemExit):
             raise

@@ -1,4 +1,4 @@
-"""The pair that ships, on real rows: it knows its tasks, sees the query alone, and steers the very target."""
+"""The shipped bundle on real rows: it knows its tasks, reads the query alone and steers its own target."""
 
 from __future__ import annotations
 
