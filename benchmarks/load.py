@@ -1,8 +1,8 @@
 """Minutes of mixed load on the server: is any answer wrong, does memory grow, is any request stuck?
 
 Clients ask at once, over connections of their own: chats in many steerings, whole and streamed, completions, vectors,
-tokens; answers that are left in the middle; invalid requests, requests without an end, and bytes that are not HTTP. What is
-answered is compared with what `Engine.stream` answers alone, before the server is started.
+tokens; answers that are left in the middle; invalid requests, requests without an end, and bytes that are not HTTP.
+Answers are compared with what `Engine.stream` gives alone, before the server is started.
 
     python -m benchmarks.load [--minutes 30] [--clients 8] --output benchmarks/results/load.jsonl
 """

@@ -5,7 +5,7 @@ from .control_vector import read_control_vector as read_control_vector
 from .control_vector import sum_control_vectors as sum_control_vectors
 from .control_vector import trained_positions as trained_positions
 from .control_vector import write_control_vector as write_control_vector
-from .random_vector import random_vector as random_vector
+from .noise import random_vector as random_vector
 from .steering import MAX_STRENGTH as MAX_STRENGTH
 from .steering import OFF as OFF
 from .steering import Positions as Positions

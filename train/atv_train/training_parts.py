@@ -17,7 +17,7 @@ from atv_train.frozen_target import (
     PrefixCache,
     check_length,
     check_weights,
-    prefix_budget,
+    plan_prefixes,
     prefix_bytes,
     supports_split_attention,
 )
@@ -87,7 +87,7 @@ def prepare_training(
     prefixes = [] if job.positions.prefix else [example.prompt[:-1] for example in examples]
     needed = prefix_bytes(models.target, prefixes) if prefixes else 0
     wanted = record.prefix_bytes if record else None
-    budget = prefix_budget(needed, accelerator.device, scratch, job.cache_bytes, wanted)
+    budget = plan_prefixes(needed, accelerator.device, scratch, job.cache_bytes, wanted)
     cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
 
     dtype: TargetDtype = "bfloat16" if models.target.dtype is torch.bfloat16 else "float32"

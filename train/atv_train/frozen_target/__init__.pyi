@@ -4,7 +4,7 @@ from .injection import decoder_blocks as decoder_blocks
 from .injection import injected as injected
 from .injection import position_mask as position_mask
 from .prefix_budget import PrefixBudget as PrefixBudget
-from .prefix_budget import prefix_budget as prefix_budget
+from .prefix_budget import plan_prefixes as plan_prefixes
 from .prefix_cache import PrefixCache as PrefixCache
 from .prefixes import prefix_bytes as prefix_bytes
 from .weights import check_length as check_length

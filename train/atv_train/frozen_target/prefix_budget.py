@@ -30,7 +30,7 @@ class PrefixBudget:
         return self.memory + self.disk
 
 
-def prefix_budget(
+def plan_prefixes(
     needed: int, device: torch.device, folder: Path, limit: int | None = None, wanted: int | None = None
 ) -> PrefixBudget:
     """Half of the free memory or `limit`, the rest in `folder` if its disk has room.
