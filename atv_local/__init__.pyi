@@ -18,7 +18,6 @@ from .errors import TrainingError as TrainingError
 from .errors import UnstableError as UnstableError
 from .errors import UsageError as UsageError
 from .errors import VectorError as VectorError
-from .errors import first_problem as first_problem
 from .generator.bundle import Bundle as Bundle
 from .generator.generator import Generator as Generator
 from .target.sampling import Sampling as Sampling
