@@ -30,7 +30,7 @@ Bundle = Annotated[
     Panel.MODEL.option(
         "-g",
         "--bundle",
-        help="Steer with this bundle: a folder, a zip file, hf:user/repo or an alias.",
+        help="Use this bundle: a folder, a zip file, hf:user/repo or an alias.",
         show_default="set by atv-local config, else embedded",
         **BUNDLE_NAME,
     ),
@@ -171,7 +171,7 @@ class SamplingOptions:
         Panel.SAMPLING.option(
             "--seed",
             metavar="N",
-            help="Repeat the same sampling in every call with this seed.",
+            help="Sample with this seed, so that the same call gives the same answer.",
             show_default="random",
         ),
     ] = None
