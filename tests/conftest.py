@@ -37,7 +37,7 @@ PLACES = {
     "train": ["train", "export", "hostile/test_checkpoints.py", "eval/lm_eval"],
     "browser": ["page"],
     "ray": ["plugins/test_ray.py"],
-    "shown": [f"docs/test_{name}.py" for name in ("examples", "python_blocks", "readme", "shown_output")],
+    "shown": [f"docs/test_{name}.py" for name in ("examples", "python_blocks", "readme", "shown_output", "tutorial")],
     "wheel": ["test_wheel.py"],
 }
 """Files and folders whose tests all need what the marker says, and may import it."""
