@@ -105,6 +105,25 @@ def test_commands_are_ones_that_the_program_takes(name: str) -> None:
                 )
 
 
+def test_options_that_the_pages_name_exist() -> None:
+    verbs = get_command(app).commands.values()  # type: ignore[attr-defined]  # a group
+    known = {option for verb in verbs for param in verb.params for option in (*param.opts, *param.secondary_opts)}
+    known |= {"--help", "--offline", "--version"}
+    pages = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "RELEASE.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text(encoding="utf-8")):
+            if not re.search(r"lm_eval|llama-cli|torchrun|accelerate|benchmarks|pip ", code):
+                assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code)) <= known, f"{page.name}: {code}"
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "RELEASE.md", "SECURITY.md"])
+def test_paths_that_are_named_exist(name: str) -> None:
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    for path in re.findall(r"`([\w.]+/[\w./-]+)`", (ROOT / name).read_text(encoding="utf-8")):
+        if path.split("/")[0] in folders and "NAME" not in path:
+            assert (ROOT / path).exists(), path
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """The arguments of every call of the program in a document's shell and console blocks."""
     blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
