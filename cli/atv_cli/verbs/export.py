@@ -83,7 +83,8 @@ def export(
         Layer0Method | None,
         Panel.PAPER.option(
             "--layer0",
-            help="Drop the vector of layer 0, which llama.cpp cannot steer, add it to layer 1, or carry it through block 1.",
+            help="Drop the vector of layer 0, which llama.cpp cannot steer, add it to layer 1, or carry it"
+            " through block 1.",
             show_default="the most exact",
         ),
     ] = None,
