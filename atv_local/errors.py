@@ -1,4 +1,4 @@
-"""Every error a user can cause, and how each is worded: one sentence with the offending value and the way out.
+"""Every error that a user can cause. A message is one sentence with the offending value and the way out.
 
 Messages name Python parameters in backticks, such as `max_tokens` or `overwrite=True`. The command line replaces them
 with its flags.

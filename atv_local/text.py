@@ -1,4 +1,4 @@
-"""Text from files and strangers, made safe to print on a terminal."""
+"""Text that need not be trusted, made safe to print on a terminal."""
 
 import re
 
@@ -6,7 +6,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def one_line(text: str) -> str:
-    """One printable line: every character that a terminal would act on, line breaks included, becomes U+FFFD."""
+    """One printable line: every character that a terminal would interpret, line breaks included, becomes U+FFFD."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
@@ -17,5 +17,5 @@ def shorten(text: str, width: int = 32) -> str:
 
 
 def strip_control(text: str) -> str:
-    """An answer without the control characters that a terminal would act on; line breaks and tabs stay."""
+    """The text without control characters that a terminal would interpret; line breaks and tabs stay."""
     return _CONTROL.sub("", text)

@@ -1,4 +1,4 @@
-"""What the engine gives: events while it writes, and the answer they add up to."""
+"""Answers of an engine: events while one is written, and the complete answer."""
 
 from __future__ import annotations
 

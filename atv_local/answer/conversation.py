@@ -128,7 +128,7 @@ class Conversation:
         before = self.turns if text is not None else self.turns[:-1]
         text = self.last.query if text is None else text
         both = {"without steering": OFF, "with steering": self.steering}
-        return {name: self._beside(text, before, steering) for name, steering in both.items()}
+        return {name: self._compared(text, before, steering) for name, steering in both.items()}
 
     def prompt(self, text: str, turns: Sequence[Turn] | None = None) -> Prompt:
         """The prompt that the target reads for a message after these turns, by default all.
@@ -186,7 +186,7 @@ class Conversation:
     def __repr__(self) -> str:
         return f"Conversation({len(self.turns)} turns, {self.engine!r})"
 
-    def _beside(self, text: str, before: Sequence[Turn], steering: Steering) -> Generator[Event]:
+    def _compared(self, text: str, before: Sequence[Turn], steering: Steering) -> Generator[Event]:
         prompt = self.prompt(text, before)
         self.engine.target.prefill(*prompt.segments[:-1])
         yield from self._stream(text, prompt, steering)

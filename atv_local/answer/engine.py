@@ -113,7 +113,7 @@ class Engine:
         Raises:
             UsageError: an empty query, `max_tokens` below 1, or steering that this target does not have.
             PromptError: a prompt that leaves no room for an answer in the context.
-            ModelError: the target cannot go on, as under a vector that is too strong.
+            ModelError: the target cannot be evaluated, as under a vector that is too strong.
             VectorError: a vector that does not fit the target.
         """
         given = self._given_vector(vector)
@@ -133,7 +133,7 @@ class Engine:
     ) -> Answer:
         """Answer the last message of a conversation, which is the user's and alone makes the vector.
 
-        `Conversation` keeps the turns for you.
+        `Conversation` records the turns of one.
 
         Args:
             messages: dictionaries with `role` (system, user, assistant) and `content`, as OpenAI's API has them.
@@ -160,12 +160,12 @@ class Engine:
         max_tokens: int = 256,
         system: str | None = None,
     ) -> Iterator[Answer]:
-        """Answer many queries together, in order. See `Batch`, which can be kept for further calls.
+        """Answer many queries together, in order. For several calls make a `Batch` once, which this does each time.
 
         Args:
             queries: drawn as there is room, some hundreds ahead at most.
             steering: by default `self.steering`.
-            sampling: greedy by default; with a seed every answer draws by it.
+            sampling: greedy by default; a seed is used for every answer.
             max_tokens: of each answer, at least 1.
             system: a system message for all.
 

@@ -1,4 +1,4 @@
-"""What can be asked: a query, or a conversation that ends in one."""
+"""Checks of what is asked: a query, or a conversation that ends in one."""
 
 from __future__ import annotations
 

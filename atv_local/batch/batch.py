@@ -186,7 +186,7 @@ class Batch:
             yield BatchReply(question, outcomes, sum(tree.n_evaluated for tree in group), error)
 
     def distributions(self, questions: Iterable[BatchQuestion]) -> Iterator[list[NDArray[np.float32]]]:
-        """What the target predicts along a given text, for each question in order.
+        """The target's predictions along given texts.
 
         Args:
             questions: each with one option, the text.

@@ -1,4 +1,4 @@
-"""What a batch is asked and what it replies: plain values."""
+"""Questions to a batch and the replies to them: plain values."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ADDED = ("line", "text", "finish_reason", "tokens")
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """What to load and how to answer. It can be sent to another process."""
+    """The models to load and how to answer. It can be sent to another process."""
 
     model: str | Path | None = None
     """A path or a name, as `load` takes it; so is `bundle`."""

@@ -6,7 +6,7 @@ or that is answered in several ways. For plain answers to different queries the 
 
 Attention adds up a sequence's cells of KV in the order in which they are stored, so sums would depend on where a token
 found a free cell. Cells are therefore taken one after the other and freed together, when nothing runs: a result does
-not depend on what was evaluated beside it.
+not depend on what else is evaluated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Run:
 
     @property
     def length(self) -> int:
-        """Tokens of the branch to evaluate: not the last one of a scored leaf, whose logits nobody reads."""
+        """Tokens of the branch to evaluate: not the last one of a scored leaf, whose logits are not used."""
         branch = self.branch
         return len(branch.tokens) - (branch.scored and not branch.children and not branch.max_tokens)
 
@@ -46,7 +46,7 @@ class _Job:
 
     tree: Tree
     alone: bool = False
-    """Run nothing beside it, as something it ran with has failed."""
+    """Run it alone, after a failure while it ran with others."""
     sequences: tuple[int, ...] = ()
     free: list[int] = field(default_factory=list)
     running: int = 0
@@ -122,17 +122,17 @@ class Scheduler:
 
     def _clear(self, keep: tuple[int, ...] = ()) -> None:
         """Free all cells, except those of a shared run that is stored before all others."""
-        kept = self._prefixes.get(keep) if keep and keep == next(iter(self._prefixes), ()) else None
+        sequence = self._prefixes.get(keep) if keep and keep == next(iter(self._prefixes), ()) else None
         self._runs: list[_Run] = []
-        self._free = [sequence for sequence in range(self._context.n_sequences) if sequence != kept]
-        self._prefixes = {} if kept is None else {keep: kept}
-        self._cells = 0 if kept is None else len(keep)
+        self._free = [free for free in range(self._context.n_sequences) if free != sequence]
+        self._prefixes = {} if sequence is None else {keep: sequence}
+        self._cells = 0 if sequence is None else len(keep)
         self._alone = False
-        if kept is None:
+        if sequence is None:
             self._context.reset()
         else:
-            for sequence in self._free:
-                self._context.drop(sequence)
+            for free in self._free:
+                self._context.drop(free)
 
     def _admit(self, job: _Job) -> bool:
         """Begin a tree if there is room for it now; one for which there never is gets an error."""

@@ -223,7 +223,7 @@ class _Edit:
             if ask:
                 return 1 <= layer <= self._n_rows
             self._add(tensor, layer)
-        except Exception as error:  # ctypes would print it and go on
+        except Exception as error:  # ctypes would only print it
             self.failure = f"layer output {name!r} cannot be steered: {error}"
             return ask
         return True

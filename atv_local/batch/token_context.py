@@ -1,4 +1,4 @@
-"""What the scheduler needs of a context: sequences of tokens in it, each token under a vector of its own or none."""
+"""The context that the scheduler uses: sequences of tokens, each token under a vector of its own or none."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Model:
 
     @property
     def quantisation(self) -> str:
-        """What most of its tensors are stored as, such as `Q4_1` (`general.file_type`), empty if it does not say."""
+        """The format of most of its tensors (`general.file_type`), such as `Q4_1`; empty if it does not say."""
         from gguf import LlamaFileType
 
         number = self.meta("general.file_type")

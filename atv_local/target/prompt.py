@@ -16,7 +16,7 @@ from atv_local.errors import ModelError
 from atv_local.target.vocabulary import Vocabulary
 
 MARK = "\ufdd0query\ufdd0"
-"""Stands for what was said while a template is rendered: Unicode noncharacters, which text does not contain."""
+"""Stands for the content of a message in a rendered template; text does not contain Unicode noncharacters."""
 
 Message = Mapping[str, str]
 """One message of a conversation: `role` (system, user, assistant) and `content`."""
@@ -117,10 +117,10 @@ class PromptFormat:
         marked = [dict(message) | {"content": f"{MARK}{index}{MARK}"} for index, message in enumerate(messages)]
         tokens: list[int] = []
         for place, text in enumerate(re.split(f"{MARK}(\\d+){MARK}", self.render(marked))):
-            said = place % 2 == 1
-            part = messages[int(text)]["content"] if said else text
+            is_content = place % 2 == 1
+            part = messages[int(text)]["content"] if is_content else text
             if part:
-                tokens += self._vocabulary.tokenize(part, special=not said, bos=not tokens)
+                tokens += self._vocabulary.tokenize(part, special=not is_content, bos=not tokens)
         return tokens
 
     def answer(self, query: str, text: str) -> tuple[int, ...]:

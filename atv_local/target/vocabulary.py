@@ -102,7 +102,7 @@ class Vocabulary:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of every token's text in order: equal hashes tokenise alike for our purpose."""
+        """Hash of the text of every token in order; vocabularies with equal hashes count as equal."""
         digest = hashlib.sha256()
         for token in range(self.n_tokens):
             digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")

@@ -59,8 +59,8 @@ class Steering:
     positions: Positions = Positions.DECODE
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, str):
-            object.__setattr__(self, "layers", parse_layers(self.layers))
+        if self.layers is not None:
+            object.__setattr__(self, "layers", _as_range(self.layers))
         if self.positions not in list(Positions):
             raise UsageError(f"`positions` {self.positions!r} is none of {', '.join(Positions)}")
         object.__setattr__(self, "positions", Positions(self.positions))
@@ -103,8 +103,21 @@ OFF = Steering(strength=0.0)
 
 
 def parse_layers(text: str) -> tuple[int, int]:
-    """`8-20` or `8` as a range; UsageError for anything else."""
+    """A range of layers from a text such as `8-20` or `8`.
+
+    Raises:
+        UsageError: any other text.
+    """
     match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
     if match is None:
         raise UsageError(f"`layers` {text!r} is not A-B, such as 8-20")
     return int(match[1]), int(match[2] or match[1])
+
+
+def _as_range(layers: object) -> tuple[int, int]:
+    if isinstance(layers, str):
+        return parse_layers(layers)
+    match layers:
+        case [int(first), int(last)]:
+            return first, last
+    raise UsageError(f"`layers` {layers!r} is not a pair of numbers, such as (8, 20)")

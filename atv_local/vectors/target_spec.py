@@ -1,4 +1,4 @@
-"""What a task vector must agree with in a target. Bounded, since it is read from files of strangers."""
+"""The properties of a target that a task vector depends on. Bounded, since untrusted files contain them."""
 
 from __future__ import annotations
 

@@ -148,7 +148,9 @@ def test_steering_is_given_when_an_engine_is_made(target: Target, tiny_generator
 
 
 def test_names_of_positions_and_layers_are_read() -> None:
-    assert Steering(positions="all", layers="2-3") == Steering(1.0, (2, 3), Positions.ALL)  # type: ignore[arg-type]
+    expected = Steering(1.0, (2, 3), Positions.ALL)
+    assert Steering(positions="all", layers="2-3") == expected  # type: ignore[arg-type]
+    assert Steering(positions="all", layers=[2, 3]) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +166,7 @@ def test_names_of_positions_and_layers_are_read() -> None:
         (lambda engine: engine.answer("x", vector="absent.gguf"), "absent.gguf"),
         (lambda _: Steering(positions="some"), "all, last, decode"),  # type: ignore[arg-type]
         (lambda _: Steering(layers="a"), "'a'"),  # type: ignore[arg-type]
+        (lambda _: Steering(layers=(1, 2, 3)), "(1, 2, 3)"),  # type: ignore[arg-type]
     ],
 )
 def test_a_mistake_names_the_value_or_the_way_out(engine: Engine, mistake: Callable[[Engine], Any], says: str) -> None:
