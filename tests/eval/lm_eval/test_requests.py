@@ -21,6 +21,8 @@ def test_results_are_in_the_order_of_requests_however_they_are_grouped(lm: AtvLo
     pairs = [("apple 1", "a"), ("apple 1", "b"), ("dog 2", "a"), ("apple 1", "abc"), ("", "hello"), ("dog 2", " b")]
     pairs += [("one context", "x" * (1 + n % 7) + "y") for n in range(70)]  # more options than one question takes
     pairs += [("apple 1", "ham")]
+    texts = ((context, written(alone, context, 1)) for context in map("apple {}".format, range(400)))
+    pairs += [next(pair for pair in texts if pair[1] and scored_pair(alone, *pair)[1])]
     found = lm.loglikelihood(asked("loglikelihood", *pairs), True)
     for (context, continuation), (total, greedy) in zip(pairs, found, strict=True):
         wanted, wanted_greedy = scored_pair(alone, context, continuation)
