@@ -7,8 +7,8 @@ import pytest
 
 from atv_eval.harm import measure_harm
 from atv_local.answer.engine import Engine
+from atv_local.vectors import TaskVector, random_vector
 from atv_local.vectors.steering import Positions, Steering
-from atv_local.vectors.task_vector import TaskVector
 from tests.tiny import FRUITS
 
 
@@ -55,9 +55,7 @@ def test_kl_is_that_of_the_logits(tiny: Engine) -> None:
 
 
 def test_noise_keeps_the_norms() -> None:
-    from atv_eval.harm import _like
-
     vector = TaskVector(np.random.default_rng(0).normal(size=(5, 8)) * np.arange(5)[:, None])
-    noise = _like(vector, np.random.default_rng(1))
+    noise = random_vector(*vector.shape, seed=1, norms=vector.norms())
     assert noise.norms() == pytest.approx(vector.norms(), rel=1e-5)
     assert noise != vector

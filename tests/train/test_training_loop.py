@@ -106,7 +106,7 @@ def test_resume_says_what_is_wrong(job: TrainingJob, tmp_path: Path) -> None:
     run_training(job, tmp_path / "out")
     cases: list[tuple[int, list[object], str]] = [
         (1, ["--resume", tmp_path / "absent"], "absent"),
-        (2, ["--resume", tmp_path / "out", "--epochs", 9], "leave out epochs"),
+        (2, ["--resume", tmp_path / "out", "--epochs", 9], "leave out --epochs"),
         (2, ["-m", job.model, "-o", tmp_path / "x"], "a file of rows"),
         (2, [job.data[0]], "-o FOLDER"),
     ]
