@@ -23,7 +23,6 @@ from atv_local.batch.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.batch.row_results import Answerer, AnswerSettings
 from atv_local.data.request_rows import RowRequest, read_requests
 from atv_local.data.text_lines import MAX_LINE_BYTES
-from atv_local.target.prompt import PromptFormat
 from atv_local.target.sampling import Sampling
 from atv_local.vectors.task_vector import TaskVector
 from tests.cli.batch_runs import ROWS, batch, one_sentence, records, written
@@ -147,7 +146,7 @@ def test_a_row_draws_by_its_line_and_the_seed(pair: list[str], rows: Path, tmp_p
 
 
 def test_a_neighbour_that_fails_does_not_change_what_is_drawn(engine: Engine) -> None:
-    prompts = PromptFormat(engine.target.vocabulary)
+    prompts = engine.target.prompts
     monstrous = SteeredPrompt(TaskVector(np.full((engine.target.n_rows, engine.target.n_embd), 3e38)))
     drawing = BatchQuestion(prompts("apple 1"), max_tokens=8, sampling=Sampling(1.5, seed=5))
     late = BatchQuestion(prompts("a long way to go"), [monstrous], max_tokens=8)

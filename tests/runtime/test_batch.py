@@ -17,7 +17,7 @@ from atv_local.answer.engine import Engine
 from atv_local.batch.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import PromptError, UnstableError, UsageError
 from atv_local.generator.generator import Generator
-from atv_local.target.prompt import Prompt, PromptFormat
+from atv_local.target.prompt import Prompt
 from atv_local.target.sampling import Sampling
 from atv_local.target.target import Target
 from atv_local.vectors.steering import OFF, Positions, Steering
@@ -44,7 +44,7 @@ def alone(engine: Engine, query: str, steering: Steering, max_tokens: int) -> st
 def test_the_real_target_says_bit_for_bit_what_it_says_one_by_one(real: Engine) -> None:
     lines = [line for file in sorted(DEMO.glob("*.jsonl")) for line in file.read_text().splitlines()[:4]]
     queries = [json.loads(line)["input"] for line in lines]
-    prompts = PromptFormat(real.target.vocabulary)
+    prompts = real.target.prompts
     steering = real.steering
     last = Steering(0.7, (4, 20), Positions.LAST)
     everything = Steering(0.2, None, Positions.ALL)
@@ -66,7 +66,7 @@ def test_the_real_target_says_bit_for_bit_what_it_says_one_by_one(real: Engine) 
 
 
 def test_options_score_as_the_target_evaluates_them_alone(real: Engine) -> None:
-    prompts, target, query = PromptFormat(real.target.vocabulary), real.target, "book me a flight to rome"
+    prompts, target, query = real.target.prompts, real.target, "book me a flight to rome"
     texts, vector, prompt = ["travel", "kitchen and dining", "t"], real.vector(query), prompts(query)
     options = [prompts.answer(query, text) for text in texts]
     (reply,) = Batch(real).ask(
@@ -91,8 +91,8 @@ def test_options_score_as_the_target_evaluates_them_alone(real: Engine) -> None:
 
 def test_positions_and_vectors_of_neighbours_do_not_meet(tiny: Engine) -> None:
     vector = TaskVector(np.random.default_rng(0).normal(size=(tiny.target.n_rows, tiny.target.n_embd)))
-    prompt = PromptFormat(tiny.target.vocabulary)("hello there")
-    option = PromptFormat(tiny.target.vocabulary).answer("hello there", "abc")
+    prompt = tiny.target.prompts("hello there")
+    option = tiny.target.prompts.answer("hello there", "abc")
     ways = [SteeredPrompt(), *(SteeredPrompt.of(Steering(s, None, p), vector) for s in (0.1, 1, 3) for p in Positions)]
     (together,) = Batch(tiny).ask([BatchQuestion(prompt, ways, 8, [option])])
     singly = [next(iter(Batch(tiny).ask([BatchQuestion(prompt, [way], 8, [option])]))).outcomes[0] for way in ways]
@@ -132,7 +132,7 @@ def test_any_mixture_comes_back_whole_and_in_order(
 
 
 def test_a_prompt_too_long_and_a_vector_too_strong_are_their_own_misfortune(tiny: Engine) -> None:
-    prompts = PromptFormat(tiny.target.vocabulary)
+    prompts = tiny.target.prompts
     shape = tiny.target.n_rows, tiny.target.n_embd
     monstrous = SteeredPrompt(TaskVector(np.full(shape, 3e38)))
     asked = [
@@ -148,7 +148,7 @@ def test_a_prompt_too_long_and_a_vector_too_strong_are_their_own_misfortune(tiny
 
 
 def test_answers_end_as_those_of_the_engine(tiny: Engine) -> None:
-    prompts = PromptFormat(tiny.target.vocabulary)
+    prompts = tiny.target.prompts
     query = "apple 1"
     long = "a" * (tiny.target.n_ctx - len(prompts("").tokens) - 3)
     asked = [
@@ -169,7 +169,7 @@ def test_answers_end_as_those_of_the_engine(tiny: Engine) -> None:
 
 
 def test_what_questions_share_is_evaluated_once(tiny: Engine) -> None:
-    prompts, batch = PromptFormat(tiny.target.vocabulary, "answer with one letter"), Batch(tiny)
+    prompts, batch = tiny.target.prompts.after(system="answer with one letter"), Batch(tiny)
     asked = [BatchQuestion(prompts(f"query {n}"), [SteeredPrompt(), SteeredPrompt()], max_tokens=1) for n in range(30)]
     list(batch.ask(asked))
     own = sum(len(question.prompt.tokens) - question.prompt.shared + 1 for question in asked)  # the last token twice
@@ -181,7 +181,7 @@ def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:
 
     def endless() -> Iterator[BatchQuestion]:
         nonlocal drawn
-        prompts = PromptFormat(tiny.target.vocabulary)
+        prompts = tiny.target.prompts
         while True:
             drawn += 1
             yield BatchQuestion(prompts(f"query {drawn}"), max_tokens=1)
@@ -195,13 +195,13 @@ def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:
 
 
 def test_a_small_context_of_many_sequences_takes_a_full_batch(tiny: Engine) -> None:
-    prompt = PromptFormat(tiny.target.vocabulary)("apple 1")
+    prompt = tiny.target.prompts("apple 1")
     replies = list(Batch(tiny, n_sequences=4, n_ctx=16).ask([BatchQuestion(prompt, max_tokens=2)] * 3))
     assert [reply.outcomes[0].n_generated for reply in replies if not reply.error] == [2, 2, 2]
 
 
 def test_more_ways_and_options_than_fit_at_a_time_are_asked_in_parts(tiny: Engine) -> None:
-    prompts = PromptFormat(tiny.target.vocabulary)
+    prompts = tiny.target.prompts
     rng = np.random.default_rng(2)
     vector = TaskVector(rng.normal(size=(tiny.target.n_rows, tiny.target.n_embd)))
     options = [[int(token) for token in rng.integers(5, 260, 2 + n % 3)] for n in range(40)]
@@ -225,7 +225,7 @@ def test_more_ways_and_options_than_fit_at_a_time_are_asked_in_parts(tiny: Engin
 
 
 def test_what_cannot_be_asked_is_refused(tiny: Engine) -> None:
-    prompt = PromptFormat(tiny.target.vocabulary)("fig")
+    prompt = tiny.target.prompts("fig")
     for wrong in ({"ways": (), "max_tokens": 1}, {"max_tokens": 0}):
         with pytest.raises(UsageError):
             BatchQuestion(prompt, **wrong)  # type: ignore[arg-type]

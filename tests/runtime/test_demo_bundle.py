@@ -13,7 +13,6 @@ import pytest
 import atv_local
 from atv_local import OFF, Bundle, Engine, Positions, Steering, TaskVector
 from atv_local.names import embedded_bundle
-from atv_local.target.prompt import PromptFormat
 from tests import ROOT
 
 ROWS = ROOT / "data" / "demo" / "test"
@@ -68,7 +67,7 @@ def test_off_is_llama_cpp_alone_bit_for_bit_after_steering(pair: Engine, smollm2
     query, _ = next(rows(TASKS[0], 1))
     list(pair.stream(query, max_tokens=4))
     list(pair.stream(query, max_tokens=1, steering=OFF))
-    prompt = PromptFormat(pair.target.vocabulary)(query)
+    prompt = pair.target.prompts(query)
     alone = llama_cpp.Llama(str(smollm2), n_ctx=2048, flash_attn=True, logits_all=True, verbose=False)
     for batch in (prompt.tokens[: prompt.shared], prompt.tokens[prompt.shared : -1], prompt.tokens[-1:]):
         alone.eval(batch)

@@ -9,7 +9,6 @@ import openai
 import pytest
 
 from atv_local.answer.engine import Engine
-from atv_local.target.prompt import PromptFormat
 from tests.serve.clients import HTTP, said, user
 
 
@@ -18,7 +17,7 @@ def test_logprobs_are_those_of_the_logits(client: openai.OpenAI, engines: dict[s
         model="base", messages=user("hello"), max_tokens=5, logprobs=True, top_logprobs=3
     )
     target = engines["kinds"].target
-    prompt = PromptFormat(target.vocabulary)("hello")
+    prompt = target.prompts("hello")
     target.prefill(*prompt.segments)
     token = prompt.tokens[-1]
     assert answer.choices[0].logprobs is not None
@@ -89,7 +88,7 @@ def test_a_completion_in_the_chat_template_is_steered_as_the_chat(
     client: openai.OpenAI, engines: dict[str, Engine]
 ) -> None:
     engine = engines["kinds"]
-    text = PromptFormat(engine.target.vocabulary).render(user("fig 1"))
+    text = engine.target.prompts.render(user("fig 1"))
     answer = client.completions.create(model="kinds", prompt=text, max_tokens=4)
     assert answer.choices[0].text == said(engine, "fig 1", max_tokens=4)
 

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.target import Prompt, PromptFormat, Target
+from atv_local.target import Prompt, Target
 from atv_local.vectors import TaskVector
 from tests.tiny.rows import ANSWERS
 
@@ -42,7 +42,7 @@ def fit(model: Path) -> Array:
         float32 [n_words, n_layer-1, n_embd]
     """
     target = Target(model, n_threads=1)
-    prompts = PromptFormat(target.vocabulary)
+    prompts = target.prompts
     starts: dict[str, Array] = {}
     vectors = []
     for word, letter in ANSWERS.items():

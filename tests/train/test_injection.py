@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from atv_local.answer.engine import Engine
-from atv_local.target.prompt import PromptFormat
 from atv_local.target.target import Target
 from atv_local.vectors.steering import Positions, Steering
 from atv_local.vectors.task_vector import TaskVector
@@ -58,7 +57,7 @@ def cosines(a: NDArray, b: NDArray) -> NDArray:
 
 @pytest.mark.parametrize("how", list(Positions))
 def test_tiny_target(tiny_gguf: Path, target: Target, how: Positions) -> None:
-    prompt, answer = list(PromptFormat(target.vocabulary)(QUERY).tokens), [70, 80, 90, 266]
+    prompt, answer = list(target.prompts(QUERY).tokens), [70, 80, 90, 266]
     vector = TaskVector(np.random.default_rng(1).normal(0, 1, (3, 64)))
     ours = llama_cpp_logits(target, prompt, answer, vector, how)
     model = load_target(tiny_gguf, torch.float32, CPU)
@@ -73,7 +72,7 @@ def test_tiny_target(tiny_gguf: Path, target: Target, how: Positions) -> None:
 
 def test_smollm2(smollm2: Path) -> None:
     target, model = Target(smollm2), load_target(smollm2, torch.float32, CPU)
-    prompt, answer = list(PromptFormat(target.vocabulary)(QUERY).tokens), [504, 808, 282, 2]
+    prompt, answer = list(target.prompts(QUERY).tokens), [504, 808, 282, 2]
     vector = TaskVector(np.random.default_rng(1).normal(0, 2, (29, 576)))
     steered = {how: pytorch_logits(model, prompt, answer, vector, how) for how in Positions}
     for how in Positions:
@@ -89,7 +88,7 @@ def test_the_engine_injects_as_the_word_says(engine: Engine, how: Positions) -> 
     vector = TaskVector(np.random.default_rng(2).normal(0, 1, (3, 64)))
     steering = Steering(positions=how)
     events = list(engine.stream(QUERY, vector=vector, steering=steering, max_tokens=6))
-    prompt = list(PromptFormat(engine.target.vocabulary)(QUERY).tokens)
+    prompt = list(engine.target.prompts(QUERY).tokens)
     tokens: list[int] = []
     for _ in range(6):
         logits = llama_cpp_logits(engine.target, prompt, tokens, vector, how)
