@@ -7,7 +7,6 @@ import pytest
 
 from atv_eval.harm import measure_harm
 from atv_local.answer.engine import Engine
-from atv_local.vectors import TaskVector, random_vector
 from atv_local.vectors.steering import Positions, Steering
 from tests.tiny import FRUITS
 
@@ -52,10 +51,3 @@ def test_kl_is_that_of_the_logits(tiny: Engine) -> None:
     base, steered = (np.array(side)[:n] for side in rows)
     p, q = (side - np.log(np.exp(side).sum(axis=1, keepdims=True)) for side in (base, steered))
     assert harm.kl == pytest.approx(float((np.exp(p) * (p - q)).sum(axis=1).mean()), rel=1e-3)
-
-
-def test_noise_keeps_the_norms() -> None:
-    vector = TaskVector(np.random.default_rng(0).normal(size=(5, 8)) * np.arange(5)[:, None])
-    noise = random_vector(*vector.shape, seed=1, norms=vector.norms())
-    assert noise.norms() == pytest.approx(vector.norms(), rel=1e-5)
-    assert noise != vector

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from atv_local import Steering, TaskVector
 from atv_local.errors import UsageError, VectorError
+from atv_local.vectors import random_vector
 
 SHAPES = array_shapes(min_dims=2, max_dims=2, max_side=6)
 FLOATS = st.floats(-1e3, 1e3, width=32)
@@ -143,3 +144,15 @@ def test_vectors_cannot_be_changed_from_outside() -> None:
 def test_vectors_of_different_shapes_do_not_add() -> None:
     with pytest.raises(VectorError, match=r"\(2, 3\).*\(3, 3\)"):
         TaskVector(np.ones((2, 3))) + TaskVector(np.ones((3, 3)))
+
+
+def test_noise_takes_the_norms_of_a_vector() -> None:
+    vector = TaskVector(np.random.default_rng(0).normal(size=(5, 8)) * np.arange(5)[:, None])
+    noise = random_vector(*vector.shape, seed=1, norms=vector.norms())
+    assert noise.norms() == pytest.approx(vector.norms(), rel=1e-5)
+    assert noise != vector
+
+
+def test_noise_is_that_of_its_seed() -> None:
+    assert random_vector(5, 64) == random_vector(5, 64) != random_vector(5, 64, seed=1)
+    assert random_vector(5, 64).array.std() == pytest.approx(0.1, rel=0.2)
