@@ -76,7 +76,7 @@ def test_both_graphs_give_the_task_its_answers(generators: dict[Precision, Gener
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
     for generator in generators.values():
         engine = Engine(target, generator)
-        texts = ["".join(event.text for event in engine.stream(query, max_tokens=8)) for query in queries]
+        texts = [engine.answer(query, max_tokens=8).text for query in queries]
         assert texts == ["a"] * 8 + ["b"] * 8
 
 
