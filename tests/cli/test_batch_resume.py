@@ -49,7 +49,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes(
     assert 5 <= done <= len(ROWS)
     result = batch(rows, output, *options)
     assert (result.exit_code, output.read_bytes()) == (0, whole.read_bytes()), result.output
-    assert result.stderr.startswith(f"resuming after {done} rows answered")
+    assert f"{done} rows" in result.stderr.splitlines()[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "whole.jsonl"]
 
 

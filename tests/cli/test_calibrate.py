@@ -19,10 +19,8 @@ def cli(pair: list[str]) -> Callable[..., Result]:
 
 
 def test_calibrate_prints_the_curve_and_writes(
-    cli: Callable[..., Result], asked: Path, tmp_path: Path, tiny_bundle: Path
+    cli: Callable[..., Result], asked: Path, unrelated: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:
-    unrelated = tmp_path / "unrelated.txt"
-    unrelated.write_text("".join(f"say {n}\n" for n in range(12)))
     calibrate = ["calibrate", asked, "--strengths", "0.1,1", "--no-layers", "--unrelated", unrelated]
     command = [*calibrate, "--budget", "50"]
     dry = cli(*command, "--dry-run")

@@ -163,7 +163,7 @@ def test_a_saved_conversation_can_be_gone_on_with(pair: list[str], tmp_path: Pat
     assert again["answers"][:2] == saved["answers"]
     assert list(file.parent.iterdir()) == [file]
     file.write_text(json.dumps(saved | {"model": "other\x1b.gguf"}))
-    assert chat(pair, f"/load {file}").stderr == "loaded 2 turns, answered by other�.gguf\n"
+    assert "other�.gguf" in chat(pair, f"/load {file}").stderr
 
 
 def test_what_is_no_conversation_is_neither_read_nor_overwritten(pair: list[str], tmp_path: Path) -> None:

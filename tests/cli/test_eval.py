@@ -35,10 +35,8 @@ def test_a_row_that_cannot_be_asked_spoils_nothing(cli: Callable[..., Result], t
 
 
 def test_the_command_writes_results_and_resumes(
-    cli: Callable[..., Result], asked: Path, shown: Path, tmp_path: Path
+    cli: Callable[..., Result], asked: Path, shown: Path, unrelated: Path, tmp_path: Path
 ) -> None:
-    unrelated = tmp_path / "unrelated.txt"
-    unrelated.write_text("".join(f"say {n}\n" for n in range(12)))
     command = ["eval", asked, "--shots-from", shown, "-o", tmp_path / "out"]
     first = cli(*command, "--unrelated", unrelated)
     assert first.exit_code == 0, first.stderr

@@ -224,8 +224,9 @@ def test_shapes_that_cannot_be_are_refused(text: str, reason: str) -> None:
         random_gguf.parse(text)
 
 
+@pytest.mark.model  # whose vocabulary the random one takes
 def test_growth_measures_a_size_in_a_process_of_its_own(tmp_path: Path) -> None:
-    options = ["--quick", "-t", "1", "-c", "256", "--only", "decode"]
+    options = ["--quick", "-t", "1", "-c", "256", "--only", "decode", "--rounds", "2"]
     record = growth.measure("2x32x2x1x32", "Q8_0", tmp_path, options)
     assert record["size"] == "2x32x2x1x32"
     assert (record["model"]["n_layer"], record["model"]["quantisation"]) == (2, "Q8_0")

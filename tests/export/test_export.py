@@ -90,7 +90,7 @@ def test_a_graph_too_far_from_pytorch_is_not_written(
     trained_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(verify_graph.MAX_ERROR, "int8", 1e-9)
-    with pytest.raises(BundleError, match="int8 graph differs from PyTorch"):
+    with pytest.raises(BundleError, match="int8"):
         export(trained_checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
@@ -177,7 +177,7 @@ def test_the_check_goes_through_to_the_targets_logits(
     assert "Through llama.cpp" in (tmp_path / "bundle" / "README.md").read_text()
     shutil.rmtree(tmp_path / "bundle")
     monkeypatch.setattr(verify_logits, "_llama", lambda *_: torch.randn(288))  # not what PyTorch gives
-    with pytest.raises(BundleError, match="nothing was written"):
+    with pytest.raises(BundleError, match="fp32"):
         export(folder, tmp_path / "bundle", precision=["fp32"], model=tiny_gguf)
     assert not (tmp_path / "bundle").exists()
 
@@ -200,7 +200,7 @@ def test_a_graph_that_gives_nan_for_one_query_is_refused(
             return [found]
 
     monkeypatch.setattr(verify_graph, "open_session", lambda *given: Sometimes(whole(*given)))
-    with pytest.raises(BundleError, match="off by inf"):
+    with pytest.raises(BundleError, match="inf"):
         export(trained_checkpoint, tmp_path / "bundle", precision=["fp32"])
     assert not (tmp_path / "bundle").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -79,13 +80,13 @@ def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_bundle(tiny_gguf: Path) -> None:
-    with pytest.raises(BundleError, match="neither a folder nor a zip"):
+    with pytest.raises(BundleError, match=re.escape(str(tiny_gguf))):
         Bundle(tiny_gguf)
 
 
 def test_a_manifest_from_the_future(copy: Path) -> None:
     edit(copy, lambda manifest: manifest.update(format_version=2))
-    with pytest.raises(BundleError, match=r"format_version.* 1, not 2; upgrade"):
+    with pytest.raises(BundleError, match="1, not 2"):
         Bundle(copy)
 
 
@@ -125,7 +126,7 @@ def test_no_path_leads_out_of_the_folder(copy: Path, name: str) -> None:
     (copy.parent / "secret").write_text("x")
     entry = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
     edit(copy, lambda manifest: manifest["files"].update({name: entry}))
-    with pytest.raises(BundleError, match="outside its folder"):
+    with pytest.raises(BundleError, match=re.escape(repr(name))):
         Bundle(copy)
 
 
@@ -133,7 +134,7 @@ def test_no_link_leads_out_of_the_folder(copy: Path) -> None:
     outside = copy.parent / "tokenizer.json"
     shutil.move(copy / "tokenizer.json", outside)
     (copy / "tokenizer.json").symlink_to(outside)
-    with pytest.raises(BundleError, match="link out of its folder"):
+    with pytest.raises(BundleError, match=r"tokenizer\.json"):
         Bundle(copy)
 
 
@@ -145,7 +146,7 @@ def test_a_graph_of_another_shape_is_refused(copy: Path) -> None:
 
 def test_a_graph_that_is_no_onnx_is_refused(copy: Path) -> None:
     replace_file(copy, "onnx/model_int8.onnx", b"not a graph")
-    with pytest.raises(BundleError, match="cannot be loaded"):
+    with pytest.raises(BundleError, match=re.escape(str(copy))):
         Generator(Bundle(copy))
 
 
@@ -166,7 +167,7 @@ def test_a_graph_cannot_read_other_files(copy: Path, monkeypatch: pytest.MonkeyP
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     replace_file(copy, "onnx/model_int8.onnx", onnx.ModelProto.SerializeToString(model))
-    with pytest.raises(BundleError, match="cannot be loaded"):
+    with pytest.raises(BundleError, match=re.escape(str(copy))):
         Generator(Bundle(copy))
 
 
@@ -216,17 +217,17 @@ def test_a_tokenizer_for_another_graph_is_refused(copy: Path) -> None:
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary |= {name: index + 10_000 for name, index in vocabulary.items() if name.isalpha()}
     replace_file(copy, "tokenizer.json", json.dumps(tokenizer).encode())
-    with pytest.raises(BundleError, match="cannot be loaded"):
+    with pytest.raises(BundleError, match=re.escape(str(copy))):
         Generator(Bundle(copy))
 
 
 def test_a_tokenizer_too_large_to_load_is_refused(copy: Path) -> None:
     edit(copy, lambda manifest: manifest["files"]["tokenizer.json"].update(size=(64 << 20) + 1))
-    with pytest.raises(BundleError, match="more than can be loaded"):
+    with pytest.raises(BundleError, match=str((64 << 20) + 1)):
         Bundle(copy)
 
 
 def test_a_tokenizer_that_is_none_is_refused(copy: Path) -> None:
     replace_file(copy, "tokenizer.json", b"{}")
-    with pytest.raises(BundleError, match="cannot be loaded"):
+    with pytest.raises(BundleError, match=re.escape(str(copy))):
         Generator(Bundle(copy))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -115,12 +117,12 @@ def test_a_scale_that_is_none(given: str) -> None:
 def test_a_file_that_is_no_control_vector_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "v.gguf"
     path.write_bytes(content)
-    with pytest.raises(VectorError, match="not a control-vector GGUF"):
+    with pytest.raises(VectorError, match=re.escape(str(path))):
         read_control_vector(path)
 
 
 def test_a_model_is_no_control_vector(tiny_gguf: Path, tmp_path: Path) -> None:
-    with pytest.raises(VectorError, match="not a control-vector GGUF"):
+    with pytest.raises(VectorError, match=re.escape(str(tiny_gguf))):
         read_control_vector(tiny_gguf)
     with pytest.raises(VectorError, match="absent"):
         read_control_vector(tmp_path / "absent.gguf")
@@ -188,13 +190,17 @@ def test_a_damaged_file_is_one_clear_error(tmp_path_factory: pytest.TempPathFact
     ],
 )
 def test_a_header_that_declares_too_much_is_refused_at_once(tail: bytes) -> None:
-    with pytest.raises(ValueError, match="it "):
+    tracemalloc.start()
+    with pytest.raises(ValueError):  # noqa: PT011  # whatever it says
         gguf_file.parse(b"GGUF" + struct.pack("<I", 3) + tail)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_tensors_that_share_their_bytes_are_refused() -> None:
     info = b"".join(struct.pack("<Q2sIQIQ", 2, b"%02d" % n, 1, 64, 0, 0) for n in range(90))
-    with pytest.raises(ValueError, match="larger than the file"):
+    with pytest.raises(ValueError, match="file"):
         gguf_file.parse(b"GGUF" + struct.pack("<IQQ", 3, 90, 0) + info + bytes(400))
 
 

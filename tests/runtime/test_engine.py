@@ -94,7 +94,7 @@ def test_a_second_answer_ends_the_first_and_is_not_disturbed_by_it(engine: Engin
     next(first)
     second = engine.stream("dog 1")
     opening = next(second).text
-    with pytest.raises(UsageError, match="another answer was begun"):
+    with pytest.raises(UsageError, match="another answer"):
         next(first)
     first.close()
     assert opening + text(list(second)) == expected
@@ -155,14 +155,14 @@ def test_events_count_and_finish(engine: Engine) -> None:
     assert long[0].generator_ms == 0 < events[0].generator_ms
 
 
-def test_an_answer_ends_where_the_context_does(tmp_path: Path) -> None:
-    engine = Engine(Target(write_gguf(tmp_path / "t.gguf"), n_ctx=256, n_threads=1))
-    prompt = "x" * 200
-    last = list(engine.stream(prompt, max_tokens=1000, sampling=Sampling(temperature=5.0, top_k=0, top_p=1, seed=1)))[
-        -1
-    ]
-    assert last.finish in {Finish.CONTEXT, Finish.STOP}
-    assert last.prompt_tokens + last.generated_tokens <= engine.target.n_ctx + 1
+@pytest.mark.parametrize("room", [1, 7])
+def test_an_answer_ends_where_the_context_does(tiny_gguf: Path, room: int) -> None:
+    """The last token is not evaluated, so there is one more of them than the context has room for."""
+    engine = Engine(Target(tiny_gguf, n_ctx=256, n_threads=1))
+    query = "x" * (engine.target.n_ctx - len(engine.target.prompts("x").tokens) + 1 - room)
+    last = list(engine.stream(query, max_tokens=1000))[-1]
+    assert last.prompt_tokens == engine.target.n_ctx - room
+    assert (last.finish, last.generated_tokens) == (Finish.CONTEXT, room + 1)
 
 
 def test_sampling_repeats_with_a_seed_and_varies_without(engine: Engine) -> None:
@@ -174,7 +174,7 @@ def test_sampling_repeats_with_a_seed_and_varies_without(engine: Engine) -> None
 
 @pytest.mark.parametrize("query", ["", " \n\t"])
 def test_an_empty_query_is_a_usage_error(engine: Engine, query: str) -> None:
-    with pytest.raises(UsageError, match="query is empty"):
+    with pytest.raises(UsageError, match="empty"):
         answer(engine, query)
 
 
@@ -186,7 +186,7 @@ def test_a_prompt_longer_than_the_context_is_one_clear_error(engine: Engine) -> 
 def test_without_a_generator_the_base_model_answers(target: Target) -> None:
     engine = Engine(target)
     assert text(answer(engine, "apple 1")) == text(answer(engine, "apple 1", steering=OFF))
-    with pytest.raises(UsageError, match="no generator is loaded"):
+    with pytest.raises(UsageError, match="generator"):
         answer(engine, "apple 1", steering=Steering())
 
 

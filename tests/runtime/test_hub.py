@@ -166,7 +166,7 @@ def test_a_link_out_of_the_cache_is_still_refused(add: Add, tiny_bundle: Path) -
     outside = shutil.copy(tiny_bundle / "tokenizer.json", snapshot.parent.parent.parent)
     (snapshot / "tokenizer.json").unlink()
     (snapshot / "tokenizer.json").symlink_to(outside)
-    with pytest.raises(BundleError, match="link out of its folder"):
+    with pytest.raises(BundleError, match="link"):
         Bundle(resolve_bundle("hf:user/kinds"))
 
 
@@ -174,11 +174,11 @@ def test_only_in_the_cache_may_a_bundle_be_links(add: Add, tiny_bundle: Path, tm
     snapshot = add("user/kinds", files_of(tiny_bundle))
     blobs = snapshot.parent.parent / "blobs"
     copy = shutil.copytree(snapshot.parent.parent, tmp_path / "elsewhere" / "models--user--kinds", symlinks=True)
-    with pytest.raises(BundleError, match="link out of its folder"):
+    with pytest.raises(BundleError, match="link"):
         Bundle(copy / "snapshots" / snapshot.name)
     blobs.rename(tmp_path / "blobs")
     blobs.symlink_to(tmp_path / "blobs")
-    with pytest.raises(BundleError, match="link out of its folder"):
+    with pytest.raises(BundleError, match="link"):
         Bundle(snapshot)
 
 

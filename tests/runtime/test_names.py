@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_what_exists_is_a_path_whatever_it_is_called() -> None:
 
 @pytest.mark.parametrize("name", ["missing.gguf", "folder/missing", "./missing", "missing.ZIP", "/x/y:z"])
 def test_what_looks_like_a_path_is_a_missing_path(name: str) -> None:
-    with pytest.raises(AtvError, match="cannot read the model"):
+    with pytest.raises(AtvError, match=re.escape(name.removeprefix("./"))):
         atv_local.load(name)
 
 
@@ -96,16 +97,16 @@ def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
      "ollama:../../x", "ollama:a/../b", "ollama:a:..", "ollama:a/b/c/d", "ollama:a:b:c", "ollama:/etc", "ollama:a\n"],
 )  # fmt: skip
 def test_names_that_would_lead_elsewhere_are_refused(name: str) -> None:
-    with pytest.raises(NameNotFoundError, match="is not of the form"):
+    with pytest.raises(NameNotFoundError, match=re.escape(repr(name))):
         resolve_model(name)
-    with pytest.raises(NameNotFoundError, match="is not of the form"):
+    with pytest.raises(NameNotFoundError, match=re.escape(repr(name))):
         absolute_name(name)
 
 
 @pytest.mark.parametrize("name", ["hf:-a/b", "hf:a/b-", "hf:a/b--c", "hf:a/b.git", f"hf:a/{'b' * 97}"])
 def test_names_that_no_repository_has_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with pytest.raises(NameNotFoundError, match="names no repository"):
+    with pytest.raises(NameNotFoundError, match=re.escape(name)):
         resolve_model(name)
 
 
@@ -163,7 +164,7 @@ def test_training_uses_the_default_and_export_takes_a_name(
     "name", ["a/b", "hf:x", "a b", "", ".x", "x.gguf", "x.ZIP", "x" * 65, "-x", "a\n", "default", "demo"]
 )
 def test_an_alias_that_could_be_something_else_is_refused(name: str, tiny_gguf: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be an alias"):
+    with pytest.raises(UsageError, match=re.escape(repr(name))):
         add_alias(name, str(tiny_gguf))
     assert read_aliases() == {}
 

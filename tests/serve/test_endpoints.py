@@ -81,14 +81,14 @@ def test_names_that_are_those_of_the_target(tiny_gguf: Path, tiny_bundle: Path, 
 
 
 def test_what_cannot_be_served_is_said_at_the_start(tiny_gguf: Path, tiny_bundle: Path) -> None:
-    with pytest.raises(BundleError, match="made for"):
+    with pytest.raises(BundleError, match=r"n_embd|n_layer|architecture"):
         Server(tiny_gguf, {"demo": embedded_bundle()}, ServerOptions())
-    with pytest.raises(UsageError, match="cannot be named"):
+    with pytest.raises(UsageError, match="'base'"):
         Server(tiny_gguf, {"base": tiny_bundle}, ServerOptions())
     with pytest.raises(UsageError, match="api_key"):
         ServerOptions(host="0.0.0.0")
     for seconds in (0, float("inf"), float("nan")):
         with pytest.raises(UsageError, match="timeout"):
             ServerOptions(timeout=seconds)
-    with pytest.raises(UsageError, match="without spaces"):
+    with pytest.raises(UsageError, match="space"):
         ServerOptions(api_key="secret ")

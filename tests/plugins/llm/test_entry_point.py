@@ -11,6 +11,8 @@ import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import pytest
+
 from atv_plugins import llm_model
 from tests import ROOT
 
@@ -36,6 +38,7 @@ def test_llm_starts_without_what_is_heavy() -> None:
     assert set(result.stdout.split()) == {"atv_plugins", "atv_local", "lazy_loader"}
 
 
+@pytest.mark.model
 def test_the_readmes_session_with_what_is_installed(tmp_path: Path) -> None:
     """llm itself, the plugin found by its entry point, the embedded model and the demo bundle."""
     installed = tmp_path / "site" / "atv_local-0.1.0.dist-info"

@@ -48,8 +48,8 @@ def test_a_bundle_for_another_target_is_refused(ask: Ask, pair: list[str]) -> No
 
 
 def test_an_empty_query_is_refused(ask: Ask, pair: list[str]) -> None:
-    assert ask(*pair, "").stderr == "Error: there is no query; say something to answer\n"
-    assert "the query is empty" in ask(*pair, " ").stderr
+    assert "query" in ask(*pair, "").stderr
+    assert "empty" in ask(*pair, " ").stderr
 
 
 def test_attachments_tools_and_schemas_are_refused(ask: Ask, pair: list[str], tmp_path: Path) -> None:
