@@ -31,12 +31,13 @@ def test_with_the_embedded_models(page: str, tmp_path: Path) -> None:
     assert result.stdout
 
 
-def test_training(
+def test_training_and_measuring(
     tiny_gguf: Path,
     tiny_rows: Path,
     tiny_backbone: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """As shown, but for a tiny target, its backbone and one epoch."""
     import atv_train
@@ -45,6 +46,10 @@ def test_training(
     monkeypatch.setattr(atv_train, "train", partial(atv_train.train, backbone=str(tiny_backbone), epochs=1))
     (tmp_path / "model.gguf").symlink_to(tiny_gguf)
     rows = [json.loads(line) | {"task": "kinds"} for line in tiny_rows.read_text(encoding="utf-8").splitlines()]
-    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    exec(python_of("train.md"), {})
+    for name, part in (("tasks", rows[::3]), ("test", rows[1::3]), ("valid", rows[2::3])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    for page in ("train.md", "measure.md"):
+        exec(python_of(page), {})
     assert (tmp_path / "bundle" / "atv.json").exists()
+    assert (tmp_path / "calibrated" / "atv.json").exists()
+    assert "steered" in capsys.readouterr().out
