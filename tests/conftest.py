@@ -45,6 +45,7 @@ FIXTURES = {
     "trained_checkpoint": "train",
     "tiny_backbone": "train",
     "smollm2": "model",
+    "site": "shown",
 }
 """What a test needs that uses such a fixture."""
 SLOW = {*PLACES, "model"}
