@@ -1,7 +1,7 @@
 """How a task vector is applied: strength, layers and positions. Knows neither vectors nor models.
 
-Runtime (`target.py`) and training (`atv_train.frozen_target.injection`) read the same three booleans of
-`Positions`, so a word means the same thing on both sides.
+Runtime (`atv_local.answer`, `atv_local.batch`) and training (`atv_train.frozen_target`) read the same two properties of
+`Positions`, so a word means the same on both sides.
 """
 
 from __future__ import annotations

@@ -47,6 +47,14 @@ Column = Annotated[
         help="Read a part of each row from another column, such as input=question; repeatable.",
     ),
 ]
+
+
+def queries_file(purpose: str) -> Any:
+    """The option `-f` of a verb that reads queries; `purpose` is what it does with "the queries of this file"."""
+    help_text = f'{purpose} the queries of this file: "input" in JSON Lines or .csv, or one a line in .txt.'
+    return Panel.INPUT.option("-f", "--file", metavar="FILE", help=help_text)
+
+
 Unrelated = Annotated[
     Path | None,
     Panel.MEASURING.option(
@@ -75,6 +83,8 @@ Layers = Annotated[
         show_default="the bundle's",
     ),
 ]
+POSITIONS_HELP = "Steer all tokens, only the last one of the prompt, or that one and those of the answer."
+"""Help text of `--positions`, in the order of `Positions`."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +94,7 @@ class SteeringOptions:
     strength: Strength = None
     layers: Layers = None
     positions: Annotated[
-        Positions | None,
-        Panel.STEERING.option(
-            "--positions",
-            help="Steer all tokens, only the last one of the prompt, or that one and those of the answer.",
-            show_default="the bundle's",
-        ),
+        Positions | None, Panel.STEERING.option("--positions", help=POSITIONS_HELP, show_default="the bundle's")
     ] = None
 
     def changes(self) -> dict[str, Any]:

@@ -24,15 +24,7 @@ def inspect(
         list[str] | None,
         Panel.INPUT.option("-q", "--query", metavar="TEXT", help="Show the vector for this query; repeatable."),
     ] = None,
-    file: Annotated[
-        Path | None,
-        Panel.INPUT.option(
-            "-f",
-            "--file",
-            metavar="FILE",
-            help='Show the vectors for the queries of this file: "input" in JSON Lines or .csv, or one a line in .txt.',
-        ),
-    ] = None,
+    file: Annotated[Path | None, options.queries_file("Show the vectors for")] = None,
     column: options.Column = None,
     model: Annotated[
         str | None,

@@ -84,11 +84,7 @@ def train(
         ),
     ] = None,
     positions: Annotated[
-        Positions,
-        Panel.STEERING.option(
-            "--positions",
-            help="Steer all tokens, only the last one of the prompt, or that one and those of the answer.",
-        ),
+        Positions, Panel.STEERING.option("--positions", help=options.POSITIONS_HELP)
     ] = Positions.DECODE,
     layers: Annotated[
         str | None,

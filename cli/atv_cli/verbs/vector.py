@@ -15,15 +15,7 @@ from atv_local.errors import UsageError
 def vector(
     query: Annotated[str | None, typer.Argument(metavar="QUERY", help="The query to make a vector for.")] = None,
     *,
-    file: Annotated[
-        Path | None,
-        Panel.INPUT.option(
-            "-f",
-            "--file",
-            metavar="FILE",
-            help='Take the mean over the queries of this file: "input" in JSON Lines or .csv, or one a line in .txt.',
-        ),
-    ] = None,
+    file: Annotated[Path | None, options.queries_file("Take the mean over")] = None,
     column: options.Column = None,
     bundle: options.Bundle = None,
     strength: options.Strength = None,
