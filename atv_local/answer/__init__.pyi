@@ -7,4 +7,5 @@ from .conversation import Conversation as Conversation
 from .conversation import Turn as Turn
 from .engine import Engine as Engine
 from .loading import load as load
+from .queries import check_max_tokens as check_max_tokens
 from .queries import check_query as check_query

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
-from atv_local.answer.queries import check_query, last_query
+from atv_local.answer.queries import check_max_tokens, check_query, last_query
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import Message, Prompt, Sampling, Target
@@ -211,8 +211,7 @@ class Engine:
         steering = self._applied(steering, given)
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
-        if max_tokens < 1:
-            raise UsageError(f"`max_tokens` {max_tokens} is below 1")
+        check_max_tokens(max_tokens)
         if not isinstance(sampling, Sampling | None):
             raise UsageError(f"`sampling` {sampling!r} is not a Sampling; pass Sampling(temperature=0.7)")
         yield from self._answers.events(

@@ -1,4 +1,4 @@
-"""Checks of what is asked: a query, or a conversation that ends in one."""
+"""Checks of what is asked: a query, or a conversation that ends in one, and the length of the answer."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def check_query(query: str) -> None:
         query.encode()
     except UnicodeEncodeError as error:  # half a surrogate pair, as undecodable bytes become in Python
         raise UsageError(f"the query is not UTF-8 text: {error.reason} at character {error.start}") from error
+
+
+def check_max_tokens(max_tokens: int) -> None:
+    """Raise UsageError unless it is a whole number above 0."""
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool):
+        raise UsageError(f"`max_tokens` {max_tokens!r} is not a whole number")
+    if max_tokens < 1:
+        raise UsageError(f"`max_tokens` {max_tokens} is below 1")
 
 
 def last_query(messages: Sequence[Message]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.answer import Answer, Engine, TokenCounts, check_query
+from atv_local.answer import Answer, Engine, TokenCounts, check_max_tokens, check_query
 from atv_local.batch.question import BatchQuestion, BatchReply, SteeredPrompt
 from atv_local.batch.question_tree import halves_of, heads_of, outcomes_of, tree_of
 from atv_local.batch.scheduler import Scheduler
@@ -72,8 +72,9 @@ class Batch:
         system: str | None = None,
     ) -> Iterator[Answer]:
         """Answer queries, in order. Arguments, answers and errors are those of `Engine.answer_many`."""
-        if max_tokens < 1:
-            raise UsageError(f"`max_tokens` {max_tokens} is below 1")
+        check_max_tokens(max_tokens)
+        if isinstance(queries, str):
+            raise UsageError(f"`queries` {queries[:40]!r} is one text; pass a list of them")
         steering = self._engine.steering if steering is None else steering
         settings: dict[str, Any] = {"steering": steering, "sampling": sampling, "system": system}
         for reply in self.ask(self.question(query, max_tokens=max_tokens, **settings) for query in queries):

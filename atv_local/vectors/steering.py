@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from atv_local.errors import UsageError
@@ -64,6 +65,8 @@ class Steering:
         if self.positions not in list(Positions):
             raise UsageError(f"`positions` {self.positions!r} is none of {', '.join(Positions)}")
         object.__setattr__(self, "positions", Positions(self.positions))
+        if not isinstance(self.strength, Real):
+            raise UsageError(f"`strength` {self.strength!r} is not a number; 1 is as trained, 0 is off")
         if not abs(self.strength) <= MAX_STRENGTH:  # NaN too
             raise UsageError(f"`strength` {self.strength} is not within {MAX_STRENGTH:g}; 1 is as trained, 0 is off")
         if self.layers is not None and not 1 <= self.layers[0] <= self.layers[1]:

@@ -236,6 +236,7 @@ def test_an_answer_ends_with_the_token_that_ends_it_in_the_template(tmp_path: Pa
         (lambda: Sampling(top_k=-1), "top_k"),
         (lambda: Sampling(seed=-1), "seed"),
         (lambda: Steering(strength=float("nan")), "strength` nan"),
+        (lambda: Steering(strength="1"), "strength` '1' is not a number"),
         (lambda: Steering(layers=(3, 2)), "A <= B"),
         (lambda: Steering(layers=(0, 2)), "A <= B"),
     ],
@@ -243,6 +244,18 @@ def test_an_answer_ends_with_the_token_that_ends_it_in_the_template(tmp_path: Pa
 def test_settings_out_of_range_are_usage_errors(bad: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         bad()  # type: ignore[operator]  # one of several calls by name
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1, 2.5, "5", None, True])
+def test_a_length_that_is_no_number_of_tokens(engine: Engine, max_tokens: object) -> None:
+    for ask in (engine.answer, lambda query, **how: list(engine.answer_many([query], **how))):
+        with pytest.raises(UsageError, match=f"`max_tokens` {max_tokens!r}"):
+            ask("apple 1", max_tokens=max_tokens)  # type: ignore[operator]  # one of two calls
+
+
+def test_many_queries_are_not_one_text(engine: Engine) -> None:
+    with pytest.raises(UsageError, match="'apple 1' is one text"):
+        list(engine.answer_many("apple 1"))
 
 
 def test_a_bundle_for_another_target_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:
