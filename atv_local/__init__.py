@@ -13,7 +13,7 @@ import os
 
 import lazy_loader
 
-# ONNX Runtime's builds report their use to their maker unless told otherwise before they are imported.
+# ONNX Runtime's builds send usage reports to their maker unless this is set before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -41,7 +41,7 @@ Text = Annotated[TextOrBlank, AfterValidator(_not_blank)]
 
 
 class Row(BaseModel):
-    """One training row: what the user asks and what the target shall answer, one of `choices` where there are some."""
+    """One training row: what the user asks and what the target should answer, one of `choices` where there are some."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 

@@ -18,7 +18,7 @@ class TextLines:
     """An iterator over lines with their line breaks. A byte order mark is left out.
 
     A line that is too long, is not UTF-8 or has a NUL is not an exception but a problem to take: a row may span
-    lines, and whoever parses it has to see all of them to find the next row.
+    lines, and its parser has to see all of them to find the next row.
 
     Args:
         file: read line by line, so a pipe will do.

@@ -115,7 +115,7 @@ class Manifest(Spec):
 
     @property
     def steering(self) -> Steering:
-        """How its vectors are applied unless told otherwise: as trained, or as calibrated since."""
+        """How its vectors are applied by default: as trained, or as calibrated since."""
         found = self.calibration or Calibration(strength=1)
         return Steering(found.strength, found.layers or self.injection.layers, self.injection.positions)
 

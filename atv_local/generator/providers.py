@@ -119,7 +119,7 @@ def open_session(graph: bytes, name: Provider, n_threads: int) -> Any:
         options.enable_mem_pattern = False  # DirectML's own requirement
     providers = list(dict.fromkeys([PROVIDERS[name], PROVIDERS["cpu"]]))  # the CPU takes what the other cannot
     session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)  # nor print that it did
-    if PROVIDERS[name] not in session.get_providers():  # it falls back by itself, and says so in a log only
+    if PROVIDERS[name] not in session.get_providers():  # it falls back by itself, and only logs it
         raise RuntimeError("it is installed, but its libraries or its device are missing")
     return session
 

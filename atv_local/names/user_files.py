@@ -22,7 +22,7 @@ def user_folder() -> Path:
 
 @contextmanager
 def changing(file: Path) -> Iterator[Path]:
-    """A temporary file to write what replaces `file`, while other processes are kept from changing it.
+    """A temporary file to write what replaces `file`, while other processes cannot change it.
 
     Raises:
         UsageError: the file cannot be written, or another process is changing it.

@@ -134,7 +134,7 @@ def write_control_vector(
 
 
 def is_control_vector(path: Path) -> bool:
-    """Whether the file at `path` is a GGUF that says so in its first key, where all writers put it.
+    """Whether the file at `path` is a GGUF whose first key names it one, where all writers put it.
 
     Raises:
         VectorError: it cannot be read.

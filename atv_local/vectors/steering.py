@@ -82,7 +82,7 @@ class Steering:
         return self.strength == 0
 
     def apply(self, vector: TaskVector) -> TaskVector:
-        """The rows llama.cpp shall add: scaled by the strength, zero outside the layers.
+        """The rows for llama.cpp to add: scaled by the strength, zero outside the layers.
 
         Raises:
             UsageError: a layer the vector does not have.

@@ -84,7 +84,7 @@ def register_models(register: Callable[..., None]) -> None:
 
 
 def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
-    """Say an answer, until it ends or nobody reads it any more, and return what `run --json` tells of it."""
+    """Yield an answer until it ends or its reader stops, and return its record as `run --json` has it."""
     from atv_local.answer import Answer
     from atv_local.target import Sampling
     from atv_local.vectors import OFF

@@ -47,7 +47,7 @@ class _Worker:
         return ""
 
     def answer(self, rows: list[RowRequest]) -> list[RowResult]:
-        """What becomes of each row."""
+        """The result of each row."""
         return list(self._answerer(rows))
 
 
@@ -112,7 +112,7 @@ def answers(
 def _connect(address: str | None) -> None:
     try:
         host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-        if host and port.isdecimal():  # Ray itself would wait for minutes where nobody listens
+        if host and port.isdecimal():  # Ray itself would wait for minutes where nothing listens
             socket.create_connection((host, int(port)), timeout=_KNOCK).close()
         ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, OSError, OverflowError, RuntimeError, ValueError) as error:
@@ -163,7 +163,7 @@ class _Team:
         self._members = [self._hire() for _ in range(n_workers)]
 
     def run(self, rows: Iterator[RowRequest]) -> Iterator[RowResult]:
-        """What becomes of each row, in order."""
+        """The results of the rows, in order."""
         order: deque[_Block] = deque()
         blocks = iter(lambda: list(islice(rows, BLOCK)), [])
         drawn = True

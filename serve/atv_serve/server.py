@@ -1,4 +1,4 @@
-"""From names of files to a server that listens, until it is told to stop."""
+"""From names of files to a server that listens, until it is stopped."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Refuses waiting requests as soon as it is told to stop, so that only running ones are waited for."""
+    """Refuses waiting requests as soon as it is stopped, so that only running ones are waited for."""
 
     def __init__(self, config: uvicorn.Config, pool: Pool[Context], on_stopping: Callable[[int], None]) -> None:
         super().__init__(config)

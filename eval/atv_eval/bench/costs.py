@@ -135,15 +135,15 @@ def vector(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:
         target.apply(rows)
         step()  # the first token after a change is slow
 
-    kept, call, changed = "token under the same vector", "apply", "token after a change"
-    samples: Samples = {kept: [], call: [], changed: []}
+    same, call, changed = "token under the same vector", "apply", "token after a change"
+    samples: Samples = {same: [], call: [], changed: []}
     for _ in range(_MANY * plan.rounds):
         begin()
-        samples[kept].append(_milliseconds(step))
+        samples[same].append(_milliseconds(step))
         samples[call].append(_milliseconds(partial(target.apply, 0.5 * rows)))
         samples[changed].append(_milliseconds(step))
-    results.add("vector", None, "ms", samples, [(changed, kept)])
-    added = [a + b - c for a, b, c in zip(samples[call], samples[changed], samples[kept], strict=True)]
+    results.add("vector", None, "ms", samples, [(changed, same)])
+    added = [a + b - c for a, b, c in zip(samples[call], samples[changed], samples[same], strict=True)]
     results.add("vector", None, "ms", {"what a change adds, apply included": added})
 
     def switched(switch: Callable[[int], None]) -> float:

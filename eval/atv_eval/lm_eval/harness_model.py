@@ -218,7 +218,7 @@ class AtvLocal(TemplateLM):
                 yield BatchQuestion(Prompt(tokens, 0), [self._way(text)], options=options, tag=tags)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Each answer up to the first of its stop strings, or to the token that ends it. Greedy unless told to sample.
+        """Each answer up to the first of its stop strings, or to the token that ends it. Greedy by default.
 
         Raises:
             UsageError: more tokens asked for than the context holds.
