@@ -84,7 +84,7 @@ def register_models(register: Callable[..., None]) -> None:
 
 
 def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
-    """Yield an answer until it ends or its reader stops, and return its record as `run --json` has it."""
+    """Pass an answer to `say` until it ends or its reader stops; return its record as `run --json` has it."""
     from atv_local.answer import Answer
     from atv_local.target import Sampling
     from atv_local.vectors import OFF
