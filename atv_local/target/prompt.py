@@ -89,13 +89,16 @@ class PromptFormat:
             n_ctx: the turns of a longer prompt are not computed, as it cannot be evaluated.
 
         Raises:
+            PromptError: a long text with more than `n_ctx` tokens.
             ModelError: the template does not take it, for example because the roles do not alternate.
         """
-        tokens = self._tokens(messages)
+        tokens = self._tokens(messages, n_ctx)
         asked = [index for index, message in enumerate(messages) if message["role"] == "user"]
+        if n_ctx is not None and len(tokens) > n_ctx:
+            return Prompt(tuple(tokens), 0)
         head = self._tokens_before(messages[: asked[0]]) if asked else []
         ends = []
-        for index in asked if n_ctx is None or len(tokens) <= n_ctx else ():
+        for index in asked:
             if index + 1 < len(messages):
                 *before, _ = self._turn(*(tuple(message.items()) for message in messages[: index + 1]))
                 if before == tokens[: len(before)] and len(before) < len(tokens):
@@ -110,17 +113,17 @@ class PromptFormat:
         head, mark, _ = self.render([*messages, {"role": "user", "content": MARK}]).partition(MARK)
         return self._vocabulary.tokenize(head, special=True) if mark else []
 
-    def _tokens(self, messages: Sequence[Message]) -> list[int]:
+    def _tokens(self, messages: Sequence[Message], limit: int | None = None) -> list[int]:
         """The rendered prompt as llama.cpp tokenises it; control tokens spelt in a message stay plain text."""
         if not any(self._vocabulary.spells_control(message["content"]) for message in messages):
-            return self._vocabulary.tokenize(self.render(messages), special=True)
+            return self._vocabulary.tokenize(self.render(messages), special=True, limit=limit)
         marked = [dict(message) | {"content": f"{MARK}{index}{MARK}"} for index, message in enumerate(messages)]
         tokens: list[int] = []
         for place, text in enumerate(re.split(f"{MARK}(\\d+){MARK}", self.render(marked))):
             is_content = place % 2 == 1
             part = messages[int(text)]["content"] if is_content else text
             if part:
-                tokens += self._vocabulary.tokenize(part, special=not is_content, bos=not tokens)
+                tokens += self._vocabulary.tokenize(part, special=not is_content, bos=not tokens, limit=limit)
         return tokens
 
     def answer(self, query: str, text: str) -> tuple[int, ...]:

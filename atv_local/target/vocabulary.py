@@ -9,10 +9,15 @@ from functools import cached_property
 
 import llama_cpp as lib
 
+from atv_local.errors import PromptError
 from atv_local.target.model import Model
 
 _PIECE = 64
 """Bytes that most tokens fit in."""
+_LONG = 1 << 15
+"""Bytes of a text that llama.cpp tokenises at once. Its time is quadratic in the control tokens that a text spells."""
+_CUTS_LOSSLESSLY = (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE)
+"""Kinds of vocabularies whose tokens cover every byte of a text; others may drop or merge what they do not know."""
 
 
 class Vocabulary:
@@ -26,7 +31,7 @@ class Vocabulary:
         self._vocab = lib.llama_model_get_vocab(model.handle)
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
 
-    def tokenize(self, text: str, *, special: bool, bos: bool | None = None) -> list[int]:
+    def tokenize(self, text: str, *, special: bool, bos: bool | None = None, limit: int | None = None) -> list[int]:
         """Token ids of a text.
 
         Args:
@@ -34,19 +39,92 @@ class Vocabulary:
             special: control tokens that are spelt in the text become control tokens, as in prompts.
             bos: add the beginning-of-sequence token if the GGUF asks for one and the text lacks it; by default as
                 `special`.
+            limit: how many tokens are of use. A long text with more is refused, mostly before it is tokenised.
+
+        Raises:
+            PromptError: a long text with more than `limit` tokens.
         """
         data = text.encode("utf-8", "replace")
         add_bos = (special if bos is None else bos) and not (self.bos_text and text.startswith(self.bos_text))
+        if len(data) < _LONG or not self._can_split or (add_bos and lib.llama_vocab_get_add_eos(self._vocab)):
+            return self._tokenize(data, special=special, bos=add_bos)
+        parts = self._split(data, special=special)
+        if limit is not None:
+            _check_limit(sum(map(self._least, parts)), limit)
+        tokens = self._tokenize(b"", special=special, bos=True) if add_bos else []
+        for part in parts:
+            tokens += [part] if isinstance(part, int) else self._tokenize(part, special=special, bos=False)
+            if limit is not None:
+                _check_limit(len(tokens), limit)
+        return tokens
+
+    def _tokenize(self, data: bytes, *, special: bool, bos: bool) -> list[int]:
         tokens = (lib.llama_token * (len(data) + 2))()
-        count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), add_bos, special)
+        count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), bos, special)
         if count < 0:  # a vocabulary that needs more tokens than bytes; llama.cpp says how many
             tokens = (lib.llama_token * -count)()
-            count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), add_bos, special)
+            count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), bos, special)
         return list(tokens[:count])
+
+    def _split(self, data: bytes, *, special: bool) -> list[bytes | int]:
+        """A text cut at the tokens that llama.cpp looks for first, in its order: long ones before short ones."""
+        parts: list[bytes | int] = [data]
+        for token, text, always in self._cut_at:
+            if text in data and (special or always):
+                parts = [piece for part in parts for piece in _cut(part, text, token)]
+        return parts
+
+    @cached_property
+    def _cut_at(self) -> list[tuple[int, bytes, bool]]:
+        """Tokens that are looked for before all others: id, text, and whether without `special` too."""
+        user, others = lib.LLAMA_TOKEN_ATTR_USER_DEFINED, lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        found = []
+        for token in range(self.n_tokens):
+            attributes, text = self._attributes(token), lib.llama_vocab_get_text(self._vocab, token)
+            if text and attributes & (user | others):
+                found.append((token, text, not attributes & others))
+        return sorted(found, key=lambda entry: -len(entry[1]))
+
+    @cached_property
+    def _can_split(self) -> bool:
+        """Whether the parts of a text give its tokens: no token takes the spaces beside it."""
+        strip = lib.LLAMA_TOKEN_ATTR_LSTRIP | lib.LLAMA_TOKEN_ATTR_RSTRIP
+        return lib.llama_vocab_type(self._vocab) in _CUTS_LOSSLESSLY and not any(
+            self._attributes(token) & strip for token, _, _ in self._cut_at
+        )
+
+    def _attributes(self, token: int) -> int:
+        return int(lib.llama_vocab_get_attr(self._vocab, token))
+
+    def _least(self, part: bytes | int) -> int:
+        """A number of tokens that a part has at least."""
+        if isinstance(part, int):
+            return 1
+        by_size = -(-len(part) // self._longest)
+        if lib.llama_vocab_type(self._vocab) != lib.LLAMA_VOCAB_TYPE_SPM:
+            return by_size
+        # llama.cpp takes time quadratic in the characters that are in no token; each becomes one token or more.
+        return max(by_size, sum(char not in self._alphabet for char in part.decode("utf-8", "replace")))
+
+    @cached_property
+    def _longest(self) -> int:
+        """Bytes of the longest token that is no control token."""
+        return max(1, *(len(self.piece(token)) for token in range(self.n_tokens)))
+
+    @cached_property
+    def _alphabet(self) -> frozenset[str]:
+        """Characters of all tokens."""
+        pieces = {self.piece(token).decode("utf-8", "replace") for token in range(self.n_tokens)}
+        return frozenset().union(*pieces)
 
     def spells_control(self, text: str) -> bool:
         """Whether some control token, such as one that ends a turn, stands in `text` letter by letter."""
-        tokens = self.tokenize(text, special=True, bos=False)
+        data = text.encode("utf-8", "replace")
+        tokens = (
+            [part for part in self._split(data, special=True) if isinstance(part, int)]
+            if len(data) >= _LONG and self._can_split
+            else self._tokenize(data, special=True, bos=False)
+        )
         return any(lib.llama_vocab_is_control(self._vocab, token) for token in tokens)
 
     def text(self, tokens: Sequence[int], *, special: bool = True) -> str:
@@ -107,3 +185,19 @@ class Vocabulary:
         for token in range(self.n_tokens):
             digest.update(lib.llama_vocab_get_text(self._vocab, token) + b"\0")
         return digest.hexdigest()
+
+
+def _cut(part: bytes | int, text: bytes, token: int) -> list[bytes | int]:
+    """A part with `token` in place of every `text`."""
+    if isinstance(part, int):
+        return [part]
+    pieces: list[bytes | int] = []
+    for piece in part.split(text):
+        pieces += [piece, token] if piece else [token]
+    del pieces[-1]
+    return pieces
+
+
+def _check_limit(n_tokens: int, limit: int) -> None:
+    if n_tokens > limit:
+        raise PromptError(f"the text has at least {n_tokens} tokens, and {limit} are allowed; shorten it")

@@ -124,13 +124,14 @@ class Server:
         self.models = ServedModels(targets[0], generators)
         metrics = Metrics()
         limit = min(options.max_tokens or self.models.n_ctx, self.models.n_ctx)
-        replies = Replies(self.models, self.pool, metrics, seconds=options.timeout, max_tokens=limit)
-        self.app = Application(self.models, replies, metrics, options.limits).asgi(options.hosts, options.api_key)
+        self._replies = Replies(self.models, self.pool, metrics, seconds=options.timeout, max_tokens=limit)
+        self.app = Application(self.models, self._replies, metrics, options.limits).asgi(options.hosts, options.api_key)
 
     def close(self) -> None:
         """Refuse requests that wait, and finish those that run."""
         self.pool.close()
         self.pool.join()
+        self._replies.close()
 
     def run(
         self,

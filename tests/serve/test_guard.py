@@ -312,7 +312,7 @@ def test_a_request_that_takes_too_long(tiny_gguf: Path) -> None:
         assert "0.3 s" in late.json()["error"]["message"]
         lines = HTTP.post(f"{url}{CHAT}", json=endless(stream=True), timeout=30).text.strip().splitlines()
         assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "timeout"
-        assert HTTP.get(f"{url}/health").json()["running"] == 0
+        assert wait_for(lambda: HTTP.get(f"{url}/health").json()["running"] == 0)
 
 
 def test_a_key_is_asked_for_everywhere_but_at_the_page(tiny_gguf: Path) -> None:

@@ -28,7 +28,7 @@ from atv_local.answer import check_query
 from atv_local.errors import AtvError, UsageError
 from atv_local.text import one_line
 from atv_serve.http.guard import LOOPBACK, Guard, Limits, read_body
-from atv_serve.http.http_errors import Problem, of_error, of_validation, problem_response
+from atv_serve.http.http_errors import Problem, of_error, of_validation, problem_response, release
 from atv_serve.http.metrics import CONTENT_TYPE, Metrics
 from atv_serve.http.model_response import model_response
 from atv_serve.http.page import page, page_files
@@ -37,6 +37,8 @@ from atv_serve.work import AppliedSteering, Context, ServedModels, prepare_chat,
 
 _SMALL = 1 << 16
 """Bytes of a body that is checked sooner than a thread would begin to."""
+_MAX_COUNTED = 1 << 15
+"""Tokens of a long text that are counted even where the context has less room. llama.cpp takes below a second."""
 _log = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -81,8 +83,10 @@ class Application:
                 response = await respond(request)
             except Problem as problem:
                 response = problem_response(problem)
+                release(problem)
             except AtvError as error:
                 response = problem_response(of_error(error, self._models.without_paths(str(error))))
+                release(error)
             self._metrics.requests.labels(path, response.status_code).inc()
             return response
 
@@ -129,7 +133,7 @@ class Application:
         arrays = await self._vectors(request, applied, texts)
         name = applied.bundle or ""  # of the base model there is none, which `steering` has refused
         count = self._models.generators[name].count
-        n_tokens = await to_thread.run_sync(lambda: sum(map(count, texts)))
+        n_tokens = await self._replies.aside(lambda: sum(map(count, texts)))
         return api.EmbeddingResponse(
             object="list",
             data=[
@@ -167,8 +171,9 @@ class Application:
     async def tokenize(self, _request: Request, body: api.TokenizeRequest) -> api.TokenizeResponse:
         """Tokens of a text."""
         bos = body.add_special_tokens is not False
-        tokenize = partial(self._models.vocabulary.tokenize, body.prompt, special=True, bos=bos)
-        tokens = await to_thread.run_sync(tokenize)
+        limit = max(self._models.n_ctx, _MAX_COUNTED)
+        tokenize = partial(self._models.vocabulary.tokenize, body.prompt, special=True, bos=bos, limit=limit)
+        tokens = await self._replies.aside(tokenize)
         return api.TokenizeResponse(tokens=tokens, count=len(tokens), max_model_len=self._models.n_ctx)
 
     @_operation("POST", "/detokenize", request=api.DetokenizeRequest, response=api.DetokenizeResponse)
@@ -177,7 +182,9 @@ class Application:
         last = self._models.vocabulary.n_tokens - 1
         if any(token > last for token in body.tokens):
             raise UsageError(f"the target has tokens 0 to {last}, not {max(body.tokens)}")
-        return api.DetokenizeResponse(prompt=await to_thread.run_sync(self._models.vocabulary.text, body.tokens))
+        return api.DetokenizeResponse(
+            prompt=await self._replies.aside(partial(self._models.vocabulary.text, body.tokens))
+        )
 
     @_operation("GET", "/tokenizer_info", response=api.TokenizerInfoResponse)
     async def tokenizer_info(self, _request: Request) -> api.TokenizerInfoResponse:

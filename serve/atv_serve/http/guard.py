@@ -28,7 +28,8 @@ class Limits:
 
 
 class Guard:
-    """Refuses requests that name another host (DNS rebinding), come from another site's page, or lack the key.
+    """Refuses requests that name another host (DNS rebinding), come from another site's page, have a body where none is
+    read, or lack the key.
 
     Args:
         hosts: names that requests may address this server by; empty allows all.
@@ -59,6 +60,8 @@ class Guard:
                 "the Host header does not name this server; allow it with `atv-local serve --allow-host`",
                 code="host",
             )
+        if request.method != "POST" and _announces_body(request):
+            raise Problem(400, f"a {request.method} request has no body here; send none")
         origin = request.headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             raise Problem(403, "pages of other sites cannot use this server", code="origin")
@@ -97,6 +100,10 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     except ClientDisconnect as error:
         raise Problem(400, "the body was cut short") from error
     return b"".join(pieces)
+
+
+def _announces_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0").strip("0") != ""
 
 
 def _name(host: str) -> str:

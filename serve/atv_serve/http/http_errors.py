@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Literal
 
 from pydantic import ValidationError
@@ -68,6 +69,18 @@ def problem_response(problem: Problem) -> Response:
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"
     return model_response(problem.as_response(), problem.status, headers)
+
+
+def release(error: BaseException) -> None:
+    """Free what the frames of an error hold: they refer to the error, so a large request would stay until the garbage
+    collector runs."""
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain.__traceback__ = None
+        following = chain.__cause__ or chain.__context__
+        chain.__cause__ = chain.__context__ = None
+        chain = following
 
 
 def of_validation(error: ValidationError) -> Problem:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -32,9 +32,15 @@ from atv_serve.work import (
     PreparedRequest,
     ResponseBuilder,
     ServedModels,
+    SideWork,
     UsageCounter,
     generate_pieces,
 )
+
+_MANY = 64
+"""Scores of a piece whose events take longer to build than other requests should wait."""
+
+T = TypeVar("T")
 
 
 class Replies:
@@ -50,8 +56,21 @@ class Replies:
     ) -> None:
         self.pool = pool
         self._models, self._metrics = models, metrics
+        self._side = SideWork(n_waiting=pool.size)
         self.max_tokens = max_tokens
         self._seconds = seconds
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What some work returns that needs no context.
+
+        Raises:
+            AtvError: what the work raises, or why it was not done.
+        """
+        return await self._side.run(work, self._seconds)
+
+    def close(self) -> None:
+        """Cancel the work of `aside` that waits; wait for what runs."""
+        self._side.close()
 
     async def all(self, request: Request, work: Callable[[Context], Generator[Any]]) -> list[Any]:
         """All items of some work.
@@ -78,12 +97,13 @@ class Replies:
         started = monotonic()
         self.pool.check()
         try:
-            prepared = await to_thread.run_sync(partial(prepare, self._models, body, self.max_tokens))
+            prepared = await self.aside(partial(prepare, self._models, body, self.max_tokens))
         except AtvError as error:
             raise self._problem(error, preparing=True) from error
         job = self.pool.submit(
             partial(generate_pieces, prepared),
             seconds=self._seconds,
+            spent=monotonic() - started,
             prefer=lambda context: context.target.n_cached(prepared.segments),
         )
         chat = isinstance(body, ChatRequest)
@@ -113,11 +133,9 @@ class Replies:
     ) -> AsyncGenerator[bytes, None]:
         async with aclosing(pieces):
             try:
-                for chunk in builder.chunks(first):
-                    yield _event(chunk.as_json())
+                yield await _built(builder, first)
                 async for piece in pieces:
-                    for chunk in builder.chunks(piece):
-                        yield _event(chunk.as_json())
+                    yield await _built(builder, piece)
                 if with_usage:
                     yield _event(builder.last().as_json())
                 yield b"data: [DONE]\n\n"
@@ -170,6 +188,15 @@ class _EventStream(Response):
             async for event in events:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _built(builder: ResponseBuilder, piece: Piece) -> bytes:
+    """The events of a piece; an echoed prompt may have thousands of scores."""
+
+    def build() -> bytes:
+        return b"".join(_event(chunk.as_json()) for chunk in builder.chunks(piece))
+
+    return await to_thread.run_sync(build) if len(piece.scores) > _MANY else build()
 
 
 def _event(content: dict[str, Any]) -> bytes:

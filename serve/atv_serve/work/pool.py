@@ -56,13 +56,13 @@ class BrokenError(AtvError):
 class PoolJob(Generic[C]):
     """The work of one request, and the queue that its items come through."""
 
-    def __init__(self, work: Callable[[C], Generator[Any]], seconds: float) -> None:
+    def __init__(self, work: Callable[[C], Generator[Any]], seconds: float, spent: float) -> None:
         self.work = work
         self.stopped: AtvError | None = None
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[tuple[Any, bool]] = asyncio.Queue()
         late = TimeUpError(f"the request took longer than the {seconds:g} s that this server allows")
-        self._timer = self._loop.call_later(seconds, self.stop, late)
+        self._timer = self._loop.call_later(max(0.0, seconds - spent), self.stop, late)
 
     def stop(self, reason: AtvError) -> None:
         """End it before its next evaluation; its reader gets the reason now."""
@@ -161,6 +161,11 @@ class Pool(Generic[C]):
             thread.start()
 
     @property
+    def size(self) -> int:
+        """Jobs that may run or wait at a time."""
+        return self._n_contexts + self._n_waiting
+
+    @property
     def running(self) -> int:
         """Jobs that have a context."""
         return self._running
@@ -182,13 +187,19 @@ class Pool(Generic[C]):
             self._check()
 
     def submit(
-        self, work: Callable[[C], Generator[Any]], *, seconds: float, prefer: Callable[[C], int] = lambda _: 0
+        self,
+        work: Callable[[C], Generator[Any]],
+        *,
+        seconds: float,
+        spent: float = 0,
+        prefer: Callable[[C], int] = lambda _: 0,
     ) -> PoolJob[C]:
         """Start work, or queue it. Call this on the event loop that reads the items.
 
         Args:
             work: called in the context's thread; yields the items.
-            seconds: limit from now on, waiting included.
+            seconds: limit for the request, waiting included.
+            spent: how many of them are over.
             prefer: picks the free context for which it is largest.
 
         Raises:
@@ -197,7 +208,7 @@ class Pool(Generic[C]):
         """
         with self._lock:
             self._check()
-            job = PoolJob(work, seconds)
+            job = PoolJob(work, seconds, spent)
             if self._idle:
                 slot = max(self._idle, key=lambda slot: prefer(slot.context))
                 self._idle.remove(slot)

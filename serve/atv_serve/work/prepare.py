@@ -10,6 +10,8 @@ from atv_local.target import Prompt, Sampling
 from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
 from atv_serve.work.models import AppliedSteering, ServedModels
 
+_MAX_SCORES = 1 << 18
+"""Log-probabilities in one response, about 20 MB of JSON: 20 for each of 8,192 tokens are fewer."""
 _MAX_TOKENS = 16
 """Of a completion that names no number, as OpenAI's API has it."""
 
@@ -60,7 +62,9 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
     _check_room(models, prompt)
     n_top = (request.top_logprobs or 0) if request.logprobs else None
     prompts = [PromptAndQuery(prompt, messages[-1]["content"])]
-    return _prepare(models, request, prompts, request.max_completion_tokens or request.max_tokens, limit, n_top)
+    prepared = _prepare(models, request, prompts, request.max_completion_tokens or request.max_tokens, limit, n_top)
+    _check_scores(models, prepared)
+    return prepared
 
 
 def prepare_completion(models: ServedModels, request: CompletionRequest, limit: int) -> PreparedRequest:
@@ -81,16 +85,15 @@ def prepare_completion(models: ServedModels, request: CompletionRequest, limit: 
     wanted = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
     prepared = _prepare(models, request, prompts, wanted, limit, request.logprobs)
     prepared = replace(prepared, echo=bool(request.echo))
+    _check_scores(models, prepared)
     return replace(prepared, applied=AppliedSteering()) if scored else prepared
 
 
 def _prompt(models: ServedModels, given: str | list[int]) -> PromptAndQuery:
-    tokens = models.vocabulary.tokenize(given, special=True) if isinstance(given, str) else given
+    tokens = models.vocabulary.tokenize(given, special=True, limit=models.n_ctx) if isinstance(given, str) else given
     last = models.vocabulary.n_tokens - 1
     if any(token > last for token in tokens):
         raise UsageError(f"the target has tokens 0 to {last}, not {max(tokens)}")
-    if not tokens:
-        raise UsageError("the prompt is empty; say something to go on from")
     text = given if isinstance(given, str) else models.vocabulary.text(tokens)
     prompt = Prompt(tuple(tokens), 0)
     _check_room(models, prompt)
@@ -118,7 +121,24 @@ def _prepare(
 
 
 def _check_room(models: ServedModels, prompt: Prompt) -> None:
+    if not prompt.tokens:
+        raise UsageError("the prompt is empty; say something to go on from")
     if len(prompt.tokens) >= models.n_ctx:
         raise PromptError(
             f"the prompt has {len(prompt.tokens)} tokens and the context {models.n_ctx}; shorten the prompt"
+        )
+
+
+def _check_scores(models: ServedModels, prepared: PreparedRequest) -> None:
+    if prepared.n_top is None:
+        return
+    n_tokens = 0
+    for one in prepared.prompts:
+        n_prompt = len(one.prompt.tokens)
+        n_tokens += min(prepared.max_tokens, models.n_ctx - n_prompt) + n_prompt * prepared.echo
+    n_scores = prepared.n * n_tokens * max(1, prepared.n_top)
+    if n_scores > _MAX_SCORES:
+        raise UsageError(
+            f"up to {n_scores} log-probabilities are asked for, and {_MAX_SCORES} are allowed in a response; "
+            "lower n, max_tokens or the number of log-probabilities for each token"
         )

@@ -1,0 +1,61 @@
+"""Threads for what needs no context of the target, such as tokenising. Knows nothing of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from atv_serve.work.pool import BusyError, TimeUpError
+
+_THREADS = 2
+"""One text that is slow to tokenise must not stop all others; more threads would take cores from the evaluation."""
+
+T = TypeVar("T")
+
+
+class SideWork:
+    """Runs functions off the event loop, a few at a time.
+
+    Args:
+        n_waiting: how many may wait.
+    """
+
+    def __init__(self, *, n_waiting: int) -> None:
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="side")
+        self._most = _THREADS + n_waiting
+        self._lock = threading.Lock()
+        self._pending = 0
+
+    async def run(self, work: Callable[[], T], seconds: float) -> T:
+        """What `work` returns.
+
+        Args:
+            seconds: limit, waiting included. Work that has begun is not stopped, but no longer waited for.
+
+        Raises:
+            BusyError: too many wait already.
+            TimeUpError: it took too long.
+            AtvError: what `work` raises.
+        """
+        with self._lock:
+            if self._pending >= self._most:
+                raise BusyError(self._pending, 1)
+            self._pending += 1
+        future = self._executor.submit(work)
+        future.add_done_callback(self._ended)
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise TimeUpError(f"the request took longer than the {seconds:g} s that this server allows") from error
+
+    def _ended(self, _future: Future[Any]) -> None:
+        with self._lock:
+            self._pending -= 1
+
+    def close(self) -> None:
+        """Cancel what waits; wait for what runs."""
+        self._executor.shutdown(cancel_futures=True)
