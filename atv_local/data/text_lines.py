@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from atv_local.errors import DataError
+
 MAX_LINE_BYTES = 1 << 20
 """Of a line, and of all lines of a row that spans several."""
+_MAX_SKIPPED_BYTES = 64 << 20  # of a line that is too long; a device such as /dev/zero has no end of it
 
 
 class RowTooLongError(Exception):
@@ -18,7 +21,8 @@ class TextLines:
     """An iterator over lines with their line breaks. A byte order mark is left out.
 
     A line that is too long, is not UTF-8 or has a NUL is not an exception but a problem to take: a row may span
-    lines, and its parser has to see all of them to find the next row.
+    lines, and its parser has to see all of them to find the next row. Only a line that does not end for 64 MiB raises
+    DataError: the file has none.
 
     Args:
         file: read line by line, so a pipe will do.
@@ -46,7 +50,10 @@ class TextLines:
             raise StopIteration
         self.number += 1
         if len(data) > MAX_LINE_BYTES:
+            start = self.end
             while data and not data.endswith(b"\n"):
+                if self.end - start > _MAX_SKIPPED_BYTES:
+                    raise DataError(f"{self.path}:{self.number}: no line break in {_MAX_SKIPPED_BYTES} bytes; not text")
                 data = self._read(MAX_LINE_BYTES)
             self._note(f"the line is longer than {MAX_LINE_BYTES} bytes")
             return "\n"

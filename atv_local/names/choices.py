@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atv_local.errors import MismatchError, NameNotFoundError
+from atv_local.errors import MismatchError, NameNotFoundError, UsageError
 from atv_local.names.config import config_file, read_config
 from atv_local.names.forms import DEFAULT, DEMO, exists
 from atv_local.names.lookup import find_alias, look_up
@@ -55,7 +55,7 @@ def choose_model(name: str | Path | None = None) -> Choice:
     """The target to use.
 
     Raises:
-        UsageError: nothing is named, and the configuration file is not valid.
+        UsageError: an empty name; or nothing is named, and the configuration file is not valid.
     """
     return next(model for model, _ in _levels(name, None) if model)
 
@@ -95,6 +95,9 @@ def explain_mismatch(model: Choice, bundle: Choice) -> Iterator[None]:
 
 def _levels(model: str | Path | None, bundle: str | Path | None) -> Iterator[tuple[Choice | None, Choice | None]]:
     """What is named in the call, in the environment and in the file, and what is embedded; each read when needed."""
+    for kind, name in (("model", model), ("bundle", bundle)):
+        if name == "":
+            raise UsageError(f"the name in `{kind}` is empty; name one, or leave it out for the default")
     yield _choice("model", model), _choice("bundle", bundle)
     yield tuple(_choice(kind, os.environ.get(name), name) for kind, name in VARIABLES.items())  # type: ignore[misc]
     config = read_config()

@@ -17,8 +17,9 @@ from typing import Any
 import llama_cpp as lib
 
 from atv_local.data import reading
-from atv_local.errors import ModelError
+from atv_local.errors import ModelError, UsageError
 
+MAX_GPU_LAYERS = 10_000  # llama.cpp takes 32 bits; no model has as many
 _GGUF_MAGIC = b"GGUF"
 _PIECE = 1 << 20
 _log: deque[str] = deque(maxlen=8)
@@ -45,10 +46,13 @@ class Model:
 
     Raises:
         ModelError: no such file, not a GGUF, or llama.cpp cannot load it.
+        UsageError: `n_gpu_layers` below -1 or above 10,000.
     """
 
     def __init__(self, path: Path, *, n_gpu_layers: int = -1, vocab_only: bool = False) -> None:
         check_gguf(path)
+        if not -1 <= n_gpu_layers <= MAX_GPU_LAYERS:
+            raise UsageError(f"`n_gpu_layers` {n_gpu_layers} is not within -1 to {MAX_GPU_LAYERS}; -1 offloads all")
         params = lib.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only

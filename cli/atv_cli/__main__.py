@@ -1,5 +1,17 @@
-"""`python -m atv_cli` is `atv-local`."""
+"""Where `atv-local` and `python -m atv_cli` begin: Ctrl-C while the program is still being imported is no error."""
 
-from atv_cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from atv_cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -122,7 +122,7 @@ def test_the_vectors_of_queries(tiny_bundle: Path, tmp_path: Path) -> None:
     assert "\x1b" not in result.stdout
     assert "cow 1" in result.stdout
     with Image.open(tmp_path / "p.png") as picture:
-        assert len(set(picture.convert("L").getdata())) > 50
+        assert len(set(picture.convert("L").tobytes())) > 50
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,10 @@ def train(
         ModelError: a target or backbone that cannot be loaded.
         TrainingError: the loss is no longer finite.
     """
+    if scale == 0:
+        raise UsageError("`scale` 0 makes every vector zero; give another factor")
+    if cache is not None and not 0 <= cache < math.inf:
+        raise UsageError(f"`cache` {cache} is not a number of GB")
     low, high = strengths
     if not 0 <= low <= high <= _MAX_STRENGTH:
         raise UsageError(f"`strengths` {low:g} {high:g} is not a range within 0 to {_MAX_STRENGTH:g}")

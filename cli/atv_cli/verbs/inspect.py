@@ -46,7 +46,7 @@ def inspect(
     queries = [*(query or []), *read_queries(file, column)]
     if picture and not queries:
         raise UsageError("--picture draws vectors of queries; give some with -q or -f")
-    facts, vectors = file_facts(resolve_name(name), resolve_model(model) if model else None, queries)
+    facts, vectors = file_facts(resolve_name(name), None if model is None else resolve_model(model), queries)
     if as_json:
         print(json.dumps(facts))  # in ASCII, since text from a file may have characters that a terminal acts on
     else:

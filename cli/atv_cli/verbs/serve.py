@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -77,6 +78,8 @@ def serve(
     performance: options.EngineOptions,
 ) -> None:
     """Serve an OpenAI-compatible API in which each request is steered by its own vector, and a page to try it at /."""
+    if api_key is None and "ATV_API_KEY" in os.environ:  # click takes an empty variable for none
+        raise UsageError("ATV_API_KEY is empty; set it to a key, or unset it to serve without one")
     if off and bundle:
         raise UsageError("--off turns steering off, so -g has no effect; leave one of them out")
     by_id = dict(_split_id(text) for text in bundle or [])
