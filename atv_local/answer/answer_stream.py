@@ -14,11 +14,10 @@ from atv_local.vectors import Steering, TaskVector
 
 
 class AnswerStream:
-    """Writes the answers of one target. Not for several threads."""
+    """Writes the answers of one target, each in a turn of its own."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._turn = object()
         self._worker = ThreadPoolExecutor(max_workers=1)
 
     def events(
@@ -41,7 +40,7 @@ class AnswerStream:
             started: `perf_counter` when the query was given.
 
         Raises:
-            UsageError: another answer was begun before this one has ended.
+            UsageError: an answer that this thread has begun on the target is unfinished.
             PromptError: the prompt leaves no room for an answer.
         """
         target = self._target
@@ -51,33 +50,48 @@ class AnswerStream:
                 f"the prompt has {len(prompt.tokens)} tokens and the context {target.n_ctx}; "
                 "shorten it or raise `n_ctx`"
             )
-        self._turn = turn = object()
-        sampler = Sampler(sampling)
-        evaluated_before = target.n_evaluated
-        try:
-            generator_ms = self._evaluate_prompt(prompt, vector, steering)
-            evaluated = target.n_evaluated - evaluated_before
-            decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-            first_ms = 0.0
-            for count in range(1, max_tokens + 1):
-                token = sampler(target)
-                ended = target.vocabulary.ends(token)
-                text = "" if ended else decoder.decode(target.vocabulary.piece(token))
-                finish = self._finish(ended, count == max_tokens)
-                if finish:
-                    text += decoder.decode(b"", final=True)
-                total_ms = 1000 * (perf_counter() - started)
-                first_ms = first_ms or total_ms
-                sizes = len(prompt.tokens), evaluated, count - ended
-                yield Event(text, token, *sizes, generator_ms, first_ms, total_ms, finish)
-                if finish:
-                    return
-                if turn is not self._turn:
-                    raise UsageError("another answer was begun on this engine before this one had ended")
-                target.evaluate([token])
-        finally:
-            if turn is self._turn:  # else the vector is another answer's
+        with target.turn() as turn:
+            try:
+                for event in self._write(prompt, vector, steering, Sampler(sampling), max_tokens, started):
+                    if event.finish:
+                        break
+                    turn.pause()
+                    yield event
+                    turn.resume()
+            finally:
+                turn.resume()
                 target.clear()
+        yield event  # the last one, after which another answer may begin
+
+    def _write(
+        self,
+        prompt: Prompt,
+        vector: Callable[[], TaskVector],
+        steering: Steering,
+        sampler: Sampler,
+        max_tokens: int,
+        started: float,
+    ) -> Generator[Event]:
+        target = self._target
+        evaluated_before = target.n_evaluated
+        generator_ms = self._evaluate_prompt(prompt, vector, steering)
+        evaluated = target.n_evaluated - evaluated_before
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        first_ms = 0.0
+        for count in range(1, max_tokens + 1):
+            token = sampler(target)
+            ended = target.vocabulary.ends(token)
+            text = "" if ended else decoder.decode(target.vocabulary.piece(token))
+            finish = self._finish(ended, count == max_tokens)
+            if finish:
+                text += decoder.decode(b"", final=True)
+            total_ms = 1000 * (perf_counter() - started)
+            first_ms = first_ms or total_ms
+            sizes = len(prompt.tokens), evaluated, count - ended
+            yield Event(text, token, *sizes, generator_ms, first_ms, total_ms, finish)
+            if finish:
+                return
+            target.evaluate([token])
 
     def close(self) -> None:
         """End the thread."""
@@ -101,7 +115,10 @@ class AnswerStream:
             target.prefill(*segments)
             target.evaluate([last])
             return 0.0
-        pending = self._worker.submit(_timed, vector)
+        try:
+            pending = self._worker.submit(_timed, vector)
+        except RuntimeError as error:  # the interpreter exits, or another thread has closed the engine
+            raise UsageError("the engine is closed; load it again") from error
         try:
             target.prefill(*(() if steering.positions.prefix else segments))
         except BaseException:

@@ -188,5 +188,6 @@ class Conversation:
 
     def _compared(self, text: str, before: Sequence[Turn], steering: Steering) -> Generator[Event]:
         prompt = self.prompt(text, before)
-        self.engine.target.prefill(*prompt.segments[:-1])
+        with self.engine.target.turn():
+            self.engine.target.prefill(*prompt.segments[:-1])
         yield from self._stream(text, prompt, steering)

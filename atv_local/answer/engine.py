@@ -25,8 +25,9 @@ from atv_local.vectors import OFF, Positions, Steering, TaskVector, read_control
 class Engine:
     """A target, and what steers it: a generator made for it, a static vector, or both.
 
-    An engine is a context manager; leaving it frees the context. Answers do not depend on each other. It gives one
-    answer at a time and is not for several threads.
+    An engine is a context manager; leaving it frees the context. Answers do not depend on each other. A target gives
+    one answer at a time, whichever engine it is for: other threads wait, and a thread that has an unfinished answer
+    gets a UsageError.
 
     Args:
         target: the loaded model. `atv_local.load` makes an engine from the names of files.
@@ -203,7 +204,7 @@ class Engine:
             Events; the last one has `finish` set.
 
         Raises:
-            UsageError: as `answer`; also another answer begun on this engine before this one has ended.
+            UsageError: as `answer`; also an answer of this target that this thread has begun and not ended.
             PromptError, ModelError, VectorError: as `answer`.
         """
         started = perf_counter()
@@ -246,7 +247,7 @@ class Engine:
         return Answer.of_event(self, steering, text, pieces[-1], generated=generated)
 
     def close(self) -> None:
-        """Free the target's context. The engine cannot be used afterwards."""
+        """Free the target's context; an unfinished answer ends with a UsageError. The engine cannot be used again."""
         self._answers.close()
         self.target.close()
 

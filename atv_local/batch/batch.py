@@ -26,7 +26,7 @@ N_SEQUENCES = 128
 
 
 class Batch:
-    """Answers many queries of one engine together, each as if it were alone. Not for several threads.
+    """Answers many queries of one engine together, each as if it were alone, for one thread at a time.
 
     A batch has a context of its own over the engine's weights. On a CPU its answers are bit for bit those of
     `Engine.answer` where a prompt has up to 63 tokens of its own and, with its answer, up to 256 in all; longer ones
@@ -38,11 +38,12 @@ class Batch:
         n_ctx: tokens of all of them together, shared ones counted once; by default twice the engine's.
 
     Raises:
-        UsageError: llama.cpp cannot make such a context.
+        UsageError: llama.cpp cannot make such a context, or the engine is closed.
         ModelError: the architecture cannot be steered token by token.
     """
 
     def __init__(self, engine: Engine, *, n_sequences: int = N_SEQUENCES, n_ctx: int | None = None) -> None:
+        engine.target.check_open()
         self._engine = engine
         self._n_ctx = engine.target.n_ctx
         self._sequences = SequenceContext(

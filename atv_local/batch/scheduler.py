@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from atv_local.batch.token_context import Token, TokenContext
 from atv_local.batch.token_tree import Branch, Tree
-from atv_local.errors import ModelError, PromptError, UsageError
+from atv_local.errors import ModelError, PromptError
+from atv_local.target import Turns
 
 
 @dataclass(eq=False)
@@ -69,7 +70,7 @@ class Scheduler:
         self._context, self._ends = context, ends
         self._prefixes: dict[tuple[int, ...], int] = {}
         """The sequence of each shared run that is evaluated."""
-        self._open = False
+        self._turns = Turns("this batch")
         self._clear()
 
     def fits(self, tree: Tree) -> bool:
@@ -89,11 +90,9 @@ class Scheduler:
             `error` set; the others are evaluated all the same.
 
         Raises:
-            UsageError: another run of this scheduler is not finished.
+            UsageError: another run that this thread has begun is not finished; those of other threads are waited for.
         """
-        if self._open:
-            raise UsageError("another run of this scheduler has not ended; read or close that one first")
-        self._open = True
+        turn = self._turns.begin()
         source = iter(trees)
         order: deque[_Job] = deque()
         waiting: deque[_Job] = deque()
@@ -115,10 +114,14 @@ class Scheduler:
                     waiting.popleft().tree.error = error
                     waiting.extendleft(reversed(self._restart()))
                 while order and order[0].finished:
+                    turn.pause()
                     yield order.popleft().tree
+                    turn.resume()
         finally:
-            self._open = False
-            self._clear()
+            try:
+                self._clear()
+            finally:
+                self._turns.end()
 
     def _clear(self, keep: tuple[int, ...] = ()) -> None:
         """Free all cells, except those of a shared run that is stored before all others."""

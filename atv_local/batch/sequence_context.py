@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from atv_local.batch.token_context import Reader, Token
 from atv_local.errors import ModelError, UnstableError, UsageError
-from atv_local.target import Model, Sampler, interrupts_deferred, last_error
+from atv_local.target import Model, NativeObject, Sampler, Vocabulary, interrupts_deferred, last_error
 from atv_local.vectors import TaskVector
 
 MAX_BATCH = 63
@@ -69,11 +69,11 @@ class SequenceContext:
             self._handle = lib.llama_init_from_model(model.handle, params)
             if not self._handle:
                 raise UsageError(f"llama.cpp cannot make a context of {n_ctx} tokens: {last_error()}")
-            self.close = weakref.finalize(self, lib.llama_free, self._handle)
+            self._native = NativeObject(self._handle, lib.llama_free, model.path.name, (model, self._edit))
         self.n_ctx = int(lib.llama_n_ctx(self._handle)) - 1
         self.n_evaluated = 0
         """Tokens evaluated so far."""
-        self._n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model.handle)))
+        self._vocabulary = Vocabulary(model)
         self._memory = lib.llama_get_memory(self._handle)
         self._batch = lib.llama_batch_init(MAX_BATCH, 0, 1)
         self._free_batch = weakref.finalize(self, lib.llama_batch_free, self._batch)
@@ -110,7 +110,7 @@ class SequenceContext:
         pointer = lib.llama_get_logits_ith(self._handle, row)
         if not pointer:
             raise ModelError(f"{self._model.path} gives no logits; it is not a text generation model")
-        logits = np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        logits = np.ctypeslib.as_array(pointer, shape=(self._vocabulary.n_tokens,))
         if not np.isfinite(logits.max()):
             self.reset()
             raise UnstableError("the target's logits are not finite under this vector; lower `strength`")
@@ -133,12 +133,14 @@ class SequenceContext:
         lib.llama_memory_clear(self._memory, True)
 
     def _decode(self, tokens: Sequence[Token]) -> None:
+        self._native.check_process()
+        self._vocabulary.check([token.token for token in tokens])
         batch = self._batch
         batch.n_tokens = len(tokens)
         for row, token in enumerate(tokens):
             batch.token[row], batch.pos[row], batch.logits[row] = token.token, token.position, token.output
             batch.n_seq_id[row], batch.seq_id[row][0] = 1, token.sequence
-        with interrupts_deferred(), self._edit.applied(tokens):
+        with interrupts_deferred(), self._native.lock, self._edit.applied(tokens):
             code = lib.llama_decode(self._handle, batch)
         if self._edit.failure or code != 0:
             self.reset()

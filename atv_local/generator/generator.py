@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from atv_local.errors import AtvError, BundleError
+from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.generator.bundle import TOKENIZER, Bundle
 from atv_local.generator.providers import Precision, Provider, choose
 from atv_local.vectors import TaskVector
@@ -40,7 +41,7 @@ class Generator:
     ) -> None:
         bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         spec = bundle.manifest
-        self.bundle = bundle
+        self.bundle, self._pid = bundle, os.getpid()
         self.shape = (spec.target.n_layer - 1, spec.target.n_embd)
         self._template = spec.generator.query_template
         try:
@@ -72,7 +73,10 @@ class Generator:
 
         Raises:
             BundleError: the graph fails, or its output has another shape than the manifest says.
+            UsageError: after a fork.
         """
+        if os.getpid() != self._pid:
+            raise UsageError(f"the bundle {self.bundle.path} was loaded before the fork; load it in this process")
         try:
             return TaskVector(self._run(self._chosen.session, query))
         except (BundleError, KeyboardInterrupt, SystemExit):

@@ -6,6 +6,7 @@ from .model import check_gguf as check_gguf
 from .model import identity as identity
 from .model import interrupts_deferred as interrupts_deferred
 from .model import last_error as last_error
+from .native import NativeObject as NativeObject
 from .prompt import MARK as MARK
 from .prompt import Message as Message
 from .prompt import Prompt as Prompt
@@ -17,4 +18,5 @@ from .scoring import score as score
 from .scoring import score_text as score_text
 from .target import Target as Target
 from .target_file import TargetFile as TargetFile
+from .turns import Turns as Turns
 from .vocabulary import Vocabulary as Vocabulary

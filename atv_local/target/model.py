@@ -7,7 +7,6 @@ import hashlib
 import os
 import signal
 import threading
-import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import llama_cpp as lib
 
 from atv_local.data import reading
 from atv_local.errors import ModelError, UsageError
+from atv_local.target.native import NativeObject
 
 MAX_GPU_LAYERS = 10_000  # llama.cpp takes 32 bits; no model has as many
 _GGUF_MAGIC = b"GGUF"
@@ -36,7 +36,10 @@ lib.llama_log_set(_keep_errors, ctypes.c_void_p(0))
 
 def last_error() -> str:
     """The first error llama.cpp logged since the last call, or an empty string. Clears the log."""
-    message = next(iter(_log), "")
+    try:
+        message = _log[0]
+    except IndexError:  # also where another thread has cleared it just now
+        message = ""
     _log.clear()
     return message.split(": ", 1)[-1]
 
@@ -65,7 +68,7 @@ class Model:
                 raise ModelError(f"llama.cpp cannot load {path}: {reason}{hint}")
             self.path = path
             self.handle = handle
-            self.close = weakref.finalize(self, lib.llama_model_free, handle)
+            self._native = NativeObject(handle, lib.llama_model_free, path.name)
         if lib.llama_vocab_type(lib.llama_model_get_vocab(handle)) == lib.LLAMA_VOCAB_TYPE_NONE:
             raise ModelError(f"{path} has no vocabulary, so it cannot answer in text")
 

@@ -70,7 +70,8 @@ class Sampler:
 
     def __call__(self, target: Target) -> int:
         """Draw the next token from the logits of the target's last evaluation."""
-        return self.pick(target.handle, -1)
+        with target.using() as handle:
+            return self.pick(handle, -1)
 
     def pick(self, context: Any, row: int) -> int:
         """Draw it from one row of a context's logits."""

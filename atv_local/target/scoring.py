@@ -48,12 +48,19 @@ def score_text(target: Target, tokens: Sequence[int], n_top: int, vector: TaskVe
     Raises:
         PromptError: more tokens than the context holds.
         ModelError: logits that are not finite.
+        UsageError: an id that is no token of the target, or another answer that is unfinished.
     """
-    target.prefill()
-    try:
-        if vector is not None:
-            target.apply(vector)
-        for logits, token in zip(target.read(tokens[:-1]), tokens[1:], strict=True):
-            yield score(logits, token, n_top)
-    finally:
-        target.clear()
+    target.vocabulary.check(tokens)
+    with target.turn() as turn:
+        try:
+            target.prefill()
+            if vector is not None:
+                target.apply(vector)
+            for logits, token in zip(target.read(tokens[:-1]), tokens[1:], strict=True):
+                found = score(logits, token, n_top)
+                turn.pause()
+                yield found
+                turn.resume()
+        finally:
+            turn.resume()
+            target.clear()

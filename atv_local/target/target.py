@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from atv_local.errors import ModelError, PromptError, UnstableError, UsageError, VectorError
 from atv_local.target.model import Model, interrupts_deferred, last_error
+from atv_local.target.native import NativeObject
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.target_file import target_spec
+from atv_local.target.turns import Turn, Turns
 from atv_local.target.vocabulary import Vocabulary
 from atv_local.vectors import TargetSpec, TaskVector
 
@@ -36,6 +38,9 @@ _READ = 32
 
 class Target:
     """A frozen, quantised model with one context.
+
+    Answers have it one at a time: see `turn`. Other calls may come from any thread, one after the other; hold a turn
+    around calls that belong together.
 
     Args:
         model: the path of a GGUF, or a loaded model, whose weights are then shared.
@@ -74,12 +79,14 @@ class Target:
         self.n_threads = n_threads or _cores()
         params.n_threads = params.n_threads_batch = self.n_threads
         with interrupts_deferred():
-            self._handle = lib.llama_init_from_model(self.model.handle, params)
-            if not self._handle:
+            handle = lib.llama_init_from_model(self.model.handle, params)
+            if not handle:
                 raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
-            self.close = weakref.finalize(self, lib.llama_free, self._handle)
-        self.n_ctx = int(lib.llama_n_ctx(self.handle))
-        self._batch = int(lib.llama_n_batch(self.handle))  # of a small context less than was asked for
+            self._context = NativeObject(handle, lib.llama_free, f"the target {self.path.name}", self.model)
+        self._closed = False
+        self._turns = Turns(f"the target {self.path.name}", self.check_open)
+        self.n_ctx = int(lib.llama_n_ctx(handle))
+        self._batch = int(lib.llama_n_batch(handle))  # of a small context less than was asked for
         self.n_evaluated = 0
         """Tokens evaluated so far, without those reused from the cache."""
         self.n_vector_calls = 0
@@ -93,20 +100,53 @@ class Target:
         shape = f"{self.model.architecture} of {self.model.n_layer} layers of width {self.n_embd}"
         return f"Target({self.name!r}, {shape}, n_ctx={self.n_ctx})"
 
-    @property
-    def handle(self) -> Any:
-        """The llama.cpp context.
+    @contextmanager
+    def using(self) -> Iterator[Any]:
+        """The llama.cpp context, which no other thread uses or frees meanwhile.
 
         Raises:
-            UsageError: it is closed.
+            UsageError: it is closed, or was loaded before a fork.
         """
-        self.check_open()
-        return self._handle
+        self.check_open()  # before the lock, which a thread of the process that forked may have had
+        context = self._context
+        with context.lock:
+            self.check_open()
+            yield context.pointer
+
+    @contextmanager
+    def _changing(self) -> Iterator[Any]:
+        with self.using() as handle:
+            self._turns.check_free()
+            yield handle
+
+    def turn(self) -> Turn:
+        """Begin to use the target alone, until the turn ends: a context manager.
+
+        Waits for the answers of other threads. Until it ends, nothing else may change the context.
+
+        Raises:
+            UsageError: an answer begun in this thread is unfinished; or the target is closed.
+        """
+        return self._turns.begin()
 
     def check_open(self) -> None:
-        """Raise UsageError after `close`."""
-        if not self.close.alive:
+        """Raise UsageError after `close`, and in a process that was forked after the target was loaded."""
+        if self._closed:
             raise UsageError(f"the target {self.path.name} is closed; load it again")
+        self._context.check_process()
+
+    def close(self) -> None:
+        """Free the context once nothing uses it; waits for a batch that another thread evaluates.
+
+        An unfinished answer ends with a UsageError at its next token. Calling it again does nothing.
+        """
+        if self._closed or self._context.foreign:
+            self._closed = True
+            return
+        context = self._context
+        with context.lock:
+            self._closed = True
+            self._context = NativeObject(None, lambda _: None, context.name)  # views of logits still hold the other
 
     @property
     def path(self) -> Path:
@@ -149,9 +189,12 @@ class Target:
 
         Raises:
             PromptError: more tokens than the context holds.
+            UsageError: an id that is no token of the target, or another answer that is unfinished.
         """
-        self.clear()
         wanted = [tuple(segment) for segment in segments if segment]
+        for segment in wanted:
+            self.vocabulary.check(segment)
+        self.clear()
         self._truncate(self._n_equal(wanted))
         for segment in wanted[len(self._segments) :]:
             self._decode(segment, self._batch)
@@ -175,6 +218,7 @@ class Target:
             UnstableError: the logits are not finite, as under a vector that is too strong.
             ModelError: llama.cpp fails.
         """
+        self.vocabulary.check(tokens)
         self._decode(tokens, self._batch)
         return self._finite(self.logits())
 
@@ -187,6 +231,7 @@ class Target:
         Raises:
             PromptError, UnstableError, ModelError: as `evaluate`.
         """
+        self.vocabulary.check(tokens)
         for start in range(0, len(tokens), _READ):
             chunk = tokens[start : start + _READ]
             self._decode(chunk, _READ, every=True)
@@ -201,10 +246,13 @@ class Target:
 
     def logits(self, row: int = -1) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] after the last evaluated token: a view that the next evaluation overwrites."""
-        pointer = lib.llama_get_logits_ith(self.handle, row)
-        if not pointer:
-            raise ModelError(f"{self.model.path} gives no logits; it is not a text generation model")
-        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.n_tokens,))
+        with self.using() as handle:
+            pointer = lib.llama_get_logits_ith(handle, row)
+            if not pointer:
+                raise ModelError(f"{self.model.path} gives no logits; it is not a text generation model")
+            buffer = (ctypes.c_float * self.vocabulary.n_tokens).from_address(ctypes.addressof(pointer.contents))
+            buffer.context = self._context  # type: ignore[attr-defined]  # the view is valid as long as somebody holds it
+        return np.ctypeslib.as_array(buffer)
 
     def apply(self, vector: TaskVector) -> None:
         """Steer every token evaluated from now on, until `clear` (llama_set_adapter_cvec).
@@ -225,32 +273,36 @@ class Target:
 
         A closed target is no error, since an answer that was not read to its end may be collected after its target.
         """
-        if self._steered and self.close.alive:
+        if self._steered and not self._closed and not self._context.foreign:
             self._set_vector(None)
 
     def reset(self) -> None:
         """Stop steering and clear the cache with its data, since a NaN behind an attention mask is still a NaN."""
         self.clear()
         self._segments, self._n_past = [], 0
-        lib.llama_memory_clear(lib.llama_get_memory(self.handle), True)
+        with self._changing() as handle:
+            lib.llama_memory_clear(lib.llama_get_memory(handle), True)
 
     def _set_vector(self, rows: NDArray[np.float32] | None) -> None:
-        lib.llama_synchronize(self.handle)  # a GPU may still be reading the vector before
         data = None if rows is None else rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         size = 0 if rows is None else rows.size
-        self._steered = True  # also if the call below is interrupted
-        self.n_vector_calls += 1
-        if lib.llama_set_adapter_cvec(self.handle, data, size, self.n_embd, 1, self.n_rows) != 0:
-            raise VectorError(f"llama.cpp refused the task vector: {last_error()}")
+        with self._changing() as handle:
+            lib.llama_synchronize(handle)  # a GPU may still be reading the vector before
+            self._steered = True  # also if the call below is interrupted
+            self.n_vector_calls += 1
+            if lib.llama_set_adapter_cvec(handle, data, size, self.n_embd, 1, self.n_rows) != 0:
+                raise VectorError(f"llama.cpp refused the task vector: {last_error()}")
         self._steered = rows is not None
 
     def _truncate(self, n_segments: int) -> None:
         segments = self._segments[:n_segments]
         length = sum(map(len, segments))
-        self._segments = []
-        if not lib.llama_memory_seq_rm(lib.llama_get_memory(self.handle), 0, length, -1):
-            lib.llama_memory_clear(lib.llama_get_memory(self.handle), True)  # a recurrent state cannot be cut
-            segments, length = [], 0
+        with self._changing() as handle:
+            self._segments = []
+            memory = lib.llama_get_memory(handle)
+            if not lib.llama_memory_seq_rm(memory, 0, length, -1):
+                lib.llama_memory_clear(memory, True)  # a recurrent state cannot be cut
+                segments, length = [], 0
         self._segments, self._n_past = segments, length
 
     def _decode(self, tokens: Sequence[int], n_batch: int, *, every: bool = False) -> None:
@@ -266,7 +318,8 @@ class Target:
             batch = lib.llama_batch_get_one(array, len(chunk))
             if every:
                 batch.logits = (ctypes.c_int8 * len(chunk))(*[1] * len(chunk))
-            code = self._in_turn(partial(lib.llama_decode, self.handle, batch))
+            with self._changing() as handle:
+                code = self._in_turn(partial(lib.llama_decode, handle, batch))
             if code != 0:
                 self.reset()
                 raise ModelError(f"llama.cpp could not evaluate {len(chunk)} tokens (code {code}): {last_error()}")

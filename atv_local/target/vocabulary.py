@@ -9,7 +9,7 @@ from functools import cached_property
 
 import llama_cpp as lib
 
-from atv_local.errors import PromptError
+from atv_local.errors import PromptError, UsageError
 from atv_local.target.model import Model
 
 _PIECE = 64
@@ -30,6 +30,12 @@ class Vocabulary:
         self._model = model  # keeps the handle below alive
         self._vocab = lib.llama_model_get_vocab(model.handle)
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
+
+    def check(self, tokens: Sequence[int]) -> None:
+        """Raise UsageError for an id that is no token; llama.cpp would end the process."""
+        if len(tokens) and not (min(tokens) >= 0 and max(tokens) < self.n_tokens):
+            wrong = next(token for token in tokens if not 0 <= token < self.n_tokens)
+            raise UsageError(f"{wrong} is not a token of the target, which has tokens 0 to {self.n_tokens - 1}")
 
     def tokenize(self, text: str, *, special: bool, bos: bool | None = None, limit: int | None = None) -> list[int]:
         """Token ids of a text.
@@ -138,6 +144,7 @@ class Vocabulary:
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of one token, which may be part of a character. Control tokens are empty unless `special`."""
+        self.check((token,))
         buffer = ctypes.create_string_buffer(_PIECE)
         length = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         if length < 0:
@@ -147,6 +154,7 @@ class Vocabulary:
 
     def ends(self, token: int) -> bool:
         """Whether `token` ends an answer (end of sequence, of turn, ...)."""
+        self.check((token,))
         return bool(lib.llama_vocab_is_eog(self._vocab, token))
 
     @cached_property

@@ -232,7 +232,7 @@ def test_what_cannot_be_asked_is_refused(tiny: Engine) -> None:
     batch = Batch(tiny)
     first = batch.ask([BatchQuestion(prompt, max_tokens=1)] * 3)
     next(first)
-    with pytest.raises(UsageError, match="has not ended"):
+    with pytest.raises(UsageError, match="close it"):
         next(batch.ask([BatchQuestion(prompt, max_tokens=1)]))
     first.close()
     assert len(list(batch.ask([BatchQuestion(prompt, max_tokens=1)]))) == 1

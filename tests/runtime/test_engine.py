@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -88,16 +89,15 @@ def test_an_abandoned_or_failed_answer_leaves_nothing_behind(engine: Engine) -> 
     assert text(answer(engine, QUERIES[0], steering=OFF)) == expected
 
 
-def test_a_second_answer_ends_the_first_and_is_not_disturbed_by_it(engine: Engine) -> None:
-    expected = text(answer(engine, "dog 1"))
-    first = engine.stream("what is this?", steering=Steering(strength=0.5), max_tokens=9)
-    next(first)
-    second = engine.stream("dog 1")
-    opening = next(second).text
-    with pytest.raises(UsageError, match="another answer"):
-        next(first)
-    first.close()
-    assert opening + text(list(second)) == expected
+def test_a_second_answer_is_refused_and_does_not_disturb_the_first(engine: Engine) -> None:
+    settings: dict[str, Any] = {"steering": Steering(strength=0.5), "max_tokens": 9}
+    expected = text(list(engine.stream("what is this?", **settings)))
+    first = engine.stream("what is this?", **settings)
+    opening = next(first).text
+    with pytest.raises(UsageError, match="close it"):
+        next(engine.stream("dog 1"))
+    assert opening + text(list(first)) == expected
+    assert engine.answer("dog 1", max_tokens=12).text == "b"
 
 
 def test_steering_changes_answers_and_the_query_decides_how(engine: Engine) -> None:
