@@ -14,5 +14,7 @@ from .rows import RowFile as RowFile
 from .rows import data_files as data_files
 from .rows import read_queries as read_queries
 from .rows import read_rows as read_rows
+from .trial import report as report
+from .trial import try_file as try_file
 from .unrelated_queries import held_out as held_out
 from .unrelated_queries import read_unrelated_queries as read_unrelated_queries

@@ -18,6 +18,7 @@ import llama_cpp as lib
 from atv_local.data import reading
 from atv_local.errors import ModelError, UsageError
 from atv_local.target.native import NativeObject
+from atv_local.target.trial import check_loadable
 
 MAX_GPU_LAYERS = 10_000  # llama.cpp takes 32 bits; no model has as many
 _GGUF_MAGIC = b"GGUF"
@@ -47,15 +48,19 @@ def last_error() -> str:
 class Model:
     """The weights (or only the vocabulary) of one GGUF in llama.cpp.
 
+    A file is loaded for the first time in a process of its own, unless `tried`.
+
     Raises:
         ModelError: no such file, not a GGUF, or llama.cpp cannot load it.
         UsageError: `n_gpu_layers` below -1 or above 10,000.
     """
 
-    def __init__(self, path: Path, *, n_gpu_layers: int = -1, vocab_only: bool = False) -> None:
+    def __init__(self, path: Path, *, n_gpu_layers: int = -1, vocab_only: bool = False, tried: bool = False) -> None:
         check_gguf(path)
         if not -1 <= n_gpu_layers <= MAX_GPU_LAYERS:
             raise UsageError(f"`n_gpu_layers` {n_gpu_layers} is not within -1 to {MAX_GPU_LAYERS}; -1 offloads all")
+        if not tried:
+            check_loadable(path)
         params = lib.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
