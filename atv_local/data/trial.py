@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,7 +23,9 @@ import platformdirs
 from atv_local.errors import AtvError
 
 _SECONDS = 8.0
-"""For a small file; loading takes tenths of a second, starting Python as long again."""
+"""Of one core, for a small file; loading takes tenths of a second, starting Python as long again."""
+_WAIT = 4
+"""Times as long on the clock, since other programs may have the cores."""
 _BYTES_PER_SECOND = 50e6
 """A slow disk: what a large file gets in addition."""
 _MEMORY = 3 << 29
@@ -75,9 +78,9 @@ def _try(module: str, path: Path, size: int) -> Failure | None:
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            output, _ = process.communicate(timeout=seconds)
+            output, _ = process.communicate(timeout=_WAIT * seconds)
         except subprocess.TimeoutExpired:
-            return Failure(f"it takes longer than {seconds:.0f} s")
+            return Failure(f"it takes longer than {_WAIT * seconds:.0f} s")
         finally:
             process.kill()  # also when this process is interrupted
     if process.returncode:
@@ -96,7 +99,7 @@ def report(attempt: Callable[[Path], None]) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for kind, limit in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, 8 * int(seconds + 1))):
+        for kind, limit in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, math.ceil(seconds))):
             with suppress(ValueError, OSError):  # a lower one holds already
                 resource.setrlimit(kind, (limit, limit))
     failure = None
@@ -123,6 +126,9 @@ def _verdict(key: str) -> Path:
 
 def _death(code: int) -> str:
     try:
-        return f"the process that tried it ended with {signal.Signals(-code).name}"
+        name = signal.Signals(-code).name
     except ValueError:
         return f"the process that tried it ended with exit code {code}"
+    if name in ("SIGXCPU", "SIGKILL"):
+        return "it takes too much time or memory"
+    return f"the process that tried it ended with {name}"

@@ -44,7 +44,7 @@ def _attempt(path: Path) -> None:
     if not 1 <= model.n_ctx <= _MAX_CTX:
         raise ModelError(f"llama.cpp cannot use {path}: its context_length {model.n_ctx} is not 1 to {_MAX_CTX}")
     with suppress(ModelError):  # one that cannot be steered or prompted can be inspected
-        target = Target(model, n_threads=2)
+        target = Target(model, n_threads=1)
         target.evaluate(PromptFormat(target.vocabulary)("a b").tokens[:16])
 
 
