@@ -23,6 +23,10 @@ from atv_serve.work import BASE, Context, InTurn, Pool, ServedModels
 
 _CONNECTIONS = 512
 """Besides those of requests that run or wait."""
+_ACCEPTED = _CONNECTIONS // 2
+"""Connections accepted at a time: a new one is read before so many newer ones come that it is closed for them."""
+_UNACCEPTED = 2048
+"""Connections that may wait until they are accepted."""
 _LONGEST = 86400
 """Seconds."""
 
@@ -175,6 +179,7 @@ class Server:
             log_level=logging.WARNING,
             access_log=False,
             server_header=False,
+            backlog=_ACCEPTED,
             limit_concurrency=_CONNECTIONS + self.options.parallel + self.options.queue,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(self.options.timeout) + 1,
@@ -189,6 +194,12 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self.n_cut = 0
         self._pool, self._on_stopping = pool, on_stopping
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. asyncio accepts as many connections at a time as may wait at first; afterwards more may."""
+        await super().startup(sockets=sockets)
+        for listener in sockets or ():
+            listener.listen(_UNACCEPTED)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop at a signal."""

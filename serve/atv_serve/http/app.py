@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from anyio import to_thread
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
@@ -102,7 +101,7 @@ class Application:
         try:
             if len(raw) < _SMALL:
                 return model.model_validate_json(raw)
-            return await to_thread.run_sync(model.model_validate_json, raw)
+            return await self._replies.aside(partial(model.model_validate_json, raw))
         except ValidationError as error:
             raise of_validation(error) from error
 

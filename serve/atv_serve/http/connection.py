@@ -94,8 +94,12 @@ class Connection(H11Protocol):
             return
         self._discarding = True
         self._socket.resume_reading()
-        if self._socket.can_write_eof():
-            self._socket.write_eof()
+        if self._socket.can_write_eof() and not self._socket.get_write_buffer_size():
+            try:
+                self._socket.write_eof()
+            except OSError:  # the client has already gone
+                self._socket.abort()
+                return
         self._start_timer("rest", self._seconds, self._socket.abort)
 
     def _start_timer(self, what: str, seconds: float, close: Callable[[], None]) -> None:

@@ -13,7 +13,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -112,7 +111,7 @@ class Replies:
         if not body.stream:
             async with aclosing(pieces):
                 received = [piece async for piece in pieces]
-            response = await to_thread.run_sync(lambda: model_response(builder.whole(received)))  # may have many scores
+            response = await self._side.complete(lambda: model_response(builder.whole(received)))
             self._count(builder.counts)
             return response
         first = await anext(pieces)  # an error before the first piece has a status of its own
@@ -133,9 +132,9 @@ class Replies:
     ) -> AsyncGenerator[bytes, None]:
         async with aclosing(pieces):
             try:
-                yield await _built(builder, first)
+                yield await self._built(builder, first)
                 async for piece in pieces:
-                    yield await _built(builder, piece)
+                    yield await self._built(builder, piece)
                 if with_usage:
                     yield _event(builder.last().as_json())
                 yield b"data: [DONE]\n\n"
@@ -143,6 +142,14 @@ class Replies:
                 yield _event(self._problem(error).as_response().as_json())
             finally:
                 self._count(builder.counts)
+
+    async def _built(self, builder: ResponseBuilder, piece: Piece) -> bytes:
+        """The events of a piece; an echoed prompt may have thousands of scores."""
+
+        def build() -> bytes:
+            return b"".join(_event(chunk.as_json()) for chunk in builder.chunks(piece))
+
+        return await self._side.complete(build) if len(piece.scores) > _MANY else build()
 
     @asynccontextmanager
     async def _stopped_with_client(self, request: Request, job: PoolJob[Context]) -> AsyncGenerator[None, None]:
@@ -188,15 +195,6 @@ class _EventStream(Response):
             async for event in events:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _built(builder: ResponseBuilder, piece: Piece) -> bytes:
-    """The events of a piece; an echoed prompt may have thousands of scores."""
-
-    def build() -> bytes:
-        return b"".join(_event(chunk.as_json()) for chunk in builder.chunks(piece))
-
-    return await to_thread.run_sync(build) if len(piece.scores) > _MANY else build()
 
 
 def _event(content: dict[str, Any]) -> bytes:

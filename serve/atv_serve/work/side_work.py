@@ -25,6 +25,7 @@ class SideWork:
 
     def __init__(self, *, n_waiting: int) -> None:
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="side")
+        self._last = ThreadPoolExecutor(_THREADS, thread_name_prefix="completion")  # new requests do not wait for it
         self._most = _THREADS + n_waiting
         self._lock = threading.Lock()
         self._pending = 0
@@ -52,6 +53,10 @@ class SideWork:
         except TimeoutError as error:
             raise TimeUpError(f"the request took longer than the {seconds:g} s that this server allows") from error
 
+    async def complete(self, work: Callable[[], T]) -> T:
+        """What `work` returns, for a request that has been accepted: never refused, and without a limit in time."""
+        return await asyncio.get_running_loop().run_in_executor(self._last, work)
+
     def _ended(self, _future: Future[Any]) -> None:
         with self._lock:
             self._pending -= 1
@@ -59,3 +64,4 @@ class SideWork:
     def close(self) -> None:
         """Cancel what waits; wait for what runs."""
         self._executor.shutdown(cancel_futures=True)
+        self._last.shutdown(cancel_futures=True)
