@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 import jinja2
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from atv_local.errors import ModelError
+from atv_local.target.chat_template import ChatTemplate, TemplateLimitError
 from atv_local.target.vocabulary import Vocabulary
 
 MARK = "\ufdd0query\ufdd0"
@@ -147,12 +147,11 @@ class PromptFormat:
         tokens = self._vocabulary.tokenize(text, special=True)
         return next((token for token in tokens if self._vocabulary.ends(token)), self._vocabulary.eos)
 
-    def _compile(self) -> Jinja2ChatFormatter:
+    def _compile(self) -> ChatTemplate:
+        vocabulary = self._vocabulary
         try:
-            return Jinja2ChatFormatter(
-                self._vocabulary.chat_template, self._vocabulary.eos_text, self._vocabulary.bos_text
-            )
-        except jinja2.TemplateError as error:
+            return ChatTemplate(vocabulary.chat_template, eos=vocabulary.eos_text, bos=vocabulary.bos_text)
+        except (jinja2.TemplateError, RecursionError, TemplateLimitError) as error:
             raise ModelError(f"the chat template in the GGUF cannot be read: {error}") from error
 
     def render(self, messages: Sequence[Message]) -> str:
@@ -163,9 +162,10 @@ class PromptFormat:
         """
         if self._template is None:
             return "\n\n".join(message["content"] for message in messages)
-        taken: Any = messages
         try:
-            return self._template(messages=taken).prompt
+            return self._template.render(messages)
+        except TemplateLimitError as error:
+            raise ModelError(f"the chat template in the GGUF is refused: {error}") from error
         except Exception as error:  # a template may fail in any way its author wrote
             system = any(message["role"] == "system" for message in messages)
             hint = "; try it without a system message" if system else ""
