@@ -117,7 +117,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         for name in _UNNEEDED:
             del self.filters[name]
         self.filters = {name: self._counted(function) for name, function in self.filters.items()}
-        self.concat = self.join  # type: ignore[method-assign,assignment]  # what joins output
+        self.concat = self.join  # type: ignore[method-assign]  # what joins output
 
     @contextmanager
     def limits(self) -> Iterator[None]:
@@ -175,7 +175,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             self._count_format(left, (right,))
         return super().call_binop(context, operator, left, right)
 
-    def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function or method from the template."""
         given = [value for name, value in kwargs.items() if name not in ("_loop_vars", "_block_vars")]
         subject = getattr(getattr(function, "__wrapped__", function), "__self__", None)  # Jinja wraps `format`
