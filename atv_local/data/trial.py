@@ -53,13 +53,13 @@ def try_file(module: str, path: Path, *, key: str, size: int) -> Failure | None:
         None if it went well.
     """
     verdict = _verdict(f"{module}\n{key}")
-    if verdict.exists() or not sys.executable:
+    if (verdict and verdict.exists()) or not sys.executable:
         return None
     try:
         failure = _try(module, path, size)
     except OSError:  # no process to be had: as without trials
         return None
-    if failure is None:
+    if failure is None and verdict:
         with suppress(OSError):
             verdict.parent.mkdir(parents=True, exist_ok=True)
             verdict.touch()
@@ -116,11 +116,14 @@ def report(attempt: Callable[[Path], None]) -> None:
     os._exit(0)  # a library that fails as it is unloaded does not matter here
 
 
-def _verdict(key: str) -> Path:
+def _verdict(key: str) -> Path | None:
     for name in ("llama-cpp-python", "onnxruntime", "tokenizers", "jinja2"):  # another version may fail
         with suppress(PackageNotFoundError):
             key += f"\n{name} {version(name)}"
-    folder = platformdirs.user_cache_path("atv-local", appauthor=False) / "tried"
+    try:
+        folder = platformdirs.user_cache_path("atv-local", appauthor=False) / "tried"
+    except RuntimeError:  # a user without a home
+        return None
     return folder / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

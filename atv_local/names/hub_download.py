@@ -30,6 +30,10 @@ def download(name: HubName, kind: Kind | None = None) -> Path:
         NameNotFoundError: no such repository, nothing of that kind or quantisation in it, or no way to the hub.
         BundleError: a bundle whose manifest cannot be read.
     """
+    if constants.HF_HUB_CACHE.startswith("~"):  # huggingface_hub would make a folder of that name
+        raise NameNotFoundError(
+            f"{name} cannot be saved: this user has no home folder; set HOME or HF_HOME to a folder"
+        )
     with _hub_errors(name):
         files = huggingface_hub.HfApi().list_repo_files(name.repo)
     if kind != "model" and not name.quant and MANIFEST in files:

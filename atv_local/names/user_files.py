@@ -14,10 +14,19 @@ MAX_BYTES = 1 << 20
 
 
 def user_folder() -> Path:
-    """The user's configuration folder for this program, as the system wants it."""
+    """The user's configuration folder for this program, as the system wants it.
+
+    Raises:
+        UsageError: a user without a home folder, as in some containers.
+    """
     from platformdirs import user_config_path
 
-    return user_config_path("atv-local", appauthor=False)
+    try:
+        return user_config_path("atv-local", appauthor=False)
+    except RuntimeError as error:
+        raise UsageError(
+            "this user has no home folder to hold settings; set HOME or XDG_CONFIG_HOME to a folder"
+        ) from error
 
 
 @contextmanager

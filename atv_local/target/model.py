@@ -153,7 +153,10 @@ def identity(path: Path) -> str:
 
 def check_gguf(path: Path) -> None:
     """Raise ModelError unless `path` is a file that starts as a GGUF does."""
-    with reading(f"the model {path}", ModelError), path.open("rb") as file:
-        magic = file.read(4)
+    with reading(f"the model {path}", ModelError):
+        if path.exists() and not path.is_file():  # opening a pipe would wait for who writes to it
+            raise ModelError(f"{path} is not a GGUF file: it is a {'folder' if path.is_dir() else 'device or pipe'}")
+        with path.open("rb") as file:
+            magic = file.read(4)
     if magic != _GGUF_MAGIC:
         raise ModelError(f"{path} is not a GGUF file: it starts with {magic!r}, not {_GGUF_MAGIC!r}")

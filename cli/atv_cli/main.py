@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import help_page
+from atv_cli.interrupts import was_interrupted
 from atv_cli.option_groups import expand_groups
 from atv_cli.verbs import CONTEXT_SETTINGS, VERBS
 from atv_local.errors import AtvError
@@ -34,6 +35,8 @@ class _Command(TyperCommand):
             super().invoke(ctx)
             sys.stdout.flush()
         except AtvError as error:
+            if was_interrupted(error):
+                sys.exit(130)
             print(f"atv-local: {for_command_line(str(error), ctx)}", file=sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
@@ -100,7 +103,10 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_: f"atv-local: {message}\n"
     try:
         app()
-    except ImportError as error:  # a damaged installation; a missing extra is a UsageError of `require_extra`
+    except ImportError as error:
+        if was_interrupted(error):
+            sys.exit(130)
+        # a damaged installation; a missing extra is a UsageError of `require_extra`
         fix = "run atv-local doctor; if it does not start: pip install --force-reinstall atv-local"
         print(f"atv-local: cannot import a package: {error}; {fix}", file=sys.stderr)
         sys.exit(1)

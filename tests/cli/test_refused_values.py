@@ -57,3 +57,63 @@ def test_ctrl_c_while_the_program_is_imported() -> None:
     code += "sys.meta_path.insert(0, Late()); main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
     assert (result.returncode, result.stderr) == (130, "")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
+@pytest.mark.parametrize(
+    "words", [["run", "-m", "/dev/zero", "hi"], ["run", "-g", "/dev/zero", "hi"], ["inspect", "/dev/zero"]]
+)
+def test_a_model_or_bundle_that_is_a_device(tiny_gguf: Path, words: list[str]) -> None:
+    result = cli(*words, ATV_MODEL=str(tiny_gguf))
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "/dev/zero" in result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files")
+@pytest.mark.parametrize("option", ["-m", "-g"])
+def test_a_model_or_bundle_that_is_a_pipe_is_not_waited_for(tiny_gguf: Path, tmp_path: Path, option: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    result = cli("run", option, tmp_path / "pipe", "hi", ATV_MODEL=str(tiny_gguf))
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+
+
+NO_HOME = """
+import os, pwd
+os.environ.pop("HOME", None)
+os.environ.pop("XDG_CONFIG_HOME", None)
+def unknown(_): raise KeyError("uid not found")
+pwd.getpwuid = unknown
+"""
+RUN = "\nfrom atv_cli.__main__ import main\nmain()"
+
+
+def in_process(code: str, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process that begins with `code`."""
+    command = [sys.executable, "-c", code + RUN, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, stdin=subprocess.DEVNULL, check=False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="homes are found in another way")
+@pytest.mark.parametrize("words", [["ls"], ["run", "hi"], ["config", "model", "default"], ["pull", "hf:a/b"]])
+def test_a_user_without_a_home(tmp_path: Path, words: list[str]) -> None:
+    result = in_process(
+        NO_HOME + "os.environ.pop('HF_HOME', None); os.environ.pop('HF_HUB_OFFLINE', None)", tmp_path, *words
+    )
+    assert result.returncode in (1, 2)
+    assert "HOME" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []  # no folder called ~
+
+
+@pytest.mark.skipif(os.name != "posix", reason="homes are found in another way")
+def test_a_user_without_a_home_can_name_all_files(tmp_path: Path, tiny_gguf: Path, tiny_bundle: Path) -> None:
+    result = in_process(NO_HOME, tmp_path, "run", "-m", tiny_gguf, "-g", tiny_bundle, "dog 1")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "b\n", "")
+
+
+def test_ctrl_c_while_a_library_is_imported(tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    code = "import sys\nclass Late:\n def find_spec(self, name, *_):\n"
+    code += "  if name == 'onnxruntime': raise ImportError('initialization failed') from KeyboardInterrupt()\n"
+    code += "sys.meta_path.insert(0, Late())"
+    result = in_process(code, tmp_path, "run", "-m", tiny_gguf, "-g", tiny_bundle, "dog 1")
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
