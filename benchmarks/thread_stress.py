@@ -18,15 +18,16 @@ import threading
 from collections import Counter
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from atv_local.answer import Engine
 from atv_local.generator import Bundle, Generator
 from atv_local.names import choose_bundle, choose_model
 from atv_local.target import Sampling, Target
-from atv_local.vectors import OFF, Steering
+from atv_local.vectors import OFF, Positions, Steering
 
 QUERIES = ("apple 1", "dog 1", "what is this?", "the first\nof two lines", "Zürich 7", "a" * 60)
-STEERINGS = (None, OFF, Steering(strength=0.5), Steering(positions="all"))
+STEERINGS = (None, OFF, Steering(strength=0.5), Steering(positions=Positions.ALL))
 SAMPLINGS = (Sampling(), Sampling(temperature=1.0, seed=7))
 KINDS = ("answer", "chat", "stream", "stop", "many", "vector")
 WEIGHTS = (6, 2, 4, 4, 1, 2)
@@ -59,7 +60,7 @@ class Stress:
         """One call, compared with the lone answer."""
         engine, number = dice.choice(self.engines), dice.randrange(len(CASES))
         (query, steering, sampling), expected = CASES[number], self.expected[number]
-        settings = {"steering": steering, "sampling": sampling, "max_tokens": MAX_TOKENS}
+        settings: dict[str, Any] = {"steering": steering, "sampling": sampling, "max_tokens": MAX_TOKENS}
         kind = dice.choices(KINDS, WEIGHTS)[0]
         whole = "".join(expected)
         if kind == "answer":
@@ -76,7 +77,7 @@ class Stress:
         elif kind == "many":
             same = [answer.text for answer in engine.answer_many([query, query], **settings)] == [whole, whole]
         else:
-            same = (engine.vector(query).array == self.vectors[query].array).all()
+            same = bool((engine.vector(query).array == self.vectors[query].array).all())
         self.seen[kind] += 1
         if not same:
             self.failures.append(f"{kind} of {CASES[number]} differs from the lone answer")
