@@ -145,6 +145,18 @@ class Attacker:
         )
         self._post("flood", body, path, *((200, 400) if path == "/tokenize" else (400,)))
 
+    def vectors(self, rng: random.Random) -> None:
+        """Queries that are slow to read, or longer than is allowed."""
+        text = rng.choice(["a ", "\U0001f600", "x"]) * (1 << 15)
+        path, body = rng.choice(
+            [
+                ("/v1/embeddings", {"input": [text] * 16}),
+                ("/v1/embeddings", {"input": [text * 4]}),
+                ("/v1/steering", {"query": text}),
+            ]
+        )
+        self._post("vectors", body, path, 200, 400)
+
     def scores(self, rng: random.Random) -> None:
         """As many log-probabilities as are allowed, or more."""
         too_many = {"messages": [{"role": "user", "content": "a"}], "n": 128, "logprobs": True, "top_logprobs": 20}
@@ -204,7 +216,7 @@ class Attacker:
             answer = link.recv(12)
         self._seen.note("endless", "" if answer == b"HTTP/1.1 400" else f"answered with {answer!r}")
 
-    KINDS = (flood, scores, malformed, large, cancel, slow, idle, endless)
+    KINDS = (flood, vectors, scores, malformed, large, cancel, slow, idle, endless)
 
 
 def attempt(act: Callable[[random.Random], None], rng: random.Random, seen: Seen, kind: str) -> None:

@@ -53,6 +53,20 @@ def test_a_long_prompt_is_refused_before_it_is_tokenised(
         assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["a", "a" * 65_537]}),
+        ("/v1/steering", {"query": "a" * 65_537}),
+        (CHAT, {"messages": user("a"), "steering": {"query": "a" * 65_537}}),
+    ],
+)
+def test_a_long_query_is_refused(small: str, path: str, body: dict[str, Any]) -> None:
+    answer = HTTP.post(f"{small}{path}", json=body)
+    assert answer.status_code == 400
+    assert "65536" in answer.json()["error"]["message"]
+
+
 def test_side_work_is_bounded_in_number_and_time() -> None:
     async def scenario() -> None:
         go, side = threading.Event(), SideWork(n_waiting=1)

@@ -21,6 +21,8 @@ from atv_local.vectors import MAX_STRENGTH, Positions
 
 MAX_CHOICES = 128
 MAX_TEXT = 1 << 20
+MAX_QUERY = 1 << 16
+"""Characters of a query. Generators read some hundred tokens, but their tokenizer stops all threads for the whole."""
 MAX_TOKENS = 1 << 17
 
 
@@ -41,6 +43,7 @@ def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
 _LEAST = 1e-6
 """In place of a `top_p` of 0: only the likeliest token."""
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Query = Annotated[str, Field(max_length=MAX_QUERY)]
 Token = Annotated[int, Field(ge=0, lt=1 << 31)]
 Tokens = Annotated[list[Token], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
@@ -74,7 +77,7 @@ class SteeringRequest(_Request):
     strength: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] | None = None
     layers: Annotated[list[Layer], Field(min_length=2, max_length=2)] | None = None
     positions: Positions | None = None
-    query: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
+    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY)] | None = None
 
 
 class _Steered(_Request):
@@ -234,7 +237,7 @@ class EmbeddingRequest(_Request):
     """`POST /v1/embeddings`: the task vectors of queries, their rows one after the other."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
+    input: Query | Annotated[list[Query], Field(min_length=1, max_length=MAX_CHOICES)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Null = None
     user: Label = None
@@ -243,7 +246,7 @@ class EmbeddingRequest(_Request):
 class VectorRequest(_Steered):
     """`POST /v1/steering`: the vector that would steer a query."""
 
-    query: Text
+    query: Query
 
 
 class TokenizeRequest(_Request):
