@@ -46,6 +46,7 @@ class Stress:
         self.engines = [Engine(target, generator) for target in targets for _ in range(2)]
         alone = self.engines[0]
         self.expected = [self._pieces(alone, case) for case in CASES]
+        self.many = [self._many(alone, case) for case in CASES]
         self.vectors = {query: alone.vector(query) for query in QUERIES}
         self.seen: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -55,6 +56,11 @@ class Stress:
         return [
             event.text for event in engine.stream(query, steering=steering, sampling=sampling, max_tokens=MAX_TOKENS)
         ]
+
+    def _many(self, engine: Engine, case: Case) -> list[str]:
+        query, steering, sampling = case
+        answers = engine.answer_many([query, query], steering=steering, sampling=sampling, max_tokens=MAX_TOKENS)
+        return [answer.text for answer in answers]
 
     def one(self, dice: random.Random) -> None:
         """One call, compared with the lone answer."""
@@ -75,7 +81,7 @@ class Stress:
             same = [event.text for event in itertools.islice(events, n)] == expected[:n]
             events.close()
         elif kind == "many":
-            same = [answer.text for answer in engine.answer_many([query, query], **settings)] == [whole, whole]
+            same = self._many(engine, CASES[number]) == self.many[number]
         else:
             same = bool((engine.vector(query).array == self.vectors[query].array).all())
         self.seen[kind] += 1

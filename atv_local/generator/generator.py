@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.generator.bundle import TOKENIZER, Bundle
+from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
 from atv_local.vectors import TaskVector
 
@@ -78,15 +79,17 @@ class Generator:
         if os.getpid() != self._pid:
             raise UsageError(f"the bundle {self.bundle.path} was loaded before the fork; load it in this process")
         try:
-            return TaskVector(self._run(self._chosen.session, query))
-        except (BundleError, KeyboardInterrupt, SystemExit):
+            with native_call():
+                return TaskVector(self._run(self._chosen.session, query))
+        except (BundleError, UsageError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             raise BundleError(f"the bundle {self.bundle.path} cannot read {query[:40]!r}: {_line(error)}") from error
 
     def count(self, query: str) -> int:
         """Tokens that it reads of a query, those of its template included."""
-        return len(self._encode(query).ids)
+        with native_call():
+            return len(self._encode(query).ids)
 
     def _trial(self, session: Any) -> None:
         inputs = sorted(node.name for node in session.get_inputs())
