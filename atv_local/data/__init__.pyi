@@ -1,4 +1,6 @@
 from .atomic_files import check_replaceable as check_replaceable
+from .atomic_files import check_replaceable_file as check_replaceable_file
+from .atomic_files import holding as holding
 from .atomic_files import replacing as replacing
 from .atomic_files import replacing_folder as replacing_folder
 from .columns import DEFAULT_COLUMNS as DEFAULT_COLUMNS

@@ -65,6 +65,7 @@ def calibrate(
     budget: float = BUDGET,
     unrelated: str | Path | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
     n_ctx: int | None = None,
     n_threads: int | None = None,
     n_gpu_layers: int = -1,
@@ -81,7 +82,7 @@ def calibrate(
         data: validation rows, as for `evaluate`; not those that results are reported on.
         bundle: a path or a name.
         model: the target's GGUF: a path or a name, by default the embedded model.
-        output: folder for the calibrated bundle; by default the bundle itself is changed.
+        output: folder for the calibrated bundle; without it, `overwrite` changes the bundle itself.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         rows: how many rows of each task to read; None is all.
         strengths: the strengths to measure.
@@ -89,6 +90,7 @@ def calibrate(
         budget: the KL(base || steered) allowed on unrelated queries, in nats a token.
         unrelated: text file of queries unrelated to the tasks, one a line; by default a packaged list.
         dry_run: measure only, and write nothing.
+        overwrite: replace a bundle in `output`, or change the bundle itself.
         n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.
         on_stage: called with what is measured next.
 
@@ -103,12 +105,16 @@ def calibrate(
             f"{bundle} belongs to a cache or to the installation and is not changed; "
             "name a folder to write to with `output=...`"
         )
+    if output is None and not dry_run and not overwrite:
+        raise UsageError(
+            f"{bundle} is not changed unasked; name a folder to write to with `output=...`, or pass `overwrite=True`"
+        )
     opened = Bundle(resolve_bundle(bundle))
     place = opened.path if output is None else Path(output)
     if not dry_run:
         if place.is_file():
             raise UsageError(f"{place} is a file; name a folder for the calibrated bundle with `output=...`")
-        check_replaceable(place, MANIFEST)
+        check_replaceable(place, MANIFEST, overwrite=overwrite)
     tasks = read_tasks(data, (), columns, rows, labels=False)
     queries = read_unrelated(unrelated)
     with load(
@@ -126,11 +132,11 @@ def calibrate(
     best = min(points, key=lambda point: point.rank(budget))
     if best.harm.kl > budget:
         return Calibration(points, None)
-    written = None if dry_run else write_calibrated(opened, best.steering, place)
+    written = None if dry_run else write_calibrated(opened, best.steering, place, overwrite=overwrite)
     return Calibration(points, best, written)
 
 
-def write_calibrated(bundle: Bundle, steering: Steering, output: Path) -> Bundle:
+def write_calibrated(bundle: Bundle, steering: Steering, output: Path, *, overwrite: bool = False) -> Bundle:
     """Write the bundle with this strength and these layers as its defaults.
 
     In place only the manifest is replaced. It keeps all else, also what this version does not know.
@@ -147,7 +153,7 @@ def write_calibrated(bundle: Bundle, steering: Steering, output: Path) -> Bundle
         with replacing(output / MANIFEST) as temporary:
             temporary.write_text(text, encoding="utf-8")
     else:
-        with replacing_folder(output, marker=MANIFEST) as folder:
+        with replacing_folder(output, marker=MANIFEST, overwrite=overwrite) as folder:
             for name in bundle.manifest.files:
                 file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from atv_export.probe_queries import N_QUERIES, pooled_states, prompt_examples, 
 from atv_export.verify_graph import Probes
 from atv_export.verify_logits import LogitsCheck, verify_logits
 from atv_export.write_graphs import check_size, write_graphs
-from atv_local.data import read_unrelated_queries, reading, replacing_folder
+from atv_local.data import check_replaceable, read_unrelated_queries, reading, replacing_folder
 from atv_local.errors import UsageError
 from atv_local.generator import MANIFEST, TOKENIZER, Bundle, FileEntry, Manifest, Precision
 from atv_local.names import resolve_model
@@ -45,8 +45,9 @@ def export(
     positions: Positions | str | None = None,
     pooling: PaperPooling | None = None,
     layer0: Layer0Method | None = None,
+    overwrite: bool = False,
 ) -> ExportReport:
-    """Write the bundle of a checkpoint, verified against PyTorch. An earlier bundle is replaced, on success only.
+    """Write the bundle of a checkpoint, verified against PyTorch. It is whole or absent.
 
     Args:
         checkpoint: a run or checkpoint of `train`, or a .pt of the paper's authors.
@@ -61,6 +62,7 @@ def export(
         positions: of a .pt: tokens that it was trained to steer; by default all.
         pooling: of a .pt: how a query's states become one; by default the last.
         layer0: of a .pt: how to handle layer 0, which llama.cpp cannot steer; by default the most exact way.
+        overwrite: replace an earlier bundle, on success only.
 
     Raises:
         BundleError: the checkpoint is damaged, or a graph is further from PyTorch than its bound.
@@ -70,6 +72,7 @@ def export(
     source, output = Path(checkpoint), Path(bundle)
     precisions = parse_precisions(precision)
     check_paths(source, output)
+    check_replaceable(output, MANIFEST, overwrite=overwrite)
     check_processor(processor, precisions)
     check_queries(queries)
     if not through and model is None:
@@ -82,7 +85,7 @@ def export(
     queries = queries or (run_queries(source) or read_unrelated_queries(None))[:N_QUERIES]
     examples = prompt_examples(target_file, queries) if target_file else []
     spec, generator, tokenizer = loaded.spec, loaded.generator, loaded.tokenizer
-    with replacing_folder(output, marker=MANIFEST) as folder:
+    with replacing_folder(output, marker=MANIFEST, overwrite=overwrite) as folder:
         target = _load_target(target_file, exact=loaded.paper is not None) if target_file and through else None
         layer0_report = None
         if loaded.paper:

@@ -54,6 +54,7 @@ def train(
     cache: float | None = None,
     dtype: TargetDtype = "auto",
     seed: int = 0,
+    overwrite: bool = False,
     hooks: TrainingHooks | None = None,
 ) -> TrainingResult:
     """Train a generator for a target on rows, and write the run to a folder.
@@ -88,6 +89,7 @@ def train(
         cache: GB of memory for cached prefixes; by default half of what is free.
         dtype: of the target; `auto` is the faster one on this machine.
         seed: of the order of rows and all random numbers; the same seed gives the same generator.
+        overwrite: replace an earlier run in `output`, once this one has a checkpoint.
         hooks: called while training runs.
 
     Raises:
@@ -142,7 +144,7 @@ def train(
         dtype=dtype,
         settings=settings,
     )
-    return run_training(job, Path(output), hooks)
+    return run_training(job, Path(output), hooks, overwrite=overwrite)
 
 
 def resume(output: str | Path, hooks: TrainingHooks | None = None) -> TrainingResult:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from atv_local.data import check_replaceable
+from atv_local.data import check_replaceable, holding
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state
@@ -64,6 +65,7 @@ def run_training(
     hooks: TrainingHooks | None = None,
     *,
     record: RunRecord | None = None,
+    overwrite: bool = False,
     save_seconds: float = SAVE_SECONDS,
 ) -> TrainingResult:
     """Train; write the best checkpoint and the state after every epoch, the state also every `save_seconds` and when
@@ -71,19 +73,33 @@ def run_training(
 
     Args:
         record: of the run in `folder` to continue.
+        overwrite: replace an earlier run once this one has a checkpoint.
 
     Raises:
         AtvError: bad data, an unreadable model or backbone, a folder that cannot be written.
     """
-    if record is None:
-        check_replaceable(folder, marker=RUN)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+    if record is None and accelerator.is_main_process:
+        check_replaceable(folder, marker=RUN, overwrite=overwrite)
     hooks = hooks or TrainingHooks()
     if not accelerator.is_main_process:  # of several processes only the first reports
         hooks = TrainingHooks(stopped=hooks.stopped)
+    with holding(folder) if accelerator.is_main_process else nullcontext():
+        return _run(job, folder, hooks, accelerator, record, overwrite, save_seconds)
+
+
+def _run(
+    job: TrainingJob,
+    folder: Path,
+    hooks: TrainingHooks,
+    accelerator: Accelerator,
+    record: RunRecord | None,
+    overwrite: bool,
+    save_seconds: float,
+) -> TrainingResult:
     parts = prepare_training(job, accelerator, folder.absolute().parent, record)
     trainer, data = parts.trainer, parts.data
-    files = RunFolder(folder, parts.record, parts.spec, begun=record is not None)
+    files = RunFolder(folder, parts.record, parts.spec, begun=record is not None, overwrite=overwrite)
     if record is not None and (folder / STATE).exists():
         restore_state(folder / STATE, trainer)
     hooks.on_plan(parts.plan)

@@ -76,6 +76,6 @@ def draw_scores(result: EvalResult, path: Path) -> None:
 def _save(figure: Figure, path: Path) -> None:
     try:
         with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=120, format="png")
+            figure.savefig(temporary, dpi=120, format="png", metadata={"Software": "atv-local"})
     finally:
         plt.close(figure)

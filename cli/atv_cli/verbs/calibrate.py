@@ -65,9 +65,14 @@ def calibrate(
             "--output",
             metavar="FOLDER",
             help="Write the calibrated bundle to this folder.",
-            show_default="the bundle itself is changed",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        Panel.OUTPUT.option(
+            "--overwrite", help="Replace the bundle in -o; without -o, change the bundle of -g itself."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, Panel.OUTPUT.option("--dry-run", help="Print the measurements and write nothing.")
     ] = False,
@@ -88,6 +93,7 @@ def calibrate(
         budget=budget,
         unrelated=unrelated,
         dry_run=dry_run,
+        overwrite=overwrite,
         **asdict(performance),
         on_stage=lambda what: print(f"atv-local: measuring {what}", file=sys.stderr),
     )

@@ -88,6 +88,10 @@ def export(
             show_default="the most exact",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        Panel.OUTPUT.option("--overwrite", help="Replace the bundle that is there, once the new one is verified."),
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Export a checkpoint as a bundle, verified against PyTorch before it is written."""
@@ -109,6 +113,7 @@ def export(
         positions=positions,
         pooling=pooling,
         layer0=layer0,
+        overwrite=overwrite,
     )
     if as_json:
         print(json.dumps(report.as_dict()))

@@ -36,16 +36,20 @@ def inspect(
             "--picture", metavar="FILE", help="Draw the norms and cosines of the vectors in this PNG file."
         ),
     ] = None,
+    overwrite: Annotated[bool, Panel.OUTPUT.option("--overwrite", help="Replace the picture that is there.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what a bundle, model or control vector is: sizes, training data, licences and hashes."""
     from atv_cli.read_queries import read_queries
     from atv_cli.screen import file_facts, print_facts, print_vectors
+    from atv_local.data import check_replaceable_file
     from atv_local.names import resolve_model, resolve_name
 
     queries = [*(query or []), *read_queries(file, column)]
     if picture and not queries:
         raise UsageError("--picture draws vectors of queries; give some with -q or -f")
+    if picture:
+        check_replaceable_file(picture, _is_picture, "picture of this command", overwrite=overwrite)
     facts, vectors = file_facts(resolve_name(name), None if model is None else resolve_model(model), queries)
     if as_json:
         print(json.dumps(facts))  # in ASCII, since text from a file may have characters that a terminal acts on
@@ -59,3 +63,9 @@ def inspect(
         with require_extra("plot"):
             from atv_cli.screen import draw_vectors
         draw_vectors(queries, vectors, picture)
+
+
+def _is_picture(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(256)
+    return head.startswith(b"\x89PNG") and b"Software\0atv-local" in head

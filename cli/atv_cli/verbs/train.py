@@ -141,6 +141,10 @@ def train(
         Path | None,
         Panel.OUTPUT.option("-o", "--output", metavar="FOLDER", help="Write the run to this folder."),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        Panel.OUTPUT.option("--overwrite", help="Replace the run in -o, once the new one has a checkpoint."),
+    ] = False,
     resume: Annotated[
         Path | None,
         Panel.OUTPUT.option("--resume", metavar="FOLDER", help="Resume the run in this folder; takes no other option."),
@@ -191,6 +195,7 @@ def train(
             max_tokens=max_tokens,
             cache=cache,
             dtype=dtype,
+            overwrite=overwrite,
             hooks=hooks,
             **asdict(settings),
         ),

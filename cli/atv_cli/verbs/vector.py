@@ -24,6 +24,9 @@ def vector(
         Path,
         Panel.OUTPUT.option("-o", "--output", metavar="FILE", help="Write the control vector to this GGUF file."),
     ],
+    overwrite: Annotated[
+        bool, Panel.OUTPUT.option("--overwrite", help="Replace the control vector that is there.")
+    ] = False,
 ) -> None:
     """Write the task vector of a query, or the mean over a file of them, as a control-vector GGUF for llama.cpp.
 
@@ -40,14 +43,14 @@ def vector(
     import numpy as np
 
     from atv_local.answer import check_query
+    from atv_local.data import check_replaceable_file
     from atv_local.generator import Bundle, Generator
     from atv_local.names import resolve_bundle
     from atv_local.vectors import Steering, TaskVector, is_control_vector, parse_layers, write_control_vector
 
     for text in queries:
         check_query(text)
-    if output.exists() and not is_control_vector(output):
-        raise UsageError(f"{output} exists and is no control vector; choose another output")
+    check_replaceable_file(output, is_control_vector, "control vector", overwrite=overwrite)
     generator = Generator(Bundle(resolve_bundle(bundle)))
     spec = generator.bundle.manifest
     steering = Steering(

@@ -41,7 +41,7 @@ def save_checkpoint(
     Raises:
         UsageError: the folder cannot be written or holds something else.
     """
-    with replacing_folder(folder, marker=CONFIG) as temporary:
+    with replacing_folder(folder, marker=CONFIG, overwrite=True) as temporary:
         (temporary / CONFIG).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
         try:

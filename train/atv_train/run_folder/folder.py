@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from itertools import islice
 from pathlib import Path
 
@@ -47,17 +46,19 @@ class RunFolder:
 
     Args:
         begun: whether the folder is already this run's.
+        overwrite: whether an earlier run may be replaced, once this one has a checkpoint.
     """
 
-    def __init__(self, path: Path, record: RunRecord, spec: Spec, *, begun: bool) -> None:
-        self.path, self.record, self.spec, self._begun = path, record, spec, begun
+    def __init__(self, path: Path, record: RunRecord, spec: Spec, *, begun: bool, overwrite: bool = False) -> None:
+        self.path, self.record, self.spec, self._begun, self._overwrite = path, record, spec, begun, overwrite
 
     def save_epoch(self, trainer: Trainer) -> None:
         """After an epoch, save everything; the checkpoint only if the epoch is the best so far."""
         history = trainer.state.history
-        self._begin()
-        if trainer.state.best is history[-1]:
-            self._save_checkpoint(trainer, history[-1])
+        if not self._begun:
+            self._begin(trainer, history[-1])
+        elif trainer.state.best is history[-1]:
+            self._save_checkpoint(self.path, trainer, history[-1])
         with replacing(self.path / METRICS) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
         save_state(self.path / STATE, trainer)
@@ -65,22 +66,21 @@ class RunFolder:
 
     def save_state(self, trainer: Trainer) -> None:
         """Within an epoch, save what resuming needs, and a checkpoint if there is none yet."""
-        self._begin()
-        if not trainer.state.history:  # else the best epoch's stands
-            self._save_checkpoint(trainer, {"epoch": round(trainer.epochs_done, 2)})
+        metrics: TrainingMetrics = {"epoch": round(trainer.epochs_done, 2)}
+        if not self._begun:
+            self._begin(trainer, metrics)
+        elif not trainer.state.history:  # else the best epoch's stands
+            self._save_checkpoint(self.path, trainer, metrics)
         save_state(self.path / STATE, trainer)
 
-    def _save_checkpoint(self, trainer: Trainer, metrics: TrainingMetrics) -> None:
+    def _save_checkpoint(self, folder: Path, trainer: Trainer, metrics: TrainingMetrics) -> None:
         measured = {"epochs": metrics["epoch"], "metrics": dict(islice(metrics.items(), MAX_METRICS))}
         spec = self.spec.model_copy(update={"provenance": self.spec.provenance.model_copy(update=measured)})
         if isinstance(source := trainer.source, AdaptiveVectors):
-            save_checkpoint(self.path / CHECKPOINT, spec, source.merged(), source.tokenizer)
+            save_checkpoint(folder / CHECKPOINT, spec, source.merged(), source.tokenizer)
 
-    def _begin(self) -> None:
-        for leftover in self.path.glob(".*"):  # of a run that was killed while it wrote
-            if leftover.name.startswith((f".{CHECKPOINT}.", f".{STATE}.")):
-                shutil.rmtree(leftover, ignore_errors=True)
-        if not self._begun:
-            with replacing_folder(self.path, marker=RUN) as temporary:
-                (temporary / RUN).write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            self._begun = True
+    def _begin(self, trainer: Trainer, metrics: TrainingMetrics) -> None:
+        with replacing_folder(self.path, marker=RUN, overwrite=self._overwrite) as temporary:
+            (temporary / RUN).write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            self._save_checkpoint(temporary, trainer, metrics)
+        self._begun = True

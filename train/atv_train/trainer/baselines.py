@@ -70,7 +70,7 @@ def measure_baselines(
     trainer.accelerator.wait_for_everyone()
     if not trainer.accelerator.is_main_process:
         return
-    with replacing_folder(folder, marker=MARKER) as temporary:
+    with replacing_folder(folder, marker=MARKER, overwrite=True) as temporary:
         (temporary / MARKER).write_text("Static vectors as llama.cpp control vectors (--control-vector).\n")
         for name in ("averaged", "per-task", "static"):
             save_static_vectors(sources[name], temporary, name, target.model.config.model_type, target.positions)
