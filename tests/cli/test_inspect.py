@@ -123,6 +123,9 @@ def test_the_vectors_of_queries(tiny_bundle: Path, tmp_path: Path) -> None:
     assert "cow 1" in result.stdout
     with Image.open(tmp_path / "p.png") as picture:
         assert len(set(picture.convert("L").tobytes())) > 50
+    (tmp_path / "photo.png").write_bytes((tmp_path / "p.png").read_bytes().replace(b"atv-local", b"a-camera!"))
+    for name, more, code in (("p.png", [], 2), ("p.png", ["--overwrite"], 0), ("photo.png", ["--overwrite"], 2)):
+        assert cli(tiny_bundle, *options, "--picture", tmp_path / name, *more).exit_code == code
 
 
 @pytest.mark.parametrize(

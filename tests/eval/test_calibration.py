@@ -76,6 +76,8 @@ def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unre
     tight = calibrate([asked], tiny_bundle, budget=1e-12, output=tmp_path / "never", **settings)  # type: ignore[arg-type]
     assert (tight.best, tight.bundle) == (None, None)
     assert not (tmp_path / "never").exists()
+    with pytest.raises(UsageError, match="overwrite=True"):
+        calibrate([asked], tiny_bundle, budget=50, **settings)  # type: ignore[arg-type]
     for wrong in ({"strengths": [0.0]}, {"strengths": []}, {"budget": 0}):
         with pytest.raises(UsageError, match=f"`{next(iter(wrong))}`"):
             calibrate([asked], tiny_bundle, **wrong)  # type: ignore[arg-type]

@@ -98,12 +98,15 @@ def test_a_graph_too_far_from_pytorch_is_not_written(
 def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(trained_checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     export(trained_checkpoint, output, precision=["fp32"])
-    export(trained_checkpoint, output, precision=["int8"])
+    with pytest.raises(UsageError, match="overwrite=True"):
+        export(trained_checkpoint, output, precision=["int8"])
+    assert "onnx/model.onnx" in Bundle(output).manifest.files
+    export(trained_checkpoint, output, precision=["int8"], overwrite=True)
     assert sorted(Bundle(output).manifest.files) == ["README.md", "onnx/model_int8.onnx", "tokenizer.json"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UsageError, match="choose another output"):
-        export(trained_checkpoint, tmp_path / "mine")
+        export(trained_checkpoint, tmp_path / "mine", overwrite=True)
 
 
 def cli(*arguments: object) -> Result:

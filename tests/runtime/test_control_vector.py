@@ -292,11 +292,17 @@ def test_the_command_writes_the_mean_over_a_file(tiny_bundle: Path, tmp_path: Pa
     (tmp_path / "q.CSV").write_text("output,input\n" + "".join(f"a,{query}\n" for query in queries))
     (tmp_path / "named.csv").write_text("input,words\n" + "".join(f"a,{query}\n" for query in queries))
     for name, more in {"q.txt": [], "q.jsonl": [], "q.CSV": [], "named.csv": ["--column", "input=words"]}.items():
-        result = cli("vector", "-f", tmp_path / name, *more, "-g", tiny_bundle, "-o", tmp_path / "v.gguf")
+        result = cli(
+            "vector", "-f", tmp_path / name, *more, "-g", tiny_bundle, "-o", tmp_path / "v.gguf", "--overwrite"
+        )
         assert result.exit_code == 0, result.stderr
         found = read_control_vector(tmp_path / "v.gguf")
         assert np.allclose(found.vector(ROWS).array, expected, atol=1e-6)
         assert found.provenance["n_queries"] == "3"
+    before = (tmp_path / "v.gguf").read_bytes()
+    refused = cli("vector", "fig 1", "-g", tiny_bundle, "-o", tmp_path / "v.gguf")
+    assert (refused.exit_code, "--overwrite" in refused.stderr) == (2, True)
+    assert (tmp_path / "v.gguf").read_bytes() == before
 
 
 @pytest.mark.parametrize(

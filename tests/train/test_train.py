@@ -34,6 +34,7 @@ from atv_train.frozen_target.prefix_cache import PrefixCache
 from atv_train.frozen_target.weights import check_length, load_target
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
+from atv_train.trainer import StepReport
 from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.training_run import TrainingHooks, run_training
 from atv_train.vector_sources.backbone import load_backbone
@@ -114,7 +115,7 @@ def test_an_output_that_cannot_be_written_fails_before_training(job: TrainingJob
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UsageError, match="choose another output"):
-        run_training(job, tmp_path / "mine")
+        run_training(job, tmp_path / "mine", overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="file"):
         run_training(job, tmp_path / "file" / "out")
@@ -156,6 +157,24 @@ def test_ctrl_c_keeps_a_checkpoint(job: TrainingJob, tmp_path: Path) -> None:
     checkpoint.load_checkpoint(output)
 
 
+def test_an_old_run_stays_until_the_new_one_has_a_checkpoint(job: TrainingJob, tmp_path: Path) -> None:
+    run_training(job, tmp_path / "out")
+    before = (tmp_path / "out" / WEIGHTS).read_bytes()
+    seen: list[bool] = []
+
+    def on_step(_: StepReport) -> None:
+        seen.append((tmp_path / "out" / WEIGHTS).read_bytes() == before)
+        with pytest.raises(UsageError, match="another process is writing"):
+            run_training(job, tmp_path / "out", overwrite=True)
+
+    other = replace(job, settings=replace(job.settings, epochs=1, seed=5))
+    run_training(other, tmp_path / "out", TrainingHooks(on_step=on_step), overwrite=True)
+    assert seen
+    assert all(seen)
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() != before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_stopping_before_the_first_step_writes_nothing(job: TrainingJob, tmp_path: Path) -> None:
     assert run_training(job, tmp_path / "out", TrainingHooks(stopped=lambda: True)).metrics == {}
     assert list(tmp_path.iterdir()) == []
@@ -175,8 +194,10 @@ def test_rows_may_come_through_a_pipe(job: TrainingJob, tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(job: TrainingJob, tmp_path: Path) -> None:
     run_training(job, tmp_path / "out")
     before = (tmp_path / "out" / WEIGHTS).read_bytes()
+    with pytest.raises(UsageError, match="overwrite=True"):
+        run_training(job, tmp_path / "out")
     with pytest.raises(TrainingError, match="smaller learning rate"):
-        run_training(replace(job, settings=replace(BRIEF, learning_rate=1e30)), tmp_path / "out")
+        run_training(replace(job, settings=replace(BRIEF, learning_rate=1e30)), tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == before
 
 

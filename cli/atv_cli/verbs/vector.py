@@ -46,11 +46,11 @@ def vector(
     from atv_local.data import check_replaceable_file
     from atv_local.generator import Bundle, Generator
     from atv_local.names import resolve_bundle
-    from atv_local.vectors import Steering, TaskVector, is_control_vector, parse_layers, write_control_vector
+    from atv_local.vectors import Steering, TaskVector, parse_layers, write_control_vector
 
     for text in queries:
         check_query(text)
-    check_replaceable_file(output, is_control_vector, "control vector", overwrite=overwrite)
+    check_replaceable_file(output, _is_ours, "control vector of this command", overwrite=overwrite)
     generator = Generator(Bundle(resolve_bundle(bundle)))
     spec = generator.bundle.manifest
     steering = Steering(
@@ -73,3 +73,9 @@ def vector(
     }
     write_control_vector(steering.apply(TaskVector(total / len(queries))), output, spec.target.architecture, provenance)
     print(output)
+
+
+def _is_ours(path: Path) -> bool:
+    from atv_local.vectors import is_control_vector, read_control_vector
+
+    return is_control_vector(path) and bool(read_control_vector(path).provenance)
