@@ -113,6 +113,8 @@ class ResumableOutput:
         with writing(self.path):
             whole = 0 if self._overwrite else self._whole()
             if whole == 0:
+                if self._size and not self._overwrite and not self._settings_path.exists():
+                    raise UsageError(f"{self.path} exists and is no file of answers; choose another output")
                 self._refuse_existing()
                 self._file.truncate(0)
                 with replacing(self._settings_path) as path:

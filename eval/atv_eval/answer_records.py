@@ -21,6 +21,7 @@ from atv_local.errors import UsageError
 from atv_local.target import identity
 
 RECORDS = "answers.jsonl"
+RESULTS = ("results.md", "results.json", "results.csv", "results.png")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ def answer_plan(
         for index, row in enumerate(task.rows)
         for method in plan.methods
     }
+    if folder and not (folder / RECORDS).exists():
+        for name in RESULTS:
+            if (folder / name).exists():
+                raise UsageError(f"{folder / name} exists and is of no evaluation here; choose another `output`")
     output = ResumableOutput(folder / RECORDS, fingerprint(plan, engine), in_place=True) if folder else None
     with output or nullcontext():
         records = _saved_records(output) if output else {}

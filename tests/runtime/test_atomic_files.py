@@ -73,6 +73,14 @@ def test_outputs_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "file").read_text() == "x"
 
 
+def ours(_: Path) -> bool:
+    return True
+
+
+def theirs(_: Path) -> bool:
+    return False
+
+
 def test_what_exists_is_not_replaced_unasked(tmp_path: Path) -> None:
     write(tmp_path / "out", "one")
     with pytest.raises(UsageError, match="overwrite=True"), replacing_folder(tmp_path / "out", marker="marker"):
@@ -81,8 +89,8 @@ def test_what_exists_is_not_replaced_unasked(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("ours")
     for is_ours, overwrite, words in ((True, False, "overwrite=True"), (False, True, "is no text")):
         with pytest.raises(UsageError, match=words):
-            check_replaceable_file(tmp_path / "file", lambda _, ours=is_ours: ours, "text", overwrite=overwrite)
-    check_replaceable_file(tmp_path / "file", lambda _: True, "text", overwrite=True)
+            check_replaceable_file(tmp_path / "file", ours if is_ours else theirs, "text", overwrite=overwrite)
+    check_replaceable_file(tmp_path / "file", ours, "text", overwrite=True)
 
 
 KILLED = """
