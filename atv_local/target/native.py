@@ -42,6 +42,11 @@ class NativeObject:
         """Whether another process loaded it, which has forked this one."""
         return os.getpid() != self.pid
 
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether it must not be used any more: in another process, or while the interpreter exits."""
+        return self.foreign or _exiting.is_set()
+
     def check_process(self) -> None:
         """Raise UsageError after `fork`, and while the interpreter exits."""
         if self.foreign:

@@ -271,9 +271,10 @@ class Target:
     def clear(self) -> None:
         """Stop steering. Does nothing if no vector is applied or the target is closed.
 
-        A closed target is no error, since an answer that was not read to its end may be collected after its target.
+        A closed target is no error, since an answer that was not read to its end may be collected after its target, or
+        when the interpreter exits.
         """
-        if self._steered and not self._closed and not self._context.foreign:
+        if self._steered and not self._closed and not self._context.out_of_reach:
             self._set_vector(None)
 
     def reset(self) -> None:

@@ -236,3 +236,11 @@ def test_many_threads_give_the_answers_of_one(tiny_gguf: Path, tiny_bundle: Path
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     assert set(json.loads(result.stdout)["calls"]) >= {"answer", "stream", "stop"}
+
+
+def test_an_unfinished_answer_at_exit_says_nothing(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    code = f"import atv_local; answer = atv_local.load({str(tiny_gguf)!r}, {str(tiny_bundle)!r}).stream('dog 1')"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}; next(answer)"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (result.returncode, result.stderr) == (0, "")
