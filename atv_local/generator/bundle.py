@@ -48,6 +48,8 @@ class Bundle:
 
     def __init__(self, path: str | Path, *, manifest: bytes | None = None) -> None:
         self.path = path = Path(path)
+        self.written = manifest is None
+        """Whether its manifest file is there, so that another process can open it."""
         raw = _manifest_bytes(path) if manifest is None else manifest
         self.manifest = _parse(raw, path)
         self.manifest_bytes = raw

@@ -13,13 +13,17 @@ from tokenizers import Tokenizer
 
 from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.generator.bundle import TOKENIZER, Bundle
+from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
+from atv_local.generator.trial import check_runnable
 from atv_local.vectors import TaskVector
 
 
 class Generator:
     """The small language model of a bundle.
+
+    A bundle is run for the first time in a process of its own, unless `tried`.
 
     Args:
         bundle: an opened bundle, or the path of one.
@@ -39,8 +43,11 @@ class Generator:
         provider: Provider | None = None,
         precision: Precision | None = None,
         n_threads: int = 1,
+        tried: bool = False,
     ) -> None:
         bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        if bundle.written and not tried:
+            check_runnable(bundle)
         spec = bundle.manifest
         self.bundle, self._pid = bundle, os.getpid()
         self.shape = (spec.target.n_layer - 1, spec.target.n_embd)
@@ -49,7 +56,7 @@ class Generator:
             self._tokenizer = Tokenizer.from_buffer(bundle.read(TOKENIZER))
             self._tokenizer.no_padding()
             self._tokenizer.enable_truncation(spec.generator.max_tokens)
-            graphs = {kind: partial(bundle.read, name) for kind, name in bundle.graphs.items()}
+            graphs = {kind: partial(_read_graph, bundle, name) for kind, name in bundle.graphs.items()}
             self._chosen = choose(graphs, self._trial, provider=provider, precision=precision, n_threads=n_threads)
         except (AtvError, KeyboardInterrupt, SystemExit):
             raise
@@ -114,6 +121,15 @@ class Generator:
 
     def _encode(self, query: str) -> Any:
         return self._tokenizer.encode(self._template.replace("{query}", query))
+
+
+def _read_graph(bundle: Bundle, name: str) -> bytes:
+    data = bundle.read(name)
+    try:
+        check_graph(data)
+    except ValueError as error:
+        raise BundleError(f"the bundle {bundle.path} is refused: {name}: {error}") from error
+    return data
 
 
 def _line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 Build = Callable[[Path, Path], Path]
 """From a good bundle and an empty folder to the hostile one."""
 ROWS, WIDTH = 3, 64  # of the tiny target
+VECTOR = np.ones((1, ROWS, WIDTH), np.float32)
 
 
 def _with(name: str, data: Callable[[bytes], bytes]) -> Build:
@@ -88,6 +89,74 @@ def _huge() -> Callable[[bytes], bytes]:
     )
 
 
+def _looping() -> Callable[[bytes], bytes]:
+    """A loop of 2^62 rounds."""
+    kind, boolean = TensorProto.FLOAT, TensorProto.BOOL
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Identity", ["before"], ["after"])],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", boolean, []),
+            helper.make_tensor_value_info("before", kind, [1, ROWS, WIDTH]),
+        ],
+        [
+            helper.make_tensor_value_info("still", boolean, []),
+            helper.make_tensor_value_info("after", kind, [1, ROWS, WIDTH]),
+        ],
+    )
+    tensors = [
+        numpy_helper.from_array(np.array(1 << 62), "rounds"),
+        numpy_helper.from_array(np.array(True), "go"),
+        numpy_helper.from_array(VECTOR, "weights"),
+    ]
+    return _graph([helper.make_node("Loop", ["rounds", "go", "weights"], ["task_vector"], body=body)], tensors)
+
+
+def _loop_in_a_branch() -> Callable[[bytes], bytes]:
+    """The loop as a branch of an If, which exports of some models have."""
+    inner = onnx.load_from_string(_looping()(b"")).graph
+    del inner.input[:]
+    node = helper.make_node("If", ["go"], ["task_vector"], then_branch=inner, else_branch=inner)
+    return _graph([node], [numpy_helper.from_array(np.array(True), "go")])
+
+
+def _with_functions(_: bytes) -> bytes:
+    """Functions that call each other twice: 2^40 nodes once they are inlined."""
+    model = onnx.load_from_string(_constant(VECTOR)(b""))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    for level in range(40):
+        domain, name = ("own", f"f{level + 1}") if level < 39 else ("", "Identity")
+        nodes = [
+            helper.make_node(name, ["x"], ["y"], domain=domain),
+            helper.make_node(name, ["y"], ["z"], domain=domain),
+        ]
+        model.functions.append(helper.make_function("own", f"f{level}", ["x"], ["z"], nodes, opsets))
+    model.graph.node[0].op_type, model.graph.node[0].domain = "f0", "own"
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    return model.SerializeToString()
+
+
+def _expanding() -> Callable[[bytes], bytes]:
+    """Eight gigabytes, summed up to the right shape."""
+    shape = numpy_helper.from_array(np.array([1 << 31, 1], dtype=np.int64), "shape")
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("Exp", ["zeros"], ["ones"]),
+        helper.make_node("ReduceSum", ["ones"], ["sum"]),
+        helper.make_node("Mul", ["sum", "weights"], ["task_vector"]),
+    ]
+    return _graph(nodes, [shape, numpy_helper.from_array(VECTOR, "weights")])
+
+
+def _normaliser_bomb(data: bytes) -> bytes:
+    """Every letter ten times, thirty times over."""
+    tokenizer = json.loads(data)
+    ten = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [ten] * 30}
+    return json.dumps(tokenizer).encode()
+
+
 def _zipped(write: Callable[[zipfile.ZipFile, Path], None]) -> Build:
     def build(good: Path, folder: Path) -> Path:
         path = folder / "bundle.zip"
@@ -142,7 +211,6 @@ def _bzip2(archive: zipfile.ZipFile, good: Path) -> None:
 
 
 INT8 = "onnx/model_int8.onnx"
-VECTOR = np.ones((1, ROWS, WIDTH), np.float32)
 
 BUNDLES: dict[str, Build] = {
     "graph cut": _with(INT8, lambda data: data[: len(data) // 2]),
@@ -172,6 +240,11 @@ BUNDLES: dict[str, Build] = {
     "graph of no axis": _with(INT8, _constant(np.float32(1).reshape(()))),
     "graph of float64": _with(INT8, _constant(VECTOR.astype(np.float64))),
     "graph of terabytes": _with(INT8, _huge()),
+    "graph of an endless loop": _with(INT8, _looping()),
+    "graph of an endless loop in a branch": _with(INT8, _loop_in_a_branch()),
+    "graph of functions that double": _with(INT8, _with_functions),
+    "graph that expands": _with(INT8, _expanding()),
+    "tokenizer that multiplies": _with("tokenizer.json", _normaliser_bomb),
     "tokenizer cut": _with("tokenizer.json", lambda data: data[: len(data) // 2]),
     "tokenizer of nothing": _with("tokenizer.json", lambda _: b"null"),
     "tokenizer nested deep": _with("tokenizer.json", lambda _: b"[" * 100_000),
