@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from atv_local.data import report, try_file
-from atv_local.errors import ModelError
+from atv_local.errors import AtvError, ModelError
 
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 _MAX_CTX = 1 << 27
@@ -43,7 +43,7 @@ def _attempt(path: Path) -> None:
     model = Model(path, n_gpu_layers=0, tried=True)
     if not 1 <= model.n_ctx <= _MAX_CTX:
         raise ModelError(f"llama.cpp cannot use {path}: its context_length {model.n_ctx} is not 1 to {_MAX_CTX}")
-    with suppress(ModelError):  # one that cannot be steered or prompted can be inspected
+    with suppress(AtvError):  # one that cannot be steered or prompted can be inspected
         target = Target(model, n_threads=1)
         target.evaluate(PromptFormat(target.vocabulary)("a b").tokens[:16])
 
