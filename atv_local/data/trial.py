@@ -71,6 +71,7 @@ def _try(module: str, path: Path, size: int) -> Failure | None:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([package, *filter(None, sys.path)]),
         "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "-1",  # a GPU's driver maps more memory than the limit
     }
     seconds = _SECONDS + size / _BYTES_PER_SECOND
     command = [sys.executable, "-P", "-m", module, os.fspath(path.absolute()), str(_MEMORY + 2 * size), str(seconds)]
