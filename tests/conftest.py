@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from atv_local.answer import Engine
+from atv_local.data import trial
 from atv_local.generator import Bundle, Generator
+from atv_local.generator.trial import check_runnable
 from atv_local.names import embedded_model
 from atv_local.target import Target
+from atv_local.target.trial import check_loadable
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, would ignore it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads only wait for each other
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # nothing is timed
-settings.register_profile("fast", settings.get_profile("tests"), max_examples=25)
+settings.register_profile("fast", settings.get_profile("tests"), max_examples=15)
 
 HERE = Path(__file__).parent
 PLACES = {
@@ -39,6 +42,13 @@ PLACES = {
     "ray": ["plugins/test_ray.py"],
     "shown": [f"docs/test_{name}.py" for name in ("examples", "python_blocks", "readme", "shown_output", "tutorial")],
     "wheel": ["test_wheel.py"],
+    "attack": [
+        "hostile",
+        "runtime/test_faults.py",
+        "runtime/test_threads.py",
+        "serve/test_attack.py",
+        "serve/test_one_client.py",
+    ],
 }
 """Files and folders whose tests all need what the marker says, and may import it."""
 FIXTURES = {
@@ -96,18 +106,28 @@ def _no_torch_if_fast(pytestconfig: pytest.Config) -> Iterator[None]:
         assert "torch" not in sys.modules, "this test has imported torch; mark it `train` if it must"
 
 
-@pytest.fixture(autouse=True)
-def _no_trials(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _no_trials() -> Iterator[None]:
     """Files of tests are our own; a process that tries each would only take time. tests/hostile has the trials."""
-    if "hostile" not in request.path.parts:
-        monkeypatch.setattr("atv_local.target.model.check_loadable", lambda _path: None)
-        monkeypatch.setattr("atv_local.generator.generator.check_runnable", lambda _bundle: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("atv_local.target.model.check_loadable", lambda _path: None)
+        patch.setattr("atv_local.generator.generator.check_runnable", lambda _bundle: None)
+        yield
+
+
+def _save_good_verdict(check: Callable[[], None]) -> None:
+    """For the commands that tests run in processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "_try", lambda *_: None)
+        check()
 
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random target: 4 layers of width 64."""
-    return tiny.write_gguf(tmp_path_factory.mktemp("target") / "tiny.gguf")
+    path = tiny.write_gguf(tmp_path_factory.mktemp("target") / "tiny.gguf")
+    _save_good_verdict(lambda: check_loadable(path))
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +147,9 @@ def tiny_bundle(
     tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path, tiny_rows: Path, tiny_vectors: np.ndarray
 ) -> Path:
     """A bundle made by hand, with an int8 and a float32 graph, that answers those rows."""
-    return tiny.write_bundle(tmp_path_factory.mktemp("bundle") / "tiny", tiny_gguf, tiny_rows, tiny_vectors)
+    bundle = tiny.write_bundle(tmp_path_factory.mktemp("bundle") / "tiny", tiny_gguf, tiny_rows, tiny_vectors)
+    _save_good_verdict(lambda: check_runnable(Bundle(bundle)))
+    return bundle
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Vocabula
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(TEXTS, st.none() | TEXTS)
 @pytest.mark.parametrize("name", ["plain", "forgetting", "none"])
 def test_one_turn_is_what_a_query_gives(
@@ -47,7 +47,7 @@ def test_one_turn_is_what_a_query_gives(
     assert conversation == PromptFormat(vocabularies[name], system)(text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(TEXTS, min_size=3, max_size=7).filter(lambda texts: len(texts) % 2))
 def test_the_segments_of_an_earlier_turn_begin_those_of_a_later_one(
     vocabularies: dict[str, Vocabulary], texts: list[str]
@@ -61,7 +61,7 @@ def test_the_segments_of_an_earlier_turn_begin_those_of_a_later_one(
         assert later.segments[: len(earlier)] == earlier
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(TEXTS, min_size=3, max_size=7).filter(lambda texts: len(texts) % 2), st.none() | TEXTS)
 @pytest.mark.parametrize("name", ["plain", "forgetting", "at the end", "none"])
 def test_a_template_may_do_with_what_was_said_as_it_likes(

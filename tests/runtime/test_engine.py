@@ -32,7 +32,9 @@ def text(events: list[Event]) -> str:
 
 def bare_greedy(path: Path, query: str, max_tokens: int) -> str:
     """llama-cpp-python alone, in the same batches as ours: a row of a matrix product may round by batch size."""
-    model = llama_cpp.Llama(str(path), n_ctx=512, n_threads=1, flash_attn=True, logits_all=True, verbose=False)
+    model = llama_cpp.Llama(
+        str(path), n_ctx=512, n_threads=1, n_threads_batch=1, flash_attn=True, logits_all=True, verbose=False
+    )
     prompt = TargetFile.open(path).prompts(query)
     for batch in (prompt.tokens[: prompt.shared], prompt.tokens[prompt.shared : -1], prompt.tokens[-1:]):
         model.eval(batch)

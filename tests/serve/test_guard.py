@@ -23,7 +23,7 @@ from atv_serve.server import Server, ServerOptions
 from tests.serve.clients import HTTP
 from tests.serve.listening import listening
 
-LIMITS = Limits(body=20_000, seconds=1)
+LIMITS = Limits(body=20_000, seconds=0.5)
 CHAT = "/v1/chat/completions"
 
 
@@ -130,7 +130,7 @@ def test_a_body_that_does_not_come(url: str) -> None:
         link.sendall(request(b"{", length=100))
         found = everything(link)
     assert found.startswith(b"HTTP/1.1 408 ")
-    assert b"within 1 s" in found
+    assert b"within 0.5 s" in found
 
 
 def test_half_a_body_and_no_more(url: str) -> None:
