@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 
 import atv_local
+from benchmarks.load import Question
 from benchmarks.serving import JSON, PATH, server
 from benchmarks.tasks import load_tasks
 
@@ -39,14 +40,6 @@ _GROWTH = 128
 and the allocator keep what their largest request took, in each context."""
 _DESCRIPTORS = 16
 _MEGABYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Question:
-    """A request, and the answer that it must get."""
-
-    body: dict[str, Any]
-    answer: str
 
 
 @dataclass

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, settings
 from atv_local.answer import Engine
 from atv_local.data import trial
 from atv_local.generator import Bundle, Generator
-from atv_local.generator.trial import check_runnable
+from atv_local.generator.first_run import check_runnable
 from atv_local.names import embedded_model
 from atv_local.target import Target
-from atv_local.target.trial import check_loadable
+from atv_local.target.first_load import check_loadable
 from tests import tiny
 
 if TYPE_CHECKING:

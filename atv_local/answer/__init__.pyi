@@ -9,3 +9,4 @@ from .engine import Engine as Engine
 from .loading import load as load
 from .queries import check_max_tokens as check_max_tokens
 from .queries import check_query as check_query
+from .queries import check_settings as check_settings

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
-from atv_local.answer.queries import check_max_tokens, check_query, last_query
+from atv_local.answer.queries import check_max_tokens, check_query, check_settings, last_query
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import Message, Prompt, Sampling, Target
@@ -51,6 +51,12 @@ class Engine:
     ) -> None:
         if not isinstance(target, Target):
             raise UsageError(f"`target` {target!r} is not a Target; load files with atv_local.load")
+        if isinstance(generator, str | Path):
+            raise UsageError(f"`generator` {str(generator)!r} is a name; load files with atv_local.load")
+        if not isinstance(static, TaskVector | None):
+            raise UsageError(f"`static` {static!r} is not a TaskVector; read one with TaskVector.load")
+        if steering is not None:
+            check_settings(steering, None)
         self.target, self.generator, self.static = target, generator, static
         if generator is not None:
             generator.bundle.check_target(target.spec)
@@ -213,8 +219,7 @@ class Engine:
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
         check_max_tokens(max_tokens)
-        if not isinstance(sampling, Sampling | None):
-            raise UsageError(f"`sampling` {sampling!r} is not a Sampling; pass Sampling(temperature=0.7)")
+        check_settings(steering, sampling)
         yield from self._answers.events(
             prompt or self._prompts(system)(query),
             lambda: self.vector(query) if given is None else given,
@@ -227,8 +232,7 @@ class Engine:
     def _applied(self, steering: Steering | None, vector: TaskVector | None) -> Steering:
         if steering is None:
             return Steering() if vector is not None and self.steering.off else self.steering
-        if not isinstance(steering, Steering):
-            raise UsageError(f"`steering` {steering!r} is not a Steering; pass Steering(strength=0.5) or OFF")
+        check_settings(steering, None)
         return steering
 
     def _given_vector(self, vector: Any) -> TaskVector | None:

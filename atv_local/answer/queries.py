@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atv_local.errors import UsageError
-from atv_local.target import Message
+from atv_local.target import Message, Sampling
+from atv_local.vectors import Steering
 
 
 def check_query(query: str) -> None:
@@ -26,6 +27,14 @@ def check_max_tokens(max_tokens: int) -> None:
         raise UsageError(f"`max_tokens` {max_tokens!r} is not a whole number")
     if max_tokens < 1:
         raise UsageError(f"`max_tokens` {max_tokens} is below 1")
+
+
+def check_settings(steering: Steering, sampling: Sampling | None) -> None:
+    """Raise UsageError for values of other types."""
+    if not isinstance(steering, Steering):
+        raise UsageError(f"`steering` {steering!r} is not a Steering; pass Steering(strength=0.5) or OFF")
+    if not isinstance(sampling, Sampling | None):
+        raise UsageError(f"`sampling` {sampling!r} is not a Sampling; pass Sampling(temperature=0.7)")
 
 
 def last_query(messages: Sequence[Message]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.answer import Answer, Engine, TokenCounts, check_max_tokens, check_query
+from atv_local.answer import Answer, Engine, TokenCounts, check_max_tokens, check_query, check_settings
 from atv_local.batch.question import BatchQuestion, BatchReply, SteeredPrompt
 from atv_local.batch.question_tree import halves_of, heads_of, outcomes_of, tree_of
 from atv_local.batch.scheduler import Scheduler
@@ -77,6 +77,7 @@ class Batch:
         if isinstance(queries, str):
             raise UsageError(f"`queries` {queries[:40]!r} is one text; pass a list of them")
         steering = self._engine.steering if steering is None else steering
+        check_settings(steering, sampling)
         settings: dict[str, Any] = {"steering": steering, "sampling": sampling, "system": system}
         for reply in self.ask(self.question(query, max_tokens=max_tokens, **settings) for query in queries):
             if reply.error:

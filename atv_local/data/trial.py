@@ -34,10 +34,10 @@ _MEMORY = 3 << 29
 
 @dataclass(frozen=True)
 class Failure:
-    """How a trial ended. `told` is the sentence of an AtvError; otherwise `reason` says how the process died."""
+    """Why a trial failed. If `explained`, `reason` is the whole message of an AtvError, else how the process ended."""
 
     reason: str
-    told: bool = False
+    explained: bool = False
 
 
 def try_file(module: str, path: Path, *, key: str, size: int) -> Failure | None:
@@ -107,7 +107,7 @@ def report(attempt: Callable[[Path], None]) -> None:
     try:
         attempt(path)
     except AtvError as error:
-        failure = {"reason": str(error), "told": True}
+        failure = {"reason": str(error), "explained": True}
     except MemoryError:
         failure = {"reason": "it takes too much memory"}
     except BaseException as error:  # what the trial did not foresee, or a panic of the tokenizers library

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 
 from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.generator.bundle import TOKENIZER, Bundle
+from atv_local.generator.first_run import check_runnable
 from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
-from atv_local.generator.trial import check_runnable
 from atv_local.vectors import TaskVector
 
 

@@ -17,8 +17,8 @@ import llama_cpp as lib
 
 from atv_local.data import reading
 from atv_local.errors import ModelError, UsageError
+from atv_local.target.first_load import check_loadable
 from atv_local.target.native import NativeObject
-from atv_local.target.trial import check_loadable
 
 MAX_GPU_LAYERS = 10_000  # llama.cpp takes 32 bits; no model has as many
 _GGUF_MAGIC = b"GGUF"

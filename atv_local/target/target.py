@@ -25,7 +25,7 @@ from atv_local.target.model import Model, interrupts_deferred, last_error
 from atv_local.target.native import NativeObject
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.target_file import target_spec
-from atv_local.target.turns import Turn, Turns
+from atv_local.target.turns import ContextTurn, Turns
 from atv_local.target.vocabulary import Vocabulary
 from atv_local.vectors import TargetSpec, TaskVector
 
@@ -119,7 +119,7 @@ class Target:
             self._turns.check_free()
             yield handle
 
-    def turn(self) -> Turn:
+    def turn(self) -> ContextTurn:
         """Begin to use the target alone, until the turn ends: a context manager.
 
         Waits for the answers of other threads. Until it ends, nothing else may change the context.

@@ -1,4 +1,4 @@
-"""Whose turn it is to use a context: one answer at a time, from its first token to its end."""
+"""A lock for a context that an answer holds from its first token to its last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POLL_SECONDS = 0.1
 """How often a thread that waits looks whether the context was closed."""
 
 
-class Turn:
+class ContextTurn:
     """One turn, as a context manager that ends it. It belongs to the thread that last read the answer."""
 
     def __init__(self, turns: Turns) -> None:
@@ -50,9 +50,9 @@ class Turns:
     def __init__(self, what: str, check: Callable[[], None] = lambda: None) -> None:
         self._what, self._check = what, check
         self._lock = threading.Lock()
-        self._holder: Turn | None = None
+        self._holder: ContextTurn | None = None
 
-    def begin(self) -> Turn:
+    def begin(self) -> ContextTurn:
         """Wait for the answers of other threads to end, and begin a turn.
 
         Raises:
@@ -65,7 +65,7 @@ class Turns:
                 self._refuse()
             while not self._lock.acquire(timeout=_POLL_SECONDS):
                 self._check()
-        self._holder = Turn(self)
+        self._holder = ContextTurn(self)
         return self._holder
 
     def end(self) -> None:

@@ -63,7 +63,7 @@ class Steering:
         if self.layers is not None:
             object.__setattr__(self, "layers", _as_range(self.layers))
         if self.positions not in list(Positions):
-            raise UsageError(f"`positions` {self.positions!r} is none of {', '.join(Positions)}")
+            raise UsageError(f"`positions` {self.positions!r} is not one of {', '.join(Positions)}")
         object.__setattr__(self, "positions", Positions(self.positions))
         if not isinstance(self.strength, Real):
             raise UsageError(f"`strength` {self.strength!r} is not a number; 1 is as trained, 0 is off")

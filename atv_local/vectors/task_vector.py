@@ -56,17 +56,20 @@ class TaskVector:
 
         return cls(read_control_vector(Path(path)).vector())
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a control-vector GGUF, which llama.cpp's tools and repeng read.
 
         Args:
-            path: replaced if it exists.
+            path: the file to write.
+            overwrite: replace a control vector that is there; any other file is never replaced.
 
         Raises:
-            UsageError: the file cannot be written.
+            UsageError: the file exists or cannot be written.
         """
-        from atv_local.vectors.control_vector import write_control_vector
+        from atv_local.data import check_replaceable_file
+        from atv_local.vectors.control_vector import is_control_vector, write_control_vector
 
+        check_replaceable_file(Path(path), is_control_vector, "control vector", overwrite=overwrite)
         write_control_vector(self, Path(path))
 
     @property

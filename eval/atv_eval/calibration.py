@@ -107,7 +107,7 @@ def calibrate(
         )
     if output is None and not dry_run and not overwrite:
         raise UsageError(
-            f"{bundle} is not changed unasked; name a folder to write to with `output=...`, or pass `overwrite=True`"
+            f"{bundle} would be changed; name a folder to write to with `output=...`, or pass `overwrite=True`"
         )
     opened = Bundle(resolve_bundle(bundle))
     place = opened.path if output is None else Path(output)

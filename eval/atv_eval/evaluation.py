@@ -14,7 +14,7 @@ from atv_eval.methods import Method
 from atv_eval.questions import EvalPlan
 from atv_eval.report import EvalResult
 from atv_eval.scores import differences, score
-from atv_eval.tasks import read_tasks, read_unrelated
+from atv_eval.tasks import read_tasks, read_unrelated, require_at_least
 from atv_local.answer import Engine, load
 from atv_local.data import DEFAULT_COLUMNS, Columns
 from atv_local.errors import AtvError, UsageError
@@ -98,6 +98,10 @@ def evaluate(
     hooks = hooks or EvalHooks()
     if unrelated is not None and not harm:
         raise UsageError("`unrelated` has no effect with `harm=False`; leave one of them out")
+    for name, value, least in (("shots", shots, 1), ("timed", timed, 0), ("seed", seed, 0)):
+        require_at_least(name, value, least)
+    if max_tokens is not None:
+        require_at_least("max_tokens", max_tokens, 1)
     tasks = read_tasks(data, shots_from, columns, rows, labels)
     chosen = _methods(methods, showable=all(task.pool for task in tasks))
     steered = Method.STEERED in chosen

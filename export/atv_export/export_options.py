@@ -79,4 +79,4 @@ def check_queries(queries: Sequence[str]) -> None:
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise UsageError(f"`{name}` {value!r} is none of {', '.join(choices)}")
+        raise UsageError(f"`{name}` {value!r} is not one of {', '.join(choices)}")

@@ -29,3 +29,14 @@ def test_python_measures_what_the_command_does(tiny_gguf: Path, tiny_bundle: Pat
         evaluate(asked, methods=["best"], model=tiny_gguf, bundle=tiny_bundle)
     with pytest.raises(UsageError, match="`harm=False`"):
         evaluate(asked, unrelated="x.txt", harm=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rows", 0), ("rows", -1), ("max_tokens", 0), ("shots", 0), ("timed", -1), ("seed", -1), ("seed", "a")],
+)
+def test_numbers_that_the_command_refuses(
+    asked: Path, tiny_gguf: Path, tiny_bundle: Path, name: str, value: object
+) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` {value!r}"):
+        evaluate(asked, model=tiny_gguf, bundle=tiny_bundle, **{name: value})  # type: ignore[arg-type]  # one of several

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from atv_local.generator.trial import check_runnable
-from atv_local.target.trial import check_loadable
+from atv_local.generator.first_run import check_runnable
+from atv_local.target.first_load import check_loadable
 
 
 @pytest.fixture(autouse=True)

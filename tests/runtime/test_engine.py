@@ -255,6 +255,21 @@ def test_a_length_that_is_no_number_of_tokens(engine: Engine, max_tokens: object
             ask("apple 1", max_tokens=max_tokens)  # type: ignore[operator]  # one of two calls
 
 
+@pytest.mark.parametrize(("name", "value"), [("steering", 0.5), ("steering", "off"), ("sampling", {"top_k": 1})])
+def test_settings_of_another_type(engine: Engine, name: str, value: object) -> None:
+    for ask in (engine.answer, lambda query, **how: list(engine.answer_many([query], **how))):
+        with pytest.raises(UsageError, match=f"`{name}`"):
+            ask("apple 1", **{name: value})  # type: ignore[operator]  # one of two calls
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("generator", "demo"), ("static", "v.gguf"), ("static", np.ones((3, 64))), ("steering", 0.5)]
+)
+def test_an_engine_of_parts_of_another_type(target: Target, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"`{name}`"):
+        Engine(target, **{name: value})  # type: ignore[arg-type]  # the mistake under test
+
+
 def test_many_queries_are_not_one_text(engine: Engine) -> None:
     with pytest.raises(UsageError, match="'apple 1' is one text"):
         list(engine.answer_many("apple 1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,8 +107,17 @@ def test_a_saved_vector_is_loaded_again(tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("vector") / "v.gguf"
     vector.save(path)
     assert TaskVector.load(path) == vector
-    vector.save(str(path))
+    with pytest.raises(UsageError, match="`overwrite=True`"):
+        vector.save(path)
+    vector.save(str(path), overwrite=True)
     assert TaskVector.load(str(path)) == vector
+
+
+def test_a_file_of_others_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("my notes")
+    with pytest.raises(UsageError, match="choose another output"):
+        TaskVector(np.ones((2, 3))).save(tmp_path / "mine.txt", overwrite=True)
+    assert (tmp_path / "mine.txt").read_text() == "my notes"
 
 
 def test_a_vector_says_what_it_is() -> None:

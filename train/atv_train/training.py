@@ -98,6 +98,8 @@ def train(
         ModelError: a target or backbone that cannot be loaded.
         TrainingError: the loss is no longer finite.
     """
+    if not isinstance(data, str | Path) and not data:
+        raise UsageError("`data` names no file of rows")
     if scale == 0:
         raise UsageError("`scale` 0 makes every vector zero; give another factor")
     if cache is not None and not 0 <= cache < math.inf:

@@ -67,7 +67,7 @@ def _layers(text: str) -> tuple[int, int] | None:
 
 def _positions(text: str) -> Positions:
     if text not in list(Positions):
-        raise UsageError(f"positions {text!r} is none of {', '.join(Positions)}")
+        raise UsageError(f"positions {text!r} is not one of {', '.join(Positions)}")
     return Positions(text)
 
 

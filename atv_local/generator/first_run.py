@@ -20,7 +20,7 @@ def check_runnable(bundle: Bundle) -> None:
     )
     if failure is not None:
         sentence = f"the bundle {bundle.path} cannot be loaded: {failure.reason}; export it again"
-        raise BundleError(failure.reason if failure.told else sentence)
+        raise BundleError(failure.reason if failure.explained else sentence)
 
 
 def _attempt(path: Path) -> None:

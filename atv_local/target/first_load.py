@@ -24,7 +24,7 @@ def check_loadable(path: Path) -> None:
     failure = try_file(__name__, path, key=key, size=sum(one.st_size for one in stats))
     if failure is not None:
         sentence = f"llama.cpp cannot load {path}: {failure.reason}; download or convert it again"
-        raise ModelError(failure.reason if failure.told else sentence)
+        raise ModelError(failure.reason if failure.explained else sentence)
 
 
 def _parts(path: Path) -> list[Path]:
