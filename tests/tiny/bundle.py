@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -88,7 +89,7 @@ def _graph(table: Array, salience: Array, expansion: Array, precision: Precision
         tensors.append(numpy_helper.from_array(array, name))
         return name
 
-    def node(kind: str, *inputs: str, output: str = "", **attributes: object) -> str:
+    def node(kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or f"{kind}_{len(nodes)}"
         nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
@@ -117,7 +118,7 @@ def _graph(table: Array, salience: Array, expansion: Array, precision: Precision
     graph = helper.make_graph(nodes, "kinds", inputs, [output], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _fidelity(bundle: Bundle) -> dict[Precision, Fidelity]:
