@@ -54,13 +54,16 @@ def test_train_and_resume_give_a_result(
         ({"positions": "nowhere"}, "positions"),
         ({"strengths": (2.0, 1.0)}, "strengths"),
         ({"unrelated": "queries.txt"}, "harmless"),
+        ({"scale": 0}, "scale"),
+        ({"cache": float("inf")}, "cache"),
+        ({"data": []}, "data"),
     ],
 )
 def test_an_option_out_of_its_range_is_named(
     tiny_gguf: Path, tiny_rows: Path, tmp_path: Path, options: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(UsageError, match=f"`{name}"):
-        atv_train.train(tiny_rows, tmp_path / "run", model=tiny_gguf, **options)
+        atv_train.train(**{"data": tiny_rows, "output": tmp_path / "run", "model": tiny_gguf} | options)
     assert not (tmp_path / "run").exists()
 
 
