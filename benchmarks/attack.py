@@ -316,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     bundles = dict(given.split("=", 1) for given in options.bundle or ["demo=demo"])
     asked = questions(options.model, bundles)
-    engine = atv_local.load(options.model, steered=False)
+    engine = atv_local.load(options.model, off=True)
     control = engine.target.vocabulary.bos_text or engine.target.vocabulary.eos_text
     engine.close()
     serving = ["-t", "1", "--parallel", "4", "--queue", "64"] + (["-m", options.model] if options.model else [])

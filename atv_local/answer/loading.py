@@ -23,7 +23,7 @@ def load(
     model: str | Path | None = None,
     bundle: str | Path | None = None,
     *,
-    steered: bool = True,
+    off: bool = False,
     n_ctx: int | None = None,
     n_threads: int | None = None,
     n_gpu_layers: int = -1,
@@ -37,7 +37,7 @@ def load(
         model: the target's GGUF: a path or a name, by default the one that is set, else the embedded
             model. An alias for a target and its bundle names both, unless `bundle` names another.
         bundle: a path or a name, by default the one that is set, else the demo bundle.
-        steered: False loads no generator, and the base model answers.
+        off: answer with the base model; no generator is loaded.
         n_ctx: size of the context in tokens; by default 2048, or what the model was trained for if that is less.
         n_threads: threads of llama.cpp; by default all cores.
         n_gpu_layers: layers to offload; -1 is all.
@@ -58,8 +58,8 @@ def load(
     """
     chosen_model = choose_model(model)
     path = chosen_model.path()
-    files = _read_files(control_vectors) if steered else []
-    chosen_bundle = choose_bundle(bundle, model) if steered else None
+    files = [] if off else _read_files(control_vectors)
+    chosen_bundle = None if off else choose_bundle(bundle, model)
     if chosen_bundle and chosen_bundle.source and files:  # control vectors replace a bundle that is only the default
         chosen_bundle = None
     if (provider or precision) and not chosen_bundle:

@@ -87,7 +87,7 @@ class Answerer:
         self._engine = load(
             settings.model,
             settings.bundle,
-            steered=not settings.off,
+            off=settings.off,
             n_ctx=settings.n_ctx,
             n_threads=settings.n_threads,
             n_gpu_layers=settings.n_gpu_layers,

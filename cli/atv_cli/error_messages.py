@@ -15,8 +15,6 @@ import typer
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 _SAME = {"control_vectors": "control_vector", "columns": "column"}
 """Parameters that take several values in Python and are repeatable options here."""
-_OPPOSITE = {"steered": "off"}
-"""Switches that are the other way around here."""
 
 
 def for_command_line(message: str, context: typer.Context) -> str:
@@ -31,8 +29,6 @@ def for_command_line(message: str, context: typer.Context) -> str:
 
     def as_flag(match: re.Match[str]) -> str:
         name, value = match.groups()
-        if name in _OPPOSITE:
-            name, value = _OPPOSITE[name], str(value == "False")
         parameter = parameters.get(name) or parameters.get(_SAME.get(name))
         return (parameter and _flag(parameter, name, value)) or match[0]
 

@@ -30,7 +30,7 @@ def load_engine(
 
     changes = steering.changes()
     check_off(off, performance, vectors)
-    engine = atv_local.load(model, bundle, steered=not off, control_vectors=vectors.files(), **asdict(performance))
+    engine = atv_local.load(model, bundle, off=off, control_vectors=vectors.files(), **asdict(performance))
     return engine, atv_local.OFF if off else replace(engine.steering, **changes)
 
 

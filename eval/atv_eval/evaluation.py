@@ -109,7 +109,7 @@ def evaluate(
     with load(
         model,
         bundle,
-        steered=steered,
+        off=not steered,
         n_ctx=n_ctx,
         n_threads=n_threads,
         n_gpu_layers=n_gpu_layers,

@@ -95,7 +95,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     if options.layers is not None:
         changes["layers"] = parse_layers(options.layers)
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
-    engine = _loaded(options.model, options.bundle, not options.off, options.n_ctx)
+    engine = _loaded(options.model, options.bundle, bool(options.off), options.n_ctx)
     steering = OFF if options.off else replace(engine.steering, **changes)
     for event in engine.stream(
         messages[-1]["content"],
@@ -117,11 +117,11 @@ def _given(options: Atv.Options, *names: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str | None, bundle: str | None, steered: bool, n_ctx: int | None) -> Engine:
+def _loaded(model: str | None, bundle: str | None, off: bool, n_ctx: int | None) -> Engine:
     """Cached, since llm makes a model for each call, and a chat makes many calls."""
     from atv_local.answer import load
 
-    return load(model, bundle, steered=steered, n_ctx=n_ctx)
+    return load(model, bundle, off=off, n_ctx=n_ctx)
 
 
 def _messages(said: Sequence[llm.Message]) -> list[dict[str, str]]:

@@ -90,7 +90,7 @@ def test_a_terminal_gets_no_control_characters(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Vocabulary, "piece", lambda *_, **__: "\x1b[2J\u200d\t\x9bü\r\n".encode())
-    engine = atv_local.load(tiny_gguf, steered=False)
+    engine = atv_local.load(tiny_gguf, off=True)
     for on_terminal, said in ((True, "[2J\u200d\tü\n"), (False, "\x1b[2J\u200d\t\x9bü\r\n")):
         monkeypatch.setattr(sys.stdout, "isatty", lambda yes=on_terminal: yes)
         conversation = atv_local.Conversation(engine, max_tokens=1)

@@ -21,7 +21,7 @@ from atv_cli.error_messages import for_command_line
         ("pass `overwrite=True`", "pass --overwrite"),
         ("pass `verify=False`", "pass --no-verify"),
         ("train with `positions=all`", "train with --positions all"),
-        ("load it with `steered=False`", "load it with --off"),
+        ("load it with `off=True`", "load it with --off"),
         ("pass it in `control_vectors`", "pass it in --control-vector"),
         ("`offline=True` downloads nothing", "--offline downloads nothing"),
         ("raise `n_ctx`", "raise --n-ctx"),

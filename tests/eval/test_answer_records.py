@@ -89,7 +89,7 @@ def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path:
 
 
 def test_demonstrations_that_do_not_fit_are_left_out(tiny_gguf: Path, asked: Path, tmp_path: Path) -> None:
-    engine = load(tiny_gguf, steered=False, n_ctx=256, n_threads=1)
+    engine = load(tiny_gguf, off=True, n_ctx=256, n_threads=1)
     (tmp_path / "long").mkdir()
     shown = write_task(tmp_path / "long" / "kinds.jsonl", [f"{word} {'x' * 80}" for word in FRUITS])
     records = answer_plan(plan_of(asked, shown, Method.SHOTS, Method.BM25), engine, None)

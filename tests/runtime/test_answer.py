@@ -129,7 +129,7 @@ def test_options_are_scored_as_answers(engine: Engine) -> None:
 
 
 def test_an_engine_is_closed_after_its_block(tiny_gguf: Path) -> None:
-    with atv_local.load(tiny_gguf, steered=False, n_threads=1) as engine:
+    with atv_local.load(tiny_gguf, off=True, n_threads=1) as engine:
         stream = engine.stream("hello", max_tokens=9)
         next(stream)
     for call in (lambda: next(stream), lambda: engine.answer("hello"), lambda: engine.target.evaluate([1])):

@@ -55,7 +55,7 @@ def test_off_is_the_answer_of_llama_cpp_alone(engine: Engine, tiny_gguf: Path, q
 
 
 def test_off_is_the_answer_of_llama_cpp_alone_on_smollm2(smollm2: Path) -> None:
-    engine = atv_local.load(smollm2, steered=False)
+    engine = atv_local.load(smollm2, off=True)
     events = list(engine.stream("Name three colours.", max_tokens=24))
     assert text(events) == bare_greedy(smollm2, "Name three colours.", 24)
     assert engine.target.n_vector_calls == 0

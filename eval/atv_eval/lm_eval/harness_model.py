@@ -56,7 +56,7 @@ class AtvLocal(TemplateLM):
         self._engine = load(
             arguments.model,
             arguments.bundle,
-            steered=not arguments.off,
+            off=arguments.off,
             n_ctx=arguments.n_ctx,
             n_threads=arguments.n_threads,
             n_gpu_layers=arguments.n_gpu_layers,
