@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +72,19 @@ def test_every_folder_of_packages_is_known() -> None:
         path.parent for path in [*ROOT.glob("atv_*"), *ROOT.glob("[!.]*/atv_*")] if (path / "__init__.py").exists()
     }
     assert found == set(FOLDERS)
+
+
+def test_a_name_means_one_thing() -> None:
+    """Public classes have names of their own, and so have modules outside `verbs`, which are named as their verbs."""
+    classes = Counter(
+        node.name
+        for file in FILES.values()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    modules = Counter(
+        name.rpartition(".")[2]
+        for name in FILES
+        if not name.startswith("atv_cli.verbs.") and not name.endswith(("__init__", "__main__"))
+    )
+    assert not [name for names in (classes, modules) for name, n in names.items() if n > 1]

@@ -42,8 +42,8 @@ class ProviderWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Session:
-    """A session that has passed its trial, and what it is made of."""
+class TriedSession:
+    """A session of ONNX Runtime that has passed its trial, with the provider and graph chosen for it."""
 
     session: Any
     provider: Provider
@@ -65,7 +65,7 @@ def choose(
     provider: Provider | None = None,
     precision: Precision | None = None,
     n_threads: int = 1,
-) -> Session:
+) -> TriedSession:
     """The first provider that computes, with the graph that suits it.
 
     Args:
@@ -102,7 +102,7 @@ def choose(
             continue
         if failures:
             warnings.warn(f"using {name}, as {'; '.join(failures)}", ProviderWarning, stacklevel=3)
-        return Session(session, name, found)
+        return TriedSession(session, name, found)
     raise RuntimeError("; ".join(failures))
 
 

@@ -7,8 +7,8 @@ from .choices import Choice as Choice
 from .choices import choose_bundle as choose_bundle
 from .choices import choose_model as choose_model
 from .choices import explain_mismatch as explain_mismatch
-from .config import config_file as config_file
-from .config import set_default as set_default
+from .default_names import config_file as config_file
+from .default_names import set_default as set_default
 from .embedded import embedded_bundle as embedded_bundle
 from .embedded import embedded_model as embedded_model
 from .forms import RESERVED as RESERVED

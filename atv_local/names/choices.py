@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atv_local.errors import MismatchError, NameNotFoundError, UsageError
-from atv_local.names.config import config_file, read_config
+from atv_local.names.default_names import config_file, read_config
 from atv_local.names.forms import DEFAULT, DEMO, exists
 from atv_local.names.lookup import find_alias, look_up
 from atv_local.names.stores import Kind

@@ -12,7 +12,7 @@ from atv_local.errors import AtvError, NameNotFoundError
 from atv_local.generator import read_manifest
 from atv_local.names.aliases import aliases_file, read_aliases
 from atv_local.names.choices import Choice, choose_bundle, choose_model
-from atv_local.names.config import config_file
+from atv_local.names.default_names import config_file
 from atv_local.names.embedded import embedded_bundle, embedded_model
 from atv_local.names.forms import DEFAULT, DEMO
 from atv_local.names.gguf_names import parts_of, quantisation_of

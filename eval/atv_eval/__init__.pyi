@@ -1,11 +1,12 @@
 from .answer_records import EvalRecord as EvalRecord
-from .calibration import Calibration as Calibration
+from .calibration import CalibrationResult as CalibrationResult
 from .calibration import calibrate as calibrate
 from .demonstrations import BM25 as BM25
 from .demonstrations import balanced as balanced
 from .evaluation import EvalHooks as EvalHooks
 from .evaluation import evaluate as evaluate
 from .harm import Harm as Harm
+from .markdown import table as table
 from .match import AnswerMatcher as AnswerMatcher
 from .methods import Method as Method
 from .questions import EvalPlan as EvalPlan
@@ -16,4 +17,3 @@ from .statistics import Estimate as Estimate
 from .statistics import difference as difference
 from .statistics import mean_over_tasks as mean_over_tasks
 from .steering_search import SteeringResult as SteeringResult
-from .tables import table as table

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from atv_eval.markdown import table
 from atv_eval.steering_search import STRENGTHS, SteeringResult, search_steering
-from atv_eval.tables import table
 from atv_eval.tasks import read_tasks, read_unrelated
 from atv_local.answer import load
 from atv_local.data import DEFAULT_COLUMNS, Columns, check_replaceable, replacing, replacing_folder
@@ -22,7 +22,7 @@ BUDGET = 0.2
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationResult:
     """What was measured, and what became of the bundle.
 
     Args:
@@ -72,7 +72,7 @@ def calibrate(
     provider: Provider | None = None,
     precision: Precision | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
-) -> Calibration:
+) -> CalibrationResult:
     """Choose the strength and the layers that answer best within a budget of harm, as a bundle's defaults.
 
     First all strengths are measured with the layers of training; then, at the two best of them, ranges that leave out
@@ -131,9 +131,9 @@ def calibrate(
         )
     best = min(points, key=lambda point: point.rank(budget))
     if best.harm.kl > budget:
-        return Calibration(points, None)
+        return CalibrationResult(points, None)
     written = None if dry_run else write_calibrated(opened, best.steering, place, overwrite=overwrite)
-    return Calibration(points, best, written)
+    return CalibrationResult(points, best, written)
 
 
 def write_calibrated(bundle: Bundle, steering: Steering, output: Path, *, overwrite: bool = False) -> Bundle:

@@ -12,10 +12,10 @@ from typing import Any
 
 from atv_eval.answer_records import EvalRecord
 from atv_eval.harm import Harm
+from atv_eval.markdown import table
 from atv_eval.methods import Method
 from atv_eval.scores import MEAN, MethodScore
 from atv_eval.statistics import Difference
-from atv_eval.tables import table
 from atv_local.data import replacing
 
 

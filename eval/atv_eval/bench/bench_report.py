@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from atv_eval.tables import table
+from atv_eval.markdown import table
 from atv_local.text import one_line
 
 _SIZES = {"batch": "queries"}  # what a size counts, if not tokens
