@@ -158,3 +158,27 @@ def test_what_is_wrong_is_one_sentence(
     assert (result.exit_code, result.stdout) == (code, ""), result.stderr
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_path_is_never_broken(tiny_bundle: Path, tiny_gguf: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ("a folder " * 12).strip() / ("long" * 40)
+    folder.mkdir(parents=True)
+    shutil.copytree(tiny_bundle, folder / "bundle")
+    shutil.copy(tiny_gguf, folder / "m.gguf")
+    for path in (folder / "bundle", folder / "m.gguf"):
+        for columns in ("20", "80"):
+            result = CliRunner().invoke(app, ["inspect", str(path)], env={"COLUMNS": columns})
+            assert str(path) in result.stdout
+
+
+def test_names_in_a_list_are_never_broken(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "40")
+    model = shutil.copy(tiny_gguf, tmp_path / ("long" * 30 + ".gguf"))
+    runner, name = CliRunner(), "n" * 60
+    assert runner.invoke(app, ["alias", name, str(model)]).exit_code == 0
+    assert runner.invoke(app, ["config", "model", str(model)]).exit_code == 0
+    listed = runner.invoke(app, ["ls"])
+    assert re.search(f"^{name} +model", listed.stdout, re.MULTILINE), listed.output
+    assert f"{name}  {model}\n" in runner.invoke(app, ["alias"]).stdout
+    assert str(model) in runner.invoke(app, ["config"]).stdout

@@ -5,6 +5,7 @@ from .eval_progress import EvalProgress as EvalProgress
 from .pictures import draw_scores as draw_scores
 from .pictures import draw_vectors as draw_vectors
 from .tables import plot_norms as plot_norms
+from .tables import print_columns as print_columns
 from .tables import print_facts as print_facts
 from .tables import print_vectors as print_vectors
 from .training_progress import TrainingProgress as TrainingProgress

@@ -1,14 +1,13 @@
-"""Tables and bars in a terminal: facts about a file, the vectors of queries."""
+"""Tables and bars in a terminal: facts about a file, the vectors of queries, columns whose lines are never broken."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
 from atv_cli.screen.describe_file import cosines
@@ -16,6 +15,10 @@ from atv_local.text import one_line, shorten
 
 if TYPE_CHECKING:
     from atv_local.vectors import TaskVector
+
+
+_MAX_WIDTH = 80
+"""Of a column; a wider cell moves the rest of its own line only, so that one long name does not fill the screen."""
 
 
 def plot_norms(vector: TaskVector) -> None:
@@ -31,12 +34,23 @@ def plot_norms(vector: TaskVector) -> None:
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Facts of `file_facts` as a table on stdout, but for those about queries, which `print_vectors` shows."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _flat(facts):
-        table.add_row(Text(name, style="bold"), Text(value))
-    Console(highlight=False).print(table)
+    print_columns([(Text(name, style="bold"), Text(value)) for name, value in _flat(facts)])
+
+
+def print_columns(rows: Sequence[Sequence[Text]], *, right: Collection[int] = ()) -> None:
+    """Rows on stdout, in columns of which those in `right` are aligned to the right.
+
+    A line is as long as its cells: breaking it is left to the terminal, where a path can then be copied whole.
+    """
+    console = Console(highlight=False)
+    widths = [min(_MAX_WIDTH, max(cell.cell_len for cell in column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = Text()
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            padding = " " * (width - cell.cell_len)
+            line.append_text(Text.assemble(*((padding, cell) if index in right else (cell, padding)), "  "))
+        line.rstrip()
+        console.print(line, soft_wrap=True)
 
 
 def print_vectors(queries: Sequence[str], vectors: Sequence[TaskVector]) -> None:
@@ -52,7 +66,7 @@ def print_vectors(queries: Sequence[str], vectors: Sequence[TaskVector]) -> None
     shown = min(len(queries), 12)
     console.print("\ncosine of the queries' vectors" + (f" (the first {shown})" if shown < len(queries) else ""))
     for query, row in zip(queries[:shown], cosines(vectors)[:shown, :shown], strict=True):
-        console.print(Text("  ".join([*(f"{value:5.2f}" for value in row), shorten(query)])))
+        console.print(Text("  ".join([*(f"{value:5.2f}" for value in row), shorten(query)])), soft_wrap=True)
 
 
 def _flat(facts: Mapping[str, Any], top: bool = True) -> list[tuple[str, str]]:

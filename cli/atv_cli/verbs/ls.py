@@ -10,11 +10,10 @@ from atv_cli import options
 
 def ls(*, as_json: options.AsJson = False) -> None:
     """List the models and bundles that -m and -g can name: embedded, aliases, and those of Hugging Face and Ollama."""
-    from rich.console import Console
     from rich.filesize import decimal
-    from rich.table import Table
     from rich.text import Text
 
+    from atv_cli.screen import print_columns
     from atv_local.names import EMBEDDED, list_names
     from atv_local.text import one_line
 
@@ -22,13 +21,11 @@ def ls(*, as_json: options.AsJson = False) -> None:
     if as_json:
         print(json.dumps([asdict(entry) for entry in entries]))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("name", "kind", "size", "quantisation, or what it fits"):
-        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    rows = [[Text(head, style="bold") for head in ("name", "kind", "size", "quantisation, or what it fits")]]
     for entry in entries:
         size = decimal(entry.size) if entry.size else ""
         about = entry.error or entry.quantisation or (entry.fits and f"fits {entry.fits}")
         if entry.default:
             about += "; the default" if entry.default == EMBEDDED else f"; the default, set by {entry.default}"
-        table.add_row(*(Text(one_line(text)) for text in (entry.name, entry.kind or "missing", size, about)))
-    Console(highlight=False).print(table)
+        rows.append([Text(one_line(text)) for text in (entry.name, entry.kind or "missing", size, about)])
+    print_columns(rows, right=[2])
