@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from atv_local.data import as_integer, as_number
 from atv_local.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,17 +61,13 @@ class Steering:
 
     def __post_init__(self) -> None:
         if self.layers is not None:
-            object.__setattr__(self, "layers", _as_range(self.layers))
+            object.__setattr__(self, "layers", layer_range(self.layers))
         if self.positions not in list(Positions):
             raise UsageError(f"`positions` {self.positions!r} is not one of {', '.join(Positions)}")
         object.__setattr__(self, "positions", Positions(self.positions))
-        if not isinstance(self.strength, Real):
-            raise UsageError(f"`strength` {self.strength!r} is not a number; 1 is as trained, 0 is off")
-        if not abs(self.strength) <= MAX_STRENGTH:  # NaN too
-            raise UsageError(f"`strength` {self.strength} is not within {MAX_STRENGTH:g}; 1 is as trained, 0 is off")
-        if self.layers is not None and not 1 <= self.layers[0] <= self.layers[1]:
-            first, last = self.layers
-            raise UsageError(f"`layers` {first}-{last} is not a range A-B with 1 <= A <= B")
+        note = "1 is as trained, 0 is off"
+        strength = as_number("strength", self.strength, -MAX_STRENGTH, MAX_STRENGTH, note=note)
+        object.__setattr__(self, "strength", strength)
 
     def __repr__(self) -> str:
         return f"Steering(strength={self.strength:g}, layers={self.layers}, positions={self.positions.value!r})"
@@ -95,10 +91,7 @@ class Steering:
         Raises:
             UsageError: a layer the target does not have.
         """
-        first, last = self.layers or (1, n_rows)
-        if last > n_rows:
-            raise UsageError(f"`layers` {first}-{last}: this target has steerable layers 1-{n_rows}")
-        return first, last
+        return layer_range(self.layers or (1, n_rows), n_rows)
 
 
 OFF = Steering(strength=0.0)
@@ -117,10 +110,26 @@ def parse_layers(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-def _as_range(layers: object) -> tuple[int, int]:
+def layer_range(layers: Any, n_rows: int | None = None) -> tuple[int, int]:
+    """A first and a last layer, counted from 1.
+
+    Args:
+        layers: a pair of integers, or a text such as `8-20`; anything else is refused.
+        n_rows: how many there are; None does not look at this.
+
+    Raises:
+        UsageError: anything else, or a layer that does not exist.
+    """
     if isinstance(layers, str):
-        return parse_layers(layers)
-    match layers:
-        case [int(first), int(last)]:
-            return first, last
-    raise UsageError(f"`layers` {layers!r} is not a pair of numbers, such as (8, 20)")
+        layers = parse_layers(layers)
+    try:
+        one, other = layers
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"`layers` {layers!r} is not a pair of numbers, such as (8, 20)") from error
+    note = "" if n_rows is None else f"there are steerable layers 1-{n_rows}"
+    first, last = as_integer("layers", one, 1, note=note), as_integer("layers", other, 1, note=note)
+    if first > last:
+        raise UsageError(f"`layers` {first}-{last} is not a range A-B with 1 <= A <= B{note and '; '}{note}")
+    if n_rows is not None and last > n_rows:
+        raise UsageError(f"`layers` {first}-{last}: {note}")
+    return first, last

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from atv_local.errors import VectorError
+from atv_local.vectors.steering import layer_range
+
+_SHOWN = 60  # characters of a value in a message
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -18,8 +21,8 @@ class TaskVector:
     """A vector for every steerable layer of a target: float32 [n_layer-1, n_embd].
 
     Row k is added to the output of layer k+1, in llama.cpp's numbering. `np.asarray` takes a task vector without a
-    copy. `+`, `-`, `*` and `/` work with numbers, task vectors and arrays that broadcast to its shape, in float32.
-    `==` compares all values. The values cannot be changed.
+    copy; `v[...]`, `len` and iteration are those of the array. `+`, `-`, `*` and `/` work with numbers, task vectors
+    and arrays that broadcast to its shape, in float32. `==` compares all values. The values cannot be changed.
 
     Args:
         array: anything that becomes a float32 array of that shape; it is copied.
@@ -34,10 +37,7 @@ class TaskVector:
     __array_priority__ = 1000  # `array + vector` and `np.float32(2) * vector` are task vectors as well
 
     def __init__(self, array: ArrayLike) -> None:
-        try:
-            rows = np.array(array, dtype=np.float32, order="C")
-        except (TypeError, ValueError) as error:
-            raise VectorError(f"a task vector is an array of float32 [n_layer-1, n_embd]: {error}") from error
+        rows = np.ascontiguousarray(_float32(array))
         if rows.ndim != 2 or rows.size == 0:
             raise VectorError(f"a task vector has shape [n_layer-1, n_embd], not {list(rows.shape)}")
         if not np.isfinite(rows).all():
@@ -87,13 +87,23 @@ class TaskVector:
         """Width of the target's hidden state."""
         return int(self.array.shape[1])
 
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """float32."""
+        return self.array.dtype
+
     def norms(self) -> NDArray[np.float64]:
         """Euclidean norm of each row, float64 [n_layer-1]."""
         squares: NDArray[np.float64] = np.square(self.array, dtype=np.float64).sum(axis=1)  # in float32 it may overflow
         return np.sqrt(squares)
 
     def only(self, first: int, last: int) -> TaskVector:
-        """This vector with every layer outside `first` to `last` (1-based, inclusive) set to zero."""
+        """This vector with every layer outside `first` to `last` (1-based, inclusive) set to zero.
+
+        Raises:
+            UsageError: a layer it does not have, or `first` after `last`.
+        """
+        first, last = layer_range((first, last), self.n_rows)
         rows = np.zeros_like(self.array)
         rows[first - 1 : last] = self.array[first - 1 : last]
         return TaskVector(rows)
@@ -106,6 +116,12 @@ class TaskVector:
 
     def __len__(self) -> int:
         return self.n_rows
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[index]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return iter(self.array)
 
     def __add__(self, other: TaskVector | ArrayLike) -> TaskVector:
         return self._combine(np.add, other)
@@ -126,6 +142,9 @@ class TaskVector:
     def __truediv__(self, other: TaskVector | ArrayLike) -> TaskVector:
         return self._combine(np.divide, other)
 
+    def __rtruediv__(self, other: TaskVector | ArrayLike) -> TaskVector:
+        return self._combine(lambda rows, values: np.divide(values, rows), other)
+
     def __neg__(self) -> TaskVector:
         return TaskVector(-self.array)
 
@@ -138,11 +157,8 @@ class TaskVector:
         return f"TaskVector({self.n_rows} layers of width {self.n_embd}, norms up to {self.norms().max():.3g})"
 
     def _combine(self, operation: Callable[..., NDArray[Any]], other: TaskVector | ArrayLike) -> TaskVector:
+        values = _float32(other)
         with np.errstate(all="ignore"):  # values that are not finite are refused below
-            try:
-                values = np.asarray(other, dtype=np.float32)
-            except (TypeError, ValueError):  # such as a text
-                return NotImplemented  # type: ignore[no-any-return]  # as Python's protocol has it
             try:
                 result = operation(self.array, values)
             except ValueError:
@@ -150,3 +166,18 @@ class TaskVector:
         if result is None or result.shape != self.shape:
             raise VectorError(f"the shapes {self.shape} of a task vector and {values.shape} do not fit together")
         return TaskVector(result)
+
+
+def _float32(values: Any) -> NDArray[np.float32]:
+    """A copy as float32; texts and None are no numbers, although NumPy makes some of them."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "O":  # such as fractions
+            array = np.asarray(np.frompyfunc(float, 1, 1)(array), dtype=np.float64)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"its values are {array.dtype}")
+        with np.errstate(over="ignore"):  # infinite values are refused
+            return array.astype(np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        shown = " ".join(repr(values).split())[:_SHOWN]
+        raise VectorError(f"{shown} is neither a number nor an array that becomes float32: {error}") from error

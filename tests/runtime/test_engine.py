@@ -240,7 +240,8 @@ def test_an_answer_ends_with_the_token_that_ends_it_in_the_template(tmp_path: Pa
         (lambda: Steering(strength=float("nan")), "strength` nan"),
         (lambda: Steering(strength="1"), "strength` '1' is not a number"),
         (lambda: Steering(layers=(3, 2)), "A <= B"),
-        (lambda: Steering(layers=(0, 2)), "A <= B"),
+        (lambda: Steering(layers=(0, 2)), "`layers` 0"),
+        (lambda: Steering(strength=True), "`strength` True is not a number"),
     ],
 )
 def test_settings_out_of_range_are_usage_errors(bad: object, message: str) -> None:

@@ -14,7 +14,7 @@ from tests.plugins.llm.helpers import Ask
     [
         ("layers", "x", "`layers` 'x' is not A-B"),
         ("layers", "2-9", "steerable layers 1-3"),
-        ("strength", "5000", "not within 1000"),
+        ("strength", "5000", "-1000 to 1000"),
         ("positions", "first", "'all', 'last' or 'decode'"),
         ("temperature", "-1", "outside 0 to 100"),
         ("max_tokens", "0", "below 1"),

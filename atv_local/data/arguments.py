@@ -1,0 +1,48 @@
+"""Numbers from callers: checked where they are given, and converted to Python's own."""
+
+from __future__ import annotations
+
+import operator
+from numbers import Real
+from typing import Any
+
+from atv_local.errors import UsageError
+
+_SHOWN = 60  # characters of a value in a message
+
+
+def as_integer(name: str, value: Any, least: int, most: int | None = None, *, note: str = "") -> int:
+    """A value as an int; NumPy's integers are integers, bools and floats are not.
+
+    Args:
+        name: the parameter, for the message.
+        value: what was given for it.
+        least: the smallest value.
+        most: the largest value.
+        note: ends the message, such as `0 is off`.
+
+    Raises:
+        UsageError: another type, or out of range.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    limits = f"of {least} or more" if most is None else f"from {least} to {most}"
+    return int(_within(name, value, number, least, most, f"a whole number {limits}", note))
+
+
+def as_number(name: str, value: Any, least: float, most: float, *, note: str = "") -> float:
+    """A value as a float; see `as_integer`.
+
+    Raises:
+        UsageError: not a real number, or out of range, as NaN is.
+    """
+    number = value if isinstance(value, Real) and not isinstance(value, bool) else None
+    return float(_within(name, value, number, least, most, f"a number from {least:g} to {most:g}", note))
+
+
+def _within(name: str, value: Any, number: Any, least: float, most: float | None, wanted: str, note: str) -> Any:
+    if number is None or not least <= number or not (most is None or number <= most):
+        raise UsageError(f"`{name}` {repr(value)[:_SHOWN]} is not {wanted}{note and '; '}{note}")
+    return number
