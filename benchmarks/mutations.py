@@ -129,10 +129,10 @@ class Mutations:
         )
         _, status, usage = os.wait4(pid, 0)
         seconds, code = time.monotonic() - began, os.waitstatus_to_exitcode(status)
-        said = errors.read_text(encoding="utf-8", errors="replace")
+        stderr = errors.read_text(encoding="utf-8", errors="replace")
         if code < 0:
             return "signal"
-        if "Traceback" in said:
+        if "Traceback" in stderr:
             return "traceback"
         if seconds > SECONDS * self.patience:
             return "late"
@@ -140,7 +140,7 @@ class Mutations:
             return "large"
         if code == 0:
             return "answered"
-        return "refused" if code == 1 and len(said.splitlines()) == 1 else "unclear"
+        return "refused" if code == 1 and len(stderr.splitlines()) == 1 else "unclear"
 
 
 GOOD = {"answered", "refused"}
@@ -173,8 +173,8 @@ def main() -> int:
                 seen[outcome] += 1
                 if outcome not in GOOD:
                     bad += 1
-                    said = (Path(folder) / "stderr").read_text(errors="replace")[-500:]
-                    print(f"{kind} {number}: {outcome}: {said}", file=sys.stderr)
+                    stderr = (Path(folder) / "stderr").read_text(errors="replace")[-500:]
+                    print(f"{kind} {number}: {outcome}: {stderr}", file=sys.stderr)
                     _keep(given.keep, Path(folder), f"{kind}-{number}")
             record[kind] = dict(sorted(seen.items()))
     print(json.dumps(record))

@@ -72,7 +72,7 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def said() -> Iterator[str]:
+def outputs() -> Iterator[str]:
     """What commands printed, as they printed it; `make results` runs them again."""
     for name, title, text, command in COMMANDS:
         path = RESULTS / f"{name}.md"
@@ -355,7 +355,7 @@ def main() -> None:
     """Write the page."""
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
     served = serving(records("serving.jsonl"), records("load.jsonl"))
-    found = [*said(), served, speed(), paper(), study(), curve(), sweeps(), precision(), growth()]
+    found = [*outputs(), served, speed(), paper(), study(), curve(), sweeps(), precision(), growth()]
     parts += [part for part in found if part]
     PAGE.write_text("\n".join(parts))
 

@@ -35,8 +35,8 @@ class EvalRecord:
     method: Method
     output: str
     answer: str
-    said: str | None
-    """The candidate that the free text is, if it is one."""
+    matched: str | None
+    """The candidate that `answer` is, if it is one."""
     chosen: str | None
     """The most likely of the row's choices; None if it has none."""
     prompt_tokens: int
@@ -142,7 +142,7 @@ def _records(reply: BatchReply, candidates: Callable[[Row, str], tuple[str, ...]
                 method=key.method,
                 output=row.output,
                 answer=outcome.text,
-                said=AnswerMatcher(candidates(row, key.task)).said(outcome.text),
+                matched=AnswerMatcher(candidates(row, key.task)).match(outcome.text),
                 chosen=likely[1] if likely else None,
                 prompt_tokens=len(prompt.tokens),
                 evaluated_tokens=len(prompt.tokens) - prompt.shared + len(outcome.tokens),

@@ -21,8 +21,8 @@ class AnswerMatcher:
         lines = any("\n" in candidate.strip() for candidate in candidates)
         self._to_the_letter = lines or "" in self._candidates or len(self._candidates) < len(self._exact)
 
-    def said(self, text: str) -> str | None:
-        """The candidate that an answer is."""
+    def match(self, text: str) -> str | None:
+        """The candidate that an answer is, if it is one."""
         if self._to_the_letter:
             return next((candidate for candidate in self._exact if candidate.strip() == text.strip()), None)
         return self._candidates.get(_plain(text))
@@ -36,9 +36,9 @@ class AnswerMatcher:
                 return False
             if self._to_the_letter:
                 return not any(candidate.strip().startswith(text.strip()) for candidate in self._exact)
-            said = _plain(text)
-            over = bool(said) and "\n" in text.lstrip(_AROUND + "\n")
-            return over or not any(candidate.startswith(said) for candidate in self._candidates)
+            line = _plain(text)
+            over = bool(line) and "\n" in text.lstrip(_AROUND + "\n")
+            return over or not any(candidate.startswith(line) for candidate in self._candidates)
 
         return enough
 

@@ -75,7 +75,7 @@ def _score(task: str, method: Method, tasks: Mapping[str, Sequence[EvalRecord]])
         rows=len(every),
         exact=mean_over_tasks(_hits(every, _exact)),
         choice=mean_over_tasks(_hits(every, _choice)) if all_choose else None,
-        f1=macro_f1([r.output for r in one], [r.said for r in one]) if labelled else None,
+        f1=macro_f1([r.output for r in one], [r.matched for r in one]) if labelled else None,
         prompt_tokens=float(np.mean([r.prompt_tokens for r in every])),
         evaluated_tokens=float(np.mean([r.evaluated_tokens for r in every])),
         dropped=float(np.mean([r.dropped for r in every])),
@@ -91,7 +91,7 @@ def _hits(records: Sequence[EvalRecord], hit: Callable[[EvalRecord], bool]) -> d
 
 
 def _exact(record: EvalRecord) -> bool:
-    return record.said == record.output
+    return record.matched == record.output
 
 
 def _choice(record: EvalRecord) -> bool:

@@ -100,7 +100,7 @@ def _measure(
         (key,), row = reply.question.tag.keys, reply.question.tag.row
         matcher = AnswerMatcher(by_name[key.task].candidates(row))
         for of_steering, outcome in zip(hits, reply.outcomes, strict=True):
-            of_steering.setdefault(key.task, []).append(float(matcher.said(outcome.text) == row.output))
+            of_steering.setdefault(key.task, []).append(float(matcher.match(outcome.text) == row.output))
     return [
         SteeringResult(
             steering, mean_over_tasks({task: np.array(values) for task, values in of_steering.items()}), harm

@@ -124,14 +124,14 @@ def _loaded(model: str | None, bundle: str | None, off: bool, n_ctx: int | None)
     return load(model, bundle, off=off, n_ctx=n_ctx)
 
 
-def _messages(said: Sequence[llm.Message]) -> list[dict[str, str]]:
+def _messages(turns: Sequence[llm.Message]) -> list[dict[str, str]]:
     """A conversation as the chat template takes it; reasoning that another model wrote down is left out.
 
     Raises:
         UsageError: one that does not end in the user's words, or has more in it than text.
     """
     messages: list[dict[str, str]] = []
-    for message in said:
+    for message in turns:
         for part in message.parts:
             if not isinstance(part, TextPart | ReasoningPart):
                 raise UsageError(f"the model atv reads text only, and this conversation has a {part.to_dict()['type']}")

@@ -30,7 +30,7 @@ def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: P
             steering = OFF if record.method is Method.BASE else tiny.steering
             whole = tiny.answer(row["input"], steering=steering, max_tokens=9).text
             assert whole.startswith(record.answer.rstrip("\N{REPLACEMENT CHARACTER}"))
-            assert (whole.strip() == row["output"]) == (record.said == record.output)
+            assert (whole.strip() == row["output"]) == (record.matched == record.output)
         assert record.chosen in ("a", "b")
     by_method = {score.method: score for score in score(records)}
     assert by_method[Method.STEERED].exact.value > 0.9  # the tiny generator was trained on such rows
@@ -52,7 +52,7 @@ def test_the_vector_is_made_from_the_query_alone(tiny: Engine, asked: Path, monk
 def test_an_answer_is_read_until_it_is_decided(tiny: Engine, asked: Path) -> None:
     short = answer_plan(plan_of(asked, max_tokens=12), tiny, None)
     whole = answer_plan(plan_of(asked, max_tokens=12, whole=True), tiny, None)
-    assert [record.said for record in short] == [record.said for record in whole]
+    assert [record.matched for record in short] == [record.matched for record in whole]
     assert [record.chosen for record in short] == [record.chosen for record in whole]
     assert sum(record.generated_tokens for record in short) < sum(record.generated_tokens for record in whole)
 

@@ -74,7 +74,7 @@ def test_stop_stops_the_server_too(visit: Visit, demo: str) -> None:
     page.get_by_label("Longest answer").fill("1800")
     page.get_by_label("Your query").fill(STORY)
     page.get_by_role("button", name="Answer").click()
-    said = page.locator("#base .said")
+    said = page.locator("#base .message")
     expect(said.locator(".text")).not_to_be_empty()
     assert (said.get_attribute("aria-busy"), said.get_attribute("aria-live")) == ("true", "polite")
     page.get_by_role("button", name="Stop").click()
@@ -98,7 +98,7 @@ def test_a_server_that_dies_is_said(visit: Visit) -> None:
         expect(page.locator("#base .text")).not_to_be_empty()
         process.kill()
         expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
-        expect(page.locator("#base .said")).to_have_attribute("aria-busy", "false")
+        expect(page.locator("#base .message")).to_have_attribute("aria-busy", "false")
 
 
 def test_strength_changes_what_is_asked_drawn_and_answered(visit: Visit, tiny: str) -> None:

@@ -142,7 +142,7 @@ def test_nothing_moves_for_whom_motion_disturbs(visit: Visit, demo: str, reduced
     page = visit(demo, reduced_motion="reduce" if reduced else "no-preference")
     ask(page, SPAM)
     expect(bars(page)).to_have_count(29)
-    page.evaluate("document.querySelector('.said').setAttribute('aria-busy', 'true')")
+    page.evaluate("document.querySelector('.message').setAttribute('aria-busy', 'true')")
     moving = page.evaluate(
         """[...document.querySelectorAll("body *")].flatMap((it) => ["", "::before", "::after"].map(
             (part) => getComputedStyle(it, part))).filter((style) => style.animationName != "none"

@@ -35,7 +35,7 @@ class EvalProgress(ProgressView):
         """Count a record."""
         place = record.task, record.method
         self._seen[place] += 1
-        self._right[place] += record.said == record.output
+        self._right[place] += record.matched == record.output
         seen = self._seen.total()
         accuracy = f"{100 * self._right.total() / seen:.1f} % right"
         total = self._plan.n_answers if self._plan else None

@@ -1,8 +1,8 @@
 // What the server is asked and how it answers. Knows nothing of the page.
 
-const KEPT = "atv-local key";
+const KEY_ITEM = "atv-local key";
 
-/** An answer that is not one: what the server said against the request, or that it said nothing. */
+/** An answer that is not one: the error of the server, or that the server did not respond. */
 export class Refused extends Error {
   constructor(message, status = 0) {
     super(message);
@@ -10,7 +10,7 @@ export class Refused extends Error {
   }
 }
 
-export const useKey = (key) => sessionStorage.setItem(KEPT, key);
+export const useKey = (key) => sessionStorage.setItem(KEY_ITEM, key);
 
 /** The models: one for each bundle, and the base model. */
 export async function models(signal) {
@@ -38,7 +38,7 @@ export async function* chat(query, steering, longest, signal) {
 
 async function ask(path, body, signal) {
   const headers = {};
-  const key = sessionStorage.getItem(KEPT);
+  const key = sessionStorage.getItem(KEY_ITEM);
   if (key) headers.authorization = `Bearer ${key}`;
   if (body) headers["content-type"] = "application/json";
   const request = { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal };
@@ -67,8 +67,8 @@ async function* events(body) {
 async function reason(response) {
   const wait = response.headers.get("retry-after");
   if (response.status === 429) return `The server is busy. Try again in ${wait ?? "a few"} seconds.`;
-  const said = await response.json().catch(() => null);
-  return sentence(said?.error?.message ?? `the server answered with status ${response.status}`);
+  const body = await response.json().catch(() => null);
+  return sentence(body?.error?.message ?? `the server answered with status ${response.status}`);
 }
 
 function unreachable(error) {

@@ -2,7 +2,7 @@
 
 export class Column {
   constructor(section) {
-    this._said = section.querySelector(".said");
+    this._message = section.querySelector(".message");
     this._text = section.querySelector(".text");
     this._facts = section.querySelector(".facts");
     this._hint = section.querySelector(".hint");
@@ -16,7 +16,7 @@ export class Column {
     this._text.replaceChildren(text);
     this._facts.replaceChildren();
     this._hint.remove();
-    this._said.setAttribute("aria-busy", "true");
+    this._message.setAttribute("aria-busy", "true");
     try {
       for await (const chunk of chunks) {
         last = chunk;
@@ -30,7 +30,7 @@ export class Column {
       }
     } finally {
       if (last) this._facts.append(...facts(last.steering, usage, finish, first, written));
-      this._said.setAttribute("aria-busy", "false");
+      this._message.setAttribute("aria-busy", "false");
     }
   }
 }

@@ -197,7 +197,7 @@ class ResponseBuilder:
         )
 
     def _by_text(self, score: Score) -> dict[str, float]:
-        """The likeliest tokens and the one that was said, by their texts; of those spelt alike the likeliest."""
+        """The likeliest tokens and the one that was chosen, by their texts; of those spelt alike the likeliest."""
         logprobs: dict[str, float] = {}
         for token, logprob in (*score.top, (score.token, score.logprob)):
             logprobs.setdefault(self._token_text(token), logprob)
