@@ -6,6 +6,7 @@ from .question import BatchQuestion as BatchQuestion
 from .question import BatchReply as BatchReply
 from .question import Outcome as Outcome
 from .question import SteeredPrompt as SteeredPrompt
+from .row_results import ADDED as ADDED
 from .row_results import Answerer as Answerer
 from .row_results import AnswerSettings as AnswerSettings
 from .row_results import RowResult as RowResult

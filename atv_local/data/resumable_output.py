@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,10 +17,13 @@ from filelock import lock_descriptor
 from pydantic_core import from_json
 
 from atv_local.data.atomic_files import replacing
+from atv_local.data.exchange import sync_entry
 from atv_local.data.file_errors import reading, writing
 from atv_local.errors import UsageError
 
 _BLOCK = 1 << 16
+_LONGEST = 1 << 24  # bytes of a first line that is looked at
+_OVERWRITE = "(overwrite)"  # among the settings of what was begun to replace a finished output
 _ON_WINDOWS = os.name == "nt"  # which neither renames nor removes an open file
 
 
@@ -32,7 +35,9 @@ class ResumableOutput:
     Args:
         output: the file to be.
         settings: JSON by name. What is there already must have been begun with the same.
-        overwrite: drop what is there, and replace a finished output in the end.
+        overwrite: replace a finished output in the end, if its records have `fields`. What was begun is dropped, unless
+            it was begun in this way, with the same settings.
+        fields: what every record has, to recognise an output by.
         in_place: the file has its name from the beginning, and can be added to when it is complete.
 
     Raises:
@@ -40,14 +45,23 @@ class ResumableOutput:
     """
 
     def __init__(
-        self, output: Path, settings: Mapping[str, Any], *, overwrite: bool = False, in_place: bool = False
+        self,
+        output: Path,
+        settings: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        fields: Collection[str] = (),
+        in_place: bool = False,
     ) -> None:
         if not output.name:
             raise UsageError(f"{output} is a folder; name a file to write the answers to")
+        with writing(output):
+            output = output.resolve() if output.is_symlink() and output.is_file() else output
         self.path = output if in_place else output.with_name(f"{output.name}.partial")
-        self.remedy = ("" if in_place else "pass `overwrite=True` to begin again, or ") + "choose another output"
+        begin_again = f"remove {self.path}" if overwrite else "pass `overwrite=True`"
+        self.remedy = ("" if in_place else f"{begin_again} to begin again, or ") + "choose another output"
         """What to do with an output that cannot be resumed, to end a message with."""
-        self._output, self._overwrite = output, overwrite
+        self._output, self._overwrite, self._fields = output, overwrite, fields
         self._settings_path = self.path.with_name(f"{self.path.name}.json")
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
 
@@ -102,6 +116,7 @@ class ResumableOutput:
                 self._file.close()
             self.path.replace(self._output)
             self._file.close()
+            sync_entry(self._output)
             self._settings_path.unlink(missing_ok=True)
 
     @property
@@ -111,18 +126,21 @@ class ResumableOutput:
     def _begin(self) -> None:
         self._lock()
         with writing(self.path):
-            whole = 0 if self._overwrite else self._whole()
-            if whole == 0:
-                if self._size and not self._overwrite and not self._settings_path.exists():
-                    raise UsageError(f"{self.path} exists and is no file of answers; choose another output")
-                self._refuse_existing()
-                self._file.truncate(0)
-                with replacing(self._settings_path) as path:
-                    path.write_text(json.dumps(self._settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            if self._size and not self._settings_path.exists():
+                raise UsageError(
+                    f"{self.path} exists and is no file of answers: {self._settings_path.name} is not beside it; "
+                    "remove it, or choose another output"
+                )
+            self._refuse_existing()
+            whole = self._whole()
+            if whole and (not self._overwrite or self._begun_alike()):
+                self._check_settings()
+                self._file.truncate(whole)
                 return
-        self._check_settings()
-        with writing(self.path):
-            self._file.truncate(whole)
+            self._file.truncate(0)
+            settings = self._settings | ({_OVERWRITE: True} if self._overwrite else {})
+            with replacing(self._settings_path) as path:
+                path.write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def _lock(self) -> None:
         with writing(self.path):
@@ -145,19 +163,32 @@ class ResumableOutput:
         return 0
 
     def _refuse_existing(self) -> None:
-        if self._output == self.path or not self._output.exists() or (self._overwrite and self._output.is_file()):
+        if self._output == self.path or not self._output.exists():
+            return
+        ours = self._output.is_file() and _begins_with_record(self._output, self._fields)
+        if ours and self._overwrite:
             return
         if self._size == 0:
             self._remove()
-        remedy = self.remedy if self._output.is_file() else "choose another output"
-        raise UsageError(f"{self._output} exists; {remedy}")
+        kind = "" if ours else " and is no file of answers"
+        raise UsageError(f"{self._output} exists{kind}; {self.remedy if ours else 'choose another output'}")
 
-    def _check_settings(self) -> None:
+    def _begun(self) -> dict[str, Any]:
         try:
             with reading(self._settings_path, UsageError):
-                begun = dict(from_json(self._settings_path.read_bytes()))
+                return dict(from_json(self._settings_path.read_bytes()))
         except (UsageError, ValueError, TypeError) as error:
             raise UsageError(f"{self._settings_path} cannot be used: {error}; {self.remedy}") from error
+
+    def _begun_alike(self) -> bool:
+        try:
+            return self._begun() == self._settings | {_OVERWRITE: True}
+        except UsageError:
+            return False
+
+    def _check_settings(self) -> None:
+        begun = self._begun()
+        begun.pop(_OVERWRITE, None)
         for name in sorted({*begun, *self._settings}):
             before, now = begun.get(name), self._settings.get(name)
             if before != now:
@@ -167,3 +198,14 @@ class ResumableOutput:
         if _ON_WINDOWS:
             self._file.close()
         self.path.unlink()
+
+
+def _begins_with_record(path: Path, fields: Collection[str]) -> bool:
+    """Whether a file is empty or its first line is a record with these fields."""
+    with path.open("rb") as file:
+        line = file.readline(_LONGEST)
+    try:
+        record = from_json(line) if line else dict.fromkeys(fields)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.keys() >= set(fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from atv_local.batch.row_results import AnswerSettings
+from atv_local.batch.row_results import ADDED, AnswerSettings
 from atv_local.data.resumable_output import ResumableOutput
 from atv_local.target.sampling import Sampling
 from tests.cli.batch_runs import ROWS, batch, one_sentence, records, written
@@ -167,12 +168,44 @@ def test_rows_passed_over_before_are_counted_and_not_named_again(
 def test_what_is_there_is_not_replaced_unasked(pair: list[str], rows: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     output.write_text("precious")
+    for options in ([], ["--overwrite"]):
+        one_sentence(batch(rows, output, *pair, *options), 2, "exists", "no file of answers")
+        assert output.read_text() == "precious"
+        assert not (tmp_path / "out.jsonl.partial").exists()
+    output.unlink()
+    assert batch(rows, output, *pair).exit_code == 0
     one_sentence(batch(rows, output, *pair), 2, "exists", "--overwrite")
-    assert output.read_text() == "precious"
-    assert not (tmp_path / "out.jsonl.partial").exists()
     assert batch(rows, output, *pair, "--overwrite").exit_code == 0
     assert len(records(output)) == len(ROWS)
     one_sentence(batch(rows, tmp_path, *pair, "--overwrite"), 2, "exists")
+
+
+def test_the_same_command_resumes_what_was_begun_with_overwrite(
+    pair: list[str], rows: Path, tmp_path: Path, settings: AnswerSettings, answered: list[dict[str, Any]]
+) -> None:
+    output = tmp_path / "out.jsonl"
+    assert batch(rows, output, *pair, "-n", "1").exit_code == 0
+    before = output.read_bytes()
+    with ResumableOutput(output, settings.identity(), overwrite=True, fields=ADDED) as partial:
+        for record in answered[:7]:
+            partial.append(record)
+    assert output.read_bytes() == before
+    one_sentence(batch(rows, output, *pair), 2, "exists", "--overwrite")
+    result = batch(rows, output, *pair, "--overwrite")
+    assert "after 7 rows" in result.stderr
+    assert records(output) == answered
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("out")) == ["out.jsonl"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_is_written_through(pair: list[str], rows: Path, tmp_path: Path, answered: list[dict[str, Any]]) -> None:
+    link, file = tmp_path / "link.jsonl", tmp_path / "elsewhere" / "file.jsonl"
+    file.parent.mkdir()
+    file.touch()
+    link.symlink_to(file)
+    assert batch(rows, link, *pair, "--overwrite").exit_code == 0
+    assert link.is_symlink()
+    assert records(file) == answered
 
 
 def test_two_processes_do_not_write_one_output(

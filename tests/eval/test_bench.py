@@ -110,7 +110,8 @@ def test_markdown_says_what_json_says(tiny_gguf: Path, tmp_path: Path) -> None:
     result = bench("-m", tiny_gguf, "-o", file)
     assert (result.exit_code, result.stdout) == (0, "")
     assert file.read_text().startswith("# Cost of steering\n")
-    assert bench("-m", tiny_gguf, "-o", file, "--only", "vector").exit_code == 0  # its own result may be replaced
+    says(bench("-m", tiny_gguf, "-o", file, "--only", "vector"), "exists", "--overwrite")
+    assert bench("-m", tiny_gguf, "-o", file, "--only", "vector", "--overwrite").exit_code == 0
     assert "decode" not in file.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["result.md"]
 
@@ -140,7 +141,7 @@ def test_mistakes_are_one_sentence(tiny_gguf: Path, smollm2: Path, tiny_bundle: 
     says(bench("-m", tiny_gguf, "--only", "generator"), "no bundle fits", "--bundle")
     says(bench("-m", tiny_gguf, "--provider", "cpu"), "no bundle fits", "--provider", "--bundle")
     says(bench("-m", tiny_gguf, "--rounds", "1"), "--rounds 1")
-    says(bench("-m", tiny_gguf, "-o", tiny_gguf), "no result of this command")
+    says(bench("-m", tiny_gguf, "-o", tiny_gguf, "--overwrite"), "no result of this command")
     says(bench("-m", tiny_gguf, "-o", tmp_path), "no result of this command")
     says(bench("-m", tiny_gguf, "-c", "9999"), "9999", "512")
     unfit = bench("-m", smollm2, "-g", tiny_bundle)

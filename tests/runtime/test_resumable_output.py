@@ -85,7 +85,7 @@ def test_settings_must_be_the_same(tmp_path: Path, in_place: bool) -> None:
         with pytest.raises(UsageError, match=r"begun with `(strength` 1|layers`)"):
             write(tmp_path / "out", RECORDS, in_place, **changed)
     path.with_name(f"{path.name}.json").unlink()
-    with pytest.raises(UsageError, match="cannot be used"):
+    with pytest.raises(UsageError, match="is not beside it"):
         write(tmp_path / "out", RECORDS, in_place, strength=1)
     assert path.read_bytes() == before
 
@@ -99,14 +99,14 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, in_place: bool) -> No
 
 def test_what_is_finished_is_replaced_only_in_the_end(tmp_path: Path) -> None:
     output = tmp_path / "out"
-    output.write_text("precious")
+    output.write_text('{"precious": 1}\n')
     with pytest.raises(UsageError, match=r"exists; .*`overwrite=True`"):
         write(output, RECORDS)
     assert names(tmp_path) == ["out"]
     write_over = ResumableOutput(output, {}, overwrite=True)
     with write_over as opened:
         opened.append(RECORDS[0])
-        assert output.read_text() == "precious"
+        assert json.loads(output.read_text()) == {"precious": 1}
         opened.finish()
     assert json.loads(output.read_text()) == RECORDS[0]
     assert names(tmp_path) == ["out"]

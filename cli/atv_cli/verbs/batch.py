@@ -81,7 +81,7 @@ def batch(
         bool,
         Panel.OUTPUT.option(
             "--overwrite",
-            help="Start from the first row and replace the output.",
+            help="Answer all rows again and replace the output, once the new one is complete.",
         ),
     ] = False,
 ) -> None:
@@ -107,7 +107,7 @@ def batch(
         raise UsageError("the system message is not UTF-8 text")
 
     from atv_cli.screen import BatchProgress
-    from atv_local.batch import AnswerSettings, load_executor, skip_answered
+    from atv_local.batch import ADDED, AnswerSettings, load_executor, skip_answered
     from atv_local.data import ResumableOutput, parse_columns, read_requests
 
     executor = None if on == "here" else load_executor(on)
@@ -122,7 +122,7 @@ def batch(
     )
     columns = parse_columns(column or [])
     identity = settings.identity() | ({"columns": columns} if columns else {})
-    with _opened(file) as source, ResumableOutput(output, identity, overwrite=overwrite) as partial:
+    with _opened(file) as source, ResumableOutput(output, identity, overwrite=overwrite, fields=ADDED) as partial:
         rows = read_requests(source, file, columns)
         answered, skipped = skip_answered(rows, partial)
         size = os.fstat(source.fileno()).st_size if file.is_file() else None
@@ -137,8 +137,7 @@ def batch(
                             problem = for_command_line(result.error, context)
                             view.show(result, f"{file}:{result.request.line}: {problem}")
             except KeyboardInterrupt:
-                again = "the same command without --overwrite" if overwrite else "the same command"
-                saved = f"{partial.path} has {view.counts}; run {again} to resume"
+                saved = f"{partial.path} has {view.counts}; run the same command to resume"
                 view.say(f"stopped; {saved if view.answered else 'nothing was answered yet'}")
                 sys.exit(130)
         partial.finish()

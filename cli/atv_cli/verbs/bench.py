@@ -11,7 +11,6 @@ from typing import Annotated
 from atv_cli import options
 from atv_cli.completion import BUNDLE_NAME
 from atv_cli.help_pages import Panel
-from atv_local.errors import UsageError
 
 _OURS = (b"# Cost of steering\n", b'{"benchmark": "atv-local bench"')
 
@@ -61,16 +60,17 @@ def bench(
             help="Write the result to this file instead of stdout.",
         ),
     ] = None,
+    overwrite: Annotated[bool, Panel.OUTPUT.option("--overwrite", help="Replace the result that is there.")] = False,
 ) -> None:
     """Measure what steering costs on this machine, as ratios of times taken in turn.
 
     The result is Markdown tables of medians, or one JSON value.
     """
     from atv_eval.bench import BenchOptions, bench_markdown, parse_parts, run_benchmark
-    from atv_local.data import replacing
+    from atv_local.data import check_replaceable_file, replacing
 
     if output is not None:
-        _check_replaceable(output)
+        check_replaceable_file(output, _is_ours, "result of this command", overwrite=overwrite)
     chosen = BenchOptions(
         model,
         bundle,
@@ -91,12 +91,6 @@ def bench(
             temporary.write_text(measured(), encoding="utf-8")
 
 
-def _check_replaceable(output: Path) -> None:
-    """Raise UsageError rather than replace something else, such as the model."""
-    if not output.exists():
-        return
-    if output.is_file():
-        with output.open("rb") as file:
-            if file.read(64).startswith(_OURS):
-                return
-    raise UsageError(f"{output} exists and is no result of this command; choose another output")
+def _is_ours(output: Path) -> bool:
+    with output.open("rb") as file:
+        return file.read(64).startswith(_OURS)
