@@ -34,9 +34,9 @@ def load(
     """Load a target and the bundle that steers it.
 
     Args:
-        model: the target's GGUF: a path or a name, by default the one that is set, else the embedded
-            model. An alias for a target and its bundle names both, unless `bundle` names another.
-        bundle: a path or a name, by default the one that is set, else the demo bundle.
+        model: the target's GGUF: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
+            An alias for a target and its bundle names both, unless `bundle` names another.
+        bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
         off: answer with the base model; no generator is loaded.
         n_ctx: size of the context in tokens; by default 2048, or what the model was trained for if that is less.
         n_threads: threads of llama.cpp; by default all cores.

@@ -30,6 +30,9 @@ class _Command(TyperCommand):
     def get_help(self, ctx: Any) -> str:
         return help_page(self, ctx)
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
     def invoke(self, ctx: Any) -> None:
         try:
             super().invoke(ctx)
@@ -78,7 +81,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _before_any_verb(
     offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing; the same as HF_HUB_OFFLINE=1 in the environment.")
+        bool,
+        typer.Option("--offline", help="Never download anything; the same as HF_HUB_OFFLINE=1 in the environment."),
     ] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")

@@ -21,7 +21,7 @@ Model = Annotated[
         "-m",
         "--model",
         help="Use this target model: a GGUF file, hf:user/repo[:quant], ollama:name or an alias.",
-        show_default="set by atv-local config, else embedded",
+        show_default="ATV_MODEL, then the config file, then embedded",
         **MODEL_NAME,
     ),
 ]
@@ -31,27 +31,27 @@ Bundle = Annotated[
         "-g",
         "--bundle",
         help="Use this bundle: a folder, a zip file, hf:user/repo or an alias.",
-        show_default="set by atv-local config, else embedded",
+        show_default="ATV_BUNDLE, then the config file, then embedded",
         **BUNDLE_NAME,
     ),
 ]
 Off = Annotated[
     bool,
-    Panel.STEERING.option("--off", help="Answer with the base model; no bundle is loaded."),
+    Panel.STEERING.option("--off", help="Turn steering off: answer with the base model and load no bundle."),
 ]
 Column = Annotated[
     list[str] | None,
     Panel.INPUT.option(
         "--column",
         metavar="PART=NAME",
-        help="Read a part of each row from another column, such as input=question; repeatable.",
+        help="Read a part of each row, such as input, from the column NAME: input=question; repeatable.",
     ),
 ]
 
 
 def queries_file(purpose: str) -> Any:
     """The option `-f` of a verb that reads queries; `purpose` is what it does with "the queries of this file"."""
-    help_text = f'{purpose} the queries of this file: "input" in JSON Lines or .csv, or one a line in .txt.'
+    help_text = f'{purpose} the queries of this file: "input" in JSON Lines or .csv, or one per line in .txt.'
     return Panel.INPUT.option("-f", "--file", metavar="FILE", help=help_text)
 
 
@@ -60,7 +60,7 @@ Unrelated = Annotated[
     Panel.MEASURING.option(
         "--unrelated",
         metavar="FILE",
-        help="Measure harm on these queries, one a line, that belong to none of the tasks.",
+        help="Measure harm on the queries of this file, one per line; they should belong to none of the tasks.",
         show_default="packaged queries",
     ),
 ]
@@ -79,11 +79,11 @@ Layers = Annotated[
     Panel.STEERING.option(
         "--layers",
         metavar="A-B",
-        help="Steer these layers only, such as 4-20.",
+        help="Steer only these layers, such as 4-20.",
         show_default="the bundle's",
     ),
 ]
-POSITIONS_HELP = "Steer all tokens, only the last one of the prompt, or that one and those of the answer."
+POSITIONS_HELP = "Steer all tokens, only the last prompt token (last), or that token and the answer (decode)."
 """Help text of `--positions`, in the order of `Positions`."""
 
 
@@ -113,7 +113,7 @@ class ControlVectorOptions:
         Panel.STEERING.option(
             "--control-vector",
             metavar="FILE",
-            help="Steer with this control-vector GGUF, together with the bundle if -g names one; repeatable.",
+            help="Steer with this control-vector GGUF, in addition to the bundle if -g is given; repeatable.",
         ),
     ] = None
     control_vector_scaled: Annotated[
@@ -121,7 +121,7 @@ class ControlVectorOptions:
         Panel.STEERING.option(
             "--control-vector-scaled",
             metavar="FILE:SCALE",
-            help="Steer with this control-vector GGUF times a factor; repeatable.",
+            help="Steer with this control-vector GGUF, multiplied by SCALE; repeatable.",
         ),
     ] = None
 
@@ -160,7 +160,7 @@ class SamplingOptions:
         Panel.SAMPLING.option(
             "--top-p",
             metavar="FLOAT",
-            help="Sample from the most likely tokens that add up to this probability; 1 is no limit.",
+            help="Sample from the most likely tokens that add up to this probability; 1 turns this off.",
         ),
     ] = 0.95
     top_k: Annotated[
@@ -168,7 +168,7 @@ class SamplingOptions:
         Panel.SAMPLING.option(
             "--top-k",
             metavar="N",
-            help="Sample from this many of the most likely tokens; 0 is no limit.",
+            help="Sample from this many of the most likely tokens; 0 turns this off.",
         ),
     ] = 40
     seed: Annotated[
@@ -206,7 +206,7 @@ class RowSamplingOptions(SamplingOptions):
     seed: Annotated[
         int,
         Panel.SAMPLING.option(
-            "--seed", metavar="N", help="Derive the seed of each row from this number and the number of its line."
+            "--seed", metavar="N", help="Sample each row with a seed made from this number and the row's line number."
         ),
     ] = 0
 
@@ -223,7 +223,7 @@ class TargetOptions:
             "--ctx-size",
             metavar="N",
             min=1,
-            help="Make the context this many tokens long; llama.cpp rounds it up.",
+            help="Set the context size in tokens; llama.cpp may round it up.",
             show_default="2048",
         ),
     ] = None
@@ -235,7 +235,7 @@ class TargetOptions:
             "--threads",
             metavar="N",
             min=1,
-            help="Compute with this many threads.",
+            help="Use this many CPU threads.",
             show_default="all cores",
         ),
     ] = None
@@ -253,7 +253,7 @@ class TargetOptions:
         Provider | None,
         Panel.PERFORMANCE.option(
             "--provider",
-            help="Run the generator with this execution provider of ONNX Runtime.",
+            help="Run the generator with this ONNX Runtime execution provider.",
             show_default="the first that works",
         ),
     ] = None
@@ -267,7 +267,7 @@ class EngineOptions(TargetOptions):
         Precision | None,
         Panel.PERFORMANCE.option(
             "--precision",
-            help="Run the generator's graph of this precision.",
-            show_default="what suits the provider",
+            help="Run the bundle's graph of this precision.",
+            show_default="chosen for the provider",
         ),
     ] = None

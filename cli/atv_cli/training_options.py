@@ -15,49 +15,64 @@ class TrainingOptions:
     epochs: Annotated[
         int,
         Panel.TRAINING.option(
-            "--epochs", metavar="N", min=0, help="Pass over the rows this many times; 0 chooses by their number."
+            "--epochs", metavar="N", min=0, help="Train for this many epochs; 0 chooses by the number of rows."
         ),
     ] = 0
     batch_size: Annotated[
         int,
         Panel.TRAINING.option(
-            "--batch-size", metavar="N", min=0, help="Take this many rows per step and process; 0 chooses a number."
+            "--batch-size",
+            metavar="N",
+            min=0,
+            help="Use this many rows per step and process; 0 chooses by the number of rows.",
         ),
     ] = 0
     learning_rate: Annotated[
         float,
         Panel.TRAINING.option(
-            "--learning-rate", metavar="FLOAT", min=0, help="Train the expansion with this learning rate."
+            "--learning-rate",
+            metavar="FLOAT",
+            min=0,
+            help="Set the learning rate of the expansion, the layer that writes vectors.",
         ),
     ] = 2e-3
     backbone_learning_rate: Annotated[
         float,
         Panel.TRAINING.option(
-            "--backbone-learning-rate", metavar="FLOAT", min=0, help="Train the backbone with this learning rate."
+            "--backbone-learning-rate", metavar="FLOAT", min=0, help="Set the learning rate of the backbone."
         ),
     ] = 1e-4
     patience: Annotated[
         int,
         Panel.TRAINING.option(
-            "--patience", metavar="N", min=1, help="Stop after this many epochs without a better validation."
+            "--patience", metavar="N", min=1, help="Stop after this many epochs without an improvement in validation."
         ),
     ] = 4
     strengths: Annotated[
         tuple[float, float],
         Panel.TRAINING.option(
-            "--strengths", metavar="FLOAT FLOAT", help="Draw the strength of each row from this range."
+            "--strengths",
+            metavar="MIN MAX",
+            help="Train with random strengths from this range, so that run --strength can vary in it.",
+            show_default="1 1, a fixed strength",
         ),
     ] = (1.0, 1.0)
     harmless: Annotated[
         float,
         Panel.TRAINING.option(
-            "--harmless", metavar="FLOAT", min=0, help="Weigh the loss for harm to unrelated queries by this factor."
+            "--harmless",
+            metavar="FLOAT",
+            min=0,
+            help="Add a loss for changed answers to unrelated queries, with this weight.",
         ),
     ] = 0.0
     contrastive: Annotated[
         float,
         Panel.TRAINING.option(
-            "--contrastive", metavar="FLOAT", min=0, help="Weigh the contrastive loss between tasks by this factor."
+            "--contrastive",
+            metavar="FLOAT",
+            min=0,
+            help="Add a loss that draws the vectors of each task together, with this weight.",
         ),
     ] = 0.0
     seed: Annotated[
@@ -67,6 +82,6 @@ class TrainingOptions:
             metavar="N",
             min=0,
             max=(1 << 32) - 1,
-            help="Shuffle the rows and draw random numbers by this seed.",
+            help="Use this seed for the order of rows and all random numbers.",
         ),
     ] = 0

@@ -18,7 +18,7 @@ from atv_local.names import is_managed, resolve_bundle
 from atv_local.vectors import Steering
 
 BUDGET = 0.2
-"""Nats a token."""
+"""Nats per token."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def calibrate(
     Args:
         data: validation rows, as for `evaluate`; not those that results are reported on.
         bundle: a path or a name.
-        model: the target's GGUF: a path or a name, by default the embedded model.
+        model: the target's GGUF: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
         output: folder for the calibrated bundle; without it, `overwrite` changes the bundle itself.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         rows: how many rows of each task to read; None is all.
         strengths: the strengths to measure.
         layers: whether to measure ranges of layers too.
-        budget: the KL(base || steered) allowed on unrelated queries, in nats a token.
-        unrelated: text file of queries unrelated to the tasks, one a line; by default a packaged list.
+        budget: the KL(base || steered) allowed on unrelated queries, in nats per token.
+        unrelated: text file of queries unrelated to the tasks, one per line; by default a packaged list.
         dry_run: measure only, and write nothing.
         overwrite: replace a bundle in `output`, or change the bundle itself.
         n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.

@@ -69,8 +69,8 @@ def evaluate(
 
     Args:
         data: JSON Lines or CSV files of rows, or folders of them.
-        model: the target's GGUF: a path or a name, by default the embedded model.
-        bundle: a path or a name, by default the demo bundle.
+        model: the target's GGUF: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
+        bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
         output: folder for answers and results. Answers that it has of the same evaluation are not asked for again.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         rows: how many rows of each task to read; by default all.
@@ -84,7 +84,7 @@ def evaluate(
         max_tokens: of an answer; by default as many as the longest right answer of its task, and a few more.
         whole: write every answer to its end, even when it is wrong already.
         harm: measure how steering changes answers to unrelated queries.
-        unrelated: text file of such queries, one a line; by default a packaged list.
+        unrelated: text file of such queries, one per line; by default a packaged list.
         timed: measure the time to the first token of this many queries.
         seed: of the rows shown and of random vectors.
         n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.

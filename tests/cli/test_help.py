@@ -36,6 +36,7 @@ def test_a_page_fits_80_columns_and_breaks_no_word(verb: str) -> None:
     unwrapped = help_page(command, context)
     assert set(text.split()) <= set(unwrapped.split()) | set(f"atv-local {verb}".split())
     assert not re.search(r"<(str|int|float|bool|path|file|directory|list|tuple)\b", text)
+    assert "{" not in text.partition("\n\n")[0]
 
 
 def test_both_help_options_give_the_same_page() -> None:

@@ -62,7 +62,7 @@ def train(
     Args:
         data: JSON Lines or CSV files of rows, or folders of them; one file is one task.
         output: folder of the run; `export` takes it.
-        model: GGUF of the target: a path or a name; by default the embedded one.
+        model: the target: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
         valid: files of rows that are measured after every epoch and never trained on.
         hold_out: without `valid`, hold out a tenth of the rows for that.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
@@ -82,7 +82,7 @@ def train(
         patience: epochs without better validation before training stops.
         strengths: range that each row's strength is drawn from.
         harmless: weight of the loss for changed answers to unrelated queries.
-        unrelated: text file of such queries, one a line; by default a packaged list.
+        unrelated: text file of such queries, one per line; by default a packaged list.
         contrastive: weight of the contrastive loss between tasks.
         baselines: measure static, averaged and random vectors too.
         max_tokens: longer rows are left out.

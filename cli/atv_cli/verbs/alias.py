@@ -19,16 +19,20 @@ def alias(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Argument(metavar="TARGET", help="What it stands for: a path, hf:user/repo[:quant] or ollama:name[:tag]."),
+        typer.Argument(metavar="VALUE", help="What it stands for: a path, hf:user/repo[:quant] or ollama:name[:tag]."),
     ] = None,
     *,
     model: Annotated[
         str | None,
-        Panel.MODEL.option("-m", "--model", metavar="NAME", help="Let it stand for this target, and for -g with it."),
+        Panel.MODEL.option(
+            "-m", "--model", metavar="NAME", help="Make it an alias for this target; with -g, for both."
+        ),
     ] = None,
     bundle: Annotated[
         str | None,
-        Panel.MODEL.option("-g", "--bundle", metavar="NAME", help="Let it stand for this bundle, and for -m with it."),
+        Panel.MODEL.option(
+            "-g", "--bundle", metavar="NAME", help="Make it an alias for this bundle; with -m, for both."
+        ),
     ] = None,
     remove: Annotated[
         str | None,
@@ -37,8 +41,8 @@ def alias(
 ) -> None:
     """Give a model, a bundle or a pair of them a short name for -m and -g, or list all short names.
 
-    An alias for a pair, made with -m and -g, names both where -m takes a name, unless -g names another bundle. Where -g
-    takes a name, it is the bundle of the pair.
+    An alias made with both -m and -g stands for the pair: -m ALIAS uses its model and its bundle, unless -g names
+    another bundle, and -g ALIAS uses its bundle alone.
     """
     from atv_local.names import add_alias, read_aliases, remove_alias
 
@@ -52,7 +56,7 @@ def alias(
         for known, to in sorted(read_aliases().items()):
             print(one_line(f"{known}  {to}"))
     elif target is None and model is None and bundle is None:
-        raise UsageError(f"say what {name!r} stands for: atv-local alias {name} TARGET")
+        raise UsageError(f"say what {name!r} stands for: atv-local alias {name} VALUE")
     else:
         before = add_alias(name, target or "", model=model or "", bundle=bundle or "")
         if before is not None:

@@ -29,9 +29,9 @@ _STDIN = Path("-")
 def batch(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(metavar="IN.jsonl", help="Rows to answer: JSON Lines, .csv or .txt; - is stdin.")
+        Path, typer.Argument(metavar="INPUT", help="Rows to answer: JSON Lines, .csv or .txt; - is stdin.")
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="JSON Lines to write, in the same order.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The JSON Lines file to write.")],
     *,
     column: options.Column = None,
     model: options.Model = None,
@@ -46,21 +46,21 @@ def batch(
             metavar="N",
             min=1,
             max=254,
-            help="Write up to this many answers at a time, as far as they fit in twice the context.",
+            help="Answer up to this many rows at a time, as far as they fit in twice the context size.",
         ),
     ] = 127,
     on: Annotated[
         str,
         Panel.PERFORMANCE.option(
             metavar="NAME",
-            help="Compute here, in this process, or with a plug-in: ray is a running Ray cluster.",
+            help="Run in this process (here) or with a plug-in, such as ray for a Ray cluster.",
         ),
     ] = "here",
     address: Annotated[
         str | None,
         Panel.PERFORMANCE.option(
             metavar="ADDRESS",
-            help="Connect to the Ray cluster at this address.",
+            help="With --on ray, connect to the cluster at this address.",
             show_default="the one that Ray finds",
         ),
     ] = None,
@@ -69,13 +69,13 @@ def batch(
         Panel.PERFORMANCE.option(
             metavar="N",
             min=1,
-            help="Load the model this many times on the Ray cluster, each for --n-threads CPUs.",
+            help="With --on ray, start this many workers; each loads the model and uses --n-threads CPUs.",
             show_default="as many as fit",
         ),
     ] = None,
     strict: Annotated[
         bool,
-        Panel.OUTPUT.option("--strict", help="Exit with code 1 if any row was skipped."),
+        Panel.OUTPUT.option("--strict", help="Exit with code 1 if a row could not be answered."),
     ] = False,
     overwrite: Annotated[
         bool,
@@ -87,12 +87,12 @@ def batch(
 ) -> None:
     """Answer every row of a file, in the same order.
 
-    A row is {"input": "..."}; its "system" and "max_tokens", if any, go before the options. A line of the output is the
-    row with "line", "text", "finish_reason" and "tokens" added or replaced. A row that cannot be answered is reported
-    on stderr and has no line in the output.
+    A row is {"input": "..."}. If it also has "system" or "max_tokens", these override the options for that row. Each
+    output line is the row with "line", "text", "finish_reason" and "tokens" added or replaced. A row that cannot be
+    answered is reported on stderr and has no output line.
 
-    If a run was stopped, run the same command again to resume it. Until it is done, the output is in OUT.jsonl.partial.
-    Rows that were added to the input in the meantime are answered too.
+    To resume a run that was stopped, repeat the same command. Until all rows are answered, the output is named
+    OUTPUT.partial. Rows added to the input in the meantime are answered too.
     """
     if on == "here" and (address or workers):
         raise UsageError(

@@ -47,7 +47,7 @@ def bench(
         Panel.MEASURING.option(
             "--only",
             metavar="PART,...",
-            help="Measure only these of memory, generator, vector, first-token, decode and batch.",
+            help="Measure only these parts: memory, generator, vector, first-token, decode, batch.",
         ),
     ] = None,
     as_json: options.AsJson = False,
@@ -62,9 +62,9 @@ def bench(
     ] = None,
     overwrite: Annotated[bool, Panel.OUTPUT.option("--overwrite", help="Replace the result that is there.")] = False,
 ) -> None:
-    """Measure what steering costs on this machine, as ratios of times taken in turn.
+    """Measure what steering costs on this machine, in time and memory.
 
-    The result is Markdown tables of medians, or one JSON value.
+    Steered and unsteered runs alternate, so that their ratios hold on a busy machine too.
     """
     from atv_eval.bench import BenchOptions, bench_markdown, parse_parts, run_benchmark
     from atv_local.data import check_replaceable_file, replacing

@@ -20,7 +20,9 @@ BUDGET = 0.2
 def calibrate(
     data: Annotated[
         list[Path],
-        typer.Argument(metavar="DATA", help="Validation rows, as for eval; never the rows you report results on."),
+        typer.Argument(
+            metavar="DATA", help="Validation rows in the files that eval takes; never those you report results on."
+        ),
     ],
     *,
     bundle: Annotated[
@@ -36,24 +38,24 @@ def calibrate(
     column: options.Column = None,
     rows: Annotated[
         int,
-        Panel.INPUT.option(metavar="N", min=1, help="Read only this many rows of each task."),
+        Panel.INPUT.option(metavar="N", min=1, help="Use only the first N rows of each task."),
     ] = 100,
     strengths: Annotated[
         str,
-        Panel.MEASURING.option(metavar="A,B,...", help="Measure these strengths."),
+        Panel.MEASURING.option(metavar="A,B,...", help="Try these strengths."),
     ] = "0.25,0.5,0.75,1,1.5,2",
     layers: Annotated[
         bool,
         Panel.MEASURING.option(
             "--layers/--no-layers",
-            help="Measure ranges of layers too, or only all of the bundle's.",
+            help="Try ranges of layers too, or only all layers of the bundle.",
         ),
     ] = True,
     budget: Annotated[
         float,
         Panel.MEASURING.option(
             metavar="FLOAT",
-            help="Allow this much KL(base || steered) on unrelated queries, in nats a token.",
+            help="Allow at most this much harm: KL(base || steered) on unrelated queries, in nats per token.",
         ),
     ] = BUDGET,
     unrelated: options.Unrelated = None,
@@ -70,7 +72,7 @@ def calibrate(
     overwrite: Annotated[
         bool,
         Panel.OUTPUT.option(
-            "--overwrite", help="Replace the bundle in -o; without -o, change the bundle of -g itself."
+            "--overwrite", help="Replace an existing bundle in -o; without -o, change the bundle of -g itself."
         ),
     ] = False,
     dry_run: Annotated[

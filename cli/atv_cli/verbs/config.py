@@ -15,16 +15,16 @@ from atv_local.text import one_line
 def config(
     key: Annotated[
         Literal["model", "bundle"] | None,
-        typer.Argument(metavar="KEY", help="model or bundle; without one, both are shown."),
+        typer.Argument(metavar="KEY", help="model or bundle; without a key, both are shown."),
     ] = None,
-    name: Annotated[str | None, typer.Argument(help="Use this by default: what -m or -g takes.", **NAME)] = None,
+    name: Annotated[str | None, typer.Argument(help="The new default: anything that -m or -g takes.", **NAME)] = None,
     *,
-    unset: Annotated[bool, Panel.OTHER.option("--unset", help="Remove the default from the file.")] = False,
+    unset: Annotated[bool, Panel.OTHER.option("--unset", help="Remove this default from the config file.")] = False,
 ) -> None:
     """Show or set the model and bundle that commands use if -m or -g is not given.
 
-    ATV_MODEL and ATV_BUNDLE in the environment go before the file; without either, it is the embedded pair. An alias
-    for a model and its bundle, set as the model, sets both.
+    The environment variables ATV_MODEL and ATV_BUNDLE override the config file; without either, the embedded pair is
+    used. If the model is an alias for a pair, its bundle is the default too.
     """
     from atv_local.names import choose_bundle, choose_model, config_file, set_default
 

@@ -27,7 +27,7 @@ def doctor(
 ) -> None:
     """Check the installation and whether steering works on this machine, and say how to fix what does not.
 
-    The exit code is 1 if something that answering needs is broken; optional packages are not needed.
+    The exit code is 1 if something that is needed to answer queries is broken; missing optional packages do not count.
     """
     from atv_cli.doctor import State, check_all
 

@@ -33,12 +33,12 @@ def evaluate(
     column: options.Column = None,
     rows: Annotated[
         int | None,
-        Panel.INPUT.option("--rows", metavar="N", min=1, help="Read only this many rows of each task."),
+        Panel.INPUT.option("--rows", metavar="N", min=1, help="Use only the first N rows of each task."),
     ] = None,
     labels: Annotated[
         bool,
         Panel.INPUT.option(
-            "--labels", help="Take the outputs of a task as the choices of its rows that have no choices of their own."
+            "--labels", help='Use all outputs of a task as the choices of its rows that have no "choices".'
         ),
     ] = False,
     model: options.Model = None,
@@ -49,19 +49,23 @@ def evaluate(
         Panel.MEASURING.option(
             "--method",
             metavar="METHOD",
-            help="Measure only this way to answer: base, steered, k-shot or bm25; repeatable.",
+            help="Measure only this method: base, steered, k-shot or bm25; repeatable.",
             show_default="all that are possible; k-shot and bm25 need --shots-from",
         ),
     ] = None,
     shots_from: Annotated[
         list[Path] | None,
         Panel.MEASURING.option(
-            "--shots-from", metavar="FILE", help="Show rows of this file in the prompts of k-shot and bm25; repeatable."
+            "--shots-from",
+            metavar="FILE",
+            help="Take the demonstrations of k-shot and bm25 from this file; repeatable.",
         ),
     ] = None,
     shots: Annotated[
         int,
-        Panel.MEASURING.option("--shots", metavar="N", min=1, help="Show this many rows in the prompts."),
+        Panel.MEASURING.option(
+            "--shots", metavar="N", min=1, help="Put this many demonstrations into a k-shot or bm25 prompt."
+        ),
     ] = 16,
     max_tokens: Annotated[
         int | None,
@@ -76,7 +80,9 @@ def evaluate(
     ] = None,
     whole: Annotated[
         bool,
-        Panel.MEASURING.option("--whole", help="Write every answer to its end, even when it is wrong already."),
+        Panel.MEASURING.option(
+            "--whole", help="Generate every answer to its end, instead of stopping once its score is known."
+        ),
     ] = False,
     harm: Annotated[
         bool,
@@ -86,13 +92,13 @@ def evaluate(
     timed: Annotated[
         int,
         Panel.MEASURING.option(
-            "--timed", metavar="N", min=0, help="Measure the time to the first token of this many queries."
+            "--timed", metavar="N", min=0, help="Measure the time to the first token on this many queries."
         ),
     ] = 8,
     seed: Annotated[
         int,
         Panel.MEASURING.option(
-            "--seed", metavar="N", min=0, help="Choose the rows shown and the random vectors by this seed."
+            "--seed", metavar="N", min=0, help="Use this seed to choose demonstrations and random vectors."
         ),
     ] = 0,
     performance: options.EngineOptions,

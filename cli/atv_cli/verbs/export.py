@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 def export(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT", help="A folder written by atv-local train, or a .pt of the authors."),
+        typer.Argument(
+            metavar="CHECKPOINT", help="A run folder of atv-local train, or a .pt file of the paper's authors."
+        ),
     ],
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle folder to write.")],
     *,
     precision: Annotated[
         str,
         Panel.GENERATOR.option(
-            "--precision", metavar="PRECISION,...", help="Write graphs of these precisions, of int8, fp16 and fp32."
+            "--precision", metavar="PRECISION,...", help="Write graphs of these precisions: any of int8, fp16 and fp32."
         ),
     ] = "int8,fp32",
     processor: Annotated[
@@ -37,18 +39,22 @@ def export(
     ] = "any",
     card: Annotated[
         Path | None,
-        Panel.OUTPUT.option("--card", metavar="FILE", help="Take this Markdown file as the model card."),
+        Panel.OUTPUT.option("--card", metavar="FILE", help="Use this Markdown file as the model card."),
     ] = None,
     model: Annotated[
         str | None,
         Panel.VERIFICATION.option(
-            "-m", "--model", help="Verify the vectors in this target's GGUF, up to its logits.", **MODEL_NAME
+            "-m",
+            "--model",
+            help="Check that the bundle fits this target, and compare the logits that its vectors give.",
+            **MODEL_NAME,
         ),
     ] = None,
     through: Annotated[
         bool,
         Panel.VERIFICATION.option(
-            "--through/--no-through", help="Load the target of -m to compare logits, or only read what it is."
+            "--through/--no-through",
+            help="With -m, load the target to compare logits; --no-through only reads its metadata.",
         ),
     ] = True,
     queries: Annotated[
@@ -57,8 +63,8 @@ def export(
             "-f",
             "--queries",
             metavar="FILE",
-            help='Verify with the queries of this file: "input" in JSON Lines or .csv, or one a line in .txt.',
-            show_default="packaged queries",
+            help='Verify with the queries of this file: "input" in JSON Lines or .csv, or one per line in .txt.',
+            show_default="the run's rows, else packaged queries",
         ),
     ] = None,
     column: options.Column = None,
@@ -67,30 +73,33 @@ def export(
         Panel.PAPER.option(
             "--backbone",
             metavar="NAME",
-            help="Take tokenizer and configuration from this folder or Hugging Face model.",
+            help="Read the tokenizer and configuration from this folder or Hugging Face model.",
             show_default="gpt2",
         ),
     ] = None,
     positions: Annotated[
         Positions | None,
-        Panel.PAPER.option("--positions", help="Steer the tokens that it was trained to steer.", show_default="all"),
+        Panel.PAPER.option(
+            "--positions", help="Say which tokens the checkpoint was trained to steer.", show_default="all"
+        ),
     ] = None,
     pooling: Annotated[
         PaperPooling | None,
-        Panel.PAPER.option("--pooling", help="Combine the states of a query in this way.", show_default="last"),
+        Panel.PAPER.option(
+            "--pooling", help="Say how the checkpoint pools the hidden states of a query.", show_default="last"
+        ),
     ] = None,
     layer0: Annotated[
         Layer0Method | None,
         Panel.PAPER.option(
             "--layer0",
-            help="Drop the vector of layer 0, which llama.cpp cannot steer, add it to layer 1, or carry it"
-            " through block 1.",
+            help="Drop the row of layer 0, which cannot be steered, add it to layer 1, or carry it through block 1.",
             show_default="the most exact",
         ),
     ] = None,
     overwrite: Annotated[
         bool,
-        Panel.OUTPUT.option("--overwrite", help="Replace the bundle that is there, once the new one is verified."),
+        Panel.OUTPUT.option("--overwrite", help="Replace an existing bundle once the new one is verified."),
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -33,10 +33,10 @@ def inspect(
     picture: Annotated[
         Path | None,
         Panel.OUTPUT.option(
-            "--picture", metavar="FILE", help="Draw the norms and cosines of the vectors in this PNG file."
+            "--picture", metavar="FILE", help="Draw the norms and cosines of the vectors to this PNG file."
         ),
     ] = None,
-    overwrite: Annotated[bool, Panel.OUTPUT.option("--overwrite", help="Replace the picture that is there.")] = False,
+    overwrite: Annotated[bool, Panel.OUTPUT.option("--overwrite", help="Replace an existing picture.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what a bundle, model or control vector is: sizes, training data, licences and hashes."""

@@ -45,9 +45,11 @@ def run(
         Panel.OUTPUT.option("--stream/--no-stream", help="Print tokens as they are generated."),
     ] = True,
     as_json: options.AsJson = False,
-    compare: Annotated[bool, Panel.OUTPUT.option("--compare", help="Answer without steering, then with it.")] = False,
+    compare: Annotated[
+        bool, Panel.OUTPUT.option("--compare", help="Show two answers: without steering and with it.")
+    ] = False,
     show_vector: Annotated[
-        bool, Panel.OUTPUT.option("--show-vector", help="Plot the vector's norms on stderr.")
+        bool, Panel.OUTPUT.option("--show-vector", help="Plot the norm of the task vector in each layer on stderr.")
     ] = False,
 ) -> None:
     """Answer one query, steered by the task vector that the generator makes for it."""

@@ -23,8 +23,8 @@ def serve(
             "-g",
             "--bundle",
             metavar="[ID=]NAME",
-            help="Serve this bundle, as the model ID; repeatable.",
-            show_default="the default bundle",
+            help="Serve this bundle under the model name ID; repeatable.",
+            show_default="ATV_BUNDLE, then the config file, then embedded",
         ),
     ] = None,
     off: options.Off = False,
@@ -35,8 +35,8 @@ def serve(
             "--max-tokens",
             metavar="N",
             min=1,
-            help="Stop each answer after this many tokens at the latest.",
-            show_default="the context",
+            help="Limit every answer to this many tokens, whatever the request asks for.",
+            show_default="the rest of the context",
         ),
     ] = None,
     host: Annotated[
@@ -47,9 +47,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[
         int,
-        Panel.SERVER.option(
-            "--port", metavar="N", min=0, max=65535, help="Listen on this port; 0 takes one that is free."
-        ),
+        Panel.SERVER.option("--port", metavar="N", min=0, max=65535, help="Listen on this port; 0 picks a free port."),
     ] = 8080,
     api_key: Annotated[
         str | None,
@@ -63,12 +61,18 @@ def serve(
     ] = None,
     queue: Annotated[
         int,
-        Panel.SERVER.option("--queue", metavar="N", min=0, max=10000, help="Let this many requests wait."),
+        Panel.SERVER.option(
+            "--queue", metavar="N", min=0, max=10000, help="Let at most this many requests wait; others get status 429."
+        ),
     ] = 32,
     timeout: Annotated[
         float,
         Panel.SERVER.option(
-            "--timeout", metavar="SECONDS", min=1, max=86400, help="Give up a request after this many seconds."
+            "--timeout",
+            metavar="SECONDS",
+            min=1,
+            max=86400,
+            help="End a request with status 504 after this many seconds.",
         ),
     ] = 600,
     parallel: Annotated[
@@ -77,7 +81,7 @@ def serve(
     ] = 2,
     performance: options.EngineOptions,
 ) -> None:
-    """Serve an OpenAI-compatible API in which each request is steered by its own vector, and a page to try it at /."""
+    """Serve an OpenAI-compatible API in which each request is steered by its own vector, with a web page at /."""
     if api_key is None and "ATV_API_KEY" in os.environ:  # click takes an empty variable for none
         raise UsageError("ATV_API_KEY is empty; set it to a key, or unset it to serve without one")
     if off and bundle:

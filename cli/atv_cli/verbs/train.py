@@ -40,7 +40,7 @@ def train(
         Panel.INPUT.option(
             "--templates",
             metavar="FILE",
-            help='Vary the wording of the prompts by task: {"task": ["Classify: {input}"], "*": [...]} as JSON.',
+            help='Word prompts as in this JSON file: {"task": ["Classify: {input}"]}; "*" is every other task.',
         ),
     ] = None,
     max_tokens: Annotated[
@@ -54,14 +54,14 @@ def train(
         Panel.INPUT.option(
             "--valid",
             metavar="FILE",
-            help="Measure on the rows of this file after every epoch; repeatable.",
+            help="Validate on the rows of this file after every epoch; repeatable.",
             show_default="a tenth of the rows",
         ),
     ] = None,
     hold_out: Annotated[
         bool,
         Panel.INPUT.option(
-            "--hold-out/--no-hold-out", help="Hold out a tenth of the rows to measure on, if --valid is not given."
+            "--hold-out/--no-hold-out", help="Hold out a tenth of the rows for validation if --valid is not given."
         ),
     ] = True,
     unrelated: Annotated[
@@ -69,7 +69,7 @@ def train(
         Panel.INPUT.option(
             "--unrelated",
             metavar="FILE",
-            help="Take the unrelated queries for --harmless from this file, one a line.",
+            help="Read the unrelated queries for --harmless from this file, one per line.",
             show_default="packaged queries",
         ),
     ] = None,
@@ -89,12 +89,16 @@ def train(
     layers: Annotated[
         str | None,
         Panel.STEERING.option(
-            "--layers", metavar="A-B", help="Steer these layers only, such as 4-20.", show_default="all"
+            "--layers", metavar="A-B", help="Steer only these layers, such as 4-20.", show_default="all"
         ),
     ] = None,
     scale: Annotated[
         float,
-        Panel.STEERING.option("--scale", metavar="FLOAT", help="Multiply the generator's vector by this constant."),
+        Panel.STEERING.option(
+            "--scale",
+            metavar="FLOAT",
+            help="Multiply all task vectors by this constant; the exported graph includes it.",
+        ),
     ] = 1.0,
     backbone: Annotated[
         str | None,
@@ -107,25 +111,33 @@ def train(
     ] = None,
     tuning: Annotated[
         Tuning,
-        Panel.GENERATOR.option("--tuning", help="Train all of the backbone, low-rank adapters in it, or none of it."),
+        Panel.GENERATOR.option(
+            "--tuning", help="Train the whole backbone, only low-rank adapters in it (LoRA), or nothing in it."
+        ),
     ] = "full",
     pooling: Annotated[
         Pooling,
         Panel.GENERATOR.option(
             "--pooling",
-            help="Combine the states of a query: their mean, the last, the first (cls), or last and mean (mix).",
+            help="Pool the hidden states of a query: their mean, the last, the first (cls), or last and mean (mix).",
         ),
     ] = "mean",
     rank: Annotated[
         int | None,
         Panel.GENERATOR.option(
-            "--rank", metavar="N", min=1, help="Factor the expansion through this many dimensions.", show_default="none"
+            "--rank",
+            metavar="N",
+            min=1,
+            help="Make the expansion, the layer that writes vectors, a low-rank one of this rank.",
+            show_default="full rank",
         ),
     ] = None,
     settings: TrainingOptions,
     dtype: Annotated[
         TargetDtype,
-        Panel.PERFORMANCE.option("--dtype", help="Compute the target in this type; auto takes the faster one here."),
+        Panel.PERFORMANCE.option(
+            "--dtype", help="Run the target in this data type; auto picks the faster one on this machine."
+        ),
     ] = "auto",
     cache: Annotated[
         float | None,
@@ -133,7 +145,7 @@ def train(
             "--cache",
             metavar="GB",
             min=0,
-            help="Use this much memory to cache the states of prompts.",
+            help="Cache the target's keys and values of prompts in at most this much memory.",
             show_default="half of the free memory",
         ),
     ] = None,
@@ -143,19 +155,20 @@ def train(
     ] = None,
     overwrite: Annotated[
         bool,
-        Panel.OUTPUT.option("--overwrite", help="Replace the run in -o, once the new one has a checkpoint."),
+        Panel.OUTPUT.option("--overwrite", help="Replace an existing run in -o once the new one has a checkpoint."),
     ] = False,
     resume: Annotated[
         Path | None,
         Panel.OUTPUT.option("--resume", metavar="FOLDER", help="Resume the run in this folder; takes no other option."),
     ] = None,
     baselines: Annotated[
-        bool, Panel.OUTPUT.option("--baselines", help="Measure static, averaged and random vectors as well.")
+        bool,
+        Panel.OUTPUT.option("--baselines", help="Measure static, averaged and random vectors too, for comparison."),
     ] = False,
 ) -> None:
     """Train a generator for a GGUF on your rows.
 
-    Press Ctrl-C to stop and save what was learned; --resume continues from there.
+    Ctrl-C stops training and saves what was learned; --resume continues from there.
     """
     from atv_cli.optional_packages import require_extra
 

@@ -24,13 +24,11 @@ def vector(
         Path,
         Panel.OUTPUT.option("-o", "--output", metavar="FILE", help="Write the control vector to this GGUF file."),
     ],
-    overwrite: Annotated[
-        bool, Panel.OUTPUT.option("--overwrite", help="Replace the control vector that is there.")
-    ] = False,
+    overwrite: Annotated[bool, Panel.OUTPUT.option("--overwrite", help="Replace an existing control vector.")] = False,
 ) -> None:
     """Write the task vector of a query, or the mean over a file of them, as a control-vector GGUF for llama.cpp.
 
-    llama-cli and run take the file with --control-vector.
+    Use the file with --control-vector in llama-cli or atv-local run.
     """
     from atv_cli.read_queries import read_queries
 
