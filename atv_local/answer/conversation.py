@@ -1,4 +1,4 @@
-"""A conversation in which every turn is steered by a vector of its own. Knows nothing of terminals or files.
+"""A conversation in which every turn is steered by its own vector.
 
 The target reads the whole conversation, the generator only the message that is answered. With positions `last` and
 `decode` earlier turns are evaluated without a vector, so their keys and values are reused; only the last answer, which

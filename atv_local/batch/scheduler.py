@@ -1,4 +1,4 @@
-"""Evaluates many trees of token runs in one context, each run once. Knows nothing of queries, text or llama.cpp.
+"""Evaluates many trees of token runs in one context, each run once. It needs no llama.cpp: the context is a protocol.
 
 What this buys: a beginning that many prompts share is evaluated once, and so is a prompt whose many options are scored
 or that is answered in several ways. For plain answers to different queries the gain is small: steered answers came at

@@ -1,8 +1,8 @@
 """A llama.cpp context of several sequences, every token under a task vector of its own or under none.
 
 A control vector steers all tokens of a context. Here llama.cpp's eval callback adds the rows instead: it stops after
-each layer's output, `l_out-N`, and the rows of steered tokens are changed in place. Knows nothing of queries or of the
-order in which sequences are evaluated.
+each layer's output, `l_out-N`, and the rows of steered tokens are changed in place. The scheduler decides the order in
+which sequences are evaluated.
 """
 
 from __future__ import annotations

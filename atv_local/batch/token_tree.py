@@ -1,4 +1,4 @@
-"""Trees of token runs to evaluate, and their results. Knows nothing of contexts or of the order of evaluation.
+"""Trees of token runs to evaluate, and their results.
 
 A tree begins with a run of tokens that other trees may begin with too, and branches from there: the same prompt with
 and without a vector, several continuations of one prompt. Every run is evaluated once, however many branches follow it.

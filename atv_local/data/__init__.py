@@ -1,4 +1,4 @@
-"""Files of rows: read, checked, and written so that nothing is lost. Knows nothing of models."""
+"""Reading and checking files of rows, and writing outputs so that nothing is lost."""
 
 import lazy_loader
 

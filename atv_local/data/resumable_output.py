@@ -1,7 +1,7 @@
-"""An output that grows by one record at a time and outlives a killed process. Knows nothing of what answers.
+"""An output file that grows by one record at a time and can be resumed after the process was killed.
 
-It is one line of JSON per record, with `NAME.json` beside it: the settings it was begun with. Until it is complete its
-name is `OUT.partial`, unless it grows in place.
+It has one line of JSON per record. `NAME.json` beside it has the settings of the first run. Until it is complete, it is
+named `OUT.partial`, unless it grows in place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows of tasks, and queries, from files. Knows nothing of tokens."""
+"""Reading rows of tasks, and queries, from JSON Lines, CSV and text files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries outside any task: what steering should leave alone. Knows nothing of tokens."""
+"""Queries outside all tasks, whose answers steering should not change."""
 
 from __future__ import annotations
 

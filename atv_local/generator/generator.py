@@ -1,4 +1,4 @@
-"""Query to task vector, in ONNX Runtime. Knows nothing of llama.cpp."""
+"""The generator: from a query to its task vector, in ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where ONNX Runtime computes: which execution providers there are, which of them works, which graph suits it.
+"""Choosing the execution provider of ONNX Runtime, and the graph that suits it.
 
-Knows nothing of tokens or vectors: whether a session works is for the caller's trial to say. ONNX Runtime is imported
-when it is needed, so that the command line can name what there is.
+The caller passes a trial that decides whether a session works. ONNX Runtime is imported only when needed, so that the
+command line can list the providers without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a name to a path. Knows nothing of what is in the files, and of defaults."""
+"""Looking up the path of a name. Defaults are in `choices`; whoever opens the file checks its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renders the chat template of a GGUF, in bounded time and memory. Knows nothing of tokens.
+"""Renders the chat template of a GGUF, in bounded time and memory.
 
 Jinja's sandbox keeps a template away from the objects of this process, but not from its time and memory. Here a render
 has a limit of CPU time, checked at every line that runs, and what operators, filters, methods and output may produce is

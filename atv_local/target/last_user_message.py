@@ -1,4 +1,4 @@
-"""Finds the part of a rendered conversation that the generator reads. Knows nothing of tasks or models."""
+"""Finds the last user message in a rendered conversation: the text that the generator reads."""
 
 from __future__ import annotations
 

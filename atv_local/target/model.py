@@ -1,4 +1,4 @@
-"""Loading a GGUF with llama.cpp, quietly and safely. Knows nothing of contexts, vectors or prompts."""
+"""Loading a GGUF with llama.cpp, without its log output and with errors instead of crashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One GGUF in llama.cpp: tokens and vectors in, logits out. Knows nothing of generators, queries or text.
+"""One GGUF in llama.cpp: tokens and vectors in, logits out.
 
 The cache consists of segments: runs of tokens that were evaluated without a vector, each in batches of its own. Only
 whole leading segments are reused, so the same prompt is always evaluated in the same batches and gives the same bits,

@@ -1,4 +1,4 @@
-"""The target's own tokenizer, through llama.cpp: text to tokens and back. Knows nothing of weights."""
+"""The target's own tokenizer, through llama.cpp: text to tokens and back. It needs no weights."""
 
 from __future__ import annotations
 

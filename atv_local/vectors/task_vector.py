@@ -1,4 +1,4 @@
-"""The task vector: one row per steerable layer. Knows nothing of the models that write or read it."""
+"""The task vector: one row per steerable layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation asks: rows, methods, and each as a question to the target. Knows nothing of scores or files.
+"""What an evaluation asks the target: one question per row and method.
 
 The steered prompt is the bare query, as the base model's is; the generator reads that query and no option.
 """

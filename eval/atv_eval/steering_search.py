@@ -1,4 +1,4 @@
-"""Accuracy and harm by strength and layers: which steering answers best without much harm. Knows nothing of files."""
+"""Searches for the strength and layers with the best accuracy within a budget of harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks and queries from files. Knows nothing of models."""
+"""Reading the tasks and unrelated queries of an evaluation from files."""
 
 from __future__ import annotations
 

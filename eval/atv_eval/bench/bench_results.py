@@ -1,4 +1,4 @@
-"""Results as rows of plain values. Knows nothing of how they were measured."""
+"""Benchmark results as rows of plain values."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How each cost of steering is measured, on a loaded engine. Knows nothing of files or of how results are shown.
+"""Measures each cost of steering on a loaded engine.
 
-Prompts are random words: what a model makes of them does not change how long it takes.
+Prompts are random words, since the time does not depend on what they say.
 """
 
 from __future__ import annotations

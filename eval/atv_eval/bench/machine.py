@@ -1,4 +1,4 @@
-"""Where a measurement was taken: plain values, fit for JSON. Knows nothing of what is measured."""
+"""The machine and libraries of a measurement, as values that JSON can hold."""
 
 from __future__ import annotations
 

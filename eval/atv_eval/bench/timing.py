@@ -1,7 +1,7 @@
-"""Times taken in turn, and what they say about each other. Knows nothing of models.
+"""Timing several functions in turn, and the ratios of their times.
 
-Machines slow down and speed up while one measures. What is to be compared is therefore measured in turn, and the ratios
-are those of neighbours in time.
+The speed of a machine changes during a measurement. Functions to compare are therefore called alternately, and ratios
+are taken between neighbouring calls.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The arguments of the model `atv-local` in lm-evaluation-harness (`--model_args`). Knows nothing of lm_eval."""
+"""The arguments of the model `atv-local` in lm-evaluation-harness (`--model_args`). Parsing them needs no lm_eval."""
 
 from __future__ import annotations
 

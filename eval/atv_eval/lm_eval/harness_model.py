@@ -3,7 +3,6 @@
 Log-likelihoods and generations are steered, each by the vector of its context alone, never by what is scored. Of a
 context in the chat template the query is the user's last message, as in training; else it is the whole context. An
 empty one, and a rolling log-likelihood, whose whole text is scored, have no query: the base model answers.
-Knows nothing of tasks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sockets, routes and limits. Knows nothing of how an answer is made."""
+"""The HTTP server: connections, routes, limits and metrics. Answers come from `atv_serve.work`."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
-"""Routes: what each takes, and what it answers with. Knows nothing of sockets, nor of how answers are made.
+"""The routes: what each accepts and returns.
 
-`OPERATIONS` lists them once: they are served from it, and described from it in OpenAPI.
+`OPERATIONS` is the only list of them; both the application and the OpenAPI description are made from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client's connection: uvicorn's, with limits. Knows nothing of requests."""
+"""uvicorn's connection to a client, with limits."""
 
 from __future__ import annotations
 

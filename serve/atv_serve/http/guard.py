@@ -1,4 +1,4 @@
-"""Who may send requests, and how large and slow a body may be. Knows nothing of what requests say."""
+"""Middleware that checks who may send requests, and limits the size and time of their bodies."""
 
 from __future__ import annotations
 

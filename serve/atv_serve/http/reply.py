@@ -1,7 +1,4 @@
-"""From a request to a job in the pool, and from its pieces to an answer: whole, or a stream of server-sent events.
-
-Knows nothing of routes, nor of what requests say.
-"""
+"""From a request to a job in the pool, and from its pieces to an answer: whole, or a stream of server-sent events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and responses in the shapes of OpenAI's API. Knows nothing of sockets or models."""
+"""Requests and responses in the shapes of OpenAI's API, as data types."""
 
 import lazy_loader
 

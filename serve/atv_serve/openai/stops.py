@@ -1,4 +1,4 @@
-"""Stop strings, which end an answer and are no part of it. Knows nothing of tokens."""
+"""Finds stop strings, which end an answer and are not part of it, in text that arrives in pieces."""
 
 from __future__ import annotations
 

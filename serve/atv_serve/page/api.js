@@ -1,4 +1,4 @@
-// What the server is asked and how it answers. Knows nothing of the page.
+// Requests to the server and its answers.
 
 const KEY_ITEM = "atv-local key";
 

@@ -1,4 +1,4 @@
-// Norms by layer as bars and as a table. Knows nothing of where they come from.
+// Norms by layer, as bars and as a table.
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 100;

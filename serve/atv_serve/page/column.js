@@ -1,4 +1,4 @@
-// One column: an answer as it comes, and what it was. Knows nothing of where the chunks come from.
+// One column of the page: an answer as it streams in, and its facts.
 
 export class Column {
   constructor(section) {

@@ -1,4 +1,4 @@
-// The controls of steering: what they stand at, and what a bundle would set them to. Knows nothing of answers.
+// The steering controls: their values, and the defaults of each bundle.
 
 const at = (id) => document.getElementById(id);
 const MOST = 2; // the slider's end, unless a bundle asks for more

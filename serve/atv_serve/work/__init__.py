@@ -1,4 +1,4 @@
-"""From a checked request to pieces of an answer, in a pool of contexts. Knows nothing of HTTP."""
+"""Answers checked requests piece by piece, in a pool of contexts. Independent of HTTP."""
 
 import lazy_loader
 

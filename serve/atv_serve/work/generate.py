@@ -1,4 +1,4 @@
-"""A prepared request answered piece by piece in a context. Knows nothing of HTTP or of what is sent."""
+"""Answers a prepared request piece by piece in a context."""
 
 from __future__ import annotations
 

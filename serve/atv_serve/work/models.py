@@ -1,7 +1,4 @@
-"""What one server has: a target, generators by name, and how a request's words choose among them.
-
-Knows nothing of HTTP.
-"""
+"""The target and generators of a server, and how a request chooses among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contexts over one model, and which request runs next. Knows nothing of HTTP, nor of what is evaluated in a context.
+"""Contexts over one model, and which request runs next.
 
 Each context has a thread; evaluations by llama.cpp go through one more thread for all of them, in order of arrival,
 because in parallel they would only compete for the same cores. So running requests advance token by token in turn.

@@ -1,4 +1,4 @@
-"""From a request to all that a context needs to answer it. Knows nothing of HTTP or of evaluation."""
+"""Prepares a request: its prompt, vector and sampling, ready for a context."""
 
 from __future__ import annotations
 

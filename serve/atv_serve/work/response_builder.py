@@ -1,4 +1,4 @@
-"""From the pieces of an answer to responses: one whole, or a chunk after another. Knows nothing of HTTP."""
+"""Builds responses from the pieces of an answer: a whole one, or a series of chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads for what needs no context of the target, such as tokenising. Knows nothing of requests."""
+"""Threads for work that needs no context of the target, such as tokenising."""
 
 from __future__ import annotations
 

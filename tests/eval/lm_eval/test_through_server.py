@@ -1,4 +1,4 @@
-"""lm-evaluation-harness as a client of the server that knows nothing of it."""
+"""lm-evaluation-harness as an ordinary client of the server."""
 
 from __future__ import annotations
 
