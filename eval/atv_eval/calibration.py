@@ -14,7 +14,7 @@ from atv_local.answer import load
 from atv_local.data import DEFAULT_COLUMNS, Columns, check_replaceable, replacing, replacing_folder
 from atv_local.errors import UsageError
 from atv_local.generator import MANIFEST, Bundle, Precision, Provider
-from atv_local.names import is_managed, resolve_bundle
+from atv_local.names import choose_bundle, is_managed
 from atv_local.vectors import Steering
 
 BUDGET = 0.2
@@ -54,7 +54,7 @@ class CalibrationResult:
 
 def calibrate(
     data: str | Path | Sequence[str | Path],
-    bundle: str | Path,
+    bundle: str | Path | None = None,
     *,
     model: str | Path | None = None,
     output: str | Path | None = None,
@@ -80,7 +80,7 @@ def calibrate(
 
     Args:
         data: validation rows, as for `evaluate`; not those that results are reported on.
-        bundle: a path or a name.
+        bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
         model: the target's GGUF: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
         output: folder for the calibrated bundle; without it, `overwrite` changes the bundle itself.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
@@ -100,16 +100,17 @@ def calibrate(
         AtvError: what `atv_local.load` raises, or a query that cannot be evaluated.
     """
     _check(strengths, budget)
-    if output is None and not dry_run and is_managed(str(bundle)):
+    chosen = choose_bundle(bundle, model)
+    if output is None and not dry_run and is_managed(chosen.name):
         raise UsageError(
-            f"{bundle} belongs to a cache or to the installation and is not changed; "
+            f"{chosen.name} belongs to a cache or to the installation and is not changed; "
             "name a folder to write to with `output=...`"
         )
     if output is None and not dry_run and not overwrite:
         raise UsageError(
-            f"{bundle} would be changed; name a folder to write to with `output=...`, or pass `overwrite=True`"
+            f"{chosen.name} would be changed; name a folder to write to with `output=...`, or pass `overwrite=True`"
         )
-    opened = Bundle(resolve_bundle(bundle))
+    opened = Bundle(chosen.path())
     place = opened.path if output is None else Path(output)
     if not dry_run:
         if place.is_file():
@@ -119,7 +120,7 @@ def calibrate(
     queries = read_unrelated(unrelated)
     with load(
         model,
-        opened.path,
+        bundle,
         n_ctx=n_ctx,
         n_threads=n_threads,
         n_gpu_layers=n_gpu_layers,

@@ -60,13 +60,13 @@ def test_the_embedded_pair_has_names() -> None:
     assert json.loads(cli("inspect", "demo", "-m", "default", "--json").stdout)["fits"] == "yes"
 
 
-@pytest.mark.parametrize("name", ["demo", str(embedded_bundle())])
+@pytest.mark.parametrize("name", ["demo", str(embedded_bundle()), ""])
 def test_the_embedded_bundle_is_not_calibrated_in_its_place(name: str, home: Path) -> None:
     rows = home / "rows.jsonl"
     rows.write_text('{"input": "a", "output": "b"}\n')
-    result = cli("calibrate", rows, "-g", name)
-    assert (result.exit_code, "-o" in result.stderr) == (2, True)
-    assert is_managed(name)
+    result = cli("calibrate", rows, *(["-g", name] if name else []))
+    assert (result.exit_code, "-o" in result.stderr, name in result.stderr) == (2, True, True)
+    assert is_managed(name or "demo")
     assert not is_managed(str(home))
 
 

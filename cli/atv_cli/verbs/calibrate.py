@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from atv_cli import options
-from atv_cli.completion import BUNDLE_NAME
 from atv_cli.help_pages import Panel
 from atv_local.errors import AtvError, UsageError
 
@@ -25,16 +24,8 @@ def calibrate(
         ),
     ],
     *,
-    bundle: Annotated[
-        str,
-        Panel.MODEL.option(
-            "-g",
-            "--bundle",
-            help="Calibrate this bundle: a folder, a zip file, hf:user/repo or an alias.",
-            **BUNDLE_NAME,
-        ),
-    ],
     model: options.Model = None,
+    bundle: options.Bundle = None,
     column: options.Column = None,
     rows: Annotated[
         int,
@@ -72,7 +63,7 @@ def calibrate(
     overwrite: Annotated[
         bool,
         Panel.OUTPUT.option(
-            "--overwrite", help="Replace an existing bundle in -o; without -o, change the bundle of -g itself."
+            "--overwrite", help="Replace an existing bundle in -o; without -o, change the bundle itself."
         ),
     ] = False,
     dry_run: Annotated[
