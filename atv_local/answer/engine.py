@@ -38,7 +38,8 @@ class Engine:
 
     Raises:
         BundleError: a generator made for another target.
-        UsageError: something else than a `Target`, such as the path of a file.
+        VectorError: a static vector of another shape.
+        UsageError: something else than a `Target`, such as the path of a file, or layers that it does not have.
     """
 
     def __init__(
@@ -51,16 +52,20 @@ class Engine:
     ) -> None:
         if not isinstance(target, Target):
             raise UsageError(f"`target` {target!r} is not a Target; load files with atv_local.load")
-        if isinstance(generator, str | Path):
-            raise UsageError(f"`generator` {str(generator)!r} is a name; load files with atv_local.load")
+        if not isinstance(generator, VectorGenerator | None):
+            raise UsageError(f"`generator` {generator!r} is not a Generator; load files with atv_local.load")
         if not isinstance(static, TaskVector | None):
             raise UsageError(f"`static` {static!r} is not a TaskVector; read one with TaskVector.load")
+        if static is not None:
+            target.check_vector(static)
         if steering is not None:
             check_settings(steering, None)
         self.target, self.generator, self.static = target, generator, static
         if generator is not None:
             generator.bundle.check_target(target.spec)
         self._steering = self._default_steering() if steering is None else steering
+        if not self._steering.off:
+            self._steering.range(target.n_rows)
         self._answers = AnswerStream(target)
         self._prompts = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
 
@@ -236,13 +241,15 @@ class Engine:
         return steering
 
     def _given_vector(self, vector: Any) -> TaskVector | None:
-        if vector is None or isinstance(vector, TaskVector):
-            return vector
+        if vector is None:
+            return None
         if isinstance(vector, str | Path):
             file = read_control_vector(Path(vector))
             file.check_target(self.target.spec)
-            return file.vector(self.target.n_rows)
-        return TaskVector(vector)
+            vector = file.vector(self.target.n_rows)
+        given = vector if isinstance(vector, TaskVector) else TaskVector(vector)
+        self.target.check_vector(given)
+        return given
 
     def _collect(self, events: Generator[Event], steering: Steering, *, generated: bool = True) -> Answer:
         with closing(events):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from atv_local.answer.engine import Engine
+from atv_local.answer.queries import check_settings
+from atv_local.data import as_number, as_path
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
 from atv_local.names import choose_bundle, choose_model, explain_mismatch
 from atv_local.target import Target
 from atv_local.vectors import (
+    MAX_STRENGTH,
     ControlVector,
     Steering,
+    TaskVector,
     read_control_vector,
     sum_control_vectors,
     trained_positions,
@@ -30,6 +34,7 @@ def load(
     control_vectors: Sequence[str | Path | tuple[str | Path, float]] = (),
     provider: Provider | None = None,
     precision: Precision | None = None,
+    steering: Steering | None = None,
 ) -> Engine:
     """Load a target and the bundle that steers it.
 
@@ -45,6 +50,7 @@ def load(
             query, together with the generator if `bundle` is named, otherwise instead of one.
         provider: the execution provider of the generator; by default the first that works.
         precision: which graph of the bundle the generator runs; by default the one that suits the provider.
+        steering: what answers use unless they are given another; by default that of the bundle.
 
     Returns:
         An engine, which is a context manager.
@@ -54,8 +60,15 @@ def load(
         ModelError: no such model, or one that llama.cpp cannot load or steer.
         BundleError: a damaged bundle, or one made for another target.
         VectorError: a file that is not a control vector, or one made for another target.
-        UsageError: a provider or precision that is not available, or sizes out of range.
+        UsageError: a provider or precision that is not available, sizes out of range, or values of another type.
     """
+    for name, given in (("model", model), ("bundle", bundle)):
+        if given not in (None, ""):
+            as_path(name, given)
+    if steering is not None:
+        check_settings(steering, None)
+        if off and not steering.off:
+            raise UsageError(f"`off=True` and `steering` {steering!r} exclude each other; leave one out")
     chosen_model = choose_model(model)
     path = chosen_model.path()
     files = [] if off else _read_files(control_vectors)
@@ -71,13 +84,22 @@ def load(
         file.check_target(target.spec)
     static = sum_control_vectors(files, target.n_rows, target.n_embd) if files else None
     if opened is None or chosen_bundle is None:
-        steering = Steering(positions=trained_positions([file for file, _ in files])) if files else None
+        if files and steering is None:
+            steering = Steering(positions=trained_positions([file for file, _ in files]))
         return Engine(target, static=static, steering=steering)
     with explain_mismatch(chosen_model, chosen_bundle):
         opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
-    return Engine(target, Generator(opened, provider=provider, precision=precision), static)
+    return Engine(target, Generator(opened, provider=provider, precision=precision), static, steering=steering)
 
 
 def _read_files(given: Sequence[str | Path | tuple[str | Path, float]]) -> list[tuple[ControlVector, float]]:
-    pairs = [(file, 1.0) if isinstance(file, str | Path) else file for file in given]
-    return [(read_control_vector(Path(file)), factor) for file, factor in pairs]
+    if isinstance(given, str | Path | TaskVector) or not isinstance(given, Iterable):
+        raise UsageError(f"`control_vectors` {given!r} is not a list of files, such as ['happy.gguf']")
+    pairs = [file if isinstance(file, tuple) and len(file) == 2 else (file, 1.0) for file in given]
+    return [
+        (
+            read_control_vector(as_path("control_vectors", file)),
+            as_number("control_vectors", factor, -MAX_STRENGTH, MAX_STRENGTH),
+        )
+        for file, factor in pairs
+    ]

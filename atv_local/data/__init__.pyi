@@ -1,5 +1,6 @@
 from .arguments import as_integer as as_integer
 from .arguments import as_number as as_number
+from .arguments import as_path as as_path
 from .atomic_files import check_replaceable as check_replaceable
 from .atomic_files import check_replaceable_file as check_replaceable_file
 from .atomic_files import holding as holding

@@ -1,12 +1,14 @@
-"""Numbers from callers: checked where they are given, and converted to Python's own."""
+"""Numbers and paths from callers: checked where they are given, and converted to Python's own types."""
 
 from __future__ import annotations
 
 import operator
+import os
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
-from atv_local.errors import UsageError
+from atv_local.errors import AtvError, UsageError
 
 _SHOWN = 60  # characters of a value in a message
 
@@ -40,6 +42,25 @@ def as_number(name: str, value: Any, least: float, most: float, *, note: str = "
     """
     number = value if isinstance(value, Real) and not isinstance(value, bool) else None
     return float(_within(name, value, number, least, most, f"a number from {least:g} to {most:g}", note))
+
+
+def as_path(name: str, value: Any, missing: type[AtvError] | None = None) -> Path:
+    """A value as a path.
+
+    Args:
+        name: the parameter, for the message.
+        value: what was given for it.
+        missing: raised for a text that is not the path of something, which may be meant as a name.
+
+    Raises:
+        UsageError: neither a text nor a path.
+    """
+    if not isinstance(value, str | os.PathLike) or not value or "\0" in str(value):
+        raise UsageError(f"`{name}` {repr(value)[:_SHOWN]} is not a path")
+    path = Path(value)
+    if missing and isinstance(value, str) and not os.path.lexists(path):
+        raise missing(f"there is no file or folder {value!r}; atv_local.load takes names, here a path is needed")
+    return path
 
 
 def _within(name: str, value: Any, number: Any, least: float, most: float | None, wanted: str, note: str) -> Any:

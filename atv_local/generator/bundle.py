@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
+from atv_local.data import as_path
 from atv_local.errors import BundleError, MismatchError, first_problem
 from atv_local.generator.manifest import Manifest
 from atv_local.generator.providers import Precision
@@ -47,7 +48,7 @@ class Bundle:
     """
 
     def __init__(self, path: str | Path, *, manifest: bytes | None = None) -> None:
-        self.path = path = Path(path)
+        self.path = path = as_path("bundle", path, BundleError if manifest is None else None)
         self.written = manifest is None
         """Whether its manifest file is there, so that another process can open it."""
         raw = _manifest_bytes(path) if manifest is None else manifest

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from atv_local.data import as_integer
 from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.generator.bundle import TOKENIZER, Bundle
 from atv_local.generator.first_run import check_runnable
@@ -45,6 +46,7 @@ class Generator:
         n_threads: int = 1,
         tried: bool = False,
     ) -> None:
+        n_threads = as_integer("n_threads", n_threads, 1)
         bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         if bundle.written and not tried:
             check_runnable(bundle)

@@ -15,8 +15,8 @@ from typing import Any
 
 import llama_cpp as lib
 
-from atv_local.data import reading
-from atv_local.errors import ModelError, UsageError
+from atv_local.data import as_integer, reading
+from atv_local.errors import ModelError
 from atv_local.target.first_load import check_loadable
 from atv_local.target.native import NativeObject
 
@@ -57,8 +57,7 @@ class Model:
 
     def __init__(self, path: Path, *, n_gpu_layers: int = -1, vocab_only: bool = False, tried: bool = False) -> None:
         check_gguf(path)
-        if not -1 <= n_gpu_layers <= MAX_GPU_LAYERS:
-            raise UsageError(f"`n_gpu_layers` {n_gpu_layers} is not within -1 to {MAX_GPU_LAYERS}; -1 offloads all")
+        n_gpu_layers = as_integer("n_gpu_layers", n_gpu_layers, -1, MAX_GPU_LAYERS, note="-1 offloads all")
         if not tried:
             check_loadable(path)
         params = lib.llama_model_default_params()

@@ -10,6 +10,7 @@ from typing import Any
 
 import llama_cpp as lib
 
+from atv_local.data import as_integer, as_number
 from atv_local.errors import UsageError
 from atv_local.target.target import Target
 
@@ -25,7 +26,7 @@ class Sampling:
         seed: makes sampling repeatable; a random one by default.
 
     Raises:
-        UsageError: a value out of range.
+        UsageError: a value of another type or out of range.
     """
 
     temperature: float = 0.0
@@ -34,14 +35,16 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 100:
-            raise UsageError(f"`temperature` {self.temperature} is outside 0 to 100")
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"`top_p` {self.top_p} is outside 0 to 1")
-        if not 0 <= self.top_k < 1 << 31:
-            raise UsageError(f"`top_k` {self.top_k} is negative or too large; 0 is off")
-        if self.seed is not None and not 0 <= self.seed < 1 << 32:
-            raise UsageError(f"`seed` {self.seed} is outside 0 to 2^32-1")
+        numbers = {
+            "temperature": as_number("temperature", self.temperature, 0, 100, note="0 is greedy"),
+            "top_p": as_number("top_p", self.top_p, 0, 1, note="1 is off"),
+            "top_k": as_integer("top_k", self.top_k, 0, (1 << 31) - 1, note="0 is off"),
+            "seed": None if self.seed is None else as_integer("seed", self.seed, 0, (1 << 32) - 1),
+        }
+        if numbers["top_p"] == 0:
+            raise UsageError("`top_p` 0 leaves no token to draw; 1 is off")
+        for name, number in numbers.items():
+            object.__setattr__(self, name, number)
 
     def of_row(self, number: int) -> Sampling:
         """The same sampling for one of many rows, with a seed made of its number and this seed (0 if none)."""

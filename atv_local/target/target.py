@@ -20,6 +20,7 @@ import llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
+from atv_local.data import as_integer, as_path
 from atv_local.errors import ModelError, PromptError, UnstableError, UsageError, VectorError
 from atv_local.target.model import Model, interrupts_deferred, last_error
 from atv_local.target.native import NativeObject
@@ -64,16 +65,19 @@ class Target:
         n_gpu_layers: int = -1,
         in_turn: Callable[[Callable[[], int]], int] = lambda evaluate: evaluate(),
     ) -> None:
-        self.model = model if isinstance(model, Model) else Model(Path(model), n_gpu_layers=n_gpu_layers)
+        if not isinstance(model, Model):
+            model = Model(as_path("model", model, ModelError), n_gpu_layers=n_gpu_layers)
+        self.model = model
         self._in_turn = in_turn
         self.vocabulary = Vocabulary(self.model)
         self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
         params = lib.llama_context_default_params()
         trained = self.model.n_ctx
-        if n_ctx is not None and not 1 <= n_ctx <= trained:
-            raise UsageError(f"`n_ctx` {n_ctx} is not within the 1 to {trained} tokens of {self.model.path.name}")
-        if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
-            raise UsageError(f"`n_threads` {n_threads} is not within 1 to {MAX_THREADS}")
+        if n_ctx is not None:
+            note = f"{model.path.name} was trained for {trained} tokens"
+            n_ctx = as_integer("n_ctx", n_ctx, 1, trained, note=note)
+        if n_threads is not None:
+            n_threads = as_integer("n_threads", n_threads, 1, MAX_THREADS)
         params.n_ctx = n_ctx or min(DEFAULT_CTX, trained)
         params.n_batch = params.n_ubatch = _BATCH
         self.n_threads = n_threads or _cores()
@@ -263,10 +267,13 @@ class Target:
         Raises:
             VectorError: the vector has another shape.
         """
-        if vector.array.shape != (self.n_rows, self.n_embd):
-            shape = [self.n_rows, self.n_embd]
-            raise VectorError(f"a task vector for this target has shape {shape}, not {list(vector.array.shape)}")
+        self.check_vector(vector)
         self._set_vector(np.ascontiguousarray(vector.array, dtype=np.float32))
+
+    def check_vector(self, vector: TaskVector) -> None:
+        """Raise VectorError for a vector of another shape than this target takes."""
+        if vector.shape != (shape := (self.n_rows, self.n_embd)):
+            raise VectorError(f"a task vector for this target has shape {list(shape)}, not {list(vector.shape)}")
 
     def clear(self) -> None:
         """Stop steering. Does nothing if no vector is applied or the target is closed.

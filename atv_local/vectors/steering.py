@@ -114,7 +114,7 @@ def layer_range(layers: Any, n_rows: int | None = None) -> tuple[int, int]:
     """A first and a last layer, counted from 1.
 
     Args:
-        layers: a pair of integers, or a text such as `8-20`; anything else is refused.
+        layers: a pair of integers, or a text such as `8-20`.
         n_rows: how many there are; None does not look at this.
 
     Raises:

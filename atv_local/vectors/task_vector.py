@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from atv_local.data import as_path, check_replaceable_file
 from atv_local.errors import VectorError
 from atv_local.vectors.steering import layer_range
 
@@ -54,7 +55,7 @@ class TaskVector:
         """
         from atv_local.vectors.control_vector import read_control_vector
 
-        return cls(read_control_vector(Path(path)).vector())
+        return cls(read_control_vector(as_path("path", path)).vector())
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a control-vector GGUF, which llama.cpp's tools and repeng read.
@@ -66,11 +67,11 @@ class TaskVector:
         Raises:
             UsageError: the file exists or cannot be written.
         """
-        from atv_local.data import check_replaceable_file
         from atv_local.vectors.control_vector import is_control_vector, write_control_vector
 
-        check_replaceable_file(Path(path), is_control_vector, "control vector", overwrite=overwrite)
-        write_control_vector(self, Path(path))
+        path = as_path("path", path)
+        check_replaceable_file(path, is_control_vector, "control vector", overwrite=overwrite)
+        write_control_vector(self, path)
 
     @property
     def shape(self) -> tuple[int, int]:

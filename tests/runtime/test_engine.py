@@ -12,8 +12,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import atv_local
-from atv_local import OFF, Engine, Event, Finish, Generator, Positions, Sampling, Steering, Target, TaskVector
-from atv_local.errors import BundleError, ModelError, PromptError, UsageError
+from atv_local import (
+    OFF,
+    AtvError,
+    Bundle,
+    Engine,
+    Event,
+    Finish,
+    Generator,
+    Positions,
+    Sampling,
+    Steering,
+    Target,
+    TaskVector,
+)
+from atv_local.errors import BundleError, ModelError, PromptError, UsageError, VectorError
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.target_file import TargetFile
 from tests.tiny import write_gguf
@@ -237,6 +250,12 @@ def test_an_answer_ends_with_the_token_that_ends_it_in_the_template(tmp_path: Pa
         (lambda: Sampling(top_p=0), "top_p"),
         (lambda: Sampling(top_k=-1), "top_k"),
         (lambda: Sampling(seed=-1), "seed"),
+        (lambda: Sampling(temperature="0.5"), "`temperature` '0.5' is not a number"),
+        (lambda: Sampling(temperature=float("nan")), "`temperature` nan"),
+        (lambda: Sampling(top_p=None), "`top_p` None"),
+        (lambda: Sampling(top_k=1.5), "`top_k` 1.5 is not a whole number"),
+        (lambda: Sampling(top_k=True), "`top_k` True"),
+        (lambda: Sampling(seed="1"), "`seed` '1'"),
         (lambda: Steering(strength=float("nan")), "strength` nan"),
         (lambda: Steering(strength="1"), "strength` '1' is not a number"),
         (lambda: Steering(layers=(3, 2)), "A <= B"),
@@ -264,11 +283,79 @@ def test_settings_of_another_type(engine: Engine, name: str, value: object) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("generator", "demo"), ("static", "v.gguf"), ("static", np.ones((3, 64))), ("steering", 0.5)]
+    ("name", "value"),
+    [
+        ("generator", "demo"),
+        ("generator", 5),
+        ("static", "v.gguf"),
+        ("static", np.ones((3, 64))),
+        ("steering", 0.5),
+        ("steering", Steering(layers=(2, 9))),
+    ],
 )
 def test_an_engine_of_parts_of_another_type(target: Target, name: str, value: object) -> None:
-    with pytest.raises(UsageError, match=f"`{name}`"):
+    with pytest.raises(UsageError, match=f"`{'layers' if isinstance(value, Steering) else name}`"):
         Engine(target, **{name: value})  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.parametrize("shape", [(2, 64), (3, 65), (4, 64)])
+def test_a_vector_of_another_shape_is_refused_when_it_is_given(target: Target, shape: tuple[int, int]) -> None:
+    vector = TaskVector(np.ones(shape))
+    with pytest.raises(VectorError, match=r"\[3, 64\]"):
+        Engine(target, static=vector)
+    with pytest.raises(VectorError, match=r"\[3, 64\]"):
+        Engine(target).answer("apple 1", vector=vector, steering=OFF)
+
+
+@pytest.mark.parametrize("kind", [Target, Bundle, Generator])
+def test_a_name_where_a_path_is_needed(kind: type) -> None:
+    for name in ("demo", "hf:user/repo"):
+        with pytest.raises(AtvError, match=r"'(demo|hf:user/repo)'.*atv_local\.load.*path"):
+            kind(name)
+    for value in (5, None, "", "a\0b"):
+        with pytest.raises(UsageError, match="is not a path"):
+            kind(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_ctx", "64"),
+        ("n_ctx", 64.5),
+        ("n_ctx", 0),
+        ("n_threads", "1"),
+        ("n_gpu_layers", None),
+        ("model", 5),
+        ("bundle", ["tiny"]),
+        ("steering", "off"),
+        ("provider", "gpu"),
+        ("precision", "int4"),
+        ("control_vectors", "v.gguf"),
+        ("control_vectors", TaskVector(np.ones((3, 64)))),
+        ("control_vectors", [TaskVector(np.ones((3, 64)))]),
+        ("control_vectors", [("v.gguf", "2", 3)]),
+        ("control_vectors", 5),
+    ],
+)
+def test_what_load_does_not_take(tiny_gguf: Path, tiny_bundle: Path, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=str(value) if name in ("provider", "precision") else f"`{name}"):
+        atv_local.load(**{"model": tiny_gguf, "bundle": tiny_bundle, name: value})  # type: ignore[arg-type]
+
+
+def test_a_factor_that_is_no_number(tiny_gguf: Path, tmp_path: Path) -> None:
+    TaskVector(np.ones((3, 64))).save(tmp_path / "v.gguf")
+    for factor in ("2", None, float("nan"), 1e9):
+        with pytest.raises(UsageError, match="`control_vectors`"):
+            atv_local.load(tiny_gguf, control_vectors=[(tmp_path / "v.gguf", factor)])  # type: ignore[list-item]
+
+
+def test_load_takes_the_steering_of_its_answers(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    with atv_local.load(tiny_gguf, tiny_bundle, steering=Steering(0.5, (1, 2))) as engine:
+        assert engine.steering == Steering(0.5, (1, 2))
+    with pytest.raises(UsageError, match="`steering`"):
+        atv_local.load(tiny_gguf, off=True, steering=Steering())
+    with pytest.raises(UsageError, match="steerable layers 1-3"):
+        atv_local.load(tiny_gguf, tiny_bundle, steering=Steering(layers=(2, 9)))
 
 
 def test_many_queries_are_not_one_text(engine: Engine) -> None:
