@@ -58,10 +58,10 @@ results: .venv/dev
 # About an hour on two cores: train, export, measure on test rows, export again with the figures in the card.
 demo-bundle: .venv/dev
 	$(BIN)/atv-local train -m $(GGUF) data/demo/train/*.jsonl $(VALID) -o runs/demo \
-		--harmless 1 --strengths 0.5 2 --epochs 4 --overwrite
-	$(BIN)/atv-local export runs/demo runs/bundle --precision int8 --overwrite
+		--harmless 1 --strength-range 0.5 2 --epochs 4 --overwrite
+	$(BIN)/atv-local export runs/demo runs/bundle --precisions int8 --overwrite
 	$(BIN)/python -m benchmarks.accuracy --bundle runs/bundle --update data/demo/CARD.md README.md
-	$(BIN)/atv-local export runs/demo atv_local/demo_bundle --precision int8 --card data/demo/CARD.md --overwrite
+	$(BIN)/atv-local export runs/demo atv_local/demo_bundle --precisions int8 --card data/demo/CARD.md --overwrite
 
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist .

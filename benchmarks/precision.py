@@ -74,7 +74,7 @@ def main() -> None:
     queries = [query for task in tasks for query, _ in task.rows]
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "bundle"
-        report = export(arguments.run, folder, precision=get_args(Precision))
+        report = export(arguments.run, folder, precisions=get_args(Precision))
         bundle = Bundle(folder)
         generators: dict[str, Generator] = {p: Generator(bundle, precision=p) for p in bundle.graphs}
         text = " ".join(["word"] * (N_TOKENS - 2))  # and the two tokens around it

@@ -81,7 +81,7 @@ def train(arguments: argparse.Namespace, work: Path) -> list[Method]:
         job = TrainingJob(embedded_model(), [], positions=positions)
         spec = checkpoint_spec(job, target_file.spec, [], 256, settings.seed)
         save_checkpoint(work / f"{positions}", spec, source.generator.eval(), tokenizer)
-        export(work / f"{positions}", work / f"{positions}-bundle", precision="int8")
+        export(work / f"{positions}", work / f"{positions}-bundle", precisions="int8")
         generator = OnnxGenerator(Bundle(work / f"{positions}-bundle"), n_threads=2)
         name = f"atv-{positions}" + ("-instruction" if arguments.instruction else "")
         methods.append(Method(name, positions, of_query(generator)))

@@ -139,9 +139,9 @@ VARIANTS: dict[str, Variant] = {
     "rank64": Variant("expansion through a bottleneck of 64", {"rank": 64}, {}),
     "lower": Variant("layers 1-15", {"layers": (1, 15)}, {}),
     "upper": Variant("layers 15-29", {"layers": (15, 29)}, {}),
-    "strengths": Variant("strength drawn from 0.5 to 2", {}, {"strengths": (0.5, 2.0)}),
+    "strengths": Variant("strength drawn from 0.5 to 2", {}, {"strength_range": (0.5, 2.0)}),
     "harmless": Variant("do-no-harm, weight 1", {}, {"harmless": 1.0}),
-    "both": Variant("both: drawn strength and do-no-harm", {}, {"strengths": (0.5, 2.0), "harmless": 1.0}),
+    "both": Variant("both: drawn strength and do-no-harm", {}, {"strength_range": (0.5, 2.0), "harmless": 1.0}),
     "contrastive": Variant("contrastive term, weight 0.1", {}, {"contrastive": 0.1}),
     "all": Variant("positions all", {}, {}, Positions.ALL),
 }

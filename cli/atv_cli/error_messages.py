@@ -13,8 +13,8 @@ from typing import Any
 import typer
 
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
-_SAME = {"control_vectors": "control_vector", "columns": "column"}
-"""Parameters that take several values in Python and are repeatable options here."""
+_SAME = {"control_vectors": "control_vector", "columns": "column", "queries": "file"}
+"""Parameters that take several values in Python: repeatable options here, or a file of them."""
 
 
 def for_command_line(message: str, context: typer.Context) -> str:

@@ -48,10 +48,10 @@ class TrainingOptions:
             "--patience", metavar="N", min=1, help="Stop after this many epochs without an improvement in validation."
         ),
     ] = 4
-    strengths: Annotated[
+    strength_range: Annotated[
         tuple[float, float],
         Panel.TRAINING.option(
-            "--strengths",
+            "--strength-range",
             metavar="MIN MAX",
             help="Train with random strengths from this range, so that run --strength can vary in it.",
             show_default="1 1, a fixed strength",

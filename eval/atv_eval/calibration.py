@@ -61,7 +61,7 @@ def calibrate(
     columns: Columns = DEFAULT_COLUMNS,
     rows: int | None = 100,
     strengths: Sequence[float] = STRENGTHS,
-    layers: bool = True,
+    search_layers: bool = True,
     budget: float = BUDGET,
     unrelated: str | Path | None = None,
     dry_run: bool = False,
@@ -86,7 +86,7 @@ def calibrate(
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         rows: how many rows of each task to read; None is all.
         strengths: the strengths to measure.
-        layers: whether to measure ranges of layers too.
+        search_layers: whether to measure ranges of layers too.
         budget: the KL(base || steered) allowed on unrelated queries, in nats per token.
         unrelated: text file of queries unrelated to the tasks, one per line; by default a packaged list.
         dry_run: measure only, and write nothing.
@@ -128,7 +128,7 @@ def calibrate(
         precision=precision,
     ) as engine:
         points = search_steering(
-            engine, tasks, queries, budget=budget, strengths=strengths, search_layers=layers, on_stage=on_stage
+            engine, tasks, queries, budget=budget, strengths=strengths, search_layers=search_layers, on_stage=on_stage
         )
     best = min(points, key=lambda point: point.rank(budget))
     if best.harm.kl > budget:

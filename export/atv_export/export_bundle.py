@@ -35,7 +35,7 @@ def export(
     checkpoint: str | Path,
     bundle: str | Path,
     *,
-    precision: str | Sequence[Precision] = ("int8", "fp32"),
+    precisions: str | Sequence[Precision] = ("int8", "fp32"),
     processor: Processor = "any",
     card: str | Path | None = None,
     model: str | Path | None = None,
@@ -52,7 +52,7 @@ def export(
     Args:
         checkpoint: a run or checkpoint of `train`, or a .pt of the paper's authors.
         bundle: folder to write.
-        precision: graphs to write, of int8, fp16 and fp32; also as one string, separated by commas.
+        precisions: graphs to write, of int8, fp16 and fp32; also as one string, separated by commas.
         processor: what the int8 graph is quantised for.
         card: Markdown file for the bundle's README.md; by default it is generated.
         model: GGUF of the target, a path or a name. With it graphs are also verified in the target's logits.
@@ -70,10 +70,10 @@ def export(
         ModelError: the target cannot be read, or the checkpoint was trained for another one.
     """
     source, output = Path(checkpoint), Path(bundle)
-    precisions = parse_precisions(precision)
+    graphs_to_write = parse_precisions(precisions)
     check_paths(source, output)
     check_replaceable(output, MANIFEST, overwrite=overwrite)
-    check_processor(processor, precisions)
+    check_processor(processor, graphs_to_write)
     check_queries(queries)
     if not through and model is None:
         raise UsageError("`through=False` has no effect without `model`; leave it out")
@@ -92,7 +92,7 @@ def export(
             pooled = pooled_states(generator, tokenizer, spec, examples)
             layer0_report = fold_layer0(loaded.paper, target, examples, pooled, options.layer0)
         probes = Probes(generator, tokenizer, spec.generator.query_template, spec.generator.max_tokens, queries)
-        graphs, float_matrices = write_graphs(folder, precisions, generator, probes, processor)
+        graphs, float_matrices = write_graphs(folder, graphs_to_write, generator, probes, processor)
         tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
         fidelity = {name: check.fidelity for name, check in graphs.items()}
         manifest = Manifest(**spec.model_dump(), files=_entries(folder), fidelity=fidelity)

@@ -29,9 +29,9 @@ def parse_precisions(given: str | Sequence[str]) -> list[Precision]:
     """
     names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
     if not names:
-        raise UsageError(f"`precision` is empty; name one of {', '.join(GRAPHS)}")
+        raise UsageError(f"`precisions` is empty; name one of {', '.join(GRAPHS)}")
     for name in names:
-        _check_choice("precision", name, list(GRAPHS))
+        _check_choice("precisions", name, list(GRAPHS))
     return [precision for precision in GRAPHS if precision in names]
 
 
@@ -66,7 +66,7 @@ def check_processor(processor: str, precisions: Sequence[Precision]) -> None:
     """Raise UsageError for an unknown processor, or one that has no effect."""
     _check_choice("processor", processor, get_args(Processor))
     if processor != "any" and "int8" not in precisions:
-        raise UsageError(f"`processor={processor}` has no effect without int8 in `precision`")
+        raise UsageError(f"`processor={processor}` has no effect without int8 in `precisions`")
 
 
 def check_queries(queries: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ def cli(pair: list[str]) -> Callable[..., Result]:
 def test_calibrate_prints_the_curve_and_writes(
     cli: Callable[..., Result], asked: Path, unrelated: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:
-    calibrate = ["calibrate", asked, "--strengths", "0.1,1", "--no-layers", "--unrelated", unrelated]
+    calibrate = ["calibrate", asked, "--strengths", "0.1,1", "--no-search-layers", "--unrelated", unrelated]
     command = [*calibrate, "--budget", "50"]
     dry = cli(*command, "--dry-run")
     assert dry.exit_code == 0, dry.stderr

@@ -98,3 +98,19 @@ def test_a_verb_gets_groups_filled_with_what_was_given() -> None:
         ("hi", Group(), SamplingOptions(), False),
         ("hi", Group(5, "x"), SamplingOptions(max_tokens=7), True),
     ]
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    """One flag sets one parameter, and a parameter has the same flags and takes the same form."""
+    several_forms = {"bundle", "output"}  # `serve` takes several bundles with ids; an output is a file or a folder
+    flags: dict[str, set[str]] = {}
+    spellings: dict[str, set[object]] = {}
+    forms: dict[str, set[object]] = {}
+    for option in (each for each in PARAMETERS.values() if each.param_type_name == "option"):
+        for flag in (*option.opts, *option.secondary_opts):
+            flags.setdefault(flag, set()).add(option.name)
+        spellings.setdefault(option.name, set()).add((*option.opts, *option.secondary_opts))
+        forms.setdefault(option.name, set()).add((option.metavar, option.is_flag, option.multiple, option.nargs))
+    assert [flag for flag, names in flags.items() if len(names) > 1] == []
+    assert [name for name, found in spellings.items() if len(found) > 1] == []
+    assert {name for name, found in forms.items() if len(found) > 1} <= several_forms

@@ -61,7 +61,7 @@ def test_calibration_keeps_the_budget_and_the_bundle_remembers(tiny: Engine, ask
 
 
 def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unrelated: Path, tmp_path: Path) -> None:
-    settings = {"model": tiny_gguf, "strengths": [0.1, 1.0], "layers": False, "rows": 4, "unrelated": unrelated}
+    settings = {"model": tiny_gguf, "strengths": [0.1, 1.0], "search_layers": False, "rows": 4, "unrelated": unrelated}
     stages: list[str] = []
     tried = calibrate([asked], tiny_bundle, budget=50, dry_run=True, on_stage=stages.append, **settings)  # type: ignore[arg-type]
     assert tried.bundle is None

@@ -97,11 +97,11 @@ def test_a_graph_too_far_from_pytorch_is_not_written(
 
 def test_an_earlier_bundle_is_replaced_and_anything_else_is_not(trained_checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    export(trained_checkpoint, output, precision=["fp32"])
+    export(trained_checkpoint, output, precisions=["fp32"])
     with pytest.raises(UsageError, match="overwrite=True"):
-        export(trained_checkpoint, output, precision=["int8"])
+        export(trained_checkpoint, output, precisions=["int8"])
     assert "onnx/model.onnx" in Bundle(output).manifest.files
-    export(trained_checkpoint, output, precision=["int8"], overwrite=True)
+    export(trained_checkpoint, output, precisions=["int8"], overwrite=True)
     assert sorted(Bundle(output).manifest.files) == ["README.md", "onnx/model_int8.onnx", "tokenizer.json"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
@@ -116,7 +116,7 @@ def cli(*arguments: object) -> Result:
 def test_the_command_exports_with_a_card(trained_checkpoint: Path, tmp_path: Path) -> None:
     card = tmp_path / "card.md"
     card.write_text("# mine\n")
-    result = cli(trained_checkpoint, tmp_path / "bundle", "--precision", "int8", "--card", card)
+    result = cli(trained_checkpoint, tmp_path / "bundle", "--precisions", "int8", "--card", card)
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'bundle'}\n")
     assert (tmp_path / "bundle" / "README.md").read_text() == "# mine\n"
 
@@ -127,7 +127,7 @@ def test_the_command_says_what_is_wrong(trained_checkpoint: Path, tmp_path: Path
     cases = {
         "absent": (1, [tmp_path / "absent", tmp_path / "out"]),
         "damaged": (1, [tmp_path / "copy", tmp_path / "out"]),
-        "int4": (2, [trained_checkpoint, tmp_path / "out", "--precision", "fp32,int4"]),
+        "int4": (2, [trained_checkpoint, tmp_path / "out", "--precisions", "fp32,int4"]),
         "card.md": (2, [trained_checkpoint, tmp_path / "out", "--card", tmp_path / "card.md"]),
     }
     for word, (code, arguments) in cases.items():
@@ -142,7 +142,7 @@ def test_the_command_says_what_is_wrong(trained_checkpoint: Path, tmp_path: Path
 def test_the_int8_graph_of_every_processor_is_near_pytorch(
     trained_checkpoint: Path, tmp_path: Path, processor: Processor
 ) -> None:
-    report = export(trained_checkpoint, tmp_path / "bundle", precision=["int8"], processor=processor)
+    report = export(trained_checkpoint, tmp_path / "bundle", precisions=["int8"], processor=processor)
     checked = report.graphs["int8"]
     assert report.float_matrices == "narrowing"
     assert checked.fidelity.cosine > 0.99
@@ -157,7 +157,7 @@ def test_int8_that_is_not_exact_enough_keeps_more_in_float(
 ) -> None:
     faults = iter(["too far", ""])
     monkeypatch.setattr("atv_export.write_graphs.missed_bound", lambda *_: next(faults))
-    report = export(trained_checkpoint, tmp_path / "bundle", precision=["int8"])
+    report = export(trained_checkpoint, tmp_path / "bundle", precisions=["int8"])
     assert report.float_matrices == "all"
     operators = {node.op_type for node in onnx.load(tmp_path / "bundle" / "onnx" / "model_int8.onnx").graph.node}
     assert "MatMulNBits" in operators
@@ -172,7 +172,7 @@ def test_the_check_goes_through_to_the_targets_logits(
     config = json.loads((folder / checkpoint.CONFIG).read_text())
     config["injection"]["positions"] = positions.value
     (folder / checkpoint.CONFIG).write_text(json.dumps(config))
-    report = export(folder, tmp_path / "bundle", precision=["fp32"], model=tiny_gguf, queries=["fig", "cow 1"])
+    report = export(folder, tmp_path / "bundle", precisions=["fp32"], model=tiny_gguf, queries=["fig", "cow 1"])
     logits = report.logits["fp32"]
     assert (logits.prompts, logits.agreement) == (2, 1)
     assert logits.cosine > 0.999 < logits.base_cosine
@@ -181,7 +181,7 @@ def test_the_check_goes_through_to_the_targets_logits(
     shutil.rmtree(tmp_path / "bundle")
     monkeypatch.setattr(verify_logits, "_llama", lambda *_: torch.randn(288))  # not what PyTorch gives
     with pytest.raises(BundleError, match="fp32"):
-        export(folder, tmp_path / "bundle", precision=["fp32"], model=tiny_gguf)
+        export(folder, tmp_path / "bundle", precisions=["fp32"], model=tiny_gguf)
     assert not (tmp_path / "bundle").exists()
 
 
@@ -204,7 +204,7 @@ def test_a_graph_that_gives_nan_for_one_query_is_refused(
 
     monkeypatch.setattr(verify_graph, "open_session", lambda *given: Sometimes(whole(*given)))
     with pytest.raises(BundleError, match="inf"):
-        export(trained_checkpoint, tmp_path / "bundle", precision=["fp32"])
+        export(trained_checkpoint, tmp_path / "bundle", precisions=["fp32"])
     assert not (tmp_path / "bundle").exists()
 
 
@@ -216,11 +216,11 @@ def test_a_run_is_verified_with_its_own_rows(trained_checkpoint: Path, tmp_path:
     record = (moved / "run.json").read_text().replace(tiny_rows.name, "gone.jsonl")
     (moved / "run.json").write_text(record)
     assert run_queries(moved) == []
-    export(moved, tmp_path / "bundle", precision=["fp32"])
+    export(moved, tmp_path / "bundle", precisions=["fp32"])
 
 
 def test_the_report_as_json(trained_checkpoint: Path, tmp_path: Path) -> None:
-    result = cli(trained_checkpoint, tmp_path / "bundle", "--precision", "fp16, int8", "--json")
+    result = cli(trained_checkpoint, tmp_path / "bundle", "--precisions", "fp16, int8", "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert report["graphs"].keys() == {"int8", "fp16"}
@@ -248,10 +248,10 @@ def test_an_untrained_generator_is_exported(job: TrainingJob, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ({"precision": []}, "precision"),
-        ({"precision": "int8,int4"}, "precision"),
+        ({"precisions": []}, "precisions"),
+        ({"precisions": "int8,int4"}, "precisions"),
         ({"processor": "abacus"}, "processor"),
-        ({"processor": "avx2", "precision": "fp32"}, "precision"),
+        ({"processor": "avx2", "precisions": "fp32"}, "precisions"),
         ({"through": False}, "model"),
         ({"layer0": "drop"}, "layer0"),
         ({"queries": [""]}, "query"),
@@ -276,7 +276,7 @@ def test_the_gguf_is_opened_once_for_its_metadata_and_once_with_its_weights(
         load(self, path, **options)
 
     monkeypatch.setattr(Model, "__init__", counted)
-    report = export(str(trained_checkpoint), str(tmp_path / "bundle"), precision="fp32", model=str(tiny_gguf))
+    report = export(str(trained_checkpoint), str(tmp_path / "bundle"), precisions="fp32", model=str(tiny_gguf))
     assert sorted(opened) == [False, True]
     assert report.logits.keys() == report.graphs.keys() == {"fp32"}
     assert Bundle(tmp_path / "bundle").manifest == report.manifest

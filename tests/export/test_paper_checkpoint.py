@@ -129,7 +129,7 @@ def cli(*arguments: object) -> Result:
 def test_the_command_reads_it_and_reports_as_json(
     theirs: Path, backbone: Path, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    options = ["-m", tiny_gguf, "--backbone", backbone, "--positions", "last", "--precision", "fp16,fp32", "--json"]
+    options = ["-m", tiny_gguf, "--backbone", backbone, "--positions", "last", "--precisions", "fp16,fp32", "--json"]
     result = cli(theirs, tmp_path / "bundle", *options)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
@@ -242,7 +242,7 @@ def test_other_backbones_come_by_their_config(tiny_backbone: Path, tiny_gguf: Pa
     projection = {"weight": torch.randn(WHOLE, 32), "bias": torch.randn(WHOLE)}
     state = load_file(folder / "model.safetensors")
     torch.save({GPT2: state, PROJECTION: projection}, tmp_path / "bert.pt")
-    options = ["-m", tiny_gguf, "--backbone", folder, "--pooling", "mean", "--no-through", "--precision", "fp32"]
+    options = ["-m", tiny_gguf, "--backbone", folder, "--pooling", "mean", "--no-through", "--precisions", "fp32"]
     result = cli(tmp_path / "bert.pt", tmp_path / "out", *options)
     assert result.exit_code == 0, result.stderr
     assert Generator(Bundle(tmp_path / "out"))("fig").array.any()

@@ -36,7 +36,7 @@ def main() -> None:
     rows = [Example(n, "word " * (n + 1), "t", tuple(range(60, 64 + n)), tuple(range(70, 72 + n))) for n in range(7)]
     unrelated = [Example(n, "other", "g", tuple(range(80, 90)), tuple(range(71, 73 + n))) for n in range(8)]
     batch_size = 64 // int(os.environ.get("WORLD_SIZE", "1"))
-    settings = TrainingSettings(batch_size=batch_size, harmless=0.5, strengths=(0.5, 2.0))
+    settings = TrainingSettings(batch_size=batch_size, harmless=0.5, strength_range=(0.5, 2.0))
     trainer = Trainer(
         AdaptiveVectors(generator, tokenizer, 64), target, settings, unrelated, accelerator=Accelerator(cpu=True)
     )

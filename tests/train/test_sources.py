@@ -64,7 +64,7 @@ def test_merged_lora_is_the_trained_generator(tiny_backbone: Path) -> None:
 
 
 def test_do_no_harm_keeps_unrelated_answers(job: TrainingJob, unrelated: Path, tmp_path: Path) -> None:
-    settings = replace(job.settings, epochs=15, learning_rate=2e-2, strengths=(0.0, 2.0))
+    settings = replace(job.settings, epochs=15, learning_rate=2e-2, strength_range=(0.0, 2.0))
     harm = {}
     for weight in (1e-9, 5.0):
         kept: list[dict[str, float]] = []

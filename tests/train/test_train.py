@@ -107,8 +107,8 @@ def test_the_vector_is_made_from_the_query_alone(trained_checkpoint: Path) -> No
 
 
 def test_a_row_over_the_limit_is_named(job: TrainingJob, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"`max_tokens`.* row 1 .* limit of 20"):
-        run_training(replace(job, max_tokens=20), tmp_path / "out")
+    with pytest.raises(DataError, match=r"`max_row_tokens`.* row 1 .* limit of 20"):
+        run_training(replace(job, max_row_tokens=20), tmp_path / "out")
 
 
 def test_an_output_that_cannot_be_written_fails_before_training(job: TrainingJob, tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_rows_longer_than_the_targets_context_are_refused(tiny_gguf: Path, job: 
     model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
     model.config.max_position_embeddings = 12
     examples = encode(read_rows(job.data[0]).rows, TargetFile.open(tiny_gguf).prompts, 512).first
-    with pytest.raises(DataError, match=r"context of 12; .*`max_tokens=12`"):
+    with pytest.raises(DataError, match=r"context of 12; .*`max_row_tokens=12`"):
         check_length(model, examples)
 
 

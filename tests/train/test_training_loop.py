@@ -53,7 +53,7 @@ def test_a_killed_run_continues_bit_for_bit(
     job: TrainingJob, unrelated: Path, tmp_path: Path, killed_at: int, tuning: Tuning
 ) -> None:
     job = replace(
-        job, tuning=tuning, unrelated=unrelated, settings=replace(job.settings, harmless=0.5, strengths=(0.5, 2.0))
+        job, tuning=tuning, unrelated=unrelated, settings=replace(job.settings, harmless=0.5, strength_range=(0.5, 2.0))
     )
     whole = run_training(job, tmp_path / "whole", save_seconds=0).metrics
 
@@ -308,7 +308,7 @@ def test_columns_templates_and_folders_from_the_command_line(job: TrainingJob, t
 
 def test_strengths_are_drawn_within_the_range(tiny_gguf: Path) -> None:
     target = FrozenTarget(load_target(tiny_gguf, torch.float32, CPU), Positions.DECODE)
-    trainer = Trainer(StaticVectors(["x"], (3, 64)), target, TrainingSettings(strengths=(0.5, 2.0)))
+    trainer = Trainer(StaticVectors(["x"], (3, 64)), target, TrainingSettings(strength_range=(0.5, 2.0)))
     rows = [Example(n, "", "", (1, 2), (3,)) for n in range(200)]
     drawn = trainer._strengths(rows, 7, 0.5).flatten()
     assert 0.5 <= float(drawn.min()) < 0.7

@@ -41,7 +41,7 @@ class TrainingJob:
     pooling: Pooling = "mean"
     rank: Annotated[int, Field(ge=1)] | None = None
     scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    max_tokens: Annotated[int, Field(ge=4)] = 1024
+    max_row_tokens: Annotated[int, Field(ge=4)] = 1024
     max_query_tokens: Annotated[int, Field(ge=1)] = 256
     unrelated: Path | None = None
     baselines: bool = False

@@ -45,12 +45,12 @@ def train(
     learning_rate: float = 2e-3,
     backbone_learning_rate: float = 1e-4,
     patience: int = 4,
-    strengths: tuple[float, float] = (1.0, 1.0),
+    strength_range: tuple[float, float] = (1.0, 1.0),
     harmless: float = 0.0,
     unrelated: str | Path | None = None,
     contrastive: float = 0.0,
     baselines: bool = False,
-    max_tokens: int = 1024,
+    max_row_tokens: int = 1024,
     cache: float | None = None,
     dtype: TargetDtype = "auto",
     seed: int = 0,
@@ -80,12 +80,12 @@ def train(
         learning_rate: of the expansion.
         backbone_learning_rate: of the backbone.
         patience: epochs without better validation before training stops.
-        strengths: range that each row's strength is drawn from.
+        strength_range: range that each row's strength is drawn from.
         harmless: weight of the loss for changed answers to unrelated queries.
         unrelated: text file of such queries, one per line; by default a packaged list.
         contrastive: weight of the contrastive loss between tasks.
         baselines: measure static, averaged and random vectors too.
-        max_tokens: longer rows are left out.
+        max_row_tokens: longer rows are left out.
         cache: GB of memory for cached prefixes; by default half of what is free.
         dtype: of the target; `auto` is the faster one on this machine.
         seed: of the order of rows and all random numbers; the same seed gives the same generator.
@@ -104,9 +104,9 @@ def train(
         raise UsageError("`scale` 0 makes every vector zero; give another factor")
     if cache is not None and not 0 <= cache < math.inf:
         raise UsageError(f"`cache` {cache} is not a number of GB")
-    low, high = strengths
+    low, high = strength_range
     if not 0 <= low <= high <= _MAX_STRENGTH:
-        raise UsageError(f"`strengths` {low:g} {high:g} is not a range within 0 to {_MAX_STRENGTH:g}")
+        raise UsageError(f"`strength_range` {low:g} {high:g} is not a range within 0 to {_MAX_STRENGTH:g}")
     if unrelated is not None and not harmless:
         raise UsageError("`unrelated` has no effect without `harmless`; add a weight, such as `harmless=1`")
     if isinstance(templates, str | Path):
@@ -119,7 +119,7 @@ def train(
         "learning_rate": learning_rate,
         "backbone_learning_rate": backbone_learning_rate,
         "patience": patience,
-        "strengths": strengths,
+        "strength_range": strength_range,
         "harmless": harmless,
         "contrastive": contrastive,
         "seed": seed,
@@ -139,7 +139,7 @@ def train(
         pooling=pooling,
         rank=rank,
         scale=scale,
-        max_tokens=max_tokens,
+        max_row_tokens=max_row_tokens,
         unrelated=None if unrelated is None else Path(unrelated).absolute(),
         baselines=baselines,
         cache_bytes=None if cache is None else int(cache * 1e9),

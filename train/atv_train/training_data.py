@@ -51,7 +51,7 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
     held_out = job.hold_out and not valid_files
     if held_out:
         rows, valid_rows = hold_out(rows, job.settings.seed)
-    train, valid = (encode(part, prompts, job.max_tokens, job.templates) for part in (rows, valid_rows))
+    train, valid = (encode(part, prompts, job.max_row_tokens, job.templates) for part in (rows, valid_rows))
     hashes = [file.sha256 for file in (*files, *valid_files)]
     return TrainingData(files, rows, valid_rows, held_out, train, valid, hashes)
 

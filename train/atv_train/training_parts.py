@@ -80,7 +80,7 @@ def prepare_training(
     unrelated_valid: list[Example] = []
     if settings.harmless:
         queries = read_unrelated_queries(job.unrelated)
-        unrelated, unrelated_valid = encode_unrelated(queries, models.target, target_file, job.max_tokens)
+        unrelated, unrelated_valid = encode_unrelated(queries, models.target, target_file, job.max_row_tokens)
     examples = [*data.examples, *unrelated, *unrelated_valid]
     split_attention = supports_split_attention(models.target, job.positions, examples)
 

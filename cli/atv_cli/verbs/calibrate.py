@@ -35,10 +35,10 @@ def calibrate(
         str,
         Panel.MEASURING.option(metavar="A,B,...", help="Try these strengths."),
     ] = "0.25,0.5,0.75,1,1.5,2",
-    layers: Annotated[
+    search_layers: Annotated[
         bool,
         Panel.MEASURING.option(
-            "--layers/--no-layers",
+            "--search-layers/--no-search-layers",
             help="Try ranges of layers too, or only all layers of the bundle.",
         ),
     ] = True,
@@ -82,7 +82,7 @@ def calibrate(
         columns=parse_columns(column or []),
         rows=rows,
         strengths=_numbers(strengths),
-        layers=layers,
+        search_layers=search_layers,
         budget=budget,
         unrelated=unrelated,
         dry_run=dry_run,

@@ -27,10 +27,12 @@ def export(
     ],
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle folder to write.")],
     *,
-    precision: Annotated[
+    precisions: Annotated[
         str,
         Panel.GENERATOR.option(
-            "--precision", metavar="PRECISION,...", help="Write graphs of these precisions: any of int8, fp16 and fp32."
+            "--precisions",
+            metavar="A,B,...",
+            help="Write graphs of these precisions: any of int8, fp16 and fp32.",
         ),
     ] = "int8,fp32",
     processor: Annotated[
@@ -57,11 +59,11 @@ def export(
             help="With -m, load the target to compare logits; --no-through only reads its metadata.",
         ),
     ] = True,
-    queries: Annotated[
+    file: Annotated[
         Path | None,
         Panel.VERIFICATION.option(
             "-f",
-            "--queries",
+            "--file",
             metavar="FILE",
             help='Verify with the queries of this file: "input" in JSON Lines or .csv, or one per line in .txt.',
             show_default="the run's rows, else packaged queries",
@@ -112,12 +114,12 @@ def export(
     report = export_checkpoint(
         checkpoint,
         bundle,
-        precision=precision,
+        precisions=precisions,
         processor=processor,
         card=card,
         model=model,
         through=through,
-        queries=read_queries(queries, column),
+        queries=read_queries(file, column),
         backbone=backbone,
         positions=positions,
         pooling=pooling,

@@ -43,10 +43,10 @@ def train(
             help='Word prompts as in this JSON file: {"task": ["Classify: {input}"]}; "*" is every other task.',
         ),
     ] = None,
-    max_tokens: Annotated[
+    max_row_tokens: Annotated[
         int,
         Panel.INPUT.option(
-            "--max-tokens", metavar="N", min=4, help="Leave out rows that are longer than this many tokens."
+            "--max-row-tokens", metavar="N", min=4, help="Leave out rows that are longer than this many tokens."
         ),
     ] = 1024,
     valid: Annotated[
@@ -205,7 +205,7 @@ def train(
             scale=scale,
             unrelated=unrelated,
             baselines=baselines,
-            max_tokens=max_tokens,
+            max_row_tokens=max_row_tokens,
             cache=cache,
             dtype=dtype,
             overwrite=overwrite,

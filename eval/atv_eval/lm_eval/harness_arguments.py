@@ -35,7 +35,7 @@ class HarnessArguments(BaseModel):
     n_ctx: int | None = None
     n_threads: int | None = None
     n_gpu_layers: int = -1
-    max_gen_toks: int = Field(256, ge=1)
+    max_tokens: int = Field(256, ge=1)
     """Longest answer, for tasks that do not set one."""
     batch: int = Field(N_SEQUENCES, ge=1, le=255)
     """Most answers and options at a time; `--batch_size` has no effect."""

@@ -232,7 +232,7 @@ class AtvLocal(TemplateLM):
     def _generations(self, requests: Sequence[Any]) -> Iterator[BatchQuestion]:
         for index, request in enumerate(requests):
             context, given = request.args
-            wanted = normalize_gen_kwargs(given, self._arguments.max_gen_toks)
+            wanted = normalize_gen_kwargs(given, self._arguments.max_tokens)
             max_tokens, stops = wanted["max_gen_toks"], [stop for stop in wanted["until"] if stop]
             if not 1 <= max_tokens < self.max_length:
                 raise UsageError(f"max_gen_toks {max_tokens} is not within 1 to {self.max_length - 1}; enlarge n_ctx")

@@ -134,7 +134,7 @@ def test_a_rolling_window_predicts_each_token_once(arguments: dict[str, Any], al
 
 
 def test_generation_stops_where_it_is_told(arguments: dict[str, Any], alone: Engine) -> None:
-    lm = AtvLocal(**arguments, strength=0.1, max_gen_toks=30)
+    lm = AtvLocal(**arguments, strength=0.1, max_tokens=30)
     contexts = ["apple 1", "say something", "dog 2"]
     free = [written(alone, context, 30, 0.1) for context in contexts]
     requests = asked("generate_until", *((context, {"until": []}) for context in contexts))

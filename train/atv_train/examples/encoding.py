@@ -50,9 +50,9 @@ class EncodedRows:
 
 
 def encode(
-    rows: Sequence[Row], prompts: PromptFormat, max_tokens: int, templates: Templates | None = None
+    rows: Sequence[Row], prompts: PromptFormat, max_row_tokens: int, templates: Templates | None = None
 ) -> EncodedRows:
-    """Examples of all rows that have at most `max_tokens` tokens in every wording.
+    """Examples of all rows that have at most `max_row_tokens` tokens in every wording.
 
     Raises:
         DataError: no row is short enough, or a prompt has only one token.
@@ -68,14 +68,14 @@ def encode(
             raise DataError(
                 f"row {index + 1} ({row.input[:40]!r}) makes a prompt of one token; training needs two or more"
             )
-        if (length := max(example.length for example in wordings)) > max_tokens:
+        if (length := max(example.length for example in wordings)) > max_row_tokens:
             too_long.append(
-                f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, more than the limit of {max_tokens}"
+                f"row {index + 1} ({row.input[:40]!r}...) has {length} tokens, more than the limit of {max_row_tokens}"
             )
         else:
             encoded.append(wordings)
     if rows and not encoded:
-        raise DataError(f"no row is short enough; raise `max_tokens`: {too_long[0]}")
+        raise DataError(f"no row is short enough; raise `max_row_tokens`: {too_long[0]}")
     return EncodedRows(encoded, too_long)
 
 

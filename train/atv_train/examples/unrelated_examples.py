@@ -17,7 +17,7 @@ _ANSWER_TOKENS, _BATCH = 16, 16
 
 
 def encode_unrelated(
-    queries: Sequence[str], model: PreTrainedModel, target_file: TargetFile, max_tokens: int
+    queries: Sequence[str], model: PreTrainedModel, target_file: TargetFile, max_row_tokens: int
 ) -> tuple[list[Example], list[Example]]:
     """(for training, for validation): each query with the first tokens of the base model's greedy answer.
 
@@ -30,8 +30,8 @@ def encode_unrelated(
         DataError: a query is too long.
     """
     prompts = [target_file.prompts(query).tokens for query in queries]
-    if (longest := max(map(len, prompts))) + _ANSWER_TOKENS > max_tokens:
-        raise DataError(f"an unrelated query has {longest} tokens, too many for `max_tokens` {max_tokens}")
+    if (longest := max(map(len, prompts))) + _ANSWER_TOKENS > max_row_tokens:
+        raise DataError(f"an unrelated query has {longest} tokens, too many for `max_row_tokens` {max_row_tokens}")
     answers = _answers(prompts, model, target_file.vocabulary)
     examples = [
         Example(index, query, TASK, prompt, answer)

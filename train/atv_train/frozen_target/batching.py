@@ -53,5 +53,5 @@ def _check_window(model: PreTrainedModel, positions: Positions, examples: Sequen
     if window and longest > window and not positions.prefix:
         raise DataError(
             f"rows of up to {longest} tokens do not fit the target's attention window of {window}; "
-            f"leave the long ones out with `max_tokens={window}`, or train with `positions=all`"
+            f"leave the long ones out with `max_row_tokens={window}`, or train with `positions=all`"
         )

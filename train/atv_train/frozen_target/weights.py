@@ -67,7 +67,7 @@ def check_length(model: PreTrainedModel, examples: Sequence[Example]) -> None:
     if longest > limit:
         raise DataError(
             f"a row has {longest} tokens, more than the target's context of {limit}; "
-            f"leave such rows out with `max_tokens={limit}`"
+            f"leave such rows out with `max_row_tokens={limit}`"
         )
 
 

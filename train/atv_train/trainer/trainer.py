@@ -161,7 +161,9 @@ class Trainer:
         with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.target.dtype is torch.bfloat16):
             vectors = self._model([*mine, *unrelated])
         steered, others = vectors[: len(mine)], vectors[len(mine) :]
-        logits, labels = self.target.answer_logits(mine, steered * self._strengths(mine, number, settings.strengths[0]))
+        logits, labels = self.target.answer_logits(
+            mine, steered * self._strengths(mine, number, settings.strength_range[0])
+        )
         loss = answer_loss(logits, labels) * (world if share else 0) / _tokens(batch)
         terms = torch.zeros_like(loss)
         if settings.contrastive:
@@ -246,7 +248,7 @@ class Trainer:
 
     def _strengths(self, examples: Sequence[Example], number: int, low: float) -> Tensor:
         """float32 [batch, 1, 1], each drawn from `low` to the upper end of the range."""
-        seed, high = self.settings.seed, self.settings.strengths[1]
+        seed, high = self.settings.seed, self.settings.strength_range[1]
         draws = [random.Random(f"{seed}/{number}/{example.index}").uniform(low, high) for example in examples]
         return torch.tensor(draws, device=self.target.device)[:, None, None]
 

@@ -17,8 +17,8 @@ _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 600, 3, 15
 class TrainingSettings:
     """Hyperparameters; docs/results.md compares others.
 
-    `strengths` is the range that each row's strength is drawn from; `contrastive` and `harmless` weigh those terms of
-    the loss. `patience` is the number of epochs without better validation before training stops.
+    Each row's strength is drawn from `strength_range`; `contrastive` and `harmless` weigh those terms of the loss.
+    `patience` is the number of epochs without better validation before training stops.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 4
@@ -28,7 +28,7 @@ class TrainingSettings:
     weight_decay: Rate = 1e-5
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     patience: Annotated[int, Field(ge=1)] = 4
-    strengths: tuple[Rate, Rate] = (1.0, 1.0)
+    strength_range: tuple[Rate, Rate] = (1.0, 1.0)
     contrastive: Rate = 0.0
     harmless: Rate = 0.0
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
