@@ -173,7 +173,7 @@ def _parse(raw: bytes, path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
-        problem = first_problem(error)
+        problem = first_problem(error).removeprefix("injection.")  # users know its fields as options
         if problem.startswith("format_version:"):
             problem += "; upgrade atv-local or export the bundle again"
         raise BundleError(f"the manifest of {path} is not valid: {problem}") from error

@@ -82,7 +82,7 @@ class Spec(_Section):
     def _layers_exist(self) -> Spec:
         first, last = self.injection.layers or (1, 1)
         if not 1 <= first <= last < self.target.n_layer:
-            raise ValueError(f"injection.layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
+            raise ValueError(f"layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
         return self
 
 
@@ -123,5 +123,5 @@ class Manifest(Spec):
     def _calibrated_layers_exist(self) -> Manifest:
         first, last = (self.calibration and self.calibration.layers) or (1, 1)
         if not 1 <= first <= last < self.target.n_layer:
-            raise ValueError(f"calibration.layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
+            raise ValueError(f"layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
         return self

@@ -110,8 +110,9 @@ def test_a_manifest_from_the_future(copy: Path) -> None:
 )
 def test_a_manifest_that_does_not_hold_together(copy: Path, change: Callable[[Manifest], object]) -> None:
     edit(copy, change)
-    with pytest.raises(BundleError):
+    with pytest.raises(BundleError) as caught:
         Bundle(copy)
+    assert "injection" not in str(caught.value)  # users know layers and positions
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff\xfe", b'{"format_version": 1}', b" " * (1 << 20) + b"{}"])

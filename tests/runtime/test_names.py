@@ -140,7 +140,7 @@ def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: P
         ["eval", rows, *pair, "--no-harm", "--timed", "0"],
         ["vector", "-g", "kinds", "apple", "-o", home / "v.gguf"],
         ["bench", *pair, "--quick", "--rounds", "2", "--only", "vector"],
-        ["calibrate", rows, *pair, *"--no-search-layers --strengths 1 --rows 2 --dry-run --budget 99".split()],
+        ["calibrate", rows, *pair, "--no-search-layers", "--strengths=1", "--rows=2", "--dry-run", "--budget=99"],
     ):
         result = cli(*arguments)
         assert result.exit_code == 0, (arguments, result.stderr)

@@ -51,6 +51,8 @@ def test_train_and_resume_give_a_result(
         ({"rank": 0}, "rank"),
         ({"max_row_tokens": 3}, "max_row_tokens"),
         ({"tuning": "some"}, "tuning"),
+        ({"layers": "9-3"}, "layers` 9-3"),
+        ({"layers": (1, 40)}, "layers` 1-40.* 1-3"),
         ({"positions": "nowhere"}, "positions"),
         ({"strength_range": (2.0, 1.0)}, "strength_range"),
         ({"unrelated": "queries.txt"}, "harmless"),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from atv_local.data import RowFile
 from atv_local.errors import UsageError, first_problem
 from atv_local.generator import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
-from atv_local.vectors import TargetSpec
+from atv_local.vectors import Steering, TargetSpec
 from atv_train.job import TrainingJob
 from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name, default_backbone
 
@@ -21,6 +21,7 @@ def checkpoint_spec(job: TrainingJob, target: TargetSpec, data: Sequence[RowFile
     Raises:
         UsageError: something that a manifest cannot hold, such as layers the target does not have.
     """
+    Steering(layers=job.layers).range(target.n_layer - 1)  # raises if the target lacks a layer
     try:
         return Spec(
             format_version=FORMAT_VERSION,
