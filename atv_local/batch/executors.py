@@ -1,6 +1,6 @@
 """Where else than in this process rows can be answered: executors, which are plug-ins.
 
-A package registers one in the entry-point group `atv_local.executors`, under the name that `--on` takes:
+A package registers one in the entry-point group `atv_local.executors`, under the name that `--executor` takes:
 
     [project.entry-points."atv_local.executors"]
     ray = "atv_plugins.ray_cluster:answers"
@@ -8,7 +8,7 @@ A package registers one in the entry-point group `atv_local.executors`, under th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -28,8 +28,7 @@ class Executor(Protocol):
         settings: AnswerSettings,
         rows: Iterator[RowRequest],
         *,
-        address: str | None,
-        n_workers: int | None,
+        options: Mapping[str, str],
         say: Callable[[str], None],
     ) -> Iterator[RowResult]:
         """The result of each row, in order.
@@ -37,14 +36,16 @@ class Executor(Protocol):
         Args:
             settings: a plain value that can be pickled; its files are named by path.
             rows: to be drawn as they are needed, so that a file of any size can be answered.
-            address: of what the executor connects to; None is its default.
-            n_workers: processes that load the models; None is its default.
+            options: settings of the executor's own, as texts.
             say: prints a line about the progress.
+
+        Raises:
+            UsageError: an option that it does not have, or an invalid value of one.
         """
 
 
-def load_executor(name: str) -> Executor:
-    """The executor of that name.
+def load_executor(name: str, options: Mapping[str, str]) -> Callable[..., Iterator[RowResult]]:
+    """The executor of that name, with its options; it takes the other parameters of `Executor`.
 
     Raises:
         UsageError: there is none, or a package that it needs is not installed.
@@ -52,7 +53,7 @@ def load_executor(name: str) -> Executor:
     """
     if name not in (known := plugin_names(GROUP)):
         raise UsageError(f"there is no executor {name!r}; installed are {', '.join(known) or 'none'}")
-    return partial(_run, name, load_plugin(GROUP, name))
+    return partial(_run, name, load_plugin(GROUP, name), options=options)
 
 
 def _run(
@@ -61,9 +62,8 @@ def _run(
     settings: AnswerSettings,
     rows: Iterator[RowRequest],
     *,
-    address: str | None,
-    n_workers: int | None,
+    options: Mapping[str, str],
     say: Callable[[str], None],
 ) -> Iterator[RowResult]:
     with plugin_errors(GROUP, name):
-        yield from execute(settings, rows, address=address, n_workers=n_workers, say=say)
+        yield from execute(settings, rows, options=options, say=say)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 import ray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, RayTaskError
 
 from atv_local.batch import Answerer, AnswerSettings, RowResult
 from atv_local.data import RowRequest
-from atv_local.errors import AtvError, ModelError, UsageError
+from atv_local.errors import AtvError, ModelError, UsageError, first_problem
 from atv_local.generator import Bundle
 from atv_local.names import resolve_bundle, resolve_model
 
@@ -31,6 +32,25 @@ _WAITING = 4  # blocks for each worker that are drawn and not written: answered 
 _ATTEMPTS = 3  # of a block, whose rows may be what its workers died of
 _PATIENCE = 60.0  # seconds
 _KNOCK = 10.0  # seconds
+
+
+class RayOptions(BaseModel):
+    """What `--executor-option` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str | None = None
+    """Of a running cluster; by default the one that Ray finds (`ray.init(address="auto")`)."""
+    workers: int | None = Field(None, ge=1)
+    """Each loads the models; by default as many as the cluster's CPUs allow."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> RayOptions:
+        """The options, checked; UsageError for invalid ones."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise UsageError(f"ray's option {first_problem(error)}; it has {', '.join(cls.model_fields)}") from error
 
 
 class _Worker:
@@ -77,8 +97,7 @@ def answers(
     settings: AnswerSettings,
     rows: Iterator[RowRequest],
     *,
-    address: str | None = None,
-    n_workers: int | None = None,
+    options: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[RowResult]:
     """The `Executor` of the name `ray`; a few blocks of rows are drawn ahead.
@@ -86,21 +105,21 @@ def answers(
     Args:
         settings: `n_threads` is also the number of CPUs a worker takes; by default all of a node.
         rows: drawn in blocks.
-        address: of a running cluster; by default the one that Ray finds (`ray.init(address="auto")`).
-        n_workers: by default as many as the cluster's CPUs allow.
+        options: see `RayOptions`.
         say: called with a line when a worker has died.
 
     Raises:
-        UsageError: no such cluster, or none with so many CPUs.
+        UsageError: an invalid option, no such cluster, or none with so many CPUs.
         ModelError: a worker cannot load the models, or workers die one after the other.
     """
+    chosen = RayOptions.of(options or {})
     begun_here = not ray.is_initialized()
     if begun_here:
-        _connect(address)
+        _connect(chosen.address)
     team = None
     try:
         n_threads, fitting = _fitting(settings.n_threads)
-        team = _Team(_alike_everywhere(replace(settings, n_threads=n_threads)), n_workers or fitting, say)
+        team = _Team(_alike_everywhere(replace(settings, n_threads=n_threads)), chosen.workers or fitting, say)
         yield from team.run(rows)
     finally:
         if team:

@@ -203,7 +203,7 @@ def test_a_line_without_end_takes_no_memory() -> None:
         (["-m", "absent.gguf"], 1, ["absent.gguf"]),
         (["-g", "absent"], 1, ["absent"]),
         (["--off", "--provider", "cpu"], 2, ["--off"]),
-        (["--workers", "2"], 2, ["--on ray"]),
+        (["--executor-option", "workers=2"], 2, ["--executor ray"]),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(

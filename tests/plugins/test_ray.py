@@ -1,4 +1,4 @@
-"""`atv-local batch --on ray`: the bytes that one process writes, also when workers die."""
+"""`atv-local batch --executor ray`: the bytes that one process writes, also when workers die."""
 
 from __future__ import annotations
 
@@ -77,6 +77,11 @@ def begin(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
+def option(name: str, value: str) -> tuple[str, str]:
+    """An option of the executor, on the command line."""
+    return "--executor-option", f"{name}={value}"
+
+
 def workers() -> list[psutil.Process]:
     """The processes that hold a model, of this test's cluster only."""
     found = []
@@ -97,7 +102,7 @@ def test_two_workers_write_what_one_process_writes(
     cluster: str, rows: Path, options: list[str], whole: bytes, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.jsonl"
-    process = begin(rows, output, *options, "--on", "ray", "--address", cluster)
+    process = begin(rows, output, *options, "--executor", "ray", *option("address", cluster))
     stderr = ended(process)
     assert output.read_bytes() == whole
     assert len(whole.splitlines()) == N_ROWS - 2
@@ -110,7 +115,7 @@ def test_a_worker_that_dies_costs_no_row(
     cluster: str, rows: Path, options: list[str], whole: bytes, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.jsonl"
-    process = begin(rows, output, *options, "--on", "ray", "--address", cluster, "--workers", "2")
+    process = begin(rows, output, *options, "--executor", "ray", *option("address", cluster), *option("workers", "2"))
     partial, killed = output.with_name("out.jsonl.partial"), 0
     while process.poll() is None and not killed:
         if n_lines(partial) and (found := workers()):
@@ -128,7 +133,7 @@ def test_a_driver_that_is_stopped_is_resumed_here(
     cluster: str, rows: Path, options: list[str], whole: bytes, tmp_path: Path, how: signal.Signals
 ) -> None:
     output = tmp_path / "out.jsonl"
-    process = begin(rows, output, *options, "--on", "ray", "--address", cluster)
+    process = begin(rows, output, *options, "--executor", "ray", *option("address", cluster))
     while not n_lines(output.with_name("out.jsonl.partial")):
         assert process.poll() is None
         time.sleep(0.05)
@@ -146,13 +151,15 @@ def test_a_driver_that_is_stopped_is_resumed_here(
     [
         (["--layers", "1-9"], 1, "--layers 1-9"),
         (["-t", "64"], 2, "no node of the Ray cluster has 64 CPUs; the largest has 2"),
-        (["--address", "127.0.0.1:1"], 2, "there is no Ray cluster at 127.0.0.1:1 ("),
+        ([*option("workers", "0")], 2, "option workers: "),
+        ([*option("cpus", "2")], 2, "it has address, workers"),
+        ([*option("address", "127.0.0.1:1")], 2, "there is no Ray cluster at 127.0.0.1:1 ("),
     ],
 )
 def test_mistakes_are_one_sentence(
     cluster: str, rows: Path, options: list[str], tmp_path: Path, extra: list[str], code: int, words: str
 ) -> None:
-    process = begin(rows, tmp_path / "out.jsonl", *options, "--on", "ray", "--address", cluster, *extra)
+    process = begin(rows, tmp_path / "out.jsonl", *options, "--executor", "ray", *option("address", cluster), *extra)
     stderr = ended(process, code)
     assert words in stderr
     assert len(stderr.strip().splitlines()) == 1, stderr

@@ -41,8 +41,8 @@ class Shelf:
 ECHO = """
 from atv_local.batch import RowResult
 
-def echo(settings, rows, *, address, n_workers, say):
-    say(f"{address} with {n_workers}")
+def echo(settings, rows, *, options, say):
+    say(f"{options['address']} with {options['workers']}")
     for row in rows:
         added = {"line": row.line, "text": row.query[::-1], "finish_reason": "stop", "tokens": {}}
         yield RowResult(row, {**row.fields, **added})
@@ -51,6 +51,10 @@ def echo(settings, rows, *, address, n_workers, say):
 
 def cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def set_options(*texts: str) -> list[str]:
+    return [part for text in texts for part in ("--executor-option", text)]
 
 
 pytestmark = pytest.mark.usefixtures("user_folder")
@@ -192,7 +196,7 @@ def test_rows_are_answered_by_the_executor_that_is_named(
     install: Install, answer: Callable[..., Result], tmp_path: Path
 ) -> None:
     install("echo", ECHO, "executors", "echo = echo:echo")
-    result = answer("--on", "echo", "--address", "there", "--workers", "3")
+    result = answer("--executor", "echo", *set_options("address=there", "workers=3"))
     assert result.exit_code == 0, result.stderr
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(row["text"], row.get("id")) for row in written] == [("cba", 1), ("ed", None)]
@@ -213,7 +217,7 @@ def test_an_executor_that_is_missing_or_broken_is_one_sentence(
     install: Install, answer: Callable[..., Result], tmp_path: Path, code: str, entry: str, words: str, exit_code: int
 ) -> None:
     install("echo", code, "executors", entry)
-    result = answer("--on", "echo")
+    result = answer("--executor", "echo")
     assert result.exit_code == exit_code, result.output
     assert words in result.stderr
     assert "Traceback" not in result.stderr
@@ -225,12 +229,21 @@ def test_an_executor_without_what_it_needs_says_how_to_install_it(
     install: Install, answer: Callable[..., Result]
 ) -> None:
     install("far", "import no_such_package_at_all", "executors", "net = far:net")
-    assert "pip install 'far[net]'" in answer("--on", "net").stderr
+    assert "pip install 'far[net]'" in answer("--executor", "net").stderr
 
 
 def test_the_options_of_an_executor_are_refused_without_one(answer: Callable[..., Result]) -> None:
-    for more in (["--address", "there"], ["--workers", "2"]):
-        assert answer(*more).exit_code == 2
+    result = answer(*set_options("workers=2"))
+    assert (result.exit_code, "--executor NAME" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["workers", "=2", ""])
+def test_an_option_of_an_executor_has_a_name_and_a_value(
+    install: Install, answer: Callable[..., Result], text: str
+) -> None:
+    install("echo", ECHO, "executors", "echo = echo:echo")
+    result = answer("--executor", "echo", *set_options(text))
+    assert (result.exit_code, f"--executor-option {text!r}" in result.stderr) == (2, True)
 
 
 def test_what_this_package_registers_is_there() -> None:

@@ -20,7 +20,7 @@ from atv_local.data import reading
 from atv_local.errors import UsageError
 
 if TYPE_CHECKING:
-    from atv_local.batch import AnswerSettings, Executor, RowResult
+    from atv_local.batch import AnswerSettings, RowResult
     from atv_local.data import RowRequest
 
 _STDIN = Path("-")
@@ -49,28 +49,21 @@ def batch(
             help="Answer up to this many rows at a time, as far as they fit in twice the context size.",
         ),
     ] = 127,
-    on: Annotated[
-        str,
-        Panel.PERFORMANCE.option(
-            metavar="NAME",
-            help="Run in this process (here) or with a plug-in, such as ray for a Ray cluster.",
-        ),
-    ] = "here",
-    address: Annotated[
+    executor: Annotated[
         str | None,
         Panel.PERFORMANCE.option(
-            metavar="ADDRESS",
-            help="With --on ray, connect to the cluster at this address.",
-            show_default="the one that Ray finds",
+            "--executor",
+            metavar="NAME",
+            help="Run with this plug-in, such as ray for a Ray cluster.",
+            show_default="this process",
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
+    executor_option: Annotated[
+        list[str] | None,
         Panel.PERFORMANCE.option(
-            metavar="N",
-            min=1,
-            help="With --on ray, start this many workers; each loads the model and uses --n-threads CPUs.",
-            show_default="as many as fit",
+            "--executor-option",
+            metavar="NAME=VALUE",
+            help="Set an option of the plug-in, such as workers=4; repeatable.",
         ),
     ] = None,
     strict: Annotated[
@@ -94,10 +87,9 @@ def batch(
     To resume a run that was stopped, repeat the same command. Until all rows are answered, the output is named
     OUTPUT.partial. Rows added to the input in the meantime are answered too.
     """
-    if on == "here" and (address or workers):
-        raise UsageError(
-            "--address and --workers are for a plug-in; add --on NAME, such as --on ray, or leave them out"
-        )
+    executor_options = _options(executor_option or [])
+    if executor_options and executor is None:
+        raise UsageError("--executor-option is for a plug-in; add --executor NAME, such as --executor ray")
     check_off(off, performance)
     changes = steering.changes()
     if file.exists() and any(place.exists() and file.samefile(place) for place in (output, _partial(output))):
@@ -110,7 +102,7 @@ def batch(
     from atv_local.batch import ADDED, AnswerSettings, load_executor, skip_answered
     from atv_local.data import ResumableOutput, parse_columns, read_requests
 
-    executor = None if on == "here" else load_executor(on)
+    execute = None if executor is None else load_executor(executor, executor_options)
     settings = AnswerSettings(
         model=model,
         bundle=bundle,
@@ -128,7 +120,7 @@ def batch(
         size = os.fstat(source.fileno()).st_size if file.is_file() else None
         with BatchProgress(size, answered, skipped) as view:
             try:
-                with closing(_answers(settings, rows, executor, address, workers, view.say)) as results:
+                with closing(_answers(settings, rows, execute, view.say)) as results:
                     for result in results:
                         if result.record is not None:
                             partial.append(result.record)
@@ -154,17 +146,23 @@ def _partial(output: Path) -> Path:
 def _answers(
     settings: AnswerSettings,
     rows: Iterator[RowRequest],
-    executor: Executor | None,
-    address: str | None,
-    workers: int | None,
+    execute: Callable[..., Iterator[RowResult]] | None,
     say: Callable[[str], None],
 ) -> Generator[RowResult]:
     from atv_local.batch import Answerer
 
-    if executor is None:
+    if execute is None:
         yield from Answerer(settings)(rows)
     else:
-        yield from executor(settings, rows, address=address, n_workers=workers, say=say)
+        yield from execute(settings, rows, say=say)
+
+
+def _options(given: list[str]) -> dict[str, str]:
+    """`NAME=VALUE` texts as a dictionary."""
+    for text in given:
+        if not text.partition("=")[0].strip() or "=" not in text:
+            raise UsageError(f"--executor-option {text!r} is not NAME=VALUE, such as workers=4")
+    return {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in given)}
 
 
 def _opened(file: Path) -> BinaryIO:
