@@ -155,7 +155,7 @@ def test_training_uses_the_default_and_export_takes_a_name(
     run = home / "run"
     result = cli("train", tiny_rows, "-o", run, "--backbone", tiny_backbone, "--epochs", "1")
     assert result.exit_code == 0, result.stderr
-    result = cli("export", run, home / "bundle", "--precision", "fp32", "-m", "mine")
+    result = cli("export", run, home / "bundle", "--precisions", "fp32", "-m", "mine")
     assert result.exit_code == 0, result.stderr
     assert "through llama.cpp" in result.stderr
 
