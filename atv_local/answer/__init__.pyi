@@ -7,6 +7,7 @@ from .conversation import Conversation as Conversation
 from .conversation import Turn as Turn
 from .engine import Engine as Engine
 from .loading import load as load
-from .queries import check_max_tokens as check_max_tokens
+from .queries import check_queries as check_queries
 from .queries import check_query as check_query
 from .queries import check_settings as check_settings
+from .queries import check_text as check_text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -133,6 +135,16 @@ class Answer:
             timings_ms=Timings(event.generator_ms, event.first_token_ms, event.total_ms),
             generated=generated,
         )
+
+    @classmethod
+    def of_events(
+        cls, engine: Engine, steering: Steering, events: Generator[Event], *, generated: bool = True
+    ) -> Answer:
+        """The answer that a stream writes, read to its end; see `of`."""
+        with closing(events):
+            pieces = list(events)
+        text = "".join(event.text for event in pieces)
+        return cls.of_event(engine, steering, text, pieces[-1], generated=generated)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON has it, which is what `atv-local run --json` prints; times are rounded to 0.01 ms."""

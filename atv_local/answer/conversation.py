@@ -15,7 +15,8 @@ from typing import Any
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.engine import Engine
-from atv_local.answer.queries import check_query
+from atv_local.answer.queries import check_query, check_settings
+from atv_local.data import as_integer
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Message, Prompt, Sampling
 from atv_local.vectors import OFF, Steering
@@ -52,6 +53,9 @@ class Conversation:
         steering: of the next answers, by default the engine's.
         sampling: greedy by default; with a seed each answer draws from it anew.
         max_tokens: of an answer.
+
+    Raises:
+        UsageError: values of another type or out of range.
     """
 
     def __init__(
@@ -63,10 +67,13 @@ class Conversation:
         sampling: Sampling | None = None,
         max_tokens: int = 256,
     ) -> None:
+        if not isinstance(engine, Engine):
+            raise UsageError(f"`engine` {engine!r} is not an Engine; make one with atv_local.load")
         self.engine, self.system, self.max_tokens = engine, system, max_tokens
         self.steering = engine.steering if steering is None else steering
-        self.sampling = sampling or Sampling()
+        self.sampling = Sampling() if sampling is None else sampling
         self.turns: tuple[Turn, ...] = ()
+        self._check_settings()
         self._format = engine.target.prompts
 
     @property
@@ -88,6 +95,18 @@ class Conversation:
     def clear(self) -> None:
         """Forget the turns; the settings and the system message stay."""
         self.turns = ()
+
+    def answer(self, text: str) -> Answer:
+        """Answer the next turn, which becomes part of the conversation; `say` gives the answer token by token.
+
+        Args:
+            text: the user's message.
+
+        Raises:
+            PromptError: the conversation is too long for the context.
+            UsageError, ModelError: as `Engine.answer`.
+        """
+        return Answer.of_events(self.engine, self.steering, self.say(text))
 
     def say(self, text: str) -> Generator[Event]:
         """Answer the next turn, token by token.
@@ -139,6 +158,7 @@ class Conversation:
             ModelError: the chat template does not take it.
         """
         check_query(text)
+        self._check_settings()
         before = self._messages(self.turns if turns is None else turns)
         n_ctx = self.engine.target.n_ctx
         prompt = self._format.conversation([*before, {"role": "user", "content": text}], n_ctx)
@@ -149,6 +169,10 @@ class Conversation:
                 "clear it or raise `n_ctx`"
             )
         return prompt
+
+    def _check_settings(self) -> None:
+        check_settings(self.steering, self.sampling, self.system)
+        self.max_tokens = as_integer("max_tokens", self.max_tokens, 1)
 
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:
         messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
@@ -162,6 +186,7 @@ class Conversation:
         )
 
     def _answer(self, text: str, before: tuple[Turn, ...]) -> Generator[Event]:
+        prompt = self.prompt(text, before)
         steering, settings = self.steering, {**asdict(self.sampling), "max_tokens": self.max_tokens}
         written, last = "", None
 
@@ -172,7 +197,7 @@ class Conversation:
                 text_of_answer = record.pop("text")
                 self.turns = (*before, Turn(text, text_of_answer, record, steering))
 
-        with closing(self._stream(text, self.prompt(text, before), steering)) as events:
+        with closing(self._stream(text, prompt, steering)) as events:
             try:
                 for event in events:
                     written, last = written + event.text, event

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
-from atv_local.answer.queries import check_max_tokens, check_query, check_settings, last_query
+from atv_local.answer.queries import check_query, check_settings, last_query
+from atv_local.data import as_integer
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import Message, Prompt, Sampling, Target
@@ -59,7 +59,7 @@ class Engine:
         if static is not None:
             target.check_vector(static)
         if steering is not None:
-            check_settings(steering, None)
+            check_settings(steering)
         self.target, self.generator, self.static = target, generator, static
         if generator is not None:
             generator.bundle.check_target(target.spec)
@@ -133,7 +133,7 @@ class Engine:
         events = self.stream(
             query, vector=given, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
         )
-        return self._collect(events, steering, generated=given is None)
+        return Answer.of_events(self, steering, events, generated=given is None)
 
     def chat(
         self,
@@ -161,7 +161,7 @@ class Engine:
         steering = self._applied(steering, None)
         prompt = self.target.prompts.conversation(messages, self.target.n_ctx)
         events = self.stream(query, prompt=prompt, steering=steering, sampling=sampling, max_tokens=max_tokens)
-        return self._collect(events, steering)
+        return Answer.of_events(self, steering, events)
 
     def answer_many(
         self,
@@ -223,8 +223,8 @@ class Engine:
         steering = self._applied(steering, given)
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
-        check_max_tokens(max_tokens)
-        check_settings(steering, sampling)
+        max_tokens = as_integer("max_tokens", max_tokens, 1)
+        check_settings(steering, sampling, system)
         yield from self._answers.events(
             prompt or self._prompts(system)(query),
             lambda: self.vector(query) if given is None else given,
@@ -237,7 +237,7 @@ class Engine:
     def _applied(self, steering: Steering | None, vector: TaskVector | None) -> Steering:
         if steering is None:
             return Steering() if vector is not None and self.steering.off else self.steering
-        check_settings(steering, None)
+        check_settings(steering)
         return steering
 
     def _given_vector(self, vector: Any) -> TaskVector | None:
@@ -250,12 +250,6 @@ class Engine:
         given = vector if isinstance(vector, TaskVector) else TaskVector(vector)
         self.target.check_vector(given)
         return given
-
-    def _collect(self, events: Generator[Event], steering: Steering, *, generated: bool = True) -> Answer:
-        with closing(events):
-            pieces = list(events)
-        text = "".join(event.text for event in pieces)
-        return Answer.of_event(self, steering, text, pieces[-1], generated=generated)
 
     def close(self) -> None:
         """Free the target's context; an unfinished answer ends with a UsageError. The engine cannot be used again."""

@@ -66,7 +66,7 @@ def load(
         if given not in (None, ""):
             as_path(name, given)
     if steering is not None:
-        check_settings(steering, None)
+        check_settings(steering)
         if off and not steering.off:
             raise UsageError(f"`off=True` and `steering` {steering!r} exclude each other; leave one out")
     chosen_model = choose_model(model)

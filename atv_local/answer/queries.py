@@ -1,8 +1,8 @@
-"""Checks of what is asked: a query, or a conversation that ends in one, and the length of the answer."""
+"""Checks of what is asked: a query or several, a conversation that ends in one, and the settings of the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from atv_local.errors import UsageError
 from atv_local.target import Message, Sampling
@@ -11,30 +11,37 @@ from atv_local.vectors import Steering
 
 def check_query(query: str) -> None:
     """Raise UsageError for a query that is empty or not Unicode text."""
-    if not isinstance(query, str):
-        raise UsageError(f"the query is of type {type(query).__name__}, not text")
+    check_text("the query", query)
     if not query.strip():
         raise UsageError("the query is empty; say something to answer")
-    try:
-        query.encode()
-    except UnicodeEncodeError as error:  # half a surrogate pair, as undecodable bytes become in Python
-        raise UsageError(f"the query is not UTF-8 text: {error.reason} at character {error.start}") from error
 
 
-def check_max_tokens(max_tokens: int) -> None:
-    """Raise UsageError unless it is a whole number above 0."""
-    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool):
-        raise UsageError(f"`max_tokens` {max_tokens!r} is not a whole number")
-    if max_tokens < 1:
-        raise UsageError(f"`max_tokens` {max_tokens} is below 1")
+def check_queries(queries: Iterable[str]) -> None:
+    """Raise UsageError for one text, or what is not iterable; the queries themselves are checked in their turn."""
+    if isinstance(queries, str):
+        raise UsageError(f"`queries` {queries[:40]!r} is one text; pass a list of them")
+    if not isinstance(queries, Iterable):
+        raise UsageError(f"`queries` {queries!r} is not a list of texts")
 
 
-def check_settings(steering: Steering, sampling: Sampling | None) -> None:
+def check_settings(steering: Steering, sampling: Sampling | None = None, system: str | None = None) -> None:
     """Raise UsageError for values of other types."""
     if not isinstance(steering, Steering):
         raise UsageError(f"`steering` {steering!r} is not a Steering; pass Steering(strength=0.5) or OFF")
     if not isinstance(sampling, Sampling | None):
         raise UsageError(f"`sampling` {sampling!r} is not a Sampling; pass Sampling(temperature=0.7)")
+    if system is not None:
+        check_text("`system`", system)
+
+
+def check_text(what: str, text: str) -> None:
+    """Raise UsageError for something else than Unicode text; `what` names it."""
+    if not isinstance(text, str):
+        raise UsageError(f"{what} {repr(text)[:40]} is of type {type(text).__name__}, not text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair, as undecodable bytes become in Python
+        raise UsageError(f"{what} is not UTF-8 text: {error.reason} at character {error.start}") from error
 
 
 def last_query(messages: Sequence[Message]) -> str:

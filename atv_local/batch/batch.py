@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.answer import Answer, Engine, TokenCounts, check_max_tokens, check_query, check_settings
+from atv_local.answer import Answer, Engine, TokenCounts, check_queries, check_query, check_settings
 from atv_local.batch.question import BatchQuestion, BatchReply, SteeredPrompt
 from atv_local.batch.question_tree import halves_of, heads_of, outcomes_of, tree_of
 from atv_local.batch.scheduler import Scheduler
 from atv_local.batch.sequence_context import SequenceContext
 from atv_local.batch.token_tree import Tree
+from atv_local.data import as_integer
 from atv_local.errors import AtvError, PromptError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_local.vectors import Steering
@@ -73,11 +74,10 @@ class Batch:
         system: str | None = None,
     ) -> Iterator[Answer]:
         """Answer queries, in order. Arguments, answers and errors are those of `Engine.answer_many`."""
-        check_max_tokens(max_tokens)
-        if isinstance(queries, str):
-            raise UsageError(f"`queries` {queries[:40]!r} is one text; pass a list of them")
+        max_tokens = as_integer("max_tokens", max_tokens, 1)
+        check_queries(queries)
         steering = self._engine.steering if steering is None else steering
-        check_settings(steering, sampling)
+        check_settings(steering, sampling, system)
         settings: dict[str, Any] = {"steering": steering, "sampling": sampling, "system": system}
         for reply in self.ask(self.question(query, max_tokens=max_tokens, **settings) for query in queries):
             if reply.error:

@@ -10,7 +10,7 @@ from typing import Any
 from atv_local.answer import load
 from atv_local.batch.batch import N_SEQUENCES, Batch
 from atv_local.batch.question import BatchQuestion, BatchReply
-from atv_local.data import ResumableOutput, RowRequest
+from atv_local.data import ResumableOutput, RowRequest, as_integer
 from atv_local.errors import DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
 from atv_local.names import resolve_bundle, resolve_model
@@ -81,8 +81,7 @@ class Answerer:
     """
 
     def __init__(self, settings: AnswerSettings) -> None:
-        if settings.max_tokens < 1:
-            raise UsageError(f"`max_tokens` {settings.max_tokens} is below 1")
+        as_integer("max_tokens", settings.max_tokens, 1)
         self._settings = settings
         self._engine = load(
             settings.model,

@@ -11,7 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import atv_local
-from atv_local import OFF, Conversation, Engine, Event, Generator, Positions, Sampling, Steering, Target, TaskVector
+from atv_local import (
+    OFF,
+    Answer,
+    Conversation,
+    Engine,
+    Event,
+    Generator,
+    Positions,
+    Sampling,
+    Steering,
+    Target,
+    TaskVector,
+)
 from atv_local.answer.conversation import Turn
 from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.target.prompt import Message, PromptFormat
@@ -250,6 +262,53 @@ def test_an_interrupt_while_the_target_works(
     conversation.clear()
     conversation.steering, conversation.max_tokens = Steering(), 6
     assert answer(conversation.say("a dog"))[0] == expected
+
+
+def test_a_whole_answer_is_what_the_stream_adds_up_to(engine: Engine) -> None:
+    streamed, whole = (Conversation(engine, max_tokens=6) for _ in range(2))
+    for text in ("apple 1", "what is this?"):
+        words, last = answer(streamed.say(text))
+        reply = whole.answer(text)
+        assert isinstance(reply, Answer)
+        assert (reply.text, reply.finish_reason, reply.tokens.prompt) == (words, last.finish, last.prompt_tokens)
+        assert reply.as_dict()["strength"] == whole.last.record["strength"] == 1
+        assert whole.last.answer == reply.text
+    assert whole.messages == streamed.messages
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens", 0),
+        ("max_tokens", "5"),
+        ("max_tokens", 2.5),
+        ("steering", "off"),
+        ("sampling", 0.7),
+        ("sampling", {}),
+        ("system", 5),
+        ("system", "\ud800"),
+    ],
+)
+def test_settings_of_another_type_are_refused_when_they_are_given(engine: Engine, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"`{name}`"):
+        Conversation(engine, **{name: value})
+    conversation = Conversation(engine)
+    setattr(conversation, name, value)
+    with pytest.raises(UsageError, match=f"`{name}`"):
+        conversation.answer("apple 1")
+    assert conversation.turns == ()
+    if name != "max_tokens":
+        with pytest.raises(UsageError, match=f"`{name}`"):
+            engine.answer("apple 1", **{name: value})
+
+
+def test_what_is_no_message_or_engine_is_named(engine: Engine) -> None:
+    for text in (5, None, "", ["apple"], "\ud800"):
+        with pytest.raises(UsageError, match="query"):
+            Conversation(engine).answer(text)  # type: ignore[arg-type]  # the mistake under test
+    for value in (None, "tiny.gguf", engine.target):
+        with pytest.raises(UsageError, match=r"`engine`.*atv_local\.load"):
+            Conversation(value)  # type: ignore[arg-type]  # the mistake under test
 
 
 def test_comparing_changes_nothing(engine: Engine) -> None:

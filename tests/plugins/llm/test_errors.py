@@ -17,7 +17,7 @@ from tests.plugins.llm.helpers import Ask
         ("strength", "5000", "-1000 to 1000"),
         ("positions", "first", "'all', 'last' or 'decode'"),
         ("temperature", "-1", "0 to 100"),
-        ("max_tokens", "0", "below 1"),
+        ("max_tokens", "0", "of 1 or more"),
         ("n_ctx", "9999", "from 1 to 512"),
         ("model", "/no/model.gguf", "cannot read the model /no/model.gguf"),
         ("bundle", "/no/bundle", "cannot read atv.json of the bundle /no/bundle"),
