@@ -54,7 +54,7 @@ COMMANDS = (
     (
         "bench",
         "What steering costs",
-        "Ratios first, then medians; all times are taken in turn in one run.",
+        "Ratios first, then medians; compared times are measured alternately, in one run.",
         "atv-local bench",
     ),
 )

@@ -125,7 +125,7 @@ def _pieces(path: Path, name: str) -> Iterator[bytes]:
             with _inside(path, name).open("rb") as file:
                 yield from iter(lambda: file.read(_PIECE), b"")
         else:
-            if path.exists() and not path.is_file():  # a device or pipe could be read for ever
+            if path.exists() and not path.is_file():  # a device or pipe could be read forever
                 raise BundleError(f"{path} is not a bundle: neither a folder nor a regular file")
             with zipfile.ZipFile(path) as archive:
                 info = archive.getinfo(name)

@@ -21,8 +21,8 @@ class Sampling:
 
     Args:
         temperature: 0 is greedy, which ignores the rest; at most 100.
-        top_p: draw from the likeliest tokens that together have this probability; 1 is off.
-        top_k: draw from this many of the likeliest tokens; 0 is off.
+        top_p: draw from the most likely tokens that together have this probability; 1 is off.
+        top_k: draw from this many of the most likely tokens; 0 is off.
         seed: makes sampling repeatable; a random one by default.
 
     Raises:

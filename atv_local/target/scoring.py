@@ -1,4 +1,4 @@
-"""Log-probabilities, in nats, of given tokens and of the likeliest tokens in their place."""
+"""Log-probabilities, in nats, of given tokens and of the most likely alternatives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atv_local.vectors import TaskVector
 
 @dataclass(frozen=True)
 class Score:
-    """The log-probability of a token, and the likeliest tokens in its place with theirs, the most likely first."""
+    """The log-probability of a token, and the most likely tokens in its place with theirs, the most likely first."""
 
     token: int
     logprob: float
@@ -28,7 +28,7 @@ def score(logits: NDArray[np.float32], token: int, n_top: int) -> Score:
     Args:
         logits: float32 [n_vocab], before the token.
         token: its id.
-        n_top: how many of the likeliest tokens to list.
+        n_top: how many of the most likely tokens to list.
     """
     found = logprobs(logits)
     some = np.argpartition(-found, min(n_top, len(found)) - 1)[:n_top] if n_top else np.array([], dtype=np.intp)
@@ -42,7 +42,7 @@ def score_text(target: Target, tokens: Sequence[int], n_top: int, vector: TaskVe
     Args:
         target: evaluates the text from an empty cache.
         tokens: the text.
-        n_top: how many of the likeliest tokens to list for each.
+        n_top: how many of the most likely tokens to list for each.
         vector: steers all of them.
 
     Raises:

@@ -1,6 +1,6 @@
 """Reads small GGUF files, also malformed or hostile ones.
 
-The gguf library trusts the lengths that a header declares: a hundred bytes can make it loop for ever. Here nothing is
+The gguf library trusts the lengths that a header declares: a hundred bytes can make it loop forever. Here nothing is
 read past the end of the file, and nothing is larger than it (ggml, docs/gguf.md; versions 2 and 3, little-endian).
 """
 

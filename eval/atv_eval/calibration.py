@@ -23,7 +23,7 @@ BUDGET = 0.2
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """What was measured, and what became of the bundle.
+    """What was measured, and whether a bundle was written.
 
     Args:
         points: one for each steering measured, in order.
@@ -168,4 +168,4 @@ def _check(strengths: Sequence[float], budget: float) -> None:
         values = ", ".join(f"{strength:g}" for strength in strengths)
         raise UsageError(f"`strengths` {values} are not all above 0 and at most 10")
     if not 0 < budget < 100:
-        raise UsageError(f"`budget` {budget:g} is not above 0 and below 100 nats a token")
+        raise UsageError(f"`budget` {budget:g} is not above 0 and below 100 nats per token")

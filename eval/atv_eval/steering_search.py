@@ -47,7 +47,7 @@ def search_steering(
 
     Args:
         queries: unrelated to the tasks.
-        budget: KL in nats a token, for the rank.
+        budget: KL in nats per token, for the rank.
 
     Raises:
         AtvError: a query that cannot be evaluated.

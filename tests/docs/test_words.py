@@ -1,8 +1,9 @@
-"""Every place that lists the positions lists all of them."""
+"""Documents name every position, and no text has an archaic or clever phrase."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,26 @@ from atv_local import Positions
 from tests import ROOT
 
 PAGE = ROOT / "serve" / "atv_serve" / "page"
+PRODUCT = ["atv_local", "cli", "eval", "export", "plugins", "serve", "train"]
+WRITTEN = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(path for folder in PRODUCT for kind in ("py", "js", "html") for path in ROOT.glob(f"{folder}/**/*.{kind}")),
+]
+UNUSUAL = {
+    "knows? nothing (of|about)": "say what the module does",
+    "cannot be meant": "invalid",
+    "mend(s|ed|ing)?": "fix",
+    "for ever": "forever",
+    "learnt": "learned",
+    "told again": "again",
+    "(becomes?|became) of": "say what happens to it",
+    "nobody's business": "say who must not see it, and why",
+    "one a line": "one per line",
+    "go(es)? before the": "overrides",
+    "taken in turn": "alternate",
+}
+"""Archaic and clever phrases, and what to write instead."""
 
 
 @pytest.mark.parametrize(
@@ -32,3 +53,11 @@ def test_the_page_offers_and_explains_every_position() -> None:
     assert notes is not None
     assert set(re.findall(r'name="positions" value="(\w+)"', html)) == set(Positions)
     assert set(re.findall(r"^\s*(\w+):", notes[1], re.MULTILINE)) == set(Positions)
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_phrase_is_archaic_or_clever(path: Path) -> None:
+    text = " ".join(re.sub(r"`[^`\n]*`", "``", path.read_text(encoding="utf-8")).split())
+    assert {
+        phrase: plain for phrase, plain in UNUSUAL.items() if re.search(rf"\b({phrase})\b", text, re.IGNORECASE)
+    } == {}

@@ -125,7 +125,7 @@ class AtvLocal(TemplateLM):
         return self._vocabulary.chat_template
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """A conversation in the GGUF's template, up to where the answer begins, or goes on if it has begun.
+        """A conversation in the GGUF's template, up to where the answer begins or continues.
 
         Raises:
             UsageError: there is no template.

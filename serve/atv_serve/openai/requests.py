@@ -41,7 +41,7 @@ def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 _LEAST = 1e-6
-"""In place of a `top_p` of 0: only the likeliest token."""
+"""In place of a `top_p` of 0: only the most likely token."""
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Query = Annotated[str, Field(max_length=MAX_QUERY)]
 Token = Annotated[int, Field(ge=0, lt=1 << 31)]

@@ -38,7 +38,7 @@ class PreparedRequest:
     stops: tuple[str, ...] = ()
     n: int = 1
     n_top: int | None = None
-    """How many of the likeliest tokens are wanted for each; None: no log-probabilities at all."""
+    """How many of the most likely tokens are wanted for each; None: no log-probabilities at all."""
     echo: bool = False
 
     @property

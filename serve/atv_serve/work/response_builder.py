@@ -197,7 +197,7 @@ class ResponseBuilder:
         )
 
     def _by_text(self, score: Score) -> dict[str, float]:
-        """The likeliest tokens and the one that was chosen, by their texts; of those spelt alike the likeliest."""
+        """The most likely tokens and the chosen one, by their texts; of tokens with the same text, the most likely."""
         logprobs: dict[str, float] = {}
         for token, logprob in (*score.top, (score.token, score.logprob)):
             logprobs.setdefault(self._token_text(token), logprob)
