@@ -10,7 +10,10 @@ from .steering import MAX_STRENGTH as MAX_STRENGTH
 from .steering import OFF as OFF
 from .steering import Positions as Positions
 from .steering import Steering as Steering
+from .steering import layer_range as layer_range
 from .steering import parse_layers as parse_layers
+from .steering_arguments import LayerRange as LayerRange
+from .steering_arguments import PositionsName as PositionsName
 from .target_spec import BoundedText as BoundedText
 from .target_spec import Sha256 as Sha256
 from .target_spec import TargetSpec as TargetSpec

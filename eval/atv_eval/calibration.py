@@ -6,12 +6,30 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, Strict
 
 from atv_eval.markdown import table
 from atv_eval.steering_search import STRENGTHS, SteeringResult, search_steering
 from atv_eval.tasks import read_tasks, read_unrelated
 from atv_local.answer import load
-from atv_local.data import DEFAULT_COLUMNS, Columns, check_replaceable, replacing, replacing_folder
+from atv_local.data import (
+    DEFAULT_COLUMNS,
+    ColumnNames,
+    Count,
+    DataPaths,
+    Expected,
+    FilePath,
+    PathOrName,
+    Switch,
+    WholeNumber,
+    check_replaceable,
+    checked_arguments,
+    plain,
+    replacing,
+    replacing_folder,
+)
 from atv_local.errors import UsageError
 from atv_local.generator import MANIFEST, Bundle, Precision, Provider
 from atv_local.names import choose_bundle, is_managed
@@ -52,23 +70,35 @@ class CalibrationResult:
         return table(["strength", "layers", "exact match, %", *harm], rows)
 
 
+Strengths = Annotated[
+    Sequence[Annotated[float, Strict(), Field(gt=0, le=10)]],
+    Field(min_length=1),
+    plain,
+    Expected("a list of numbers above 0 and at most 10, such as [0.5, 1.0]"),
+]
+Budget = Annotated[
+    float, Strict(), Field(gt=0, lt=100), plain, Expected("a number of nats per token, above 0 and below 100")
+]
+
+
+@checked_arguments
 def calibrate(
-    data: str | Path | Sequence[str | Path],
-    bundle: str | Path | None = None,
+    data: DataPaths,
+    bundle: PathOrName | None = None,
     *,
-    model: str | Path | None = None,
-    output: str | Path | None = None,
-    columns: Columns = DEFAULT_COLUMNS,
-    rows: int | None = 100,
-    strengths: Sequence[float] = STRENGTHS,
-    search_layers: bool = True,
-    budget: float = BUDGET,
-    unrelated: str | Path | None = None,
-    dry_run: bool = False,
-    overwrite: bool = False,
-    n_ctx: int | None = None,
-    n_threads: int | None = None,
-    n_gpu_layers: int = -1,
+    model: PathOrName | None = None,
+    output: FilePath | None = None,
+    columns: ColumnNames = DEFAULT_COLUMNS,
+    rows: Count | None = 100,
+    strengths: Strengths = STRENGTHS,
+    search_layers: Switch = True,
+    budget: Budget = BUDGET,
+    unrelated: FilePath | None = None,
+    dry_run: Switch = False,
+    overwrite: Switch = False,
+    n_ctx: Count | None = None,
+    n_threads: Count | None = None,
+    n_gpu_layers: WholeNumber = -1,
     provider: Provider | None = None,
     precision: Precision | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
@@ -99,7 +129,6 @@ def calibrate(
         DataError: rows or queries that cannot be read.
         AtvError: what `atv_local.load` raises, or a query that cannot be evaluated.
     """
-    _check(strengths, budget)
     chosen = choose_bundle(bundle, model)
     if output is None and not dry_run and is_managed(chosen.name):
         raise UsageError(
@@ -161,11 +190,3 @@ def write_calibrated(bundle: Bundle, steering: Steering, output: Path, *, overwr
                 file.write_bytes(bundle.read(name))
             (folder / MANIFEST).write_text(text, encoding="utf-8")
     return Bundle(output)
-
-
-def _check(strengths: Sequence[float], budget: float) -> None:
-    if not strengths or any(not 0 < strength <= 10 for strength in strengths):
-        values = ", ".join(f"{strength:g}" for strength in strengths)
-        raise UsageError(f"`strengths` {values} are not all above 0 and at most 10")
-    if not 0 < budget < 100:
-        raise UsageError(f"`budget` {budget:g} is not above 0 and below 100 nats per token")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, InstanceOf
 
 from atv_eval.answer_records import EvalRecord, answer_plan, fingerprint
 from atv_eval.first_token import first_token_ms
@@ -14,12 +16,26 @@ from atv_eval.methods import Method
 from atv_eval.questions import EvalPlan
 from atv_eval.report import EvalResult
 from atv_eval.scores import differences, score
-from atv_eval.tasks import read_tasks, read_unrelated, require_at_least
+from atv_eval.tasks import read_tasks, read_unrelated
 from atv_local.answer import Engine, load
-from atv_local.data import DEFAULT_COLUMNS, Columns
+from atv_local.data import (
+    DEFAULT_COLUMNS,
+    ColumnNames,
+    Count,
+    CountOrZero,
+    DataPaths,
+    Expected,
+    FilePath,
+    FilePaths,
+    Number,
+    PathOrName,
+    Switch,
+    WholeNumber,
+    checked_arguments,
+)
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Precision, Provider
-from atv_local.vectors import OFF, Positions, Steering
+from atv_local.vectors import OFF, LayerRange, Positions, PositionsName, Steering
 
 
 @dataclass(frozen=True)
@@ -37,33 +53,39 @@ class EvalHooks:
     on_message: Callable[[str], None] = lambda _: None
 
 
+MethodNames = Annotated[
+    Sequence[Annotated[Method | str, AfterValidator(Method)]], Expected(f"a list of methods, of {', '.join(Method)}")
+]
+
+
+@checked_arguments
 def evaluate(
-    data: str | Path | Sequence[str | Path],
+    data: DataPaths,
     *,
-    model: str | Path | None = None,
-    bundle: str | Path | None = None,
-    output: str | Path | None = None,
-    columns: Columns = DEFAULT_COLUMNS,
-    rows: int | None = None,
-    labels: bool = False,
-    strength: float | None = None,
-    layers: tuple[int, int] | str | None = None,
-    positions: Positions | str | None = None,
-    methods: Sequence[Method | str] = (),
-    shots_from: str | Path | Sequence[str | Path] = (),
-    shots: int = 16,
-    max_tokens: int | None = None,
-    whole: bool = False,
-    harm: bool = True,
-    unrelated: str | Path | None = None,
-    timed: int = 8,
-    seed: int = 0,
-    n_ctx: int | None = None,
-    n_threads: int | None = None,
-    n_gpu_layers: int = -1,
+    model: PathOrName | None = None,
+    bundle: PathOrName | None = None,
+    output: FilePath | None = None,
+    columns: ColumnNames = DEFAULT_COLUMNS,
+    rows: Count | None = None,
+    labels: Switch = False,
+    strength: Number | None = None,
+    layers: LayerRange | None = None,
+    positions: PositionsName | None = None,
+    methods: MethodNames = (),
+    shots_from: FilePaths = (),
+    shots: Count = 16,
+    max_tokens: Count | None = None,
+    whole: Switch = False,
+    harm: Switch = True,
+    unrelated: FilePath | None = None,
+    timed: CountOrZero = 8,
+    seed: CountOrZero = 0,
+    n_ctx: Count | None = None,
+    n_threads: Count | None = None,
+    n_gpu_layers: WholeNumber = -1,
     provider: Provider | None = None,
     precision: Precision | None = None,
-    hooks: EvalHooks | None = None,
+    hooks: Annotated[EvalHooks, InstanceOf()] | None = None,
 ) -> EvalResult:
     """Measure accuracy on rows with known answers, for the base model, steering and prompts with demonstrations.
 
@@ -98,12 +120,9 @@ def evaluate(
     hooks = hooks or EvalHooks()
     if unrelated is not None and not harm:
         raise UsageError("`unrelated` has no effect with `harm=False`; leave one of them out")
-    for name, value, least in (("shots", shots, 1), ("timed", timed, 0), ("seed", seed, 0)):
-        require_at_least(name, value, least)
-    if max_tokens is not None:
-        require_at_least("max_tokens", max_tokens, 1)
     tasks = read_tasks(data, shots_from, columns, rows, labels)
-    chosen = _methods(methods, showable=all(task.pool for task in tasks))
+    possible = [m for m in Method if m in (Method.BASE, Method.STEERED) or all(task.pool for task in tasks)]
+    chosen = [Method(method) for method in dict.fromkeys(methods)] or possible
     steered = Method.STEERED in chosen
     queries = read_unrelated(unrelated) if steered and harm else []
     with load(
@@ -135,14 +154,6 @@ def evaluate(
         if folder is not None:
             result.write(folder)
         return result
-
-
-def _methods(given: Sequence[Method | str], *, showable: bool) -> list[Method]:
-    try:
-        methods = [Method(method) for method in dict.fromkeys(given)]
-    except ValueError as error:
-        raise UsageError(f"`methods`: {error}; the methods are {', '.join(Method)}") from error
-    return methods or [method for method in Method if showable or method in (Method.BASE, Method.STEERED)]
 
 
 def _steering(

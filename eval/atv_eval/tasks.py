@@ -7,7 +7,7 @@ from pathlib import Path
 
 from atv_eval.questions import MAX_LABELS, Task
 from atv_local.data import Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
-from atv_local.errors import DataError, UsageError
+from atv_local.errors import DataError
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -18,11 +18,8 @@ def read_tasks(data: Paths, shots_from: Paths, columns: Columns, rows: int | Non
     With `labels` a row without choices has all outputs of its task for choices.
 
     Raises:
-        UsageError: `rows` below 1.
         DataError: rows that cannot be read, that are asked and shown both, or too many labels.
     """
-    if rows is not None:
-        require_at_least("rows", rows, 1)
     pool = _rows(shots_from, columns)
     by_task: dict[str, list[Row]] = {}
     for row in _rows(data, columns):
@@ -42,12 +39,6 @@ def read_tasks(data: Paths, shots_from: Paths, columns: Columns, rows: int | Non
             raise DataError(f"task {name!r}: {len(common)} rows are among those to show, such as {text!r}")
         tasks.append(Task.of(name, asked, shown, rows))
     return tasks
-
-
-def require_at_least(name: str, value: int, least: int) -> None:
-    """Raise UsageError for an argument that is no whole number or too small."""
-    if not isinstance(value, int) or value < least:
-        raise UsageError(f"`{name}` {value!r} is not a whole number of {least} or more")
 
 
 def _rows(paths: Paths, columns: Columns) -> list[Row]:

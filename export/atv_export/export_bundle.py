@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from transformers import PreTrainedModel
@@ -19,33 +20,50 @@ from atv_export.probe_queries import N_QUERIES, pooled_states, prompt_examples, 
 from atv_export.verify_graph import Probes
 from atv_export.verify_logits import LogitsCheck, verify_logits
 from atv_export.write_graphs import check_size, write_graphs
-from atv_local.data import check_replaceable, read_unrelated_queries, reading, replacing_folder
+from atv_local.data import (
+    Expected,
+    FilePath,
+    PathOrName,
+    Switch,
+    check_replaceable,
+    checked_arguments,
+    read_unrelated_queries,
+    reading,
+    replacing_folder,
+)
 from atv_local.errors import UsageError
 from atv_local.generator import MANIFEST, TOKENIZER, Bundle, FileEntry, Manifest, Precision
 from atv_local.names import resolve_model
 from atv_local.target import TargetFile
-from atv_local.vectors import Positions
+from atv_local.vectors import PositionsName
 from atv_train.frozen_target import load_target, target_dtype
 
 _CARD = "README.md"
 CPU = torch.device("cpu")
 
 
+Precisions = Annotated[
+    str | Sequence[Precision], Expected("one or more of int8, fp16 and fp32, such as ['int8', 'fp32']")
+]
+Queries = Annotated[Sequence[str], Expected("a list of texts")]
+
+
+@checked_arguments
 def export(
-    checkpoint: str | Path,
-    bundle: str | Path,
+    checkpoint: FilePath,
+    bundle: FilePath,
     *,
-    precisions: str | Sequence[Precision] = ("int8", "fp32"),
+    precisions: Precisions = ("int8", "fp32"),
     processor: Processor = "any",
-    card: str | Path | None = None,
-    model: str | Path | None = None,
-    through: bool = True,
-    queries: Sequence[str] = (),
-    backbone: str | None = None,
-    positions: Positions | str | None = None,
+    card: FilePath | None = None,
+    model: PathOrName | None = None,
+    through: Switch = True,
+    queries: Queries = (),
+    backbone: PathOrName | None = None,
+    positions: PositionsName | None = None,
     pooling: PaperPooling | None = None,
     layer0: Layer0Method | None = None,
-    overwrite: bool = False,
+    overwrite: Switch = False,
 ) -> ExportReport:
     """Write the bundle of a checkpoint, verified against PyTorch. It is whole or absent.
 
@@ -77,7 +95,8 @@ def export(
     check_queries(queries)
     if not through and model is None:
         raise UsageError("`through=False` has no effect without `model`; leave it out")
-    options = paper_options(source, backbone=backbone, positions=positions, pooling=pooling, layer0=layer0)
+    name = None if backbone is None else str(backbone)
+    options = paper_options(source, backbone=name, positions=positions, pooling=pooling, layer0=layer0)
     card_text = _read_card(Path(card)) if card is not None else None
     target_file = TargetFile.open(resolve_model(model)) if model is not None else None
     loaded = load_source(source, target_file, options)

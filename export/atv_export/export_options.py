@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from atv_export.export_choices import Layer0Method, PaperPooling, Processor
 from atv_export.paper_checkpoint import PaperOptions
 from atv_local.answer import check_query
 from atv_local.errors import BundleError, UsageError
 from atv_local.generator import GRAPHS, Precision
-from atv_local.vectors import Positions
 
 MAX_QUERIES = 2000
-_PAPER_CHOICES: Mapping[str, Sequence[str]] = {
-    "positions": list(Positions),
-    "pooling": get_args(PaperPooling),
-    "layer0": get_args(Layer0Method),
-}
 
 
 def parse_precisions(given: str | Sequence[str]) -> list[Precision]:
@@ -31,7 +24,8 @@ def parse_precisions(given: str | Sequence[str]) -> list[Precision]:
     if not names:
         raise UsageError(f"`precisions` is empty; name one of {', '.join(GRAPHS)}")
     for name in names:
-        _check_choice("precisions", name, list(GRAPHS))
+        if name not in GRAPHS:
+            raise UsageError(f"`precisions` {name!r} is not one of {', '.join(GRAPHS)}")
     return [precision for precision in GRAPHS if precision in names]
 
 
@@ -39,16 +33,11 @@ def paper_options(checkpoint: Path, **options: Any) -> PaperOptions:
     """Those options for a file of the paper's authors that are not None.
 
     Raises:
-        UsageError: an invalid one, or any if `checkpoint` is a folder of ours.
+        UsageError: any if `checkpoint` is a folder of ours.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if given and checkpoint.is_dir():
         raise UsageError(f"{checkpoint} states how it was trained; leave out `{next(iter(given))}`, which is for a .pt")
-    for name, choices in _PAPER_CHOICES.items():
-        if name in given:
-            _check_choice(name, given[name], choices)
-    if "positions" in given:
-        given["positions"] = Positions(given["positions"])
     return PaperOptions(**given)
 
 
@@ -63,8 +52,7 @@ def check_paths(checkpoint: Path, output: Path) -> None:
 
 
 def check_processor(processor: str, precisions: Sequence[Precision]) -> None:
-    """Raise UsageError for an unknown processor, or one that has no effect."""
-    _check_choice("processor", processor, get_args(Processor))
+    """Raise UsageError for a processor that has no effect."""
     if processor != "any" and "int8" not in precisions:
         raise UsageError(f"`processor={processor}` has no effect without int8 in `precisions`")
 
@@ -75,8 +63,3 @@ def check_queries(queries: Sequence[str]) -> None:
         raise UsageError(f"`queries` has {len(queries)} queries; graphs are verified with at most {MAX_QUERIES}")
     for query in queries:
         check_query(query)
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UsageError(f"`{name}` {value!r} is not one of {', '.join(choices)}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from atv_eval.calibration import calibrate, write_calibrated
@@ -61,7 +63,13 @@ def test_calibration_keeps_the_budget_and_the_bundle_remembers(tiny: Engine, ask
 
 
 def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unrelated: Path, tmp_path: Path) -> None:
-    settings = {"model": tiny_gguf, "strengths": [0.1, 1.0], "search_layers": False, "rows": 4, "unrelated": unrelated}
+    settings = {
+        "model": tiny_gguf,
+        "strengths": np.array([0.1, 1.0]),
+        "search_layers": False,
+        "rows": 4,
+        "unrelated": unrelated,
+    }
     stages: list[str] = []
     tried = calibrate([asked], tiny_bundle, budget=50, dry_run=True, on_stage=stages.append, **settings)  # type: ignore[arg-type]
     assert tried.bundle is None
@@ -78,6 +86,23 @@ def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unre
     assert not (tmp_path / "never").exists()
     with pytest.raises(UsageError, match="overwrite=True"):
         calibrate([asked], tiny_bundle, budget=50, **settings)  # type: ignore[arg-type]
-    for wrong in ({"strengths": [0.0]}, {"strengths": []}, {"budget": 0}):
-        with pytest.raises(UsageError, match=f"`{next(iter(wrong))}`"):
-            calibrate([asked], tiny_bundle, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("strengths", value) for value in (0.5, "0.5,1", [0.0], [], [11], ["a"], [True], None, [float("nan")])),
+        *(("budget", value) for value in (0, 100, "1", None, float("nan"), True)),
+        *(
+            ("columns", "input=x"),
+            ("columns", None),
+            ("rows", 0),
+            ("search_layers", "2-3"),
+            ("on_stage", "x"),
+            ("bundle", ""),
+        ),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(asked: Path, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"^`{name}` {re.escape(repr(value))} is not "):
+        calibrate(**{"data": [asked], "bundle": "demo", name: value})  # type: ignore[arg-type]  # one of several

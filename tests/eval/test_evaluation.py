@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 
 from atv_cli.main import app
 from atv_eval.answer_records import EvalRecord
+from atv_eval.calibration import calibrate
 from atv_eval.evaluation import EvalHooks, evaluate
 from atv_local.errors import UsageError
 
@@ -33,10 +37,21 @@ def test_python_measures_what_the_command_does(tiny_gguf: Path, tiny_bundle: Pat
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rows", 0), ("rows", -1), ("max_tokens", 0), ("shots", 0), ("timed", -1), ("seed", -1), ("seed", "a")],
+    [
+        *(("rows", 0), ("rows", -1), ("rows", True), ("max_tokens", 0), ("shots", 0), ("timed", -1), ("seed", -1)),
+        *(("seed", "a"), ("shots", 2.5), ("strength", "1"), ("strength", float("nan")), ("layers", 5)),
+        *(("positions", "nowhere"), ("methods", "steered"), ("methods", ["best"]), ("methods", None)),
+        *(("columns", "input=x"), ("columns", None), ("data", []), ("shots_from", None), ("output", "")),
+        *(("harm", 1), ("provider", "gpu"), ("precision", "int4"), ("n_threads", 0), ("n_ctx", "512"), ("hooks", 1)),
+    ],
 )
-def test_numbers_that_the_command_refuses(
-    asked: Path, tiny_gguf: Path, tiny_bundle: Path, name: str, value: object
-) -> None:
-    with pytest.raises(UsageError, match=f"`{name}` {value!r}"):
-        evaluate(asked, model=tiny_gguf, bundle=tiny_bundle, **{name: value})  # type: ignore[arg-type]  # one of several
+def test_a_value_that_does_not_fit_is_named(asked: Path, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"^`{name}` {re.escape(repr(value))} is not "):
+        evaluate(**{"data": asked, name: value})  # type: ignore[arg-type]  # one of several
+
+
+@pytest.mark.parametrize("function", [evaluate, calibrate])
+def test_no_option_takes_just_any_value(asked: Path, function: Callable[..., object]) -> None:
+    for name in inspect.signature(function).parameters:
+        with pytest.raises(UsageError, match=f"^`{name}` <object .* is not "):
+            function(**{"data": asked, "bundle": "demo", name: object()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,22 @@ def test_train_and_resume_give_a_result(
         ({"unrelated": "queries.txt"}, "harmless"),
         ({"scale": 0}, "scale"),
         ({"cache": float("inf")}, "cache"),
+        ({"cache": 1e300}, "cache"),
+        ({"cache": "x"}, "cache"),
         ({"data": []}, "data"),
+        ({"data": ""}, "data"),
+        ({"strength_range": 1.0}, "strength_range"),
+        ({"strength_range": ("a", "b")}, "strength_range"),
+        ({"strength_range": (1.0,)}, "strength_range"),
+        ({"strength_range": "12"}, "strength_range"),
+        ({"columns": "input=x"}, "columns"),
+        ({"columns": None}, "columns"),
+        ({"layers": (3, 2)}, "layers"),
+        ({"epochs": True}, "epochs"),
+        ({"batch_size": "8"}, "batch_size"),
+        ({"hold_out": "no"}, "hold_out"),
+        ({"rank": 1 << 40}, "rank"),
+        ({"hooks": print}, "hooks"),
     ],
 )
 def test_an_option_out_of_its_range_is_named(
@@ -67,6 +83,12 @@ def test_an_option_out_of_its_range_is_named(
     with pytest.raises(UsageError, match=f"`{name}"):
         atv_train.train(**{"data": tiny_rows, "output": tmp_path / "run", "model": tiny_gguf} | options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", inspect.signature(atv_train.train).parameters)
+def test_no_option_takes_just_any_value(tiny_rows: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"^`{name}` <object .* is not "):
+        atv_train.train(**{"data": tiny_rows, "output": tmp_path / "run", name: object()})
 
 
 @pytest.mark.parametrize("templates", [{"*": []}, {"*": "say {input}"}, {"*": ["no place"]}, ["{input}"]])

@@ -2,60 +2,98 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, InstanceOf, Strict
 
-from atv_local.data import DEFAULT_COLUMNS, Columns
-from atv_local.errors import UsageError, first_problem
+from atv_local.data import (
+    DEFAULT_COLUMNS,
+    ColumnNames,
+    Count,
+    CountOrZero,
+    DataPaths,
+    Expected,
+    FilePath,
+    FilePaths,
+    Number,
+    NumberOrZero,
+    PathOrName,
+    Switch,
+    checked_arguments,
+    plain,
+)
+from atv_local.errors import UsageError
 from atv_local.generator import Pooling
 from atv_local.names import resolve_model
-from atv_local.vectors import Positions, parse_layers
+from atv_local.vectors import LayerRange, Positions, PositionsName, layer_range
 from atv_train.examples import Templates, checked_templates, read_templates
 from atv_train.job import TrainingJob
 from atv_train.run_folder import read_run_record
+from atv_train.trainer import TrainingSettings
 from atv_train.training_choices import TargetDtype, Tuning
 from atv_train.training_run import TrainingHooks, TrainingResult, run_training
 
-_MAX_STRENGTH = 10.0
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    """Raise ValueError if the first number is above the second."""
+    if limits[0] > limits[1]:
+        raise ValueError
+    return limits
 
 
+_MAX_STRENGTH, _MAX_CACHE_GB, _MAX_RANK = 10.0, 1e6, 65536
+_Strength = Annotated[float, Strict(), Field(ge=0, le=_MAX_STRENGTH)]
+StrengthRange = Annotated[
+    tuple[_Strength, _Strength],
+    plain,
+    AfterValidator(_ascending),
+    Expected(f"a range within 0 to {_MAX_STRENGTH:g}, such as (0.5, 1.5)"),
+]
+Gigabytes = Annotated[float, Strict(), Field(ge=0, le=_MAX_CACHE_GB), plain, Expected("a number of GB")]
+Rank = Annotated[int, Strict(), Field(ge=1, le=_MAX_RANK), plain, Expected(f"a whole number from 1 to {_MAX_RANK}")]
+Seed = Annotated[int, Strict(), Field(ge=0, lt=1 << 32), plain, Expected(f"a whole number from 0 to {(1 << 32) - 1}")]
+RowTokens = Annotated[int, Strict(), Field(ge=4), plain, Expected("a whole number of 4 or more")]
+TemplatesOrPath = Annotated[
+    FilePath | Templates, Expected('a path or a mapping such as {"task": ["wording with {input}", ...]}')
+]
+
+
+@checked_arguments
 def train(
-    data: str | Path | Sequence[str | Path],
-    output: str | Path,
+    data: DataPaths,
+    output: FilePath,
     *,
-    model: str | Path | None = None,
-    valid: str | Path | Sequence[str | Path] = (),
-    hold_out: bool = True,
-    columns: Columns = DEFAULT_COLUMNS,
-    templates: str | Path | Templates | None = None,
-    weights: str | Path | None = None,
-    positions: Positions | str = Positions.DECODE,
-    layers: tuple[int, int] | str | None = None,
-    backbone: str | Path | None = None,
+    model: PathOrName | None = None,
+    valid: FilePaths = (),
+    hold_out: Switch = True,
+    columns: ColumnNames = DEFAULT_COLUMNS,
+    templates: TemplatesOrPath | None = None,
+    weights: PathOrName | None = None,
+    positions: PositionsName = Positions.DECODE,
+    layers: LayerRange | None = None,
+    backbone: PathOrName | None = None,
     tuning: Tuning = "full",
     pooling: Pooling = "mean",
-    rank: int | None = None,
-    scale: float = 1.0,
-    epochs: int = 0,
-    batch_size: int = 0,
-    learning_rate: float = 2e-3,
-    backbone_learning_rate: float = 1e-4,
-    patience: int = 4,
-    strength_range: tuple[float, float] = (1.0, 1.0),
-    harmless: float = 0.0,
-    unrelated: str | Path | None = None,
-    contrastive: float = 0.0,
-    baselines: bool = False,
-    max_row_tokens: int = 1024,
-    cache: float | None = None,
+    rank: Rank | None = None,
+    scale: Number = 1.0,
+    epochs: CountOrZero = 0,
+    batch_size: CountOrZero = 0,
+    learning_rate: NumberOrZero = 2e-3,
+    backbone_learning_rate: NumberOrZero = 1e-4,
+    patience: Count = 4,
+    strength_range: StrengthRange = (1.0, 1.0),
+    harmless: NumberOrZero = 0.0,
+    unrelated: FilePath | None = None,
+    contrastive: NumberOrZero = 0.0,
+    baselines: Switch = False,
+    max_row_tokens: RowTokens = 1024,
+    cache: Gigabytes | None = None,
     dtype: TargetDtype = "auto",
-    seed: int = 0,
-    overwrite: bool = False,
-    hooks: TrainingHooks | None = None,
+    seed: Seed = 0,
+    overwrite: Switch = False,
+    hooks: Annotated[TrainingHooks, InstanceOf()] | None = None,
 ) -> TrainingResult:
     """Train a generator for a target on rows, and write the run to a folder.
 
@@ -98,33 +136,15 @@ def train(
         ModelError: a target or backbone that cannot be loaded.
         TrainingError: the loss is no longer finite.
     """
-    if not isinstance(data, str | Path) and not data:
-        raise UsageError("`data` names no file of rows")
     if scale == 0:
         raise UsageError("`scale` 0 makes every vector zero; give another factor")
-    if cache is not None and not 0 <= cache < math.inf:
-        raise UsageError(f"`cache` {cache} is not a number of GB")
-    low, high = strength_range
-    if not 0 <= low <= high <= _MAX_STRENGTH:
-        raise UsageError(f"`strength_range` {low:g} {high:g} is not a range within 0 to {_MAX_STRENGTH:g}")
     if unrelated is not None and not harmless:
         raise UsageError("`unrelated` has no effect without `harmless`; add a weight, such as `harmless=1`")
     if isinstance(templates, str | Path):
         templates = read_templates(Path(templates))
     elif templates is not None:
         templates = checked_templates(templates)
-    settings = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "backbone_learning_rate": backbone_learning_rate,
-        "patience": patience,
-        "strength_range": strength_range,
-        "harmless": harmless,
-        "contrastive": contrastive,
-        "seed": seed,
-    }
-    job = _job(
+    job = TrainingJob(
         model=resolve_model(model).absolute(),
         data=_absolute(data),
         valid=_absolute(valid),
@@ -132,8 +152,8 @@ def train(
         columns=dict(columns),
         templates=templates,
         weights=_folder_or_id(weights),
-        positions=positions,
-        layers=parse_layers(layers) if isinstance(layers, str) else layers,
+        positions=Positions(positions),
+        layers=layer_range(layers) if layers is not None else None,
         backbone=_folder_or_id(backbone),
         tuning=tuning,
         pooling=pooling,
@@ -144,12 +164,23 @@ def train(
         baselines=baselines,
         cache_bytes=None if cache is None else int(cache * 1e9),
         dtype=dtype,
-        settings=settings,
+        settings=TrainingSettings(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            backbone_learning_rate=backbone_learning_rate,
+            patience=patience,
+            strength_range=strength_range,
+            harmless=harmless,
+            contrastive=contrastive,
+            seed=seed,
+        ),
     )
     return run_training(job, Path(output), hooks, overwrite=overwrite)
 
 
-def resume(output: str | Path, hooks: TrainingHooks | None = None) -> TrainingResult:
+@checked_arguments
+def resume(output: FilePath, hooks: Annotated[TrainingHooks, InstanceOf()] | None = None) -> TrainingResult:
     """Continue the run in a folder from its last saved state, bit for bit; of a finished run, return its result.
 
     Raises:
@@ -159,14 +190,6 @@ def resume(output: str | Path, hooks: TrainingHooks | None = None) -> TrainingRe
     """
     record = read_run_record(Path(output))
     return run_training(record.job, Path(output), hooks, record=record)
-
-
-def _job(**options: Any) -> TrainingJob:
-    try:
-        return TypeAdapter(TrainingJob).validate_python(options)
-    except ValidationError as error:
-        option, _, message = first_problem(error).removeprefix("settings.").partition(":")
-        raise UsageError(f"`{option}`:{message}") from error
 
 
 def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:

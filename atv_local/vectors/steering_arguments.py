@@ -1,0 +1,25 @@
+"""Types of steering arguments for `checked_arguments`. Apart from `steering`, which must not import pydantic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from atv_local.data import Expected, WholeNumber, plain
+from atv_local.vectors.steering import Positions, layer_range
+
+
+def _checked_range(layers: tuple[int, int] | str) -> tuple[int, int]:
+    return layer_range(layers)
+
+
+PositionsName = Annotated[Positions | str, AfterValidator(Positions), Expected(f"one of {', '.join(Positions)}")]
+"""It becomes a `Positions`."""
+LayerRange = Annotated[
+    tuple[WholeNumber, WholeNumber] | str,
+    plain,
+    AfterValidator(_checked_range),
+    Expected("a range of layers, such as (8, 20) or '8-20'"),
+]
+"""It becomes a pair."""
