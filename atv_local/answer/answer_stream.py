@@ -1,4 +1,4 @@
-"""From a prompt and its vector to the tokens of an answer, one answer at a time."""
+"""Generates the tokens of an answer from a prompt and its vector, one answer at a time."""
 
 from __future__ import annotations
 

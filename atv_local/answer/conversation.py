@@ -50,9 +50,9 @@ class Conversation:
     Args:
         engine: answers every turn.
         system: a system message. When it changes, all turns are read after the new one.
-        steering: of the next answers, by default the engine's.
+        steering: steering of the next answers, by default the engine's.
         sampling: greedy by default; with a seed each answer draws from it anew.
-        max_tokens: of an answer.
+        max_tokens: limit of an answer.
 
     Raises:
         UsageError: values of another type or out of range.

@@ -71,7 +71,7 @@ class Engine:
 
     @property
     def steering(self) -> Steering:
-        """What answers use unless they are given another."""
+        """The default steering of answers."""
         return self._steering
 
     def _default_steering(self) -> Steering:

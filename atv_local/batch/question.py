@@ -42,7 +42,7 @@ class BatchQuestion:
     Attributes:
         prompt: what the target reads.
         ways: how to evaluate it.
-        max_tokens: of the answer; 0 writes none.
+        max_tokens: limit of the answer; 0 generates none.
         options: token ids to score, as `PromptFormat.answer` gives them: with the token that ends an answer.
         sampling: greedy by default.
         enough: takes the tokens written so far; True ends the answer there.

@@ -181,7 +181,7 @@ class _Edit:
         self._all: tuple[NDArray[np.intp], NDArray[np.intp]]
         """Rows of the steered tokens among all tokens of the batch, and the vector of each."""
         self._outputs: tuple[NDArray[np.intp], NDArray[np.intp]]
-        """The same among the tokens whose logits are wanted."""
+        """Rows of the steered tokens among those whose logits are wanted, and the vector of each."""
         self._n_tokens = self._n_outputs = 0
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What makes a rename safe: contents on the disk before it, and two folders exchanged in one step."""
+"""Safe renames: contents are synced before, and two folders are exchanged in one step."""
 
 from __future__ import annotations
 

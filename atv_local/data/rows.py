@@ -19,7 +19,7 @@ from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError, UsageError
 
 SUFFIXES = (".csv", ".jsonl")
-"""Of the files in a folder that are read."""
+"""The endings of the files that are read from a folder."""
 MAX_QUERY_BYTES = 64 << 20
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from atv_local.errors import DataError
 
 MAX_LINE_BYTES = 1 << 20
-"""Of a line, and of all lines of a row that spans several."""
+"""The size limit of a line, and of a row that spans several lines."""
 _MAX_SKIPPED_BYTES = 64 << 20  # of a line that is too long; a device such as /dev/zero has no end of it
 
 
@@ -33,7 +33,7 @@ class TextLines:
     def __init__(self, file: BinaryIO, path: Path, on_bytes: Callable[[bytes], object] = lambda _: None) -> None:
         self.path = path
         self.number = 0
-        """Of the line read last, from 1."""
+        """The number of the last line read, from 1."""
         self.end = 0
         """Bytes of the file up to the end of that line."""
         self._file, self._on_bytes = file, on_bytes

@@ -23,7 +23,7 @@ import platformdirs
 from atv_local.errors import AtvError
 
 _SECONDS = 8.0
-"""Of one core, for a small file; loading takes tenths of a second, starting Python as long again."""
+"""CPU time for a small file; loading takes tenths of a second, starting Python as long again."""
 _WAIT = 4
 """Times as long on the clock, since other programs may have the cores."""
 _BYTES_PER_SECOND = 50e6

@@ -103,7 +103,7 @@ class Bundle:
 
 
 def read_manifest(path: Path) -> tuple[Manifest, bytes]:
-    """What a bundle says of itself, and the bytes that say it. Its other files are not looked at.
+    """The manifest of a bundle and its bytes; other files are not read.
 
     Raises:
         BundleError: no bundle, or a manifest that is not valid.

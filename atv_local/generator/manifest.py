@@ -1,4 +1,4 @@
-"""What a generator says of itself: its target, its shape, how it was trained. Shared by checkpoint and bundle.
+"""The description of a generator: its target, its shape, how it was trained. Checkpoints and bundles have it.
 
 Every field is bounded, so a hostile manifest cannot make a reader allocate without limit.
 """
@@ -45,7 +45,7 @@ class InjectionSpec(_Section):
 
 
 class Calibration(_Section):
-    """What `atv-local calibrate` found to be better defaults at run time than those of training."""
+    """Defaults at run time that `atv-local calibrate` found to be better than those of training."""
 
     strength: float = Field(gt=0, le=MAX_STRENGTH)
     layers: tuple[int, int] | None = None

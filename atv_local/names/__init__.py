@@ -1,4 +1,4 @@
-"""From a name to a path: aliases, the Hugging Face cache, plug-ins, the embedded defaults."""
+"""Names of models and bundles: paths, aliases, the Hugging Face cache, plug-ins, and the defaults."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Which target and bundle are used: those that are named, else those that are set as defaults, else the embedded ones.
+"""Chooses the target and bundle: those that are named, else the defaults that are set, else the embedded ones.
 
 Defaults are set by ATV_MODEL and ATV_BUNDLE, then in the configuration file. An alias for a target and its bundle that
 names the target brings its bundle along, unless a bundle is named or set in the same place.

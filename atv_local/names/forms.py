@@ -1,4 +1,4 @@
-"""What the text of a name is by its form: a path, `scheme:name`, the name of an embedded file, or a short name."""
+"""The forms of names: a path, `scheme:name`, the name of an embedded file, or a short name."""
 
 from __future__ import annotations
 

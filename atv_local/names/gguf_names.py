@@ -1,4 +1,4 @@
-"""What the file names of GGUFs say by convention: the parts of a model, and its quantisation."""
+"""Conventions in file names of GGUFs: the parts of a model, and its quantisation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parts_of(first: str) -> list[str]:
 
 
 def quantisation_of(file: str) -> str:
-    """What a file name says that the weights are stored as, such as `Q4_K_M`; empty if it does not say."""
+    """The quantisation that a file name gives, such as `Q4_K_M`; empty if it does not say."""
     matches = _QUANTISATION.findall(PurePosixPath(file).name)
     return matches[-1].upper() if matches else ""
 

@@ -42,7 +42,7 @@ class HubName:
 
     @property
     def text(self) -> str:
-        """As `parse` takes it."""
+        """The name in the form that `parse` reads."""
         return f"{self.repo}:{self.quant}" if self.quant else self.repo
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""From a repository of the Hugging Face Hub into its cache: only the files that are wanted, and only what is new."""
+"""Downloads files of a Hugging Face repository into its cache, only those that are needed and new."""
 
 from __future__ import annotations
 

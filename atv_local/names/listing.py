@@ -31,9 +31,9 @@ class Entry:
     size: int = 0
     """Bytes of all its files."""
     quantisation: str = ""
-    """Of a model, where its file's name or the store says it."""
+    """The quantisation of a model, if its file's name or the store says it."""
     fits: str = ""
-    """Of a bundle: the name of the target it was made for."""
+    """The name of the target that a bundle was made for."""
     default: str = ""
     """What makes it the default: a variable, the configuration file, or EMBEDDED; empty for any other."""
     error: str = ""

@@ -1,4 +1,4 @@
-"""From the name of a model or a bundle to its path, with the defaults that are set."""
+"""Resolves the name of a model or a bundle to its path, with the defaults that are set."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from atv_local.data import replacing, writing
 from atv_local.errors import UsageError
 
 MAX_BYTES = 1 << 20
-"""Of each file."""
+"""The size limit of a file."""
 
 
 def user_folder() -> Path:

@@ -1,4 +1,4 @@
-"""From logits to a token, with llama.cpp's own samplers."""
+"""Samples tokens from logits, with llama.cpp's own samplers."""
 
 from __future__ import annotations
 

@@ -159,12 +159,12 @@ class Target:
 
     @property
     def name(self) -> str:
-        """What the target is called: its file's name without the ending."""
+        """The name of the target's file without the ending."""
         return self.spec.name
 
     @property
     def spec(self) -> TargetSpec:
-        """What a bundle must agree with."""
+        """The architecture, shape and vocabulary that a bundle must match."""
         return target_spec(self.model, self.vocabulary)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a target's GGUF says about itself: shape, vocabulary, chat template. Loads no weights."""
+"""Metadata of a target's GGUF: shape, vocabulary, chat template. Loads no weights."""
 
 from __future__ import annotations
 

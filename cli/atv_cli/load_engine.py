@@ -1,4 +1,4 @@
-"""From the options of `run` and `chat` to an engine and the steering they ask for."""
+"""Loads the engine and the steering for the options of `run` and `chat`."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class SamplingOptions:
     ] = None
 
     def sampling(self) -> Sampling:
-        """Those that choose tokens.
+        """The settings of the sampler.
 
         Raises:
             UsageError: a value that is out of range.
@@ -201,7 +201,7 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class RowSamplingOptions(SamplingOptions):
-    """The same for many rows, each with a seed of its own."""
+    """Sampling for many rows, each with its own seed."""
 
     seed: Annotated[
         int,

@@ -31,7 +31,7 @@ class EvalRecord:
     task: str
     row: int
     row_id: str
-    """Of its input, output and choices."""
+    """A hash of the row's input, output and choices."""
     method: Method
     output: str
     answer: str
@@ -41,7 +41,7 @@ class EvalRecord:
     """The most likely of the row's choices; None if it has none."""
     prompt_tokens: int
     evaluated_tokens: int
-    """Of prompt and answer, beyond what the prompts have in common."""
+    """Tokens of prompt and answer, without the beginning that all prompts share."""
     generated_tokens: int
     n_choices: int
     dropped: int

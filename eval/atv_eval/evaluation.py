@@ -103,12 +103,12 @@ def evaluate(
         methods: ways to answer, of `Method`; by default all that are possible.
         shots_from: files of rows to show in the prompts of the methods `k-shot` and `bm25`.
         shots: how many rows they show.
-        max_tokens: of an answer; by default as many as the longest right answer of its task, and a few more.
-        whole: write every answer to its end, even when it is wrong already.
+        max_tokens: limit of an answer; by default as many as the longest right answer of its task, and a few more.
+        whole: generate every answer to its end, instead of stopping once its score is known.
         harm: measure how steering changes answers to unrelated queries.
         unrelated: text file of such queries, one per line; by default a packaged list.
         timed: measure the time to the first token of this many queries.
-        seed: of the rows shown and of random vectors.
+        seed: seed of the demonstrations and the random vectors.
         n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.
         hooks: called while the evaluation runs.
 

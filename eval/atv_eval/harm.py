@@ -1,4 +1,4 @@
-"""What steering does to queries outside its tasks, beside what noise of the same size does."""
+"""Measures what steering, and noise of the same size, changes in answers to unrelated queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atv_local.target import kl_divergence
 from atv_local.vectors import Steering, random_vector
 
 N_TOKENS = 16
-"""Of the base model's answer, over which the distributions are compared."""
+"""Tokens of the base model's answer over which the distributions are compared."""
 
 _TOGETHER = 24  # sequences; each keeps its distributions until its query is done
 

@@ -1,4 +1,4 @@
-"""What a free answer says: which of the answers it could be, and when it can be none any more."""
+"""Matches a generated answer with the possible ones, also while it is still incomplete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation compares. Light, so that the command line can name it."""
+"""The methods that an evaluation compares. It imports nothing heavy, for the command line."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class EvalPlan:
     n_shots: int = 16
     seed: int = 0
     max_tokens: int | None = None
-    """Of an answer; by default as many as the longest right answer of its task and a few more."""
+    """The token limit of an answer; by default as many as the longest right answer of its task and a few more."""
     whole: bool = False
     """Write answers to their end, also where they can be none of the task's any more."""
 
@@ -178,7 +178,7 @@ class Asker:
         return rows
 
     def _fitting(self, task: Task, shown: Sequence[Row], longest: str) -> tuple[PromptFormat, int]:
-        """As many of the rows, the last ones, as leave room for the longest query and its answer."""
+        """The last rows, as many as leave room for the longest query and its answer."""
         shown = list(shown)
         while True:
             form = self._bare.after(turns=[(row.input, row.output) for row in shown])

@@ -21,7 +21,7 @@ from atv_local.data import replacing
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What an evaluation measured, and with what."""
+    """The results of an evaluation and its settings."""
 
     about: Mapping[str, Any]
     records: Sequence[EvalRecord]

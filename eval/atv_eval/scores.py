@@ -1,4 +1,4 @@
-"""From answers to scores, by task and method. Measures nothing."""
+"""Scores of answers, by task and method."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MethodScore:
     """Macro-F1 of the greedy answers; of a task."""
     prompt_tokens: float
     evaluated_tokens: float
-    """Of prompt and answer, beyond what the prompts of a method have in common; mean of rows."""
+    """Tokens of prompt and answer, without the beginning that a method's prompts share; mean of rows."""
     dropped: float
     """Demonstrations that did not fit, mean of rows."""
     errors: int
@@ -51,7 +51,7 @@ def score(records: Sequence[EvalRecord]) -> list[MethodScore]:
 
 
 def differences(records: Sequence[EvalRecord]) -> dict[Method, dict[str, Difference]]:
-    """What steering gives over each other method, on the rows both have answered."""
+    """The advantage of steering over each other method, on the rows that both answered."""
     ours = {r.key[:2]: r for r in records if r.method is Method.STEERED}
     by_method: dict[Method, dict[str, Difference]] = {}
     for method in (Method.BASE, Method.SHOTS, Method.BM25):

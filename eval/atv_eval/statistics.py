@@ -25,13 +25,13 @@ class Estimate:
     high: float
 
     def percent(self) -> str:
-        """As in `84.1 [79.0, 88.5]`."""
+        """The estimate in percent, such as `84.1 [79.0, 88.5]`."""
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """Of two methods on the same rows, with the p-value of a paired test."""
+    """The difference of two methods on the same rows, with the p-value of a paired test."""
 
     p: float
 
@@ -77,7 +77,7 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str | None], seed: int = 0
     pairs = np.array([(labels[a], labels.get(b or "", len(labels))) for a, b in zip(gold, predicted, strict=True)])
 
     def f1(samples: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Of samples [n, rows, 2]."""
+        """Macro-F1 of each of the samples [n, rows, 2]."""
         scores, seen = np.zeros(len(samples)), np.zeros(len(samples))
         for label in range(len(labels)):
             is_gold, is_predicted = samples[..., 0] == label, samples[..., 1] == label

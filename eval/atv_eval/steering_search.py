@@ -21,7 +21,7 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 @dataclass(frozen=True)
 class SteeringResult:
-    """What one steering gives: mean accuracy over the tasks, and the harm to unrelated queries."""
+    """The mean accuracy and the harm of one steering."""
 
     steering: Steering
     accuracy: Estimate

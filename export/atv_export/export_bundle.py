@@ -76,9 +76,9 @@ def export(
         model: GGUF of the target, a path or a name. With it graphs are also verified in the target's logits.
         through: whether to load the target for that; if not, the checkpoint is only compared with its metadata.
         queries: texts to verify with; by default the run's own inputs if its data is still there, else packaged ones.
-        backbone: of a .pt: folder or hub id of its tokenizer and config; by default gpt2.
-        positions: of a .pt: tokens that it was trained to steer; by default all.
-        pooling: of a .pt: how a query's states become one; by default the last.
+        backbone: for a .pt file: folder or hub id of its tokenizer and config; by default gpt2.
+        positions: for a .pt file: tokens that it was trained to steer; by default all.
+        pooling: for a .pt file: how a query's states become one; by default the last.
         layer0: of a .pt: how to handle layer 0, which llama.cpp cannot steer; by default the most exact way.
         overwrite: replace an earlier bundle, on success only.
 

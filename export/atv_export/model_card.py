@@ -17,7 +17,7 @@ def model_card(
     logits: Mapping[Precision, LogitsCheck],
     layer0: Layer0Report | None,
 ) -> str:
-    """What the generator is for, made of and trained on, and how exact its graphs are."""
+    """The model card: what the generator is for, what it was trained on, and how exact its graphs are."""
     target, generator = spec.target, spec.generator
     lines = [
         f"# {name}",

@@ -18,7 +18,7 @@ from atv_train import Example, kl_divergence
 from atv_train.frozen_target import decoder_blocks, injected, position_mask
 
 MIN_COSINE = 0.95
-"""Of logits under steering. Without steering llama.cpp and the dequantised weights differ too: see `base_cosine`."""
+"""The smallest cosine of steered logits that passes; without steering they differ too, see `base_cosine`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _pytorch(
 
 
 def _llama(target: Target, prompt: Prompt, vector: TaskVector | None, positions: Positions) -> Tensor:
-    """The same from llama.cpp, float32 [n_vocab]."""
+    """Logits of the next token from llama.cpp, float32 [n_vocab]."""
     tokens = prompt.tokens
     target.reset()
     if vector is not None and positions.prefix:

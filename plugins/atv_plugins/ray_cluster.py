@@ -1,4 +1,4 @@
-"""The same answers from a Ray cluster: blocks of rows to workers that hold a model each, results back in order.
+"""Answers rows on a Ray cluster: sends blocks of rows to workers with a model each, and yields results in order.
 
 An answer is a function of its row alone, so a block that was lost with its worker is simply asked again. Needs the
 same version of this package, and the model and the bundle under the same paths, on every node.
@@ -40,7 +40,7 @@ class RayOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: str | None = None
-    """Of a running cluster; by default the one that Ray finds (`ray.init(address="auto")`)."""
+    """The address of a running cluster; by default the one that Ray finds (`ray.init(address="auto")`)."""
     workers: int | None = Field(None, ge=1)
     """Each loads the models; by default as many as the cluster's CPUs allow."""
 
@@ -54,7 +54,7 @@ class RayOptions(BaseModel):
 
 
 class _Worker:
-    """What runs on the cluster. Errors of ours come back as text: Ray would wrap them in tracebacks."""
+    """A worker on the cluster. Its AtvErrors come back as text: Ray would wrap them in tracebacks."""
 
     def load(self, settings: AnswerSettings, identity: dict[str, Any]) -> str:
         """Load the models; what was wrong, or an empty string."""

@@ -1,4 +1,4 @@
-"""From names of files to a server that listens, until it is stopped."""
+"""Loads the model and bundles and runs the server until it is stopped."""
 
 from __future__ import annotations
 

@@ -115,8 +115,8 @@ def train(
         scale: constant factor on the vector.
         epochs: passes over the rows; 0 chooses by their number.
         batch_size: rows per step and process; 0 chooses by their number.
-        learning_rate: of the expansion.
-        backbone_learning_rate: of the backbone.
+        learning_rate: learning rate of the expansion.
+        backbone_learning_rate: learning rate of the backbone.
         patience: epochs without better validation before training stops.
         strength_range: range that each row's strength is drawn from.
         harmless: weight of the loss for changed answers to unrelated queries.
@@ -125,8 +125,8 @@ def train(
         baselines: measure static, averaged and random vectors too.
         max_row_tokens: longer rows are left out.
         cache: GB of memory for cached prefixes; by default half of what is free.
-        dtype: of the target; `auto` is the faster one on this machine.
-        seed: of the order of rows and all random numbers; the same seed gives the same generator.
+        dtype: data type of the target; `auto` is the faster one on this machine.
+        seed: seed of the order of rows and all random numbers; the same seed gives the same generator.
         overwrite: replace an earlier run in `output`, once this one has a checkpoint.
         hooks: called while training runs.
 
@@ -193,7 +193,7 @@ def resume(output: FilePath, hooks: Annotated[TrainingHooks, InstanceOf()] | Non
 
 
 def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """So that a run can be resumed from anywhere."""
+    """The absolute paths, so that a run can be resumed from any folder."""
     return [Path(path).absolute() for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 

@@ -1,4 +1,4 @@
-"""What a chat holds, and how it speaks: answers on stdout, everything else on stderr. Knows no commands."""
+"""The state of a chat and its output: answers on stdout, everything else on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `doctor` tries in a process of its own: native libraries, a model, a bundle, and steering itself."""
+"""Probes that `doctor` runs in a separate process: native libraries, a model, a bundle, and steering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a command runs and after it: progress, answers, tables and pictures."""
+"""Output for people: progress, answers, tables and pictures."""
 
 import lazy_loader
 

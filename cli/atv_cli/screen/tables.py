@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _MAX_WIDTH = 80
-"""Of a column; a wider cell moves the rest of its own line only, so that one long name does not fill the screen."""
+"""The width limit of a column. A longer cell only moves the rest of its own line."""
 
 
 def plot_norms(vector: TaskVector) -> None:

@@ -151,7 +151,9 @@ def train(
     ] = None,
     output: Annotated[
         Path | None,
-        Panel.OUTPUT.option("-o", "--output", metavar="FOLDER", help="Write the run to this folder."),
+        Panel.OUTPUT.option(
+            "-o", "--output", metavar="FOLDER", help="Write the run to this folder; required unless --resume is given."
+        ),
     ] = None,
     overwrite: Annotated[
         bool,

@@ -1,4 +1,4 @@
-"""What steering costs on this machine: times, memory and their ratios."""
+"""Measures what steering costs on this machine: times, memory and their ratios."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What steering costs on this machine, for any GGUF: from options to one record. How each part is measured: `costs.py`.
+"""Runs a benchmark of steering with any GGUF and returns one record. `costs.py` measures each part.
 
 Without a bundle that fits, a random vector stands in for the generator, so that everything but the generator itself
 can be measured with any model that llama.cpp steers.

@@ -64,7 +64,7 @@ class Subject:
 
     @cached_property
     def prompts(self) -> PromptFormat:
-        """As the engine has it."""
+        """The engine's prompt format."""
         return self.engine.target.prompts
 
     @cached_property

@@ -52,7 +52,7 @@ class Problem(Exception):  # noqa: N818  # an answer, not a defect
         self.status, self.param, self.code, self.retry_after = status, param, code, retry_after
 
     def as_response(self) -> ErrorResponse:
-        """As OpenAI's clients read it."""
+        """The error in the form that OpenAI's clients read."""
         kind: Literal["rate_limit_error", "server_error", "invalid_request_error"] = "invalid_request_error"
         if self.status == 429:
             kind = "rate_limit_error"

@@ -1,4 +1,4 @@
-"""From a request to a job in the pool, and from its pieces to an answer: whole, or a stream of server-sent events."""
+"""Submits requests to the pool, and sends their answers whole or as server-sent events."""
 
 from __future__ import annotations
 

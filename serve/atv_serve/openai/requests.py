@@ -86,7 +86,7 @@ class _Steered(_Request):
 
 
 class StreamOptions(_Request):
-    """Of an answer that is streamed."""
+    """Options of a streamed answer."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -116,7 +116,7 @@ class _Generation(_Steered):
 
     @property
     def sampling(self) -> Sampling:
-        """As the samplers take it."""
+        """The sampling settings of the request."""
         seed = None if self.seed is None else self.seed % (1 << 32)
         top_p = 1.0 if self.top_p is None else max(self.top_p, _LEAST)
         return Sampling(self.temperature or 0.0, top_p, self.top_k or 0, seed)
@@ -154,7 +154,7 @@ class ChatMessage(_Request):
         return self
 
     def as_message(self) -> dict[str, str]:
-        """As chat templates take it."""
+        """The message in the form that chat templates take."""
         parts = self.content or ""
         text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}

@@ -1,4 +1,4 @@
-"""What clients get, in the shapes of OpenAI's API: the server builds its answers of these models.
+"""Responses in the shapes of OpenAI's API: the server builds its answers of these models.
 
 Fields that a model has a default for are left out of an answer unless they are set (`exclude_unset`).
 """
@@ -77,7 +77,7 @@ class ChosenLogprob(TokenLogprob):
 
 
 class ChatLogprobs(_Response):
-    """Of each token of a chat's answer."""
+    """Log-probabilities of each token of a chat's answer."""
 
     content: list[ChosenLogprob]
     refusal: None
@@ -133,7 +133,7 @@ class ChatChunk(_Answer):
 
 
 class TextLogprobs(_Response):
-    """Of each token of a text; the first token of an echoed prompt has none."""
+    """Log-probabilities of each token of a text; the first token of an echoed prompt has none."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -249,7 +249,7 @@ class HealthResponse(_Response):
 
 
 class ErrorDetails(_Response):
-    """What is wrong, for people and for programs."""
+    """An error, as a message for people and a code for programs."""
 
     message: str
     type: Literal["invalid_request_error", "rate_limit_error", "server_error"]

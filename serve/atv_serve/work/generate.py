@@ -23,7 +23,7 @@ class Piece:
     text: str = ""
     scores: tuple[Score, ...] = ()
     first: int | None = None
-    """Of a prompt that is echoed: its first token, which has no score."""
+    """The first token of an echoed prompt, which has no score."""
     finish: Finish | None = None
     n_prompt: int = 0
     n_evaluated: int = 0

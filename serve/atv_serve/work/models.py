@@ -32,7 +32,7 @@ class AppliedSteering:
     query: str | None = None
 
     def as_response(self) -> SteeringResponse | Literal[False]:
-        """As an answer says it; False for the base model's."""
+        """The steering as a response reports it; False for the base model."""
         if self.bundle is None:
             return False
         query = {} if self.query is None else {"query": self.query}

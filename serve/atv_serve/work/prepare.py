@@ -11,9 +11,9 @@ from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
 from atv_serve.work.models import AppliedSteering, ServedModels
 
 _MAX_SCORES = 1 << 18
-"""Log-probabilities in one response, about 20 MB of JSON: 20 for each of 8,192 tokens are fewer."""
+"""Log-probabilities in one response, about 20 MB of JSON; 20 for each of 8,192 tokens stay below it."""
 _MAX_TOKENS = 16
-"""Of a completion that names no number, as OpenAI's API has it."""
+"""The default `max_tokens` of a completion, as in OpenAI's API."""
 
 
 @dataclass(frozen=True)

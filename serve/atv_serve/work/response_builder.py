@@ -50,7 +50,7 @@ class UsageCounter:
         self.generated += piece.n_generated
 
     def as_response(self) -> UsageResponse:
-        """As an answer says it."""
+        """The counts in the form of a response."""
         return UsageResponse(
             prompt_tokens=self.prompt,
             completion_tokens=self.generated,

@@ -14,7 +14,7 @@ from atv_train.frozen_target.frozen_target import FrozenTarget
 from atv_train.frozen_target.prefix_cache import PrefixCache
 
 MIN_COSINE = 0.98
-"""Of logits in a batch and alone; bfloat16 makes them differ."""
+"""The smallest cosine between logits in a batch and alone that passes; bfloat16 makes them differ."""
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from atv_train.pretrained import SAFE_LOADING
 from atv_train.training_choices import TargetDtype
 
 MIN_COSINE = 0.9
-"""Of logits between llama.cpp and PyTorch after the same prompt; quantised activations make them differ a little."""
+"""The smallest cosine between logits of llama.cpp and PyTorch that passes; quantised activations make them differ."""
 
 
 def target_dtype(device: torch.device, wanted: TargetDtype = "auto") -> torch.dtype:

@@ -45,5 +45,5 @@ def default_batch_size(n_rows: int) -> int:
 
 
 def default_epochs(n_rows: int, batch_size: int) -> int:
-    """As many as give about 600 steps, within 3 to 15 (the paper's number)."""
+    """The number of epochs that gives about 600 steps, from 3 to 15 (the paper's number)."""
     return min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS * batch_size / max(1, n_rows))))

@@ -62,7 +62,7 @@ class AdaptiveVectors(VectorSource):
         return self.generator(**self._encoded(examples))
 
     def train(self, mode: bool = True) -> AdaptiveVectors:
-        """As any module's; a frozen backbone stays without dropout."""
+        """Set the mode as any module does; a frozen backbone stays without dropout."""
         super().train(mode)
         if self.tuning == "frozen":
             self.generator.backbone.eval()
