@@ -41,7 +41,7 @@ def test_every_kind_of_generator_learns_exports_and_answers(job: TrainingJob, tm
     hooks = TrainingHooks(on_epoch=lambda metrics: losses.append(metrics["loss"]))
     run_training(replace(job, hold_out=False, settings=settings, **change), tmp_path / "out", hooks)
     assert losses[-1] < 0.8 * losses[0]
-    export(tmp_path / "out", tmp_path / "bundle", precision=["fp32"])
+    export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
     vector = engine.vector("fig 2")
     assert (vector.array[0] == 0).all() == ("layers" in change)
@@ -148,7 +148,7 @@ def test_a_small_llama_is_a_backbone_too(
     AutoTokenizer.from_pretrained(tiny_backbone).save_pretrained(tmp_path / "llama")
     brief = replace(job, backbone=str(tmp_path / "llama"), pooling=pooling, settings=replace(job.settings, epochs=1))
     run_training(brief, tmp_path / "out")
-    export(tmp_path / "out", tmp_path / "bundle", precision=["fp32"])
+    export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     assert atv_local.load(job.model, tmp_path / "bundle").vector("apple").array.any()
 
 

@@ -75,7 +75,7 @@ def test_every_mode_of_injection_learns_the_rows(job: TrainingJob, tmp_path: Pat
     job = replace(job, positions=positions, settings=settings)
     run_training(job, tmp_path / "out", TrainingHooks(on_epoch=lambda metrics: losses.append(metrics["loss"])))
     assert losses[-1] < losses[0] / 2
-    export(tmp_path / "out", tmp_path / "bundle", precision=["fp32"])
+    export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
     assert engine.steering.positions is positions
     assert engine.answer("fig 2", max_tokens=1).text != engine.answer("hen 2", max_tokens=1).text
@@ -206,7 +206,7 @@ def test_queries_longer_than_the_backbone_reads_are_cut(job: TrainingJob, tmp_pa
     rows.write_text(json.dumps({"input": "a b c " * 60, "output": "a"}) + "\n")
     long = replace(job, data=[rows], max_query_tokens=512)
     run_training(long, tmp_path / "out")
-    export(tmp_path / "out", tmp_path / "bundle", precision=["fp32"])
+    export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")
     assert engine.vector("a b c " * 60).array.any()
 
