@@ -86,6 +86,8 @@ def first_problem(error: ValidationError, names: Mapping[str, str] | None = None
     first, *inner = problem["loc"] or ("",)
     field = ".".join(map(str, [(names or {}).get(str(first), first), *inner]))
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"].endswith("_parsing"):  # the rest repeats it in other words
+        message = message.partition(",")[0]
     value = problem["input"]
     if message.startswith("Input should be ") and isinstance(value, str | int | float):
         message += f", not {repr(value)[:_MAX_VALUE]}"

@@ -12,7 +12,13 @@ from typing import Any
 
 import typer
 
+from atv_local.errors import first_problem
+from atv_local.text import one_line
+
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+_INDEX = re.compile(r"^[0-9]+: ")
+"""Which of several values of an option is wrong; the value itself says so."""
+_MAX_MESSAGE = 500
 _SAME = {"control_vectors": "control_vector", "columns": "column", "queries": "file"}
 """Parameters that take several values in Python: repeatable options here, or a file of them."""
 
@@ -33,6 +39,14 @@ def for_command_line(message: str, context: typer.Context) -> str:
         return (parameter and _flag(parameter, name, value)) or match[0]
 
     return _PARAMETER.sub(as_flag, message)
+
+
+def explain_bad_value(error: typer.BadParameter) -> None:
+    """Say in the message of an option or argument that typer refuses what is wrong with which value."""
+    cause = error.__cause__
+    if hasattr(cause, "errors"):  # pydantic's, which is not imported until something is wrong
+        problem = first_problem(cause)
+        error.message = one_line(_INDEX.sub("", problem))[:_MAX_MESSAGE]
 
 
 def _parameters(context: typer.Context) -> Iterator[Any]:

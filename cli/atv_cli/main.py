@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atv_cli.error_messages import for_command_line
+from atv_cli.error_messages import explain_bad_value, for_command_line
 from atv_cli.help_pages import help_page
 from atv_cli.interrupts import was_interrupted
 from atv_cli.option_groups import expand_groups
@@ -32,6 +32,13 @@ class _Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            explain_bad_value(error)
+            raise
 
     def invoke(self, ctx: Any) -> None:
         try:
