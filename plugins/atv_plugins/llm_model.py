@@ -37,20 +37,31 @@ class Atv(llm.Model):
     class Options(llm.Options):
         """All are None unless given: llm would prefer any other default to what a user has set for the model."""
 
-        model: str | None = Field(None, description="Target, as for atv-local -m; by default that of atv-local config")
-        bundle: str | None = Field(None, description="Bundle, as for atv-local -g; by default that of atv-local config")
-        strength: float | None = Field(None, description="Factor on the vector; by default the bundle's")
+        model: str | None = Field(
+            None, description="Target, as atv-local -m; default: ATV_MODEL, then the config file, then embedded"
+        )
+        bundle: str | None = Field(
+            None, description="Bundle, as atv-local -g; default: ATV_BUNDLE, then the config file, then embedded"
+        )
+        strength: float | None = Field(
+            None, description="Multiply the task vector by this factor; default: the bundle's"
+        )
         layers: str | None = Field(None, description="Steer only these layers, such as 5-20")
         positions: Positions | None = Field(
-            None, description="Steer all tokens, the prompt's last, or from there on (decode)"
+            None,
+            description="Steer all tokens, only the last prompt token (last), or that token and the answer (decode)",
         )
-        off: bool | None = Field(None, description="Answer with the base model; needs no bundle")
-        temperature: float | None = Field(None, description="0, the default, is greedy")
-        top_p: float | None = Field(None, description="1 is off; by default 0.95")
-        top_k: int | None = Field(None, description="0 is off; by default 40")
-        seed: int | None = Field(None, description="Makes sampling repeatable; by default random")
-        max_tokens: int | None = Field(None, description="Longest answer, in tokens; by default 256")
-        n_ctx: int | None = Field(None, description="Tokens of a conversation; by default 2048")
+        off: bool | None = Field(None, description="Turn steering off: answer with the base model")
+        temperature: float | None = Field(
+            None, description="Sample at this temperature; 0, the default, takes the most likely token"
+        )
+        top_p: float | None = Field(
+            None, description="Sample from the most likely tokens up to this probability; default: 0.95"
+        )
+        top_k: int | None = Field(None, description="Sample from this many of the most likely tokens; default: 40")
+        seed: int | None = Field(None, description="Sample with this seed; default: random")
+        max_tokens: int | None = Field(None, description="Stop each answer after this many tokens; default: 256")
+        n_ctx: int | None = Field(None, description="Context size in tokens; default: 2048")
 
     def execute(
         self, prompt: llm.Prompt, stream: bool, response: llm.Response, conversation: llm.Conversation | None
