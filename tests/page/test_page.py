@@ -235,10 +235,10 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Visit, tiny_gguf: Path, t
     with serving("-m", tiny_gguf, "-g", tiny_bundle, "--api-key", "open-sesame") as (url, _):
         page = visit(url, "status of 401")
         for key, ready in (("wrong", False), ("open-sesame", True)):
-            page.get_by_label("This server wants its API key").fill(key)
+            page.get_by_label("This server requires an API key").fill(key)
             page.keyboard.press("Enter")
             expect(page.get_by_role("alert")).to_be_hidden() if ready else None
-        expect(page.get_by_label("This server wants its API key")).to_be_hidden()
+        expect(page.get_by_label("This server requires an API key")).to_be_hidden()
         page.reload()
         ask(page, "apple 1")
         assert text(page, "With steering") == "a"
