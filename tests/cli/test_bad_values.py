@@ -45,7 +45,7 @@ def options() -> Iterator[tuple[str, str, str]]:
 OPTIONS = list(options())
 
 
-@pytest.mark.parametrize(("verb", "flag", "value"), OPTIONS, ids=lambda part: str(part))
+@pytest.mark.parametrize(("verb", "flag", "value"), OPTIONS, ids=str)
 def test_a_value_of_another_kind_is_named(verb: str, flag: str, value: str) -> None:
     result = CliRunner().invoke(app, [verb, *ARGUMENTS.get(verb, []), flag, value, value])
     assert result.exit_code == 2
