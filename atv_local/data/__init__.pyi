@@ -20,6 +20,7 @@ from .atomic_files import check_replaceable_file as check_replaceable_file
 from .atomic_files import holding as holding
 from .atomic_files import replacing as replacing
 from .atomic_files import replacing_folder as replacing_folder
+from .atomic_files import restore as restore
 from .columns import DEFAULT_COLUMNS as DEFAULT_COLUMNS
 from .columns import Columns as Columns
 from .columns import parse_columns as parse_columns

@@ -129,11 +129,26 @@ def holding(path: Path) -> Iterator[None]:
         held.__exit__(None, None, None)  # errors of the work are none of this file
 
 
+def restore(path: Path) -> None:
+    """Restore or remove what a killed process left of an output, before it is read.
+
+    Raises:
+        UsageError: another process is writing it.
+    """
+    if _temporary_folder(path, "new").exists():
+        with _beside(path):
+            pass
+
+
+def _temporary_folder(path: Path, kind: str) -> Path:
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]  # since long names may begin alike
+    return path.parent / f".{path.name[:40]}.{name}.{kind}"
+
+
 @contextmanager
 def _beside(path: Path, kind: str = "new") -> Iterator[Path]:
     """The temporary folder of an output, on the same file system, held by this process."""
-    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]  # since long names may begin alike
-    folder = path.parent / f".{path.name[:40]}.{name}.{kind}"
+    folder = _temporary_folder(path, kind)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(folder, path)

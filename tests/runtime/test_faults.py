@@ -1,15 +1,22 @@
-"""A command that is killed leaves its old output or its new one. `python -m benchmarks.faults` kills at every call."""
+"""Commands that are killed, have no space or run twice at once lose nothing; `python -m benchmarks.faults` for all."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
-from benchmarks.faults import kill_everywhere
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-def test_a_killed_command_loses_nothing(tiny_bundle: Path) -> None:
-    assert kill_everywhere(str(tiny_bundle), 2) == {"kills": 2, "lost": 0, "torn": 0, "rerun_differs": 0}
+@pytest.mark.parametrize("fault", ["kill", "fill", "pair"])
+def test_nothing_is_lost(fault: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.faults", fault, "--verbs", "batch", "vector", "--count", "2"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(record["verb"], record["failures"]) for record in records] == [("batch", []), ("vector", [])]
+    assert all(2 in record.values() for record in records)

@@ -30,7 +30,7 @@ from atv_local.names import resolve_model
 from atv_local.vectors import LayerRange, Positions, PositionsName, layer_range
 from atv_train.examples import Templates, checked_templates, read_templates
 from atv_train.job import TrainingJob
-from atv_train.run_folder import read_run_record
+from atv_train.run_folder import read_run_record, restore_run
 from atv_train.trainer import TrainingSettings
 from atv_train.training_choices import TargetDtype, Tuning
 from atv_train.training_run import TrainingHooks, TrainingResult, run_training
@@ -188,8 +188,10 @@ def resume(output: FilePath, hooks: Annotated[TrainingHooks, InstanceOf()] | Non
         DataError: its data or model has changed.
         AtvError: as `train`.
     """
-    record = read_run_record(Path(output))
-    return run_training(record.job, Path(output), hooks, record=record)
+    folder = Path(output)
+    restore_run(folder)
+    record = read_run_record(folder)
+    return run_training(record.job, folder, hooks, record=record)
 
 
 def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:

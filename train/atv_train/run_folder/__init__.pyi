@@ -5,5 +5,6 @@ from .folder import RUN as RUN
 from .folder import STATE as STATE
 from .folder import RunFolder as RunFolder
 from .folder import read_run_record as read_run_record
+from .folder import restore_run as restore_run
 from .saved_state import restore_state as restore_state
 from .spec import checkpoint_spec as checkpoint_spec

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from atv_local.data import reading, replacing, replacing_folder
+from atv_local.data import reading, replacing, replacing_folder, restore
 from atv_local.errors import BundleError, first_problem
 from atv_local.generator import MAX_METRICS, Spec
 from atv_train.job import RunRecord
@@ -41,6 +41,16 @@ def read_run_record(folder: Path) -> RunRecord:
         raise BundleError(f"{folder / RUN} is damaged or of another version: {first_problem(error)}") from error
 
 
+def restore_run(folder: Path) -> None:
+    """Restore or remove what a killed process left of a run.
+
+    Raises:
+        UsageError: another process is writing it.
+    """
+    for path in (folder, *(folder / name for name in (METRICS, CURVES, STATE, CHECKPOINT, BASELINES))):
+        restore(path)
+
+
 class RunFolder:
     """Writes a run. An earlier run at the same path stays until this one has something to save.
 
@@ -61,8 +71,8 @@ class RunFolder:
             self._save_checkpoint(self.path, trainer, history[-1])
         with replacing(self.path / METRICS) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-        save_state(self.path / STATE, trainer)
         draw_curves(history, self.path / CURVES)
+        save_state(self.path / STATE, trainer)  # last: an epoch that it does not have is trained, and saved, again
 
     def save_state(self, trainer: Trainer) -> None:
         """Within an epoch, save what resuming needs, and a checkpoint if there is none yet."""
