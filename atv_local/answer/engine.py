@@ -189,9 +189,8 @@ class Engine:
         """
         from atv_local.batch import Batch
 
-        yield from Batch(self).answer(
-            queries, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
-        )
+        with Batch(self) as batch:
+            yield from batch.answer(queries, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system)
 
     def stream(
         self,

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer import Answer, Engine, TokenCounts, check_queries, check_query, check_settings
-from atv_local.batch.question import BatchQuestion, BatchReply, SteeredPrompt
-from atv_local.batch.question_tree import halves_of, heads_of, outcomes_of, tree_of
+from atv_local.batch.question import BatchQuestion, BatchReply, SteeredPrompt, check_options
+from atv_local.batch.question_tree import heads_of, outcomes_of, tree_of, trees_of
 from atv_local.batch.scheduler import Scheduler
 from atv_local.batch.sequence_context import SequenceContext
 from atv_local.batch.token_tree import Tree
@@ -24,12 +25,15 @@ from atv_local.target import Prompt, Sampling
 from atv_local.vectors import Steering
 
 N_SEQUENCES = 128
+MAX_SEQUENCES = 255
+"""llama.cpp takes 256, of which one is spare; see `SequenceContext`."""
 
 
 class Batch:
     """Answers many queries of one engine together, each as if it were alone, for one thread at a time.
 
-    A batch has a context of its own over the engine's weights. On a CPU its answers are bit for bit those of
+    A batch is a context manager. It has a context of its own over the engine's weights, which `close` frees; the engine
+    stays open. On a CPU its answers are bit for bit those of
     `Engine.answer` where a prompt has up to 63 tokens of its own and, with its answer, up to 256 in all; longer ones
     are rounded differently.
 
@@ -39,12 +43,17 @@ class Batch:
         n_ctx: tokens of all of them together, shared ones counted once; by default twice the engine's.
 
     Raises:
-        UsageError: llama.cpp cannot make such a context, or the engine is closed.
+        UsageError: no engine, one that is closed, sizes out of range, or llama.cpp cannot make such a context.
         ModelError: the architecture cannot be steered token by token.
     """
 
     def __init__(self, engine: Engine, *, n_sequences: int = N_SEQUENCES, n_ctx: int | None = None) -> None:
+        if not isinstance(engine, Engine):
+            raise UsageError(f"`engine` {engine!r} is not an Engine; make one with atv_local.load")
         engine.target.check_open()
+        n_sequences = as_integer("n_sequences", n_sequences, 1, MAX_SEQUENCES)
+        if n_ctx is not None:
+            n_ctx = as_integer("n_ctx", n_ctx, 1, MAX_SEQUENCES * engine.target.n_ctx)  # more cannot be filled
         self._engine = engine
         self._n_ctx = engine.target.n_ctx
         self._sequences = SequenceContext(
@@ -58,6 +67,18 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"Batch({self._engine!r}, {self._sequences.n_sequences} sequences, n_ctx={self._sequences.n_ctx})"
+
+    def close(self) -> None:
+        """Free the batch's context; an unfinished call ends with a UsageError. The engine can still be used."""
+        self._sequences.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def n_evaluated(self) -> int:
@@ -112,10 +133,11 @@ class Batch:
             For each query the log-probability of every option in nats, the token that ends the answer included.
 
         Raises:
-            UsageError: no options.
+            UsageError: no options, or values of another type.
             AtvError: when it is the turn of a query that cannot be evaluated.
         """
-        if not options:
+        check_queries(queries)
+        if not (options := check_options(options)):
             raise UsageError("`options` is empty; give the answers to score")
         settings: dict[str, Any] = {"options": options, "steering": steering, "system": system}
         for reply in self.ask(self.question(query, **settings) for query in queries):
@@ -147,8 +169,14 @@ class Batch:
 
         Returns:
             The question; if the query cannot be answered, one with `error`.
+
+        Raises:
+            UsageError: `max_tokens`, `options` or settings of another type.
         """
+        max_tokens = as_integer("max_tokens", max_tokens, 0)
+        options = check_options(options)
         steering = self._engine.steering if steering is None else steering
+        check_settings(steering, sampling, system)
         try:
             check_query(query)
             prompts = self._prompts(system)
@@ -179,8 +207,16 @@ class Batch:
         Raises:
             UsageError: another call is not finished; close its iterator first.
         """
+        self._sequences.check_open()
         parts: deque[tuple[BatchQuestion, int]] = deque()
-        trees = self._scheduler.run(tree for question in questions for tree in self._trees(question, parts))
+
+        def trees_of_questions() -> Iterator[Tree]:
+            for question in questions:
+                trees = trees_of(question, self._tree, self._scheduler.fits)
+                parts.append((question, len(trees)))
+                yield from trees
+
+        trees = self._scheduler.run(trees_of_questions())
         while (tree := next(trees, None)) is not None:
             question, n_trees = parts.popleft()
             group = [tree, *islice(trees, n_trees - 1)]
@@ -206,18 +242,6 @@ class Batch:
             if tree.error:
                 raise tree.error
             yield [np.array(head.children[0].distributions) for head in heads_of(tree)]
-
-    def _trees(self, question: BatchQuestion, parts: deque[tuple[BatchQuestion, int]]) -> list[Tree]:
-        """The question as one tree, or as several if one has more branches or tokens than fit at a time."""
-        left, trees = [question], []
-        while left:
-            part = left.pop()
-            tree = self._tree(part)
-            halves = () if tree.error or self._scheduler.fits(tree) else halves_of(part)
-            left += reversed(halves)
-            trees += [] if halves else [tree]
-        parts.append((question, len(trees)))
-        return trees
 
     def _tree(self, question: BatchQuestion, *, keep: bool = False) -> Tree:
         length = len(question.prompt.tokens)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atv_local.answer import Finish
+from atv_local.answer import Finish, check_text
 from atv_local.errors import AtvError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_local.vectors import OFF, Steering, TaskVector
@@ -108,3 +108,17 @@ class BatchReply:
     outcomes: tuple[Outcome, ...]
     n_evaluated: int
     error: AtvError | None = None
+
+
+def check_options(options: Iterable[str]) -> tuple[str, ...]:
+    """Options to score, as a tuple.
+
+    Raises:
+        UsageError: not a list of texts.
+    """
+    if isinstance(options, str) or not isinstance(options, Iterable):
+        raise UsageError(f"`options` {options!r} is not a list of texts, such as ['yes', 'no']")
+    options = tuple(options)
+    for option in options:
+        check_text("one of `options`", option)
+    return options

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from atv_local.answer import Finish
 from atv_local.batch.question import BatchQuestion, Outcome
 from atv_local.batch.token_tree import Branch, Tree
+from atv_local.errors import UsageError
 from atv_local.target import Sampler, Vocabulary
 
 
@@ -55,14 +56,24 @@ def heads_of(tree: Tree) -> list[Branch]:
     return [next(from_start if way.from_start else after_shared) for way in question.ways]
 
 
-def halves_of(question: BatchQuestion) -> tuple[BatchQuestion, ...]:
-    """Two questions that ask the same: with half the ways each, or of one way half the options; none if neither."""
-    if (middle := len(question.ways) // 2) and not question.more_options:
-        return replace(question, ways=question.ways[:middle]), replace(question, ways=question.ways[middle:])
-    if middle := len(question.options) // 2:
-        first, second = question.options[:middle], question.options[middle:]
-        return replace(question, options=first), replace(question, options=second, max_tokens=0, more_options=True)
-    return ()
+def trees_of(
+    question: BatchQuestion, tree_of_part: Callable[[BatchQuestion], Tree], fits: Callable[[Tree], bool]
+) -> list[Tree]:
+    """The question as one tree, or as several if one has more branches or tokens than fit at a time.
+
+    Raises:
+        UsageError: no question, such as a text.
+    """
+    if not isinstance(question, BatchQuestion):
+        raise UsageError(f"{question!r} is not a BatchQuestion; make one with `Batch.question`")
+    left, trees = [question], []
+    while left:
+        part = left.pop()
+        tree = tree_of_part(part)
+        halves = () if tree.error or fits(tree) else _halves(part)
+        left += reversed(halves)
+        trees += [] if halves else [tree]
+    return trees
 
 
 def outcomes_of(trees: Sequence[Tree], vocabulary: Vocabulary) -> tuple[Outcome, ...]:
@@ -77,6 +88,16 @@ def outcomes_of(trees: Sequence[Tree], vocabulary: Vocabulary) -> tuple[Outcome,
             found = [replace(before, options=options, greedy=greedy)]
         outcomes += found
     return tuple(outcomes)
+
+
+def _halves(question: BatchQuestion) -> tuple[BatchQuestion, ...]:
+    """Two questions that ask the same: with half the ways each, or of one way half the options; none if neither."""
+    if (middle := len(question.ways) // 2) and not question.more_options:
+        return replace(question, ways=question.ways[:middle]), replace(question, ways=question.ways[middle:])
+    if middle := len(question.options) // 2:
+        first, second = question.options[:middle], question.options[middle:]
+        return replace(question, options=first), replace(question, options=second, max_tokens=0, more_options=True)
+    return ()
 
 
 def _outcome(question: BatchQuestion, head: Branch, vocabulary: Vocabulary) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,3 +237,80 @@ def test_what_cannot_be_asked_is_refused(tiny: Engine) -> None:
         next(batch.ask([BatchQuestion(prompt, max_tokens=1)]))
     first.close()
     assert len(list(batch.ask([BatchQuestion(prompt, max_tokens=1)]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("engine", None),
+        ("engine", "tiny.gguf"),
+        ("n_sequences", 0),
+        ("n_sequences", 256),
+        ("n_sequences", 2.5),
+        ("n_ctx", 0),
+        ("n_ctx", -3),
+        ("n_ctx", 1 << 40),
+        ("n_ctx", "64"),
+    ],
+)
+def test_a_batch_of_parts_of_another_type_or_size(tiny: Engine, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` {value!r}"):
+        Batch(**{"engine": tiny, name: value})  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("options", "ab"),
+        ("options", [1]),
+        ("options", ["a", None]),
+        ("options", 5),
+        ("options", []),
+        ("queries", "apple 1"),
+        ("queries", 5),
+        ("steering", 0.5),
+        ("system", 5),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(tiny: Engine, name: str, value: object) -> None:
+    with Batch(tiny) as batch, pytest.raises(UsageError, match=f"`{name}`"):
+        list(batch.score(**{"queries": ["apple 1"], "options": ["a", "b"], name: value}))  # type: ignore[arg-type]
+
+
+def test_a_text_is_no_question(tiny: Engine) -> None:
+    with Batch(tiny) as batch, pytest.raises(UsageError, match=r"'apple 1'.*question"):
+        list(batch.ask("apple 1" for _ in range(2)))  # type: ignore[misc]  # the mistake under test
+
+
+def test_options_may_be_drawn(tiny: Engine) -> None:
+    with Batch(tiny) as batch:
+        assert list(batch.score(["apple 1"], iter(["a", "b"]))) == list(batch.score(["apple 1"], ["a", "b"]))  # type: ignore[arg-type]
+
+
+def test_a_closed_batch_frees_its_own_context_and_not_the_engine(tiny: Engine) -> None:
+    with Batch(tiny) as batch:
+        unfinished = batch.answer(["apple 1"] * 400, max_tokens=3)
+        first = next(unfinished)
+    for call in (
+        lambda: list(unfinished),
+        lambda: list(batch.answer(["apple 1"])),
+        lambda: list(batch.score([], ["a"])),
+        lambda: list(batch.distributions([BatchQuestion(tiny.target.prompts("fig"), options=[[5, 6]])])),
+    ):
+        with pytest.raises(UsageError, match="batch is closed"):
+            call()
+    batch.close()
+    assert tiny.answer("apple 1", max_tokens=3).text == first.text
+    with Batch(tiny) as other:
+        assert next(other.answer(["apple 1"], max_tokens=3)).text == first.text
+
+
+def test_a_batch_closed_by_another_thread_ends_its_call(tiny: Engine) -> None:
+    batch = Batch(tiny)
+    answers = batch.answer(["apple 1", "dog 1"] * 2000, max_tokens=5)
+    next(answers)
+    closing = threading.Timer(0.05, batch.close)
+    closing.start()
+    with pytest.raises(UsageError, match="batch is closed"):
+        list(answers)
+    closing.join()
