@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from atv_local.errors import first_problem
 from atv_local.text import one_line
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 _INDEX = re.compile(r"^[0-9]+: ")
@@ -45,7 +48,7 @@ def explain_bad_value(error: typer.BadParameter) -> None:
     """Say in the message of an option or argument that typer refuses what is wrong with which value."""
     cause = error.__cause__
     if hasattr(cause, "errors"):  # pydantic's, which is not imported until something is wrong
-        problem = first_problem(cause)
+        problem = first_problem(cast("ValidationError", cause))
         error.message = one_line(_INDEX.sub("", problem))[:_MAX_MESSAGE]
 
 
