@@ -15,49 +15,24 @@ import json
 import random
 import socket
 import statistics
+import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 import atv_local
-from benchmarks.serving import JSON, PATH, server
+from benchmarks.server_process import JSON, PATH, Question, Seen, server
 from benchmarks.tasks import load_tasks
 
 N_QUESTIONS = 120
 _WARM_SECONDS = 120
 _STUCK_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Question:
-    """A request, and the answer that it must get."""
-
-    body: dict[str, Any]
-    answer: str
-
-
-@dataclass
-class Seen:
-    """What the clients have met; for several threads."""
-
-    kinds: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    begun: dict[int, float] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, kind: str, wrong: str = "") -> None:
-        """One request ended so."""
-        with self.lock:
-            self.kinds[kind] += 1
-            if wrong:
-                self.wrong.append(f"{kind}: {wrong}")
+_GROWTH = 0.1
 
 
 def questions(engine: atv_local.Engine) -> list[Question]:
@@ -90,9 +65,10 @@ class Client(threading.Thread):
 
     def __init__(self, address: str, asked: list[Question], seed: int, seen: Seen, until: float) -> None:
         super().__init__()
+        self.begun = time.monotonic()
+        """When its request was sent."""
         self._address, self._asked, self._seen, self._until = address, asked, seen, until
         self._rng = random.Random(seed)
-        self._seed = seed
 
     def run(self) -> None:
         """Until the time is over."""
@@ -106,13 +82,12 @@ class Client(threading.Thread):
         ]
         while time.monotonic() < self._until:
             (habit,) = self._rng.choices([habit for habit, _ in habits], [weight for _, weight in habits])
-            started = self._seen.begun[self._seed] = time.monotonic()
+            self.begun = time.monotonic()
             try:
                 habit()
             except (OSError, http.client.HTTPException) as error:
                 self._seen.note("connection lost", repr(error))
-            self._seen.seconds.append(time.monotonic() - started)
-        self._seen.begun.pop(self._seed, None)
+            self._seen.seconds.append(time.monotonic() - self.begun)
 
     def _post(self, body: Any, path: str = PATH) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection(self._address, timeout=_STUCK_SECONDS)
@@ -201,8 +176,8 @@ def resident(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss / (1 << 20))
 
 
-def main() -> None:
-    """Load, watch, print, append."""
+def main() -> int:
+    """Load, watch, print, append; 1 if an answer was wrong, memory grew by a tenth, or the server failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=8)
@@ -210,23 +185,23 @@ def main() -> None:
     arguments = parser.parse_args()
     asked = questions(atv_local.load())
     seen, memory, longest_wait = Seen(), [], 0.0
-    with server() as (process, address):
+    with server() as served:
         started = time.monotonic()
         until = started + 60 * arguments.minutes
-        clients = [Client(address, asked, seed, seen, until) for seed in range(arguments.clients)]
+        clients = [Client(served.address, asked, seed, seen, until) for seed in range(arguments.clients)]
         for client in clients:
             client.start()
         while any(client.is_alive() for client in clients):
             time.sleep(5)
             now = time.monotonic()
-            memory.append((now - started, resident(process.pid)))
-            longest_wait = max([longest_wait, *(now - since for since in list(seen.begun.values()))])
+            memory.append((now - started, resident(served.process.pid)))
+            longest_wait = max([longest_wait, *(now - client.begun for client in clients if client.is_alive())])
             if len(memory) % 24 == 0:
                 print(
                     f"{now - started:.0f} s", f"{memory[-1][1]:.0f} MB", len(seen.wrong), dict(seen.kinds), flush=True
                 )
         time.sleep(2)
-        connection = http.client.HTTPConnection(address)
+        connection = http.client.HTTPConnection(served.address)
         connection.request("GET", "/health")
         health = json.load(connection.getresponse())
     warm = [value for at, value in memory if at >= min(_WARM_SECONDS, 15 * arguments.minutes)]
@@ -242,7 +217,7 @@ def main() -> None:
         "longest_request_s": max([longest_wait, *seen.seconds]),
         "median_request_s": statistics.median(seen.seconds),
         "afterwards": health,
-        "exit_code": process.returncode,
+        "exit_code": served.process.returncode,
         "resident_mb": {"first_fifth": first, "last_fifth": last, "least": min(warm), "most": max(warm)},
         "grown": last / first - 1,
         "memory": memory[::6],
@@ -251,7 +226,8 @@ def main() -> None:
     if arguments.output:
         with arguments.output.open("a") as file:
             file.write(json.dumps(record) + "\n")
+    return int(bool(seen.wrong or record["grown"] > _GROWTH or served.process.returncode))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

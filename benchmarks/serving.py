@@ -13,32 +13,16 @@ import argparse
 import http.client
 import json
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import atv_local
 from atv_eval.bench import spread
+from benchmarks.server_process import JSON, PATH, server
 from benchmarks.tasks import load_tasks
 
-PATH = "/v1/chat/completions"
 PAUSE = 0.2
 """Seconds between two answers."""
-JSON = {"Content-Type": "application/json"}
-
-
-@contextmanager
-def server(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`atv-local serve` at a free port: the process, and where it listens."""
-    command = [sys.executable, "-m", "atv_cli", "serve", "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        yield process, urlsplit(process.stderr.readline().split()[0]).netloc
-        process.terminate()
 
 
 def main() -> None:
@@ -51,8 +35,8 @@ def main() -> None:
     engine = atv_local.load()
     times: dict[str, list[float]] = {"python": [], "server": []}
     texts: dict[str, list[str]] = {"python": [], "server": []}
-    with server() as (_, address):
-        connection = http.client.HTTPConnection(address)
+    with server() as served:
+        connection = http.client.HTTPConnection(served.address)
 
         def in_python(query: str) -> str:
             started = time.perf_counter()
