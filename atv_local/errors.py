@@ -76,6 +76,11 @@ class TrainingError(AtvError):
     """Training that cannot continue, such as a loss that is not finite."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, at most 300 characters; its class where it has no text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
 def first_problem(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
     """The first problem that pydantic found, as `field: message`.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from atv_local.data import as_integer
-from atv_local.errors import AtvError, BundleError, UsageError
+from atv_local.errors import AtvError, BundleError, UsageError, first_line
 from atv_local.generator.bundle import TOKENIZER, Bundle
 from atv_local.generator.first_run import check_runnable
 from atv_local.generator.graph_check import check_graph
@@ -63,7 +63,7 @@ class Generator:
         except (AtvError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic of the tokenizers library is no Exception
-            raise BundleError(f"the bundle {bundle.path} cannot be loaded: {_line(error)}") from error
+            raise BundleError(f"the bundle {bundle.path} cannot be loaded: {first_line(error)}") from error
 
     def __repr__(self) -> str:
         return f"Generator({self.bundle!r}, {self.precision} on {self.provider})"
@@ -93,7 +93,8 @@ class Generator:
         except (BundleError, UsageError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            raise BundleError(f"the bundle {self.bundle.path} cannot read {query[:40]!r}: {_line(error)}") from error
+            reason = first_line(error)
+            raise BundleError(f"the bundle {self.bundle.path} cannot read {query[:40]!r}: {reason}") from error
 
     def count(self, query: str) -> int:
         """Tokens that it reads of a query, those of its template included."""
@@ -132,7 +133,3 @@ def _read_graph(bundle: Bundle, name: str) -> bytes:
     except ValueError as error:
         raise BundleError(f"the bundle {bundle.path} is refused: {name}: {error}") from error
     return data
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

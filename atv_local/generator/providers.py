@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from atv_local.errors import BundleError, UsageError
+from atv_local.errors import BundleError, UsageError, first_line
 from atv_local.text import one_line
 
 Provider = Literal["cuda", "directml", "coreml", "openvino", "cpu"]
@@ -126,5 +126,4 @@ def open_session(graph: bytes, name: Provider, n_threads: int) -> Any:
 
 def _brief(error: BaseException) -> str:
     """The first line of what a library says, without its own codes in front."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return one_line(line.rpartition(" : ")[2][:200])
+    return one_line(first_line(error).rpartition(" : ")[2])

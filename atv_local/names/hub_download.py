@@ -12,7 +12,7 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-from atv_local.errors import AtvError, NameNotFoundError
+from atv_local.errors import AtvError, NameNotFoundError, first_line
 from atv_local.generator import MANIFEST
 from atv_local.names.gguf_names import begins_model, choose_parts, quantisation_of
 from atv_local.names.hub import HubName, files_of_bundle
@@ -88,9 +88,7 @@ def _hub_errors(name: HubName) -> Iterator[None]:
             f"there is no repository {name.repo} at {constants.ENDPOINT}, or it wants you to log in: hf auth login"
         ) from error
     except HfHubHTTPError as error:
-        raise NameNotFoundError(
-            f"cannot get {name} from {constants.ENDPOINT}: {(str(error).strip() or repr(error)).splitlines()[0]}"
-        ) from error
+        raise NameNotFoundError(f"cannot get {name} from {constants.ENDPOINT}: {first_line(error)}") from error
     except Exception as error:  # of requests or httpx, by huggingface_hub's version, and pages long
         if isinstance(error, OSError) and (error.errno in _NO_ROOM or (error.errno and error.filename)):
             raise NameNotFoundError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -50,6 +51,15 @@ def explain_bad_value(error: typer.BadParameter) -> None:
     if hasattr(cause, "errors"):  # pydantic's, which is not imported until something is wrong
         problem = first_problem(cast("ValidationError", cause))
         error.message = one_line(_INDEX.sub("", problem))[:_MAX_MESSAGE]
+
+
+def refuse_empty_paths(context: typer.Context) -> None:
+    """Raise BadParameter for a path of which an empty argument has made the current folder."""
+    here = Path()
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        if value == here or (isinstance(value, list | tuple) and here in value):
+            raise typer.BadParameter("the path is empty; name a file or folder", ctx=context, param=parameter)
 
 
 def _parameters(context: typer.Context) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atv_cli.error_messages import explain_bad_value, for_command_line
+from atv_cli.error_messages import explain_bad_value, for_command_line, refuse_empty_paths
 from atv_cli.help_pages import help_page
 from atv_cli.interrupts import was_interrupted
 from atv_cli.option_groups import expand_groups
@@ -34,11 +34,15 @@ class _Command(TyperCommand):
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        empty = "" in args
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except typer.BadParameter as error:
             explain_bad_value(error)
             raise
+        if empty:
+            refuse_empty_paths(ctx)
+        return rest
 
     def invoke(self, ctx: Any) -> None:
         try:

@@ -117,3 +117,21 @@ def test_ctrl_c_while_a_library_is_imported(tiny_gguf: Path, tiny_bundle: Path, 
     code += "sys.meta_path.insert(0, Late())"
     result = in_process(code, tmp_path, "run", "-m", tiny_gguf, "-g", tiny_bundle, "dog 1")
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["eval", ""], "DATA"),
+        (["eval", "-o", "", "x.jsonl"], "--output"),
+        (["batch", "x.jsonl", ""], "OUTPUT"),
+        (["vector", "-o", "", "hi"], "--output"),
+        (["run", "-f", ""], "--file"),
+        (["train", "-o", "", "x.jsonl"], "--output"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(words: list[str], named: str) -> None:
+    result = cli(*words)
+    assert result.exit_code == 2
+    assert named in result.stderr.splitlines()[-1]
+    assert "empty" in result.stderr.splitlines()[-1]

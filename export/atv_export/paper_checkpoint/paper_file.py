@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from atv_export.paper_checkpoint.paper_options import PaperOptions
-from atv_local.errors import BundleError, ModelError, UsageError
+from atv_local.errors import BundleError, ModelError, UsageError, first_line
 from atv_local.generator import FORMAT_VERSION, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.target import TargetFile
 from atv_train.vector_sources import GeneratorModule, load_tokenizer, vocabulary_size, without_pooler
@@ -103,7 +103,7 @@ def _states(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a pickle that would run code, or any damage
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         raise BundleError(f"the checkpoint {path} is refused: {reason}") from error
     states = []
     held = 0
@@ -138,7 +138,7 @@ def _tokenizer(backbone: str) -> PreTrainedTokenizerFast:
     try:
         return load_tokenizer(backbone)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"cannot load the tokenizer of {backbone}: {reason} Name a folder with `backbone=...`."
         ) from error
@@ -179,7 +179,7 @@ def _backbone(path: Path, weights: dict[str, Tensor], backbone: str) -> PreTrain
         model = without_pooler(AutoModel.from_config(config, trust_remote_code=False))
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     except Exception as error:  # the libraries raise various errors
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         raise BundleError(f"{path}: the backbone cannot be made: {reason}") from error
     unknown = [name for name in unknown if not name.endswith(_NOT_WEIGHTS) and not name.startswith("pooler.")]
     if unknown:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from atv_local.errors import DataError, ModelError
+from atv_local.errors import DataError, ModelError, first_line
 from atv_local.target import Target
 from atv_train.examples import Example
 from atv_train.pretrained import SAFE_LOADING
@@ -44,7 +44,7 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
             else:
                 model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
     except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if weights is not None:
             raise ModelError(f"cannot load the weights {weights}: {reason} Name a model folder or a hub id.") from error
         raise ModelError(

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from atv_local.data import replacing_folder
-from atv_local.errors import BundleError, UsageError
+from atv_local.errors import BundleError, UsageError, first_line
 from atv_local.generator import Spec
 from atv_train.vector_sources import GeneratorModule, backbone_from_config, load_tokenizer
 
@@ -72,7 +72,7 @@ def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedToke
     except OSError as error:
         raise BundleError(f"{folder} is not a checkpoint of `atv-local train`: {error}") from error
     except Exception as error:  # the libraries raise various errors, depending on the damage
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         raise BundleError(f"the checkpoint {folder} is damaged: {reason}") from error
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from atv_local.data import replacing
-from atv_local.errors import BundleError, UsageError
+from atv_local.errors import BundleError, UsageError, first_line
 from atv_train.trainer import Trainer, TrainerState
 
 _PROGRESS = "progress"
@@ -52,5 +52,5 @@ def restore_state(path: Path, trainer: Trainer) -> None:
     except OSError as error:
         raise BundleError(f"there is no state to resume from at {path}: {error.strerror or error}") from error
     except Exception as error:  # the libraries raise various errors, depending on the damage
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         raise BundleError(f"the state {path} is damaged: {reason}") from error

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from atv_local.errors import ModelError
+from atv_local.errors import ModelError, first_line
 from atv_train.pretrained import SAFE_LOADING
 
 HUB_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -46,7 +46,7 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
             name
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"cannot load the backbone {name}: {reason} Name a model folder or install it.") from error
 
 
