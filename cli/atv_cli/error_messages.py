@@ -59,7 +59,8 @@ def refuse_empty_paths(context: typer.Context) -> None:
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
         if value == here or (isinstance(value, list | tuple) and here in value):
-            raise typer.BadParameter("the path is empty; name a file or folder", ctx=context, param=parameter)
+            message = "the path is empty; name a file or folder"
+            raise typer.BadParameter(message, ctx=context, param=parameter)  # type: ignore[arg-type]  # as above
 
 
 def _parameters(context: typer.Context) -> Iterator[Any]:
