@@ -6,6 +6,7 @@ import importlib
 import os
 import pickle
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -84,10 +85,8 @@ def _run(arguments: Sequence[str], log: Path, begin: int) -> NoReturn:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.read(begin, 1)  # until the parent closes its end
-        sys.argv = ["atv-local", *arguments]
-        from atv_cli.main import main
-
-        main()
+        sys.argv[1:] = arguments
+        runpy.run_module("atv_cli", run_name="__main__")
         code = 0
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)

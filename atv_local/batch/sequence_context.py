@@ -163,12 +163,12 @@ class SequenceContext:
 
     def _decode(self, tokens: Sequence[Token]) -> None:
         self._vocabulary.check([token.token for token in tokens])
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for row, token in enumerate(tokens):
-            batch.token[row], batch.pos[row], batch.logits[row] = token.token, token.position, token.output
-            batch.n_seq_id[row], batch.seq_id[row][0] = 1, token.sequence
         with interrupts_deferred(), self._using() as handle, self._edit.applied(tokens):
+            batch = self._batch  # freed at exit, so not to be written without the lock
+            batch.n_tokens = len(tokens)
+            for row, token in enumerate(tokens):
+                batch.token[row], batch.pos[row], batch.logits[row] = token.token, token.position, token.output
+                batch.n_seq_id[row], batch.seq_id[row][0] = 1, token.sequence
             code = lib.llama_decode(handle, batch)
         if self._edit.failure or code != 0:
             self.reset()

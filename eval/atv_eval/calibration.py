@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from atv_local.data import (
     WholeNumber,
     check_replaceable,
     checked_arguments,
+    holding,
     plain,
     replacing,
     replacing_folder,
@@ -147,23 +149,30 @@ def calibrate(
         check_replaceable(place, MANIFEST, overwrite=overwrite)
     tasks = read_tasks(data, (), columns, rows, labels=False)
     queries = read_unrelated(unrelated)
-    with load(
-        model,
-        bundle,
-        n_ctx=n_ctx,
-        n_threads=n_threads,
-        n_gpu_layers=n_gpu_layers,
-        provider=provider,
-        precision=precision,
-    ) as engine:
-        points = search_steering(
-            engine, tasks, queries, budget=budget, strengths=strengths, search_layers=search_layers, on_stage=on_stage
-        )
-    best = min(points, key=lambda point: point.rank(budget))
-    if best.harm.kl > budget:
-        return CalibrationResult(points, None)
-    written = None if dry_run else write_calibrated(opened, best.steering, place, overwrite=overwrite)
-    return CalibrationResult(points, best, written)
+    with nullcontext() if dry_run else holding(place):
+        with load(
+            model,
+            bundle,
+            n_ctx=n_ctx,
+            n_threads=n_threads,
+            n_gpu_layers=n_gpu_layers,
+            provider=provider,
+            precision=precision,
+        ) as engine:
+            points = search_steering(
+                engine,
+                tasks,
+                queries,
+                budget=budget,
+                strengths=strengths,
+                search_layers=search_layers,
+                on_stage=on_stage,
+            )
+        best = min(points, key=lambda point: point.rank(budget))
+        if best.harm.kl > budget:
+            return CalibrationResult(points, None)
+        written = None if dry_run else write_calibrated(opened, best.steering, place, overwrite=overwrite)
+        return CalibrationResult(points, best, written)
 
 
 def write_calibrated(bundle: Bundle, steering: Steering, output: Path, *, overwrite: bool = False) -> Bundle:

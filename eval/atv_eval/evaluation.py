@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,7 @@ from atv_local.data import (
     Switch,
     WholeNumber,
     checked_arguments,
+    holding,
 )
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Precision, Provider
@@ -125,20 +127,23 @@ def evaluate(
     chosen = [Method(method) for method in dict.fromkeys(methods)] or possible
     steered = Method.STEERED in chosen
     queries = read_unrelated(unrelated) if steered and harm else []
-    with load(
-        model,
-        bundle,
-        off=not steered,
-        n_ctx=n_ctx,
-        n_threads=n_threads,
-        n_gpu_layers=n_gpu_layers,
-        provider=provider if steered else None,
-        precision=precision if steered else None,
-    ) as engine:
+    folder = None if output is None else Path(output)
+    with (
+        nullcontext() if folder is None else holding(folder),
+        load(
+            model,
+            bundle,
+            off=not steered,
+            n_ctx=n_ctx,
+            n_threads=n_threads,
+            n_gpu_layers=n_gpu_layers,
+            provider=provider if steered else None,
+            precision=precision if steered else None,
+        ) as engine,
+    ):
         steering = _steering(engine, strength, layers, positions) if steered else OFF
         plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole)
         hooks.on_plan(plan)
-        folder = None if output is None else Path(output)
         records = answer_plan(plan, engine, folder, hooks.on_record)
         if timed:
             hooks.on_message("timing the first token")

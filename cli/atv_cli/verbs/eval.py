@@ -171,7 +171,6 @@ def _draw(result: EvalResult, folder: Path) -> None:
     try:
         with require_extra("plot"):
             from atv_cli.screen import draw_scores
+        draw_scores(result, folder / "results.png")
     except UsageError as error:
         print(f"atv-local: no picture: {error}", file=sys.stderr)
-        return
-    draw_scores(result, folder / "results.png")
