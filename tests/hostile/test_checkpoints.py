@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from atv_cli.main import app
 from atv_local.errors import AtvError
+from atv_train.frozen_target.weights import load_target
 from atv_train.run_folder import checkpoint
+from atv_train.vector_sources import load_backbone, load_tokenizer
 
 
 def rewrite(path: Path, change: dict[str, Any]) -> None:
@@ -90,6 +93,48 @@ def test_code_beside_a_backbone_is_not_run(trained_checkpoint: Path, tmp_path: P
     (folder / "backbone" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     CliRunner().invoke(app, ["export", str(folder), str(tmp_path / "out")])
     assert not (tmp_path / "ran").exists()
+
+
+def remote_detector(folder: Path, marker: Path) -> None:
+    """A backbone's config.json whose model class runs the code of a folder, whatever the caller trusts."""
+    (folder / "evil").mkdir()
+    (folder / "evil" / "config.json").write_text(
+        json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}})
+    )
+    (folder / "evil" / "evil.py").write_text(
+        f"open({str(marker)!r}, 'w')\nfrom transformers import PretrainedConfig\n"
+        "class Evil(PretrainedConfig):\n    model_type = 'evil'\n"
+    )
+    detector = {"model_type": "evil", "_name_or_path": str(folder / "evil")}
+    glue = {"model_type": "lightglue", "trust_remote_code": True, "keypoint_detector_config": detector}
+    (folder / "config.json").write_text(json.dumps(glue))
+
+
+def test_a_config_that_trusts_itself_is_refused(trained_checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained_checkpoint / "checkpoint", tmp_path / "copy")
+    remote_detector(folder / "backbone", tmp_path / "ran")
+    with pytest.raises(AtvError, match="trust_remote_code"):
+        load_backbone(str(folder / "backbone"))
+    with pytest.raises(AtvError, match="trust_remote_code"):
+        load_tokenizer(folder / "backbone")
+    with pytest.raises(AtvError):
+        checkpoint.load_checkpoint(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_templates_of_a_backbone_are_not_written(tiny_backbone: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    templates = [{"name": "../../evil", "template": "x"}, {"name": "default", "template": "y"}]
+    edit(folder / "tokenizer_config.json", "chat_template", value=templates)
+    load_tokenizer(folder).save_pretrained(tmp_path / "a" / "b")
+    assert not list(tmp_path.rglob("*.jinja"))
+
+
+def test_an_adapter_beside_a_gguf_is_refused(tiny_gguf: Path, tmp_path: Path) -> None:
+    file = shutil.copy(tiny_gguf, tmp_path / "tiny.gguf")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "evil"}')
+    with pytest.raises(AtvError, match="adapter_config"):
+        load_target(file, torch.float32, torch.device("cpu"))
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,6 +5,7 @@ from .examples.encoding import pad as pad
 from .examples.unrelated_examples import encode_unrelated as encode_unrelated
 from .job import TrainingJob as TrainingJob
 from .plan import TrainingPlan as TrainingPlan
+from .pretrained import check_config as check_config
 from .trainer.baselines import static_trainer as static_trainer
 from .trainer.losses import kl_divergence as kl_divergence
 from .trainer.trainer import StepReport as StepReport

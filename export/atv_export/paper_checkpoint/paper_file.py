@@ -19,6 +19,7 @@ from atv_export.paper_checkpoint.paper_options import PaperOptions
 from atv_local.errors import BundleError, ModelError, UsageError, first_line
 from atv_local.generator import FORMAT_VERSION, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.target import TargetFile
+from atv_train import check_config
 from atv_train.vector_sources import GeneratorModule, load_tokenizer, vocabulary_size, without_pooler
 
 SCALE = 0.001
@@ -165,6 +166,7 @@ def _backbone(path: Path, weights: dict[str, Tensor], backbone: str) -> PreTrain
                 n_positions=positions,
             )
         else:
+            check_config(backbone)
             config = AutoConfig.from_pretrained(backbone, trust_remote_code=False)
         with torch.device("meta"):
             shapes = {

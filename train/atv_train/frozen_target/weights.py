@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from atv_local.errors import DataError, ModelError, first_line
 from atv_local.target import Target
 from atv_train.examples import Example
-from atv_train.pretrained import SAFE_LOADING
+from atv_train.pretrained import SAFE_LOADING, check_config, check_no_adapter
 from atv_train.training_choices import TargetDtype
 
 MIN_COSINE = 0.9
@@ -40,10 +40,12 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
     try:
         with redirect_stderr(StringIO()):  # its progress bar has no switch
             if weights is not None:
+                check_config(weights)
                 model = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype, **SAFE_LOADING)
             else:
+                check_no_adapter(path.parent)
                 model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-    except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+    except (ValueError, RuntimeError, KeyError, OSError, ImportError, SafetensorError) as error:
         reason = first_line(error)
         if weights is not None:
             raise ModelError(f"cannot load the weights {weights}: {reason} Name a model folder or a hub id.") from error

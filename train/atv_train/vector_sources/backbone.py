@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.utils import logging
 
 from atv_local.errors import ModelError, first_line
-from atv_train.pretrained import SAFE_LOADING
+from atv_train.pretrained import SAFE_LOADING, check_config
 
 HUB_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 logging.set_verbosity_error()  # it would warn of a missing pooler, which we leave out
@@ -42,16 +43,17 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         ModelError: neither a folder with a model nor a hub id that can be reached.
     """
     try:
-        return without_pooler(AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE_LOADING)), load_tokenizer(
-            name
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        check_config(name)
+        model = AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE_LOADING)
+        return without_pooler(model), load_tokenizer(name)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = first_line(error)
         raise ModelError(f"cannot load the backbone {name}: {reason} Name a model folder or install it.") from error
 
 
 def backbone_from_config(folder: Path) -> PreTrainedModel:
     """The architecture of a saved backbone, its weights not loaded."""
+    check_config(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return without_pooler(AutoModel.from_config(config, trust_remote_code=False))
 
@@ -69,8 +71,10 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     It pads on the right, which pooling relies on, and truncates on the right, as the runtime does.
 
     Raises:
-        ModelError: there is no fast one.
+        ModelError: there is no fast one, or its configuration has code loaded.
     """
+    with suppress(OSError):  # it may come without the model's configuration
+        check_config(name)
     tokenizer = AutoTokenizer.from_pretrained(
         str(name), use_fast=True, padding_side="right", truncation_side="right", trust_remote_code=False
     )
@@ -78,6 +82,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
         raise ModelError(
             f"the tokenizer of {name} has no fast version, which the runtime needs; choose another backbone"
         )
+    tokenizer.chat_template = None  # not needed, and saved under the names that it came with (CVE-2026-9856)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
