@@ -65,6 +65,8 @@ def load(
     for name, given in (("model", model), ("bundle", bundle)):
         if given not in (None, ""):
             as_path(name, given)
+    if not isinstance(off, bool):
+        raise UsageError(f"`off` {off!r} is not True or False")
     if steering is not None:
         check_settings(steering)
         if off and not steering.off:

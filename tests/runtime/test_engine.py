@@ -320,6 +320,7 @@ def test_a_name_where_a_path_is_needed(kind: type) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("off", "no"),
         ("n_ctx", "64"),
         ("n_ctx", 64.5),
         ("n_ctx", 0),
