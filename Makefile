@@ -16,7 +16,7 @@ demo: .venv/runtime
 test: .venv/dev
 	$(BIN)/python -m pytest
 
-# What needs no PyTorch, browser, Ray, real model or built wheel, and is no attack.
+# What needs no PyTorch, browser, Ray, real model, built wheel or many processes, and is no attack.
 test-fast: .venv/dev
 	$(BIN)/python -m pytest --fast --numprocesses auto --dist loadscope
 

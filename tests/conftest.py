@@ -42,11 +42,13 @@ PLACES = {
     "ray": ["plugins/test_ray.py"],
     "shown": [f"docs/test_{name}.py" for name in ("examples", "python_blocks", "readme", "shown_output", "tutorial")],
     "wheel": ["test_wheel.py"],
+    "processes": ["cli/test_doctor.py", "serve/test_process.py"],
     "attack": [
         "hostile",
         "runtime/test_faults.py",
         "runtime/test_threads.py",
         "serve/test_attack.py",
+        "serve/test_guard.py",
         "serve/test_one_client.py",
     ],
 }
