@@ -157,7 +157,7 @@ def _beside(path: Path, kind: str = "new") -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder / "replaced", ignore_errors=True)
-            _remove(folder / "new")
+            _remove_new(folder)
             if os.name == "nt":  # which removes no open file
                 os.close(descriptor)
             (folder / "lock").unlink(missing_ok=True)
@@ -194,7 +194,14 @@ def _restore(folder: Path, path: Path) -> None:
             shutil.rmtree(replaced)
         else:
             replaced.rename(path)
-    _remove(folder / "new")
+    _remove_new(folder)
+
+
+def _remove_new(folder: Path) -> None:
+    """Remove the new output, and what a library that wrote it had beside it when it was killed."""
+    for path in folder.iterdir():
+        if path.name not in ("lock", "replaced"):
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

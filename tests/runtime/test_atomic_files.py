@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from atv_local.data import atomic_files
-from atv_local.data.atomic_files import check_replaceable, check_replaceable_file, holding, replacing, replacing_folder
+from atv_local.data.atomic_files import (
+    _temporary_folder,
+    check_replaceable,
+    check_replaceable_file,
+    holding,
+    replacing,
+    replacing_folder,
+    restore,
+)
 from atv_local.errors import UsageError
 
 
@@ -151,3 +159,10 @@ def test_links_and_pipes_are_written_through(tmp_path: Path) -> None:
     assert os.read(read, 9) == b"new"
     assert (tmp_path / "pipe").is_fifo()
     os.close(read)
+
+
+def test_what_a_library_left_beside_the_new_output_is_removed(tmp_path: Path) -> None:
+    (hidden := _temporary_folder(tmp_path / "out", "new")).mkdir()
+    (hidden / ".tmpabc").write_text("half")
+    restore(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
