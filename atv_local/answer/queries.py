@@ -50,8 +50,8 @@ def last_query(messages: Sequence[Message]) -> str:
     Raises:
         UsageError: not a list of messages with `role` and `content` as texts, or the last one is not the user's.
     """
-    if isinstance(messages, str) or not all(_is_message(message) for message in messages):
-        raise UsageError('`messages` is not a list of {"role": "user", "content": "..."}; a text is for `answer`')
+    if not isinstance(messages, list | tuple) or not all(_is_message(message) for message in messages):
+        raise UsageError('`messages` is not a list of {"role": "user", "content": "..."}; pass a text to `answer`')
     if not messages or messages[-1]["role"] != "user":
         raise UsageError("the last of `messages` is not the user's; end with a message to answer")
     return messages[-1]["content"]
