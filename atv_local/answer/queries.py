@@ -54,7 +54,7 @@ def last_query(messages: Sequence[Message]) -> str:
         raise UsageError('`messages` is not a list of {"role": "user", "content": "..."}; pass a text to `answer`')
     if not messages or messages[-1]["role"] != "user":
         raise UsageError("the last of `messages` is not the user's; end with a message to answer")
-    return messages[-1]["content"]
+    return str(messages[-1]["content"])
 
 
 def _is_message(message: Message) -> bool:
