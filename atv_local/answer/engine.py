@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.queries import check_query, check_settings, last_query
-from atv_local.data import as_integer
+from atv_local.data import as_integer, as_path
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import Message, Prompt, Sampling, Target
-from atv_local.vectors import OFF, Positions, Steering, TaskVector, read_control_vector
+from atv_local.vectors import OFF, Positions, Steering, TaskVector, read_control_vector, trained_positions
 
 
 class Engine:
@@ -64,6 +64,8 @@ class Engine:
         if generator is not None:
             generator.bundle.check_target(target.spec)
         self._steering = self._default_steering() if steering is None else steering
+        self._has_own = steering is not None or generator is not None or static is not None
+        """Whether `steering` says how to steer, rather than that there is nothing to steer by."""
         if not self._steering.off:
             self._steering.range(target.n_rows)
         self._answers = AnswerStream(target)
@@ -114,10 +116,10 @@ class Engine:
 
         Args:
             query: the user's words; the chat template of the GGUF is put around them for the target alone.
-            vector: steer with this vector instead of the generator's: a `TaskVector`, an array, or a control-vector
-                GGUF.
-            steering: by default `self.steering`; all layers at strength 1 for a vector that is given to an engine
-                without a generator.
+            vector: steer with this vector instead of `self.vector(query)`, so without the static one too: a
+                `TaskVector`, an array, or a control-vector GGUF.
+            steering: by default `self.steering`. An engine that is off because it has nothing to steer by takes all
+                layers at strength 1 for a given vector, and the positions that a control-vector file was made for.
             sampling: greedy by default.
             max_tokens: of the answer, at least 1.
             system: a system message.
@@ -128,8 +130,8 @@ class Engine:
             ModelError: the target cannot be evaluated, as under a vector that is too strong.
             VectorError: a vector that does not fit the target.
         """
-        given = self._given_vector(vector)
-        steering = self._applied(steering, given)
+        given, default = self._given_vector(vector)
+        steering = self._applied(steering, default)
         events = self.stream(
             query, vector=given, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
         )
@@ -218,8 +220,8 @@ class Engine:
             PromptError, ModelError, VectorError: as `answer`.
         """
         started = perf_counter()
-        given = self._given_vector(vector)
-        steering = self._applied(steering, given)
+        given, default = self._given_vector(vector)
+        steering = self._applied(steering, default)
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
         max_tokens = as_integer("max_tokens", max_tokens, 1)
@@ -233,22 +235,24 @@ class Engine:
             started,
         )
 
-    def _applied(self, steering: Steering | None, vector: TaskVector | None) -> Steering:
+    def _applied(self, steering: Steering | None, given: Steering | None) -> Steering:
         if steering is None:
-            return Steering() if vector is not None and self.steering.off else self.steering
+            return self.steering if given is None or self._has_own else given
         check_settings(steering)
         return steering
 
-    def _given_vector(self, vector: Any) -> TaskVector | None:
+    def _given_vector(self, vector: Any) -> tuple[TaskVector | None, Steering | None]:
+        """A vector given to an answer, and how it steers where the engine does not say."""
         if vector is None:
-            return None
+            return None, None
+        steering = Steering()
         if isinstance(vector, str | Path):
-            file = read_control_vector(Path(vector))
+            file = read_control_vector(as_path("vector", vector))
             file.check_target(self.target.spec)
-            vector = file.vector(self.target.n_rows)
+            vector, steering = file.vector(self.target.n_rows), Steering(positions=trained_positions([file]))
         given = vector if isinstance(vector, TaskVector) else TaskVector(vector)
         self.target.check_vector(given)
-        return given
+        return given, steering
 
     def close(self) -> None:
         """Free the target's context; an unfinished answer ends with a UsageError. The engine cannot be used again."""

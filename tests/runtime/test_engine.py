@@ -29,6 +29,7 @@ from atv_local import (
 from atv_local.errors import BundleError, ModelError, PromptError, UsageError, VectorError
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.target_file import TargetFile
+from atv_local.vectors.control_vector import write_control_vector
 from tests.tiny import write_gguf
 
 QUERIES = ("apple 1", "a dog", "what is this?", "üñï ☃ 12", "the same words " * 6)
@@ -391,3 +392,26 @@ def test_an_answer_left_half_read_is_collected_with_its_target_in_any_order(
     next(stream)
     engine.target.close()
     stream.close()
+
+
+def test_a_vector_does_not_switch_on_an_engine_that_is_off_by_choice(
+    tiny_gguf: Path, tiny_bundle: Path, tiny_generator: Generator
+) -> None:
+    vector = tiny_generator("apple 1")
+    with atv_local.load(tiny_gguf, tiny_bundle, n_threads=1, steering=OFF) as engine:
+        assert engine.answer("dog 1", vector=vector).steering.strength == 0
+    with atv_local.load(tiny_gguf, off=True, n_threads=1) as engine:
+        assert engine.answer("dog 1", vector=vector).steering.strength == 1
+
+
+@pytest.mark.parametrize("positions", [*Positions, None])
+def test_a_file_steers_alike_however_it_is_given(tiny_gguf: Path, tmp_path: Path, positions: Positions | None) -> None:
+    file = tmp_path / "v.gguf"
+    vector = TaskVector(np.random.default_rng(0).normal(0, 2, (3, 64)))
+    write_control_vector(vector, file, provenance={"positions": positions.value} if positions else None)
+    with atv_local.load(tiny_gguf, control_vectors=[file], n_threads=1) as engine:
+        expected = engine.answer("apple", max_tokens=6)
+    with atv_local.load(tiny_gguf, off=True, n_threads=1) as engine:
+        found = engine.answer("apple", vector=file, max_tokens=6)
+    assert found.text == expected.text
+    assert found.steering.positions == expected.steering.positions == (positions or Positions.ALL)
