@@ -154,6 +154,9 @@ class TaskVector:
 
     __hash__ = None  # type: ignore[assignment]  # compares by value, holds an array
 
+    def __reduce__(self) -> tuple[type[Self], tuple[NDArray[np.float32]]]:
+        return type(self), (self.array,)  # copies and pickles are checked and read-only too
+
     def __repr__(self) -> str:
         return f"TaskVector({self.n_rows} layers of width {self.n_embd}, norms up to {self.norms().max():.3g})"
 

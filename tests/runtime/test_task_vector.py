@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import operator
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -222,3 +224,12 @@ def test_noise_takes_the_norms_of_a_vector() -> None:
 def test_noise_is_that_of_its_seed() -> None:
     assert random_vector(5, 64) == random_vector(5, 64) != random_vector(5, 64, seed=1)
     assert random_vector(5, 64).array.std() == pytest.approx(0.1, rel=0.2)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda vector: pickle.loads(pickle.dumps(vector))])
+def test_copies_are_equal_and_read_only(copied: Callable[[TaskVector], TaskVector]) -> None:
+    vector = TaskVector(np.arange(6.0).reshape(2, 3))
+    other = copied(vector)
+    assert other == vector
+    with pytest.raises(ValueError, match="read-only"):
+        other.array[0, 0] = np.nan
