@@ -7,6 +7,9 @@ from .conversation import Conversation as Conversation
 from .conversation import Turn as Turn
 from .engine import Engine as Engine
 from .loading import load as load
+from .messages import Role as Role
+from .messages import as_message as as_message
+from .messages import as_messages as as_messages
 from .queries import check_queries as check_queries
 from .queries import check_query as check_query
 from .queries import check_settings as check_settings

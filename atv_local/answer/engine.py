@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
-from atv_local.answer.queries import check_query, check_settings, last_query
+from atv_local.answer.messages import as_messages
+from atv_local.answer.queries import check_query, check_settings
 from atv_local.data import as_integer, as_path
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
-from atv_local.target import Message, Prompt, Sampling, Target
+from atv_local.target import Prompt, Sampling, Target
 from atv_local.vectors import OFF, Positions, Steering, TaskVector, read_control_vector, trained_positions
 
 
@@ -139,7 +140,7 @@ class Engine:
 
     def chat(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Mapping[str, Any]],
         *,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
@@ -150,18 +151,20 @@ class Engine:
         `Conversation` records the turns of one.
 
         Args:
-            messages: dictionaries with `role` (system, user, assistant) and `content`, as OpenAI's API has them.
+            messages: dictionaries with `role` (system, developer, user, assistant) and `content`, a text or a list of
+                text parts, as OpenAI's API has them.
             steering: by default `self.steering`.
             sampling: greedy by default.
             max_tokens: of the answer, at least 1.
 
         Raises:
-            UsageError: the last message is not the user's, or as `answer`.
+            UsageError: another role or content, the last message is not the user's, or as `answer`.
             PromptError, ModelError: as `answer`; also a template that does not take the conversation.
         """
-        query = last_query(messages)
+        conversation = as_messages(messages)
+        query = conversation[-1]["content"]
         steering = self._applied(steering, None)
-        prompt = self.target.prompts.conversation(messages, self.target.n_ctx)
+        prompt = self.target.prompts.conversation(conversation, self.target.n_ctx)
         events = self.stream(query, prompt=prompt, steering=steering, sampling=sampling, max_tokens=max_tokens)
         return Answer.of_events(self, steering, events)
 

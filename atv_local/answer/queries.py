@@ -1,11 +1,11 @@
-"""Checks of what is asked: a query or several, a conversation that ends in one, and the settings of the answer."""
+"""Checks of what is asked: a query or several, and the settings of the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from atv_local.errors import UsageError
-from atv_local.target import Message, Sampling
+from atv_local.target import Sampling
 from atv_local.vectors import Steering
 
 
@@ -42,20 +42,3 @@ def check_text(what: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:  # half a surrogate pair, as undecodable bytes become in Python
         raise UsageError(f"{what} is not UTF-8 text: {error.reason} at character {error.start}") from error
-
-
-def last_query(messages: Sequence[Message]) -> str:
-    """The user's last message, which ends a conversation.
-
-    Raises:
-        UsageError: not a list of messages with `role` and `content` as texts, or the last one is not the user's.
-    """
-    if not isinstance(messages, list | tuple) or not all(_is_message(message) for message in messages):
-        raise UsageError('`messages` is not a list of {"role": "user", "content": "..."}; pass a text to `answer`')
-    if not messages or messages[-1]["role"] != "user":
-        raise UsageError("the last of `messages` is not the user's; end with a message to answer")
-    return str(messages[-1]["content"])
-
-
-def _is_message(message: Message) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(part), str) for part in ("role", "content"))

@@ -83,11 +83,38 @@ def test_a_chat_answers_its_last_message(engine: Engine) -> None:
     assert answer.tokens.prompt == conversation.last.record["tokens"]["prompt"]
 
 
+def test_a_chat_takes_the_roles_and_parts_of_openais_api(engine: Engine) -> None:
+    parts = [{"type": "text", "text": "apple "}, {"type": "text", "text": "1"}]
+    for role in ("system", "developer"):
+        messages = [{"role": role, "content": "be kind"}, {"role": "user", "content": parts, "name": "eve"}]
+        given, plain = engine.chat(messages, max_tokens=6), engine.answer("apple 1", system="be kind", max_tokens=6)
+        assert (given.text, given.tokens.prompt) == (plain.text, plain.tokens.prompt)
+    silent = [{"role": "user", "content": "apple 1"}, {"role": "assistant", "content": None, "tool_calls": None}]
+    empty = [silent[0], {"role": "assistant", "content": ""}]
+    texts = {engine.chat([*before, {"role": "user", "content": "dog 1"}]).text for before in (silent, empty)}
+    assert len(texts) == 1
+
+
 @pytest.mark.parametrize(
     "messages",
-    ["hello", [], [{"role": "assistant", "content": "hi"}], [{"role": "user"}], [{"role": "user", "content": None}]],
+    [
+        "hello",
+        [],
+        ["hello"],
+        [{"role": "assistant", "content": "hi"}],
+        [{"role": "user"}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": 5}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}],
+        [{"role": "user", "content": "hi", "tool_calls": [{}]}],
+        *(
+            [{"role": role, "content": "be kind"}, {"role": "user", "content": "hi"}]
+            for role in ("System", "foo", None)
+        ),
+        [{"role": "system", "content": "\ud800"}, {"role": "user", "content": "hi"}],
+    ],
 )
-def test_a_chat_that_has_nothing_to_answer(engine: Engine, messages: Any) -> None:
+def test_a_chat_that_cannot_be_answered(engine: Engine, messages: Any) -> None:
     with pytest.raises(UsageError, match="messages"):
         engine.chat(messages)
 

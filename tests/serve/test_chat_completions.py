@@ -57,9 +57,9 @@ def test_a_stream_is_the_same_answer_in_chunks(client: openai.OpenAI, engines: d
 
 def test_a_conversation_is_steered_by_its_last_words(client: openai.OpenAI, engines: dict[str, Engine]) -> None:
     messages = [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": "cat 1"},
-        {"role": "assistant", "content": "b"},
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "cat "}, {"type": "text", "text": "1"}]},
+        {"role": "assistant", "content": None},
         {"role": "user", "content": "plum 2"},
     ]
     answer = client.chat.completions.create(model="kinds", messages=messages, max_tokens=8)  # type: ignore[arg-type]

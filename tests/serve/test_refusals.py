@@ -33,6 +33,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"store": 0}, "store: this has no effect here"),
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "assistant", "content": "a"}]}, "the user's"),
+    ({"messages": [{"role": "System", "content": "a"}, *user("a")]}, "role"),
     ({"messages": user("  ")}, "empty"),
     ({"messages": user("long " * 400)}, "context"),
 ]

@@ -16,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from atv_local.target import Sampling
+from atv_local.answer import Role, as_message
+from atv_local.target import Message, Sampling
 from atv_local.vectors import MAX_STRENGTH, Positions
 
 MAX_CHOICES = 128
@@ -137,7 +138,7 @@ class TextPart(_Request):
 class ChatMessage(_Request):
     """One message of a conversation; the fields at the end are what OpenAI's client sends back with an answer."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Role
     content: Text | Annotated[list[TextPart], Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
     type: Literal["text"] | None = None
@@ -153,11 +154,9 @@ class ChatMessage(_Request):
             raise ValueError("only an assistant's message may have no content")
         return self
 
-    def as_message(self) -> dict[str, str]:
+    def as_message(self) -> Message:
         """The message in the form that chat templates take."""
-        parts = self.content or ""
-        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        return as_message(self.model_dump(include={"role", "content"}))
 
 
 class ResponseFormat(_Request):

@@ -1,0 +1,71 @@
+"""The messages of a conversation, as OpenAI's API has them, in the form that chat templates take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from atv_local.answer.queries import check_text
+from atv_local.errors import UsageError
+from atv_local.target import Message
+
+Role = Literal["system", "developer", "user", "assistant"]
+
+_ROLES = get_args(Role)
+_SHOWN = 60  # characters of a value in an error
+
+
+def as_message(given: Mapping[str, Any]) -> Message:
+    """One message; `developer` is OpenAI's newer name for `system`, and templates know only the latter.
+
+    Args:
+        given: `role` and `content`: a text, a list of text parts such as `{"type": "text", "text": "..."}`, or None
+            for an assistant. A `name` is ignored, and so are other fields that are empty.
+
+    Raises:
+        UsageError: another role, content that is not text, or another field, such as `tool_calls`.
+    """
+    if not isinstance(given, Mapping):
+        raise UsageError(f'a message {_shown(given)} is not of the form {{"role": "user", "content": "..."}}')
+    role, content = given.get("role"), given.get("content")
+    if role not in _ROLES:
+        raise UsageError(f"the role {_shown(role)} of a message is not one of {', '.join(_ROLES)}")
+    more = [str(name) for name, value in given.items() if value and name not in ("role", "content", "name")]
+    if more:
+        raise UsageError(f"a message has {', '.join(more)}, which has no effect here; leave it out")
+    text = "" if content is None and role == "assistant" else _text(content)
+    check_text(f"the content of a message with the role {role}", text)
+    return {"role": "system" if role == "developer" else role, "content": text}
+
+
+def as_messages(given: Any) -> list[Message]:
+    """A conversation that ends with the user's message.
+
+    Raises:
+        UsageError: not a list of messages, a message that `as_message` refuses, or the last one is not the user's.
+    """
+    if not isinstance(given, list | tuple):
+        raise UsageError(
+            f'`messages` {_shown(given)} is not a list of {{"role": "user", "content": "..."}}; pass a text to `answer`'
+        )
+    try:
+        messages = [as_message(message) for message in given]
+    except UsageError as error:
+        raise UsageError(f"`messages`: {error}") from error
+    if not messages or messages[-1]["role"] != "user":
+        raise UsageError("the last of `messages` is not the user's; end with a message to answer")
+    return messages
+
+
+def _text(content: Any) -> Any:
+    """The text of a list of text parts; anything else stays for `check_text`."""
+    if not isinstance(content, list | tuple):
+        return content
+    for part in content:
+        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise UsageError(f'{_shown(part)} is not of the form {{"type": "text", "text": "..."}}')
+    return "".join(part["text"] for part in content)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:_SHOWN]
