@@ -27,7 +27,8 @@ def as_message(given: Mapping[str, Any]) -> Message:
     """
     if not isinstance(given, Mapping):
         raise UsageError(f'a message {_shown(given)} is not of the form {{"role": "user", "content": "..."}}')
-    role, content = given.get("role"), given.get("content")
+    role: Any = given.get("role")
+    content = given.get("content")
     if role not in _ROLES:
         raise UsageError(f"the role {_shown(role)} of a message is not one of {', '.join(_ROLES)}")
     more = [str(name) for name, value in given.items() if value and name not in ("role", "content", "name")]
