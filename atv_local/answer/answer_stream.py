@@ -29,7 +29,7 @@ class AnswerStream:
         max_tokens: int,
         started: float,
     ) -> Generator[Event]:
-        """The answer to a prompt, token by token.
+        """The answer to a prompt, token by token; what can be checked is checked at once.
 
         Args:
             prompt: what the target reads.
@@ -40,7 +40,7 @@ class AnswerStream:
             started: `perf_counter` when the query was given.
 
         Raises:
-            UsageError: an answer that this thread has begun on the target is unfinished.
+            UsageError: the target is closed, or an answer that this thread has begun on it is unfinished.
             PromptError: the prompt leaves no room for an answer.
         """
         target = self._target
@@ -50,9 +50,13 @@ class AnswerStream:
                 f"the prompt has {len(prompt.tokens)} tokens and the context {target.n_ctx}; "
                 "shorten it or raise `n_ctx`"
             )
+        return self._in_turn(self._write(prompt, vector, steering, Sampler(sampling), max_tokens, started))
+
+    def _in_turn(self, events: Generator[Event]) -> Generator[Event]:
+        target = self._target
         with target.turn() as turn:
             try:
-                for event in self._write(prompt, vector, steering, Sampler(sampling), max_tokens, started):
+                for event in events:
                     if event.finish:
                         break
                     turn.pause()

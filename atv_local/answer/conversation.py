@@ -147,6 +147,7 @@ class Conversation:
         before = self.turns if text is not None else self.turns[:-1]
         text = self.last.query if text is None else text
         both = {"without steering": OFF, "with steering": self.steering}
+        self._check(text)
         return {name: self._compared(text, before, steering) for name, steering in both.items()}
 
     def prompt(self, text: str, turns: Sequence[Turn] | None = None) -> Prompt:
@@ -157,8 +158,7 @@ class Conversation:
             PromptError: more tokens than the context holds with an answer.
             ModelError: the chat template does not take it.
         """
-        check_query(text)
-        self._check_settings()
+        self._check(text)
         before = self._messages(self.turns if turns is None else turns)
         n_ctx = self.engine.target.n_ctx
         prompt = self._format.conversation([*before, {"role": "user", "content": text}], n_ctx)
@@ -169,6 +169,11 @@ class Conversation:
                 "clear it or raise `n_ctx`"
             )
         return prompt
+
+    def _check(self, text: str) -> None:
+        self.engine.check_open()
+        check_query(text)
+        self._check_settings()
 
     def _check_settings(self) -> None:
         check_settings(self.steering, self.sampling, self.system)
@@ -186,6 +191,10 @@ class Conversation:
         )
 
     def _answer(self, text: str, before: tuple[Turn, ...]) -> Generator[Event]:
+        self._check(text)
+        return self._events(text, before)
+
+    def _events(self, text: str, before: tuple[Turn, ...]) -> Generator[Event]:
         prompt = self.prompt(text, before)
         steering, settings = self.steering, {**asdict(self.sampling), "max_tokens": self.max_tokens}
         written, last = "", None

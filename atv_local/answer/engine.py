@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +15,14 @@ from numpy.typing import ArrayLike
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.messages import as_messages
-from atv_local.answer.queries import check_query, check_settings
+from atv_local.answer.queries import check_queries, check_query, check_settings
 from atv_local.data import as_integer, as_path
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import Prompt, Sampling, Target
 from atv_local.vectors import OFF, Positions, Steering, TaskVector, read_control_vector, trained_positions
+
+_UNSTEERED = "no generator is loaded, so the target cannot be steered; name one with `bundle=...`"
 
 
 class Engine:
@@ -70,6 +72,7 @@ class Engine:
         if not self._steering.off:
             self._steering.range(target.n_rows)
         self._answers = AnswerStream(target)
+        self._closed = False
         self._prompts = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
 
     @property
@@ -90,12 +93,14 @@ class Engine:
             query: the user's words, as they would be answered.
 
         Raises:
-            UsageError: an empty query, one that is not Unicode text, or an engine with nothing to steer by.
+            UsageError: an empty query, one that is not Unicode text, or an engine that is closed or has nothing to
+                steer by.
         """
+        self.check_open()
         check_query(query)
         if self.generator is None:
             if self.static is None:
-                raise UsageError("no generator is loaded, so the target cannot be steered; name one with `bundle=...`")
+                raise UsageError(_UNSTEERED)
             return self.static
         vector = self.generator(query)
         if self.static is None:
@@ -176,8 +181,10 @@ class Engine:
         sampling: Sampling | None = None,
         max_tokens: int = 256,
         system: str | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer]:
         """Answer many queries together, in order. For several calls make a `Batch` once, which this does each time.
+
+        Arguments are checked at once, each query in its turn. Close the generator to stop early.
 
         Args:
             queries: drawn as there is room, some hundreds ahead at most.
@@ -190,12 +197,23 @@ class Engine:
             Answers without times. Each has the text that `answer` gives, within what `Batch` promises.
 
         Raises:
+            UsageError: arguments that `answer` refuses.
             AtvError: as `answer`, when it is the turn of the query that cannot be answered.
         """
-        from atv_local.batch import Batch
+        steering = self.checked_steering(steering)
+        check_queries(queries)
+        check_settings(steering, sampling, system)
+        max_tokens = as_integer("max_tokens", max_tokens, 1)
 
-        with Batch(self) as batch:
-            yield from batch.answer(queries, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system)
+        def answers() -> Generator[Answer]:
+            from atv_local.batch import Batch
+
+            with Batch(self) as batch:
+                yield from batch.answer(
+                    queries, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
+                )
+
+        return answers()
 
     def stream(
         self,
@@ -208,7 +226,7 @@ class Engine:
         system: str | None = None,
         prompt: Prompt | None = None,
     ) -> Generator[Event]:
-        """Answer a query, token by token. Close the generator to stop early.
+        """Answer a query, token by token. Arguments are checked at once. Close the generator to stop early.
 
         Args:
             query: as for `answer`, and so are `vector`, `steering`, `sampling`, `max_tokens` and `system`.
@@ -224,12 +242,16 @@ class Engine:
         """
         started = perf_counter()
         given, default = self._given_vector(vector)
-        steering = self._applied(steering, default)
+        if given is None:
+            steering = self.checked_steering(steering)
+        else:
+            self.check_open()
+            steering = self._applied(steering, default)
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
         max_tokens = as_integer("max_tokens", max_tokens, 1)
         check_settings(steering, sampling, system)
-        yield from self._answers.events(
+        return self._answers.events(
             prompt or self._prompts(system)(query),
             lambda: self.vector(query) if given is None else given,
             steering,
@@ -238,10 +260,28 @@ class Engine:
             started,
         )
 
+    def checked_steering(self, steering: Steering | None = None) -> Steering:
+        """The steering of answers with vectors of this engine.
+
+        Args:
+            steering: by default `self.steering`.
+
+        Raises:
+            UsageError: something else, layers that the target does not have, or an engine that is closed or has nothing
+                to steer by.
+        """
+        self.check_open()
+        steering = self._applied(steering, None)
+        if not steering.off and self.generator is None and self.static is None:
+            raise UsageError(_UNSTEERED)
+        return steering
+
     def _applied(self, steering: Steering | None, given: Steering | None) -> Steering:
         if steering is None:
             return self.steering if given is None or self._has_own else given
         check_settings(steering)
+        if not steering.off:
+            steering.range(self.target.n_rows)
         return steering
 
     def _given_vector(self, vector: Any) -> tuple[TaskVector | None, Steering | None]:
@@ -257,8 +297,18 @@ class Engine:
         self.target.check_vector(given)
         return given, steering
 
+    def check_open(self) -> None:
+        """Raise UsageError after `close`, and in a process that was forked after the target was loaded."""
+        if self._closed:
+            raise UsageError("the engine is closed; load it again")
+        self.target.check_open()
+
     def close(self) -> None:
-        """Free the target's context; an unfinished answer ends with a UsageError. The engine cannot be used again."""
+        """Free the target's context; an unfinished answer ends with a UsageError.
+
+        The engine, its batches and its conversations cannot be used again. Calling it again does nothing.
+        """
+        self._closed = True
         self._answers.close()
         self.target.close()
 

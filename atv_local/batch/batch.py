@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer import Answer, Engine, TokenCounts, check_queries, check_query, check_settings
-from atv_local.batch.question import BatchQuestion, BatchReply, SteeredPrompt, check_options
+from atv_local.batch.question import (
+    BatchQuestion,
+    BatchReply,
+    SteeredPrompt,
+    check_options,
+    check_question,
+    check_questions,
+)
 from atv_local.batch.question_tree import heads_of, outcomes_of, tree_of, trees_of
 from atv_local.batch.scheduler import Scheduler
 from atv_local.batch.sequence_context import SequenceContext
@@ -50,7 +57,7 @@ class Batch:
     def __init__(self, engine: Engine, *, n_sequences: int = N_SEQUENCES, n_ctx: int | None = None) -> None:
         if not isinstance(engine, Engine):
             raise UsageError(f"`engine` {engine!r} is not an Engine; make one with atv_local.load")
-        engine.target.check_open()
+        engine.check_open()
         n_sequences = as_integer("n_sequences", n_sequences, 1, MAX_SEQUENCES)
         if n_ctx is not None:
             n_ctx = as_integer("n_ctx", n_ctx, 1, MAX_SEQUENCES * engine.target.n_ctx)  # more cannot be filled
@@ -71,6 +78,10 @@ class Batch:
     def close(self) -> None:
         """Free the batch's context; an unfinished call ends with a UsageError. The engine can still be used."""
         self._sequences.close()
+
+    def _check_open(self) -> None:
+        self._sequences.check_open()
+        self._engine.check_open()
 
     def __enter__(self) -> Self:
         return self
@@ -93,14 +104,17 @@ class Batch:
         sampling: Sampling | None = None,
         max_tokens: int = 256,
         system: str | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer]:
         """Answer queries, in order. Arguments, answers and errors are those of `Engine.answer_many`."""
-        max_tokens = as_integer("max_tokens", max_tokens, 1)
+        self._check_open()
+        steering = self._engine.checked_steering(steering)
         check_queries(queries)
-        steering = self._engine.steering if steering is None else steering
         check_settings(steering, sampling, system)
-        settings: dict[str, Any] = {"steering": steering, "sampling": sampling, "system": system}
-        for reply in self.ask(self.question(query, max_tokens=max_tokens, **settings) for query in queries):
+        settings = {"sampling": sampling, "max_tokens": as_integer("max_tokens", max_tokens, 1), "system": system}
+        return self._answers(queries, steering, settings)
+
+    def _answers(self, queries: Iterable[str], steering: Steering, settings: dict[str, Any]) -> Generator[Answer]:
+        for reply in self.ask(self.question(query, steering=steering, **settings) for query in queries):
             if reply.error:
                 raise reply.error
             prompt, outcome = reply.question.prompt, reply.outcomes[0]
@@ -120,8 +134,10 @@ class Batch:
         *,
         steering: Steering | None = None,
         system: str | None = None,
-    ) -> Iterator[tuple[float, ...]]:
+    ) -> Generator[tuple[float, ...]]:
         """How likely each option is as the answer to each query, in order.
+
+        Arguments are checked at once, each query in its turn.
 
         Args:
             queries: drawn as there is room.
@@ -136,10 +152,15 @@ class Batch:
             UsageError: no options, or values of another type.
             AtvError: when it is the turn of a query that cannot be evaluated.
         """
+        self._check_open()
+        steering = self._engine.checked_steering(steering)
         check_queries(queries)
+        check_settings(steering, system=system)
         if not (options := check_options(options)):
             raise UsageError("`options` is empty; give the answers to score")
-        settings: dict[str, Any] = {"options": options, "steering": steering, "system": system}
+        return self._scores(queries, {"options": options, "steering": steering, "system": system})
+
+    def _scores(self, queries: Iterable[str], settings: dict[str, Any]) -> Generator[tuple[float, ...]]:
         for reply in self.ask(self.question(query, **settings) for query in queries):
             if reply.error:
                 raise reply.error
@@ -193,7 +214,7 @@ class Batch:
         except AtvError as error:
             return BatchQuestion(Prompt((), 0), tag=tag, error=error)
 
-    def ask(self, questions: Iterable[BatchQuestion]) -> Iterator[BatchReply]:
+    def ask(self, questions: Iterable[BatchQuestion]) -> Generator[BatchReply]:
         """Answer or score questions.
 
         Scores and answers, greedy or with a seed, do not depend on what else is asked.
@@ -205,13 +226,20 @@ class Batch:
             A reply to each question, in order. A question that cannot be evaluated has a reply with `error`.
 
         Raises:
-            UsageError: another call is not finished; close its iterator first.
+            UsageError: something else than questions, or a batch that is closed, at once; later also another call that
+                is not finished, whose generator is to be closed first.
         """
-        self._sequences.check_open()
+        self._check_open()
+        check_questions(questions)
+        return self._replies(questions)
+
+    def _replies(self, questions: Iterable[BatchQuestion]) -> Generator[BatchReply]:
         parts: deque[tuple[BatchQuestion, int]] = deque()
 
         def trees_of_questions() -> Iterator[Tree]:
             for question in questions:
+                self._check_open()
+                check_question(question)
                 trees = trees_of(question, self._tree, self._scheduler.fits)
                 parts.append((question, len(trees)))
                 yield from trees
@@ -223,8 +251,9 @@ class Batch:
             error = next((tree.error for tree in group if tree.error), None)
             outcomes = () if error else outcomes_of(group, self._engine.target.vocabulary)
             yield BatchReply(question, outcomes, sum(tree.n_evaluated for tree in group), error)
+            self._check_open()
 
-    def distributions(self, questions: Iterable[BatchQuestion]) -> Iterator[list[NDArray[np.float32]]]:
+    def distributions(self, questions: Iterable[BatchQuestion]) -> Generator[list[NDArray[np.float32]]]:
         """The target's predictions along given texts.
 
         Args:
@@ -235,10 +264,23 @@ class Batch:
             [tokens of the option, n_vocab].
 
         Raises:
+            UsageError: as `ask`; also, in its turn, a question without an option.
             AtvError: when it is the turn of a question that cannot be evaluated.
         """
-        scored = (replace(question, max_tokens=0) for question in questions)
-        for tree in self._scheduler.run(self._tree(question, keep=True) for question in scored):
+        self._check_open()
+        check_questions(questions)
+        return self._distributions(questions)
+
+    def _distributions(self, questions: Iterable[BatchQuestion]) -> Generator[list[NDArray[np.float32]]]:
+        def trees() -> Iterator[Tree]:
+            for question in questions:
+                self._check_open()
+                check_question(question)
+                if question.error is None and len(question.options) != 1:
+                    raise UsageError(f"a question has {len(question.options)} options; give it one, the text")
+                yield self._tree(question if question.error else replace(question, max_tokens=0), keep=True)
+
+        for tree in self._scheduler.run(trees()):
             if tree.error:
                 raise tree.error
             yield [np.array(head.children[0].distributions) for head in heads_of(tree)]

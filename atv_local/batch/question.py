@@ -122,3 +122,15 @@ def check_options(options: Iterable[str]) -> tuple[str, ...]:
     for option in options:
         check_text("one of `options`", option)
     return options
+
+
+def check_question(question: BatchQuestion) -> None:
+    """Raise UsageError for something else, such as a text."""
+    if not isinstance(question, BatchQuestion):
+        raise UsageError(f"{question!r} is not a BatchQuestion; make one with `Batch.question`")
+
+
+def check_questions(questions: Iterable[BatchQuestion]) -> None:
+    """Raise UsageError for one question or text, or what is not iterable; the questions are checked in their turn."""
+    if isinstance(questions, BatchQuestion | str) or not isinstance(questions, Iterable):
+        raise UsageError(f"`questions` {repr(questions)[:60]} is not a list of questions; pass [question]")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from atv_local.answer import Finish
 from atv_local.batch.question import BatchQuestion, Outcome
 from atv_local.batch.token_tree import Branch, Tree
-from atv_local.errors import UsageError
 from atv_local.target import Sampler, Vocabulary
 
 
@@ -59,13 +58,7 @@ def heads_of(tree: Tree) -> list[Branch]:
 def trees_of(
     question: BatchQuestion, tree_of_part: Callable[[BatchQuestion], Tree], fits: Callable[[Tree], bool]
 ) -> list[Tree]:
-    """The question as one tree, or as several if one has more branches or tokens than fit at a time.
-
-    Raises:
-        UsageError: no question, such as a text.
-    """
-    if not isinstance(question, BatchQuestion):
-        raise UsageError(f"{question!r} is not a BatchQuestion; make one with `Batch.question`")
+    """The question as one tree, or as several if one has more branches or tokens than fit at a time."""
     left, trees = [question], []
     while left:
         part = left.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,10 +160,92 @@ def test_an_engine_is_closed_after_its_block(tiny_gguf: Path) -> None:
     with atv_local.load(tiny_gguf, off=True, n_threads=1) as engine:
         stream = engine.stream("hello", max_tokens=9)
         next(stream)
-    for call in (lambda: next(stream), lambda: engine.answer("hello"), lambda: engine.target.evaluate([1])):
+    for ended in (lambda: next(stream), lambda: engine.target.evaluate([1])):
         with pytest.raises(UsageError, match=r"tiny\.gguf is closed"):
+            ended()
+    for call in (lambda: engine.answer("hello"), lambda: engine.stream("hello"), lambda: engine.answer_many(["hello"])):
+        with pytest.raises(UsageError, match="engine is closed; load"):
             call()
     engine.close()
+
+
+def test_nothing_of_a_closed_engine_can_be_used(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    engine = atv_local.load(tiny_gguf, tiny_bundle, n_threads=1)
+    conversation, batch = Conversation(engine, max_tokens=2), Batch(engine)
+    conversation.answer("dog 1")
+    question = batch.question("apple 1", max_tokens=2)
+    unfinished = batch.ask([question] * 400)
+    next(unfinished)
+    engine.close()
+    for call in (
+        lambda: next(unfinished),
+        lambda: engine.vector("apple 1"),
+        lambda: conversation.answer("apple 1"),
+        conversation.again,
+        conversation.compare,
+        lambda: batch.answer(["apple 1"]),
+        lambda: batch.score(["apple 1"], ["a"]),
+        lambda: batch.ask([question]),
+        lambda: batch.distributions([question]),
+        lambda: Batch(engine),
+    ):
+        with pytest.raises(UsageError, match="engine is closed; load"):
+            call()
+    batch.close()
+
+
+def test_a_batch_of_many_answers_is_freed_with_its_generator(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    free = Batch.close
+    monkeypatch.setattr(Batch, "close", lambda batch: (free(batch), closed.append(batch)))
+    answers = engine.answer_many(["apple 1"] * 400, max_tokens=2)
+    next(answers)
+    assert not closed
+    answers.close()
+    assert len(closed) == 1
+    engine.answer_many(["apple 1"]).close()  # of which nothing was drawn
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (lambda engine, _: engine.stream(" "), "empty"),
+        (lambda engine, _: engine.stream("a", max_tokens=0), "`max_tokens` 0"),
+        (lambda engine, _: engine.stream("a", sampling=0.7), "`sampling` 0.7"),
+        (lambda engine, _: engine.stream("a", system=5), "`system` 5"),
+        (lambda engine, _: engine.stream("a", steering=Steering(layers=(1, 999))), "999"),
+        (lambda engine, _: engine.stream("a" * 5000), "n_ctx"),
+        (lambda engine, _: engine.answer_many("a"), "`queries` 'a'"),
+        (lambda engine, _: engine.answer_many(["a"], steering=0.5), "`steering` 0.5"),
+        (lambda engine, _: engine.answer_many(["a"], max_tokens="9"), "`max_tokens` '9'"),
+        (lambda _, batch: batch.answer(5), "`queries` 5"),
+        (lambda _, batch: batch.answer(["a"], steering=Steering(layers=(1, 999))), "999"),
+        (lambda _, batch: batch.answer(["a"], system=5), "`system` 5"),
+        (lambda _, batch: batch.score(["a"], "ab"), "`options` 'ab'"),
+        (lambda _, batch: batch.score(["a"], []), "`options`"),
+        (lambda _, batch: batch.score("a", ["b"]), "`queries` 'a'"),
+        (lambda _, batch: batch.ask(batch.question("a", max_tokens=1)), "`questions` BatchQuestion"),
+        (lambda _, batch: batch.ask("a"), "`questions` 'a'"),
+        (lambda _, batch: batch.distributions(5), "`questions` 5"),
+        (lambda _, batch: next(batch.distributions([5])), "5 is not a BatchQuestion"),
+        (lambda _, batch: next(batch.distributions([batch.question("a", max_tokens=1)])), "0 options"),
+    ],
+)
+def test_arguments_are_checked_before_the_first_item(
+    engine: Engine, mistake: Callable[[Engine, Batch], object], says: str
+) -> None:
+    with Batch(engine) as batch, pytest.raises((UsageError, PromptError), match=re.escape(says)):
+        mistake(engine, batch)
+
+
+def test_an_engine_without_a_generator_says_so_before_the_first_item(tiny_gguf: Path) -> None:
+    with atv_local.load(tiny_gguf, off=True, n_threads=1) as engine, Batch(engine) as batch:
+        for call in (engine.stream, lambda query, **how: engine.answer_many([query], **how)):
+            with pytest.raises(UsageError, match="`bundle="):
+                call("apple 1", steering=Steering())
+        with pytest.raises(UsageError, match="`bundle="):
+            batch.score(["apple 1"], ["a"], steering=Steering())
 
 
 def test_steering_is_given_when_an_engine_is_made(target: Target, tiny_generator: Generator) -> None:
