@@ -11,7 +11,7 @@ from .errors import BundleError as BundleError
 from .errors import DataError as DataError
 from .errors import MismatchError as MismatchError
 from .errors import ModelError as ModelError
-from .errors import NameNotFoundError as NameNotFoundError
+from .errors import NotFoundError as NotFoundError
 from .errors import PluginError as PluginError
 from .errors import PromptError as PromptError
 from .errors import TrainingError as TrainingError

@@ -36,8 +36,8 @@ class UsageError(AtvError, ValueError):
     exit_code = 2
 
 
-class NameNotFoundError(AtvError, FileNotFoundError):
-    """A name for which there is no model or bundle on this machine."""
+class NotFoundError(AtvError, FileNotFoundError):
+    """A path or a name for which there is nothing on this machine."""
 
 
 class PluginError(AtvError):

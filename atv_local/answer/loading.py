@@ -56,8 +56,8 @@ def load(
         An engine, which is a context manager.
 
     Raises:
-        NameNotFoundError: a name for which there is nothing on this machine.
-        ModelError: no such model, or one that llama.cpp cannot load or steer.
+        NotFoundError: a path or name for which there is nothing on this machine.
+        ModelError: a model that llama.cpp cannot load or steer.
         BundleError: a damaged bundle, or one made for another target.
         VectorError: a file that is not a control vector, or one made for another target.
         UsageError: a provider or precision that is not available, sizes out of range, or values of another type.

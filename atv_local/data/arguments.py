@@ -8,7 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from atv_local.errors import AtvError, UsageError
+from atv_local.errors import NotFoundError, UsageError
 
 _SHOWN = 60  # characters of a value in a message
 
@@ -44,22 +44,24 @@ def as_number(name: str, value: Any, least: float, most: float, *, note: str = "
     return float(_within(name, value, number, least, most, f"a number from {least:g} to {most:g}", note))
 
 
-def as_path(name: str, value: Any, missing: type[AtvError] | None = None) -> Path:
+def as_path(name: str, value: Any, *, exists: bool = False) -> Path:
     """A value as a path.
 
     Args:
         name: the parameter, for the message.
         value: what was given for it.
-        missing: raised for a text that is not the path of something, which may be meant as a name.
+        exists: whether it has to.
 
     Raises:
         UsageError: neither a text nor a path.
+        NotFoundError: it does not exist and has to.
     """
     if not isinstance(value, str | os.PathLike) or not value or "\0" in str(value):
         raise UsageError(f"`{name}` {repr(value)[:_SHOWN]} is not a path")
     path = Path(value)
-    if missing and isinstance(value, str) and not os.path.lexists(path):
-        raise missing(f"there is no file or folder {value!r}; atv_local.load takes names, here a path is needed")
+    if exists and not os.path.lexists(path):
+        hint = "; atv_local.load takes names, here a path is needed" if isinstance(value, str) else ""
+        raise NotFoundError(f"there is no file or folder {str(path)!r}{hint}")
     return path
 
 

@@ -7,6 +7,7 @@ been checked against the manifest, so nothing native sees an unchecked file.
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from atv_local.data import as_path
-from atv_local.errors import BundleError, MismatchError, first_problem
+from atv_local.errors import BundleError, MismatchError, NotFoundError, first_problem
 from atv_local.generator.manifest import Manifest
 from atv_local.generator.providers import Precision
 from atv_local.vectors import TargetSpec
@@ -44,11 +45,12 @@ class Bundle:
         manifest: the manifest of a bundle that does not have its manifest file yet.
 
     Raises:
-        BundleError: missing, damaged, from a later version of the format, or with a path outside its folder.
+        NotFoundError: the path does not exist.
+        BundleError: damaged, from a later version of the format, or with a path outside its folder.
     """
 
     def __init__(self, path: str | Path, *, manifest: bytes | None = None) -> None:
-        self.path = path = as_path("bundle", path, BundleError if manifest is None else None)
+        self.path = path = as_path("bundle", path, exists=manifest is None)
         self.written = manifest is None
         """Whether its manifest file is there, so that another process can open it."""
         raw = _manifest_bytes(path) if manifest is None else manifest
@@ -107,6 +109,7 @@ def read_manifest(path: Path) -> tuple[Manifest, bytes]:
 
     Raises:
         BundleError: no bundle, or a manifest that is not valid.
+        NotFoundError: the path does not exist.
     """
     raw = _manifest_bytes(path)
     return _parse(raw, path), raw
@@ -140,7 +143,8 @@ def _pieces(path: Path, name: str) -> Iterator[bytes]:
     except zipfile.BadZipFile as error:
         raise BundleError(f"{path} is not a bundle: neither a folder nor a zip with {MANIFEST}") from error
     except OSError as error:
-        raise BundleError(f"cannot read {name} of the bundle {path}: {error.strerror or error}") from error
+        kind = BundleError if os.path.lexists(path) else NotFoundError
+        raise kind(f"cannot read {name} of the bundle {path}: {error.strerror or error}") from error
     except BundleError:
         raise
     except Exception as error:  # what a damaged member raises depends on its compression

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atv_local.data import reading
-from atv_local.errors import NameNotFoundError, UsageError
+from atv_local.errors import NotFoundError, UsageError
 from atv_local.names.forms import FILES, RESERVED, absolute_name, split_scheme
 from atv_local.names.stores import Kind
 from atv_local.names.user_files import MAX_BYTES, changing, user_folder
@@ -42,10 +42,10 @@ def read_aliases() -> dict[str, Alias]:
     """What each name stands for.
 
     Raises:
-        NameNotFoundError: the file cannot be read, or is not what `add_alias` writes.
+        NotFoundError: the file cannot be read, or is not what `add_alias` writes.
     """
     file = aliases_file()
-    with reading(f"the aliases in {file}", NameNotFoundError):
+    with reading(f"the aliases in {file}", NotFoundError):
         try:
             with file.open("rb") as opened:
                 raw = opened.read(MAX_BYTES + 1)
@@ -56,7 +56,7 @@ def read_aliases() -> dict[str, Alias]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise NameNotFoundError(f"{file} is not of the form {_FORM}; fix it, or remove it to start again")
+        raise NotFoundError(f"{file} is not of the form {_FORM}; fix it, or remove it to start again")
     return {name: _parse(file, name, value) for name, value in content.items()}
 
 
@@ -69,7 +69,7 @@ def add_alias(name: str, either: str = "", *, model: str = "", bundle: str = "")
     Raises:
         UsageError: a name that could be taken for something else, something that is neither a path that exists nor a
             name in a store, or a file that cannot be written or that another process is changing.
-        NameNotFoundError: as in `read_aliases`.
+        NotFoundError: as in `read_aliases`.
     """
     if not _can_be_alias(name):
         raise UsageError(
@@ -95,7 +95,7 @@ def remove_alias(name: str) -> None:
 
     Raises:
         UsageError: there is no such alias, or a file that cannot be written or that another process is changing.
-        NameNotFoundError: as in `read_aliases`.
+        NotFoundError: as in `read_aliases`.
     """
     with changing(aliases_file()) as temporary:
         aliases = read_aliases()
@@ -122,7 +122,7 @@ def _parse(file: Path, name: str, value: Any) -> Alias:
     parts = value if isinstance(value, dict) else {"either": value}
     known = [{"either"}] if parts is not value else [{"model"}, {"bundle"}, {"model", "bundle"}]
     if not (_can_be_alias(name) and parts.keys() in known and all(map(_is_absolute, parts.values()))):
-        raise NameNotFoundError(
+        raise NotFoundError(
             f"{file} has {name!r} for {value!r}, which is not a name for absolute paths or names in a store; "
             "fix it, or remove it to start again"
         )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atv_local.errors import MismatchError, NameNotFoundError, UsageError
+from atv_local.errors import MismatchError, NotFoundError, UsageError
 from atv_local.names.default_names import config_file, read_config
 from atv_local.names.forms import DEFAULT, DEMO, exists
 from atv_local.names.lookup import find_alias, look_up
@@ -45,9 +45,9 @@ class Choice:
         try:
             path = look_up(self.name, self.kind, offline=offline, here=self.here)
             if not path.exists():
-                raise NameNotFoundError(f"there is no file or folder {str(path)!r}")
-        except NameNotFoundError as error:
-            raise NameNotFoundError(f"{error}; it is the default {self.kind}, {self.set_by}") from error
+                raise NotFoundError(f"there is no file or folder {str(path)!r}")
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}; it is the default {self.kind}, {self.set_by}") from error
         return path
 
 
@@ -65,7 +65,7 @@ def choose_bundle(name: str | Path | None = None, model: str | Path | None = Non
 
     Raises:
         UsageError: as for `choose_model`.
-        NameNotFoundError: the aliases cannot be read.
+        NotFoundError: the aliases cannot be read.
     """
     target = None
     for chosen, bundle in _levels(model, name):

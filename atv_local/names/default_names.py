@@ -37,7 +37,7 @@ def set_default(kind: Kind, name: str | None) -> None:
 
     Raises:
         UsageError: no such path, or a file that cannot be read, written or changed in this way.
-        NameNotFoundError: no such alias, or a name that is not valid.
+        NotFoundError: no such alias, or a name that is not valid.
     """
     if name is not None:
         expand(name, kind)  # raises for what is no such name

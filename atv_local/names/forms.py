@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from atv_local.errors import NameNotFoundError, UsageError
+from atv_local.errors import NotFoundError, UsageError
 from atv_local.names.stores import Kind, schemes, store
 
 DEFAULT = "default"
@@ -41,9 +41,9 @@ def exists(text: str) -> bool:
 
 
 def check_embedded(name: str, kind: Kind | None) -> None:
-    """Raise NameNotFoundError where the embedded model is named for a bundle, or the other way around."""
+    """Raise NotFoundError where the embedded model is named for a bundle, or the other way around."""
     if name in RESERVED and kind not in (None, RESERVED[name]):
-        raise NameNotFoundError(f"{DEFAULT!r} is the embedded model and {DEMO!r} its bundle; name a {kind}")
+        raise NotFoundError(f"{DEFAULT!r} is the embedded model and {DEMO!r} its bundle; name a {kind}")
 
 
 def absolute_name(text: str, kind: Kind | None = None) -> str:
@@ -51,7 +51,7 @@ def absolute_name(text: str, kind: Kind | None = None) -> str:
 
     Raises:
         UsageError: none of these; an alias is not one either.
-        NameNotFoundError: an unknown scheme, one before text that is no name there, or the wrong embedded file.
+        NotFoundError: an unknown scheme, one before text that is no name there, or the wrong embedded file.
     """
     if exists(text):
         return str(Path(text).absolute())

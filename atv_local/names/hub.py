@@ -14,7 +14,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from atv_local.errors import BundleError, NameNotFoundError
+from atv_local.errors import BundleError, NotFoundError
 from atv_local.generator import MANIFEST, read_manifest
 from atv_local.names.gguf_names import choose_parts, quantisation_of, stem_of
 from atv_local.names.stores import Kind, ListedName
@@ -34,10 +34,10 @@ class HubName:
 
     @classmethod
     def parse(cls, text: str) -> HubName:
-        """NameNotFoundError for text that is no such name."""
+        """NotFoundError for text that is no such name."""
         match = _NAME.fullmatch(text)
         if match is None or ".." in text:
-            raise NameNotFoundError(f"{f'hf:{text}'!r} is not of the form hf:user/repo or hf:user/repo:quantisation")
+            raise NotFoundError(f"{f'hf:{text}'!r} is not of the form hf:user/repo or hf:user/repo:quantisation")
         return cls(match[1], match[2] or "")
 
     @property
@@ -62,13 +62,13 @@ class HubStore:
         Without a kind it is the bundle, if the repository is one and no quantisation is named.
 
         Raises:
-            NameNotFoundError: not in the cache and offline, or what `hub_download.download` raises.
+            NotFoundError: not in the cache and offline, or what `hub_download.download` raises.
         """
         parsed = HubName.parse(name)
         if cached := find(parsed, kind):
             return cached
         if offline or is_offline():
-            raise NameNotFoundError(
+            raise NotFoundError(
                 f"{parsed} is not in the cache of {constants.HF_HUB_CACHE}, and nothing is downloaded offline; "
                 f"where there is a network, get it with: atv-local pull {parsed}"
             )
@@ -82,7 +82,7 @@ class HubStore:
             repo = folder.name.removeprefix("models--").replace("--", "/", 1)
             try:
                 HubName.parse(repo)
-            except NameNotFoundError:
+            except NotFoundError:
                 continue
             if find(HubName(repo), "bundle"):
                 yield ListedName(repo)

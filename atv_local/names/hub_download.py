@@ -12,7 +12,7 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-from atv_local.errors import AtvError, NameNotFoundError, first_line
+from atv_local.errors import AtvError, NotFoundError, first_line
 from atv_local.generator import MANIFEST
 from atv_local.names.gguf_names import begins_model, choose_parts, quantisation_of
 from atv_local.names.hub import HubName, files_of_bundle
@@ -27,13 +27,11 @@ def download(name: HubName, kind: Kind | None = None) -> Path:
     """The first file of a GGUF, or a bundle's folder, as it is on the hub now; with progress bars on stderr.
 
     Raises:
-        NameNotFoundError: no such repository, nothing of that kind or quantisation in it, or no way to the hub.
+        NotFoundError: no such repository, nothing of that kind or quantisation in it, or no way to the hub.
         BundleError: a bundle whose manifest cannot be read.
     """
     if constants.HF_HUB_CACHE.startswith("~"):  # huggingface_hub would make a folder of that name
-        raise NameNotFoundError(
-            f"{name} cannot be saved: this user has no home folder; set HOME or HF_HOME to a folder"
-        )
+        raise NotFoundError(f"{name} cannot be saved: this user has no home folder; set HOME or HF_HOME to a folder")
     with _hub_errors(name):
         files = huggingface_hub.HfApi().list_repo_files(name.repo)
     if kind != "model" and not name.quant and MANIFEST in files:
@@ -43,10 +41,10 @@ def download(name: HubName, kind: Kind | None = None) -> Path:
         _check_whole(name, snapshot, [MANIFEST, *listed])
         return snapshot
     if kind == "bundle":
-        raise NameNotFoundError(f"{name} is no bundle: it has no {MANIFEST}")
+        raise NotFoundError(f"{name} is no bundle: it has no {MANIFEST}")
     parts = choose_parts(files, name.quant)
     if not parts:
-        raise NameNotFoundError(_no_model(name, files))
+        raise NotFoundError(_no_model(name, files))
     snapshot = _download(name, parts)
     _check_whole(name, snapshot, parts)
     return snapshot / parts[0]
@@ -60,12 +58,10 @@ def _download(name: HubName, files: Sequence[str], revision: str | None = None) 
 
 
 def _check_whole(name: HubName, snapshot: Path, files: Sequence[str]) -> None:
-    """Raise NameNotFoundError unless all files are there: huggingface_hub ignores those that the repository lacks."""
+    """Raise NotFoundError unless all files are there: huggingface_hub ignores those that the repository lacks."""
     for file in files:
         if not (snapshot / file).is_file():
-            raise NameNotFoundError(
-                f"{name} is not whole: the repository has no {file}, or it has just changed; try again"
-            )
+            raise NotFoundError(f"{name} is not whole: the repository has no {file}, or it has just changed; try again")
 
 
 def _no_model(name: HubName, files: Sequence[str]) -> str:
@@ -82,21 +78,21 @@ def _hub_errors(name: HubName) -> Iterator[None]:
     except AtvError:
         raise
     except HFValidationError as error:
-        raise NameNotFoundError(f"{str(name)!r} names no repository that the hub can have: {error}") from error
+        raise NotFoundError(f"{str(name)!r} names no repository that the hub can have: {error}") from error
     except RepositoryNotFoundError as error:  # also raised for private and gated ones
-        raise NameNotFoundError(
+        raise NotFoundError(
             f"there is no repository {name.repo} at {constants.ENDPOINT}, or it wants you to log in: hf auth login"
         ) from error
     except HfHubHTTPError as error:
-        raise NameNotFoundError(f"cannot get {name} from {constants.ENDPOINT}: {first_line(error)}") from error
+        raise NotFoundError(f"cannot get {name} from {constants.ENDPOINT}: {first_line(error)}") from error
     except Exception as error:  # of requests or httpx, by huggingface_hub's version, and pages long
         if isinstance(error, OSError) and (error.errno in _NO_ROOM or (error.errno and error.filename)):
-            raise NameNotFoundError(
+            raise NotFoundError(
                 f"cannot write {name} to {constants.HF_HUB_CACHE}: {error.strerror}; "
                 "make room there, or let HF_HUB_CACHE name another folder"
             ) from error
         why = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'no connection?'}"
-        raise NameNotFoundError(
+        raise NotFoundError(
             f"cannot get {name} from {constants.ENDPOINT} ({why}); "
             f"where there is a network, get it with: atv-local pull {name}"
         ) from error

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from atv_local.data import reading
-from atv_local.errors import AtvError, NameNotFoundError
+from atv_local.errors import AtvError, NotFoundError
 from atv_local.generator import read_manifest
 from atv_local.names.aliases import aliases_file, read_aliases
 from atv_local.names.choices import Choice, choose_bundle, choose_model
@@ -98,7 +98,7 @@ def _named(name: str, find: Callable[[], Path], quantisation: str = "") -> Entry
 
 def _entry(name: str, path: Path, quantisation: str = "") -> Entry:
     try:
-        with reading(path, NameNotFoundError):
+        with reading(path, NotFoundError):
             path.stat()
         if path.is_dir() or path.suffix.lower() == ".zip":
             return Entry(name, "bundle", str(path), _size(path), fits=read_manifest(path)[0].target.name)

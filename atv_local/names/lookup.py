@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atv_local.errors import NameNotFoundError
+from atv_local.errors import NotFoundError
 from atv_local.names.aliases import Alias, read_aliases
 from atv_local.names.embedded import embedded_bundle, embedded_model
 from atv_local.names.forms import DEFAULT, RESERVED, check_embedded, exists, is_path, split_scheme
@@ -26,7 +26,7 @@ def look_up(name: str | Path, kind: Kind | None, *, offline: bool = False, here:
         here: whether the name was given in the current folder, so that what exists there comes first.
 
     Raises:
-        NameNotFoundError: a name that leads to nothing of that kind.
+        NotFoundError: a name that leads to nothing of that kind.
         ModelError: the embedded files are not installed.
     """
     if isinstance(name, Path):
@@ -41,7 +41,7 @@ def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str
     """Where a name leads, aliases followed: the scheme, or PATH or _EMBEDDED, and the name there.
 
     Raises:
-        NameNotFoundError: not a name, or one of the other kind.
+        NotFoundError: not a name, or one of the other kind.
     """
     if here and exists(name):
         return PATH, name
@@ -53,9 +53,9 @@ def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str
         return scheme, rest
     alias = find_alias(name)
     if alias is None:
-        raise NameNotFoundError(f"there is no file, folder or alias {name!r}; `atv-local ls` lists what can be named")
+        raise NotFoundError(f"there is no file, folder or alias {name!r}; `atv-local ls` lists what can be named")
     if not (text := alias.get(kind)):
-        raise NameNotFoundError(f"the alias {name!r} stands for {alias}, which names no {kind}")
+        raise NotFoundError(f"the alias {name!r} stands for {alias}, which names no {kind}")
     return expand(text, kind, here=False)
 
 

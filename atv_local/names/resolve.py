@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atv_local.errors import NameNotFoundError
+from atv_local.errors import NotFoundError
 from atv_local.names.choices import choose_bundle, choose_model
 from atv_local.names.embedded import is_embedded_bundle
 from atv_local.names.forms import exists
@@ -23,7 +23,7 @@ def resolve_model(name: str | Path | None = None, *, offline: bool = False) -> P
         offline: download nothing; so does HF_HUB_OFFLINE. What is in the cache is never looked for on the hub.
 
     Raises:
-        NameNotFoundError: a name that leads to no model.
+        NotFoundError: a name that leads to no model.
         ModelError: the embedded model is meant and not installed.
         UsageError: a configuration file that is not valid.
     """
@@ -50,7 +50,7 @@ def pull_name(name: str, *, offline: bool = False) -> list[Path]:
     """The model or bundle that a name stands for, or both of an alias; brought up to date from the hub, unless offline.
 
     Raises:
-        NameNotFoundError: also for a path that does not exist.
+        NotFoundError: also for a path that does not exist.
     """
     alias = None if exists(name) else find_alias(name)
     kinds: list[Kind | None] = [None]
@@ -80,5 +80,5 @@ def _pull(name: str, kind: Kind | None, *, offline: bool) -> Path:
 
             return download(HubName.parse(rest), kind)
     if scheme == PATH and not exists(rest):
-        raise NameNotFoundError(f"there is no file or folder {rest!r}")
+        raise NotFoundError(f"there is no file or folder {rest!r}")
     return look_up(name, kind, offline=offline)

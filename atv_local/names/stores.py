@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from atv_local.entry_points import load_plugin, plugin_errors, plugin_names
-from atv_local.errors import NameNotFoundError
+from atv_local.errors import NotFoundError
 
 GROUP = "atv_local.names"
 HUB = "hf"
@@ -37,7 +37,7 @@ class ListedName:
 class NameStore(Protocol):
     """Models or bundles under names of a store's own. Names are given and returned without the scheme.
 
-    Errors are raised as `NameNotFoundError`, in one sentence that says what to do.
+    Errors are raised as `NotFoundError`, in one sentence that says what to do.
     """
 
     def resolve(self, name: str, kind: Kind | None, *, offline: bool) -> Path:
@@ -68,7 +68,7 @@ def store(scheme: str) -> NameStore:
     """The store of a scheme.
 
     Raises:
-        NameNotFoundError: no such scheme.
+        NotFoundError: no such scheme.
         PluginError: a plug-in that cannot be loaded, or is no `NameStore`.
     """
     if scheme == HUB:
@@ -77,7 +77,7 @@ def store(scheme: str) -> NameStore:
         return HubStore()
     if scheme not in schemes():
         known = ", ".join(f"{name}:" for name in schemes())
-        raise NameNotFoundError(f"no installed package provides names that begin with {scheme}:; known are {known}")
+        raise NotFoundError(f"no installed package provides names that begin with {scheme}:; known are {known}")
     return _PluginStore(scheme)
 
 

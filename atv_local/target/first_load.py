@@ -6,7 +6,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from atv_local.data import report, try_file
+from atv_local.data import reading, report, try_file
 from atv_local.errors import AtvError, ModelError
 
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
@@ -16,10 +16,8 @@ _MAX_CTX = 1 << 27
 
 def check_loadable(path: Path) -> None:
     """Raise ModelError if loading the GGUF would end this process, hang or take all memory."""
-    try:
+    with reading(f"the model {path}", ModelError):
         stats = [part.stat() for part in _parts(path)]
-    except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
     key = "\n".join(f"{one.st_dev} {one.st_ino} {one.st_size} {one.st_mtime_ns}" for one in stats)
     failure = try_file(__name__, path, key=key, size=sum(one.st_size for one in stats))
     if failure is not None:

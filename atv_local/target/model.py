@@ -51,7 +51,8 @@ class Model:
     A file is loaded for the first time in a process of its own, unless `tried`.
 
     Raises:
-        ModelError: no such file, not a GGUF, or llama.cpp cannot load it.
+        NotFoundError: no such file.
+        ModelError: not a GGUF, or llama.cpp cannot load it.
         UsageError: `n_gpu_layers` below -1 or above 10,000.
     """
 

@@ -66,7 +66,7 @@ class Target:
         in_turn: Callable[[Callable[[], int]], int] = lambda evaluate: evaluate(),
     ) -> None:
         if not isinstance(model, Model):
-            model = Model(as_path("model", model, ModelError), n_gpu_layers=n_gpu_layers)
+            model = Model(as_path("model", model, exists=True), n_gpu_layers=n_gpu_layers)
         self.model = model
         self._in_turn = in_turn
         self.vocabulary = Vocabulary(self.model)

@@ -82,7 +82,8 @@ def read_control_vector(path: Path) -> ControlVector:
     """Read a file, whichever program wrote it.
 
     Raises:
-        VectorError: no such file, a file of another kind, or a damaged one.
+        NotFoundError: no such file.
+        VectorError: a file of another kind, or a damaged one.
     """
     if not is_control_vector(path):
         raise VectorError(f"{path} is not a control-vector GGUF; if it is a model, pass `model=...`")

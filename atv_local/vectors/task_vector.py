@@ -51,7 +51,8 @@ class TaskVector:
         """Read a control-vector GGUF, whichever program wrote it; layers that it lacks are zero.
 
         Raises:
-            VectorError: no such file, a file of another kind, or a damaged one.
+            NotFoundError: no such file.
+            VectorError: a file of another kind, or a damaged one.
         """
         from atv_local.vectors.control_vector import read_control_vector
 

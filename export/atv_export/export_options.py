@@ -8,7 +8,7 @@ from typing import Any
 
 from atv_export.paper_checkpoint import PaperOptions
 from atv_local.answer import check_query
-from atv_local.errors import BundleError, UsageError
+from atv_local.errors import NotFoundError, UsageError
 from atv_local.generator import GRAPHS, Precision
 
 MAX_QUERIES = 2000
@@ -42,9 +42,9 @@ def paper_options(checkpoint: Path, **options: Any) -> PaperOptions:
 
 
 def check_paths(checkpoint: Path, output: Path) -> None:
-    """Raise BundleError if there is no checkpoint, and UsageError for an output that would not be a folder."""
+    """Raise NotFoundError if there is no checkpoint, and UsageError for an output that would not be a folder."""
     if not checkpoint.exists():
-        raise BundleError(
+        raise NotFoundError(
             f"{checkpoint} does not exist; name a folder of `atv-local train` or a .pt of the paper's authors"
         )
     if output.suffix == ".zip":

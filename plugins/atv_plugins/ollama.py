@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from atv_local.data import reading
-from atv_local.errors import NameNotFoundError, first_problem
+from atv_local.errors import NotFoundError, first_problem
 from atv_local.names import Kind, ListedName
 
 _MODEL = "application/vnd.ollama.image.model"
@@ -54,12 +54,12 @@ class OllamaName:
 
     @classmethod
     def parse(cls, text: str) -> OllamaName:
-        """NameNotFoundError for text that is no such name, such as one with a `..` in it."""
+        """NotFoundError for text that is no such name, such as one with a `..` in it."""
         last, _, tag = text.rpartition("/")[2].partition(":")
         *before, _ = text.split("/")
         host, user = (*_DEFAULTS[: 2 - len(before)], *before) if len(before) <= 2 else ("", "")
         if not (_HOST.fullmatch(host) and all(map(_PART.fullmatch, (user, last, tag or "latest")))):
-            raise NameNotFoundError(f"{f'ollama:{text}'!r} is not of the form ollama:name:tag or ollama:user/name:tag")
+            raise NotFoundError(f"{f'ollama:{text}'!r} is not of the form ollama:name:tag or ollama:user/name:tag")
         return cls(host, user, last, tag or "latest")
 
     @property
@@ -90,18 +90,18 @@ class OllamaStore:
         """The GGUF of a model; nothing is ever downloaded.
 
         Raises:
-            NameNotFoundError: no such model here, one that is no single GGUF, a bundle is wanted, or files that cannot
+            NotFoundError: no such model here, one that is no single GGUF, a bundle is wanted, or files that cannot
                 be read or are not what Ollama writes.
         """
         del offline
         parsed = OllamaName.parse(name)
         if kind == "bundle":
-            raise NameNotFoundError(f"{parsed} is a model, and Ollama has no bundles; name a bundle in another way")
+            raise NotFoundError(f"{parsed} is a model, and Ollama has no bundles; name a bundle in another way")
         for folder in self._folders:
             if _exists(file := _place(folder, parsed)):
                 return _gguf(folder, _manifest(file), parsed)
         places = " or ".join(map(str, self._folders))
-        raise NameNotFoundError(f"there is no {parsed} in {places}; get it with: ollama pull {parsed.text}")
+        raise NotFoundError(f"there is no {parsed} in {places}; get it with: ollama pull {parsed.text}")
 
     def full_name(self, name: str) -> str:
         """With its tag."""
@@ -111,13 +111,13 @@ class OllamaStore:
         """Every model, also those that `resolve` refuses.
 
         Raises:
-            NameNotFoundError: a folder that cannot be read, after the names in the others.
+            NotFoundError: a folder that cannot be read, after the names in the others.
         """
         failure = None
         for folder in self._folders:
             try:
                 yield from (ListedName(name.text, _quantisation(folder, name)) for name in _names(folder))
-            except NameNotFoundError as error:
+            except NotFoundError as error:
                 failure = failure or error
         if failure:
             raise failure
@@ -131,16 +131,16 @@ def _names(folder: Path) -> Iterator[OllamaName]:
     manifests = folder / "manifests"
     if not _exists(manifests):
         return
-    with reading(manifests, NameNotFoundError):
+    with reading(manifests, NotFoundError):
         files = sorted(manifests.glob("*/*/*/*")) if any(manifests.iterdir()) else []
     for file in files:
-        with suppress(NameNotFoundError):  # another program's file
+        with suppress(NotFoundError):  # another program's file
             yield OllamaName.parse(":".join(file.relative_to(manifests).as_posix().rsplit("/", 1)))
 
 
 def _quantisation(folder: Path, name: OllamaName) -> str:
     """What Ollama says a model is stored as, such as `Q4_K_M`; empty if it does not say."""
-    with suppress(ValidationError, NameNotFoundError):
+    with suppress(ValidationError, NotFoundError):
         if config := _manifest(_place(folder, name)).config:
             return _Config.model_validate_json(_bytes(_blob(folder, config))).file_type
     return ""
@@ -153,9 +153,9 @@ def _place(folder: Path, name: OllamaName) -> Path:
 def _gguf(folder: Path, manifest: _Manifest, name: OllamaName) -> Path:
     models = [layer for layer in manifest.layers if layer.mediaType == _MODEL]
     if len(models) != 1:
-        raise NameNotFoundError(f"{name} is not one GGUF but {len(models)} of them, which cannot be read here")
+        raise NotFoundError(f"{name} is not one GGUF but {len(models)} of them, which cannot be read here")
     if any(layer.mediaType == _ADAPTER for layer in manifest.layers):
-        raise NameNotFoundError(
+        raise NotFoundError(
             f"{name} is a model with an adapter, which would be left out here; merge it into a GGUF first"
         )
     return _blob(folder, models[0])
@@ -167,13 +167,11 @@ def _blob(folder: Path, layer: _Layer) -> Path:
     try:
         inside, size = file.resolve().is_relative_to(blobs) and file.is_file(), file.stat().st_size
     except OSError as error:
-        raise NameNotFoundError(
-            f"cannot read {file}: {error.strerror or error}; get it again with ollama pull"
-        ) from error
+        raise NotFoundError(f"cannot read {file}: {error.strerror or error}; get it again with ollama pull") from error
     if not inside:
-        raise NameNotFoundError(f"{file} is not a file of its folder")
+        raise NotFoundError(f"{file} is not a file of its folder")
     if size != layer.size:
-        raise NameNotFoundError(
+        raise NotFoundError(
             f"{file} has {size} bytes, not the {layer.size} of its manifest; get it again with ollama pull"
         )
     return file
@@ -183,23 +181,23 @@ def _manifest(file: Path) -> _Manifest:
     try:
         return _Manifest.model_validate_json(_bytes(file))
     except ValidationError as error:
-        raise NameNotFoundError(f"{file} is not a manifest of Ollama's: {first_problem(error)}") from error
+        raise NotFoundError(f"{file} is not a manifest of Ollama's: {first_problem(error)}") from error
 
 
 def _bytes(file: Path) -> bytes:
-    with reading(file, NameNotFoundError):
+    with reading(file, NotFoundError):
         if not file.is_file():
-            raise NameNotFoundError(f"{file} is not a regular file")
+            raise NotFoundError(f"{file} is not a regular file")
         with file.open("rb") as opened:
             raw = opened.read(_MAX_JSON + 1)
     if len(raw) > _MAX_JSON:
-        raise NameNotFoundError(f"{file} is larger than {_MAX_JSON} bytes, as no manifest of Ollama's is")
+        raise NotFoundError(f"{file} is larger than {_MAX_JSON} bytes, as no manifest of Ollama's is")
     return raw
 
 
 def _exists(file: Path) -> bool:
-    """NameNotFoundError if that cannot be known, as in the folder of a service that keeps it to itself."""
-    with reading(file, NameNotFoundError):
+    """NotFoundError if that cannot be known, as in the folder of a service that keeps it to itself."""
+    with reading(file, NotFoundError):
         try:
             file.stat()
         except (FileNotFoundError, NotADirectoryError):

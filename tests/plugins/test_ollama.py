@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local.errors import NameNotFoundError
+from atv_local.errors import NotFoundError
 from atv_local.names import resolve_model
 
 
@@ -88,7 +88,7 @@ def test_what_ollama_would_not_have_written_is_refused(
     ollama: Callable[..., Path], changes: dict[str, object], said: str
 ) -> None:
     ollama("registry.ollama.ai/library/tiny/latest", **changes)
-    with pytest.raises(NameNotFoundError, match=said):
+    with pytest.raises(NotFoundError, match=said):
         resolve_model("ollama:tiny")
     (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"].startswith("ollama:")]
     assert (listed["name"], listed["kind"]) == ("ollama:tiny:latest", "")
@@ -115,7 +115,7 @@ def test_a_folder_of_ollamas_that_cannot_be_read(
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", refused)
-    with pytest.raises(NameNotFoundError, match=r"cannot read .*manifests.*: Permission denied"):
+    with pytest.raises(NotFoundError, match=r"cannot read .*manifests.*: Permission denied"):
         resolve_model("ollama:tiny")
     result = cli("ls", "--json")
     (listed,) = [entry for entry in json.loads(result.stdout) if entry["name"].startswith("ollama:")]
@@ -128,7 +128,7 @@ def test_a_user_without_a_home_has_no_folder_of_ollamas(monkeypatch: pytest.Monk
 
     monkeypatch.delenv("OLLAMA_MODELS")
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(NameNotFoundError, match="there is no ollama:tiny-of-nobody"):
+    with pytest.raises(NotFoundError, match="there is no ollama:tiny-of-nobody"):
         resolve_model("ollama:tiny-of-nobody")
 
 
@@ -136,20 +136,20 @@ def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_
     blob = ollama()
     blob.unlink()
     blob.symlink_to(tiny_gguf)
-    with pytest.raises(NameNotFoundError, match="not a file of its folder"):
+    with pytest.raises(NotFoundError, match="not a file of its folder"):
         resolve_model("ollama:tiny")
 
 
 def test_an_adapter_is_not_left_out_in_silence(ollama: Callable[..., Path]) -> None:
     adapter = {"mediaType": "application/vnd.ollama.image.adapter", "digest": f"sha256:{'2' * 64}", "size": 1}
     ollama("registry.ollama.ai/library/tiny/latest", adapter)
-    with pytest.raises(NameNotFoundError, match="adapter"):
+    with pytest.raises(NotFoundError, match="adapter"):
         resolve_model("ollama:tiny")
 
 
 def test_a_model_that_ollama_lacks(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
     ollama()
-    with pytest.raises(NameNotFoundError, match="ollama pull tiny:7b"):
+    with pytest.raises(NotFoundError, match="ollama pull tiny:7b"):
         resolve_model("ollama:tiny:7b")
-    with pytest.raises(NameNotFoundError, match="Ollama has no bundles"):
+    with pytest.raises(NotFoundError, match="Ollama has no bundles"):
         atv_local.load(tiny_gguf, "ollama:tiny")

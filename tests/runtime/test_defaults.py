@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local.errors import MismatchError, NameNotFoundError, UsageError
+from atv_local.errors import MismatchError, NotFoundError, UsageError
 from atv_local.names import (
     Choice,
     add_alias,
@@ -250,7 +250,7 @@ def test_each_half_is_found_and_a_missing_half_is_said(tmp_path: Path) -> None:
     assert (resolve_model("target"), resolve_bundle("steer")) == (model, bundle)
     assert choose_bundle(None, "target") == Choice("bundle", "demo", "embedded", here=False)
     for resolve, name, words in ((resolve_bundle, "target", "-m"), (resolve_model, "steer", "-g")):
-        with pytest.raises(NameNotFoundError, match=f"{name}.*{words}"):
+        with pytest.raises(NotFoundError, match=f"{name}.*{words}"):
             resolve(name)
     assert cli("pull", "both").stdout.splitlines() == [str(model), str(bundle)]
     listed = [(entry["name"], entry["kind"]) for entry in json.loads(cli("ls", "--json").stdout)]
@@ -331,7 +331,7 @@ def test_a_default_that_is_not_there_is_named_with_what_set_it(
 
 
 def test_nothing_is_added_to_an_error_about_a_name_that_was_given() -> None:
-    with pytest.raises(NameNotFoundError) as raised:
+    with pytest.raises(NotFoundError) as raised:
         resolve_model("nothing")
     assert "default" not in str(raised.value)
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
-from atv_local.errors import AtvError, NameNotFoundError, PluginError, UsageError
+from atv_local.errors import AtvError, NotFoundError, PluginError, UsageError
 from atv_local.names import absolute_name, add_alias, resolve_bundle, resolve_model
 from tests.tiny import write_gguf
 
@@ -98,7 +98,7 @@ def test_a_store_of_another_package_is_named_by_its_scheme(install: Install, tmp
 def test_an_alias_outlives_the_package_that_it_needs(user_folder: Path) -> None:
     (user_folder / "aliases.json").parent.mkdir(parents=True)
     (user_folder / "aliases.json").write_text('{"mine": "nowhere:one"}')
-    with pytest.raises(NameNotFoundError, match="nowhere:"):
+    with pytest.raises(NotFoundError, match="nowhere:"):
         resolve_model("mine")
     assert "nowhere:one" in cli("alias").stdout
 
@@ -107,7 +107,7 @@ def test_an_alias_outlives_the_package_that_it_needs(user_folder: Path) -> None:
 def test_an_unknown_scheme_is_answered_with_those_known(install: Install, name: str) -> None:
     install("shelf", SHELF, "names", "shelf = shelf:Shelf")
     for use in (resolve_model, absolute_name):
-        with pytest.raises(NameNotFoundError, match="hf:, ollama:, shelf:"):
+        with pytest.raises(NotFoundError, match="hf:, ollama:, shelf:"):
             use(name)
 
 
@@ -170,7 +170,7 @@ def test_plugins_are_looked_up_only_when_a_name_needs_one(tmp_path: Path, monkey
     monkeypatch.setattr(importlib.metadata, "entry_points", refuse)
     add_alias("mine", str(tmp_path))
     assert resolve_model(str(tmp_path)) == resolve_model("mine") == tmp_path
-    with pytest.raises(NameNotFoundError, match="hf:user/repo"):
+    with pytest.raises(NotFoundError, match="hf:user/repo"):
         resolve_model("hf:user/repo", offline=True)
     with pytest.raises(AssertionError):
         resolve_model("other:one")

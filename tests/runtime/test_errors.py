@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 import atv_local
-from atv_local.errors import AtvError, DataError, NameNotFoundError, UsageError, VectorError, first_problem
+from atv_local.errors import AtvError, DataError, NotFoundError, UsageError, VectorError, first_problem
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from atv_local.errors import AtvError, DataError, NameNotFoundError, UsageError,
         (UsageError, ValueError),
         (DataError, ValueError),
         (VectorError, ValueError),
-        (NameNotFoundError, FileNotFoundError),
+        (NotFoundError, FileNotFoundError),
     ],
 )
 def test_an_error_is_also_the_builtin_one_that_fits(kind: type[AtvError], builtin: type[Exception]) -> None:

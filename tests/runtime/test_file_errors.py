@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atv_local.data.file_errors import reading, writing
-from atv_local.errors import AtvError, BundleError, DataError, NameNotFoundError, UsageError
+from atv_local.errors import AtvError, BundleError, DataError, NotFoundError, UsageError
 
 
 @pytest.mark.parametrize("kind", [DataError, BundleError])
@@ -29,5 +29,5 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_errors_of_ours_stay_as_they_are(tmp_path: Path) -> None:
     """Some are also OSErrors."""
     for guard in (reading(tmp_path), writing(tmp_path)):
-        with pytest.raises(NameNotFoundError, match=r"^no such name$"), guard:
-            raise NameNotFoundError("no such name")
+        with pytest.raises(NotFoundError, match=r"^no such name$"), guard:
+            raise NotFoundError("no such name")

@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local.errors import BundleError, NameNotFoundError
+from atv_local.errors import BundleError, NotFoundError
 from atv_local.generator.bundle import Bundle
 from atv_local.names import add_alias, resolve_bundle, resolve_model, resolve_name
 from atv_local.names.gguf_names import choose_parts, parts_of, quantisation_of
@@ -157,7 +157,7 @@ def test_a_bundle_in_the_cache_is_read_through_its_links(add: Add, tiny_gguf: Pa
     assert atv_local.load(tiny_gguf, "hf:user/kinds").generator.bundle.id == Bundle(tiny_bundle).id  # type: ignore[union-attr]
     assert resolve_name("hf:user/kinds") == snapshot
     shutil.rmtree(snapshot / "onnx")
-    with pytest.raises(NameNotFoundError, match="atv-local pull hf:user/kinds"):
+    with pytest.raises(NotFoundError, match="atv-local pull hf:user/kinds"):
         resolve_bundle("hf:user/kinds")
 
 
@@ -194,7 +194,7 @@ def test_what_is_not_in_the_cache_is_not_fetched_offline(
 ) -> None:
     add("user/repo", {"m-Q8_0.gguf": b"GGUF"})
     remote["user/repo"] = {"m-Q4_0.gguf": b"GGUF"}
-    with pytest.raises(NameNotFoundError, match="atv-local pull hf:user/repo:Q4_0"):
+    with pytest.raises(NotFoundError, match="atv-local pull hf:user/repo:Q4_0"):
         resolve_model("hf:user/repo:Q4_0", offline=True)
     assert cli("pull", "hf:user/repo:Q4_0", "--offline").exit_code == 1
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -296,7 +296,7 @@ def test_what_the_hub_lacks_is_said_in_one_sentence(remote: dict[str, Files], ti
         (lambda: resolve_bundle("hf:user/kinds"), "is not whole"),
         (lambda: resolve_model("hf:user/elsewhere"), "ConnectionError"),
     ):
-        with pytest.raises(NameNotFoundError, match=said):
+        with pytest.raises(NotFoundError, match=said):
             ask()
 
 
@@ -315,7 +315,7 @@ def test_what_goes_wrong_on_the_way_is_said(
 
     remote["user/repo"] = {"m-Q8_0.gguf": b"GGUF"}
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(NameNotFoundError, match=said):
+    with pytest.raises(NotFoundError, match=said):
         resolve_model("hf:user/repo")
 
 
@@ -323,7 +323,7 @@ def test_a_hostile_manifest_names_no_file_outside(remote: dict[str, Files], tiny
     manifest = json.loads((tiny_bundle / "atv.json").read_text())
     manifest["files"]["../../../../etc/passwd"] = {"size": 1, "sha256": "0" * 64}
     remote["user/kinds"] = {**files_of(tiny_bundle), "atv.json": json.dumps(manifest).encode()}
-    with pytest.raises((NameNotFoundError, BundleError)):
+    with pytest.raises((NotFoundError, BundleError)):
         Bundle(resolve_bundle("hf:user/kinds"))
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local.errors import AtvError, NameNotFoundError, UsageError
+from atv_local.errors import AtvError, NotFoundError, UsageError
 from atv_local.names import (
     absolute_name,
     add_alias,
@@ -54,7 +54,7 @@ def test_the_embedded_pair_has_names() -> None:
     assert resolve_model("default") == resolve_name("default") == embedded_model()
     assert resolve_bundle("demo") == resolve_name("demo") == embedded_bundle()
     for resolve, name in ((resolve_model, "demo"), (resolve_bundle, "default")):
-        with pytest.raises(NameNotFoundError, match="'default' is the embedded model and 'demo' its bundle"):
+        with pytest.raises(NotFoundError, match="'default' is the embedded model and 'demo' its bundle"):
             resolve(name)
     assert cli("pull", "demo").stdout.strip() == str(embedded_bundle())
     assert json.loads(cli("inspect", "demo", "-m", "default", "--json").stdout)["fits"] == "yes"
@@ -87,7 +87,7 @@ def test_what_looks_like_a_path_is_a_missing_path(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["missing", "a b", "x" * 400, "\0", "-"])
 def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
-    with pytest.raises(NameNotFoundError, match="atv-local ls"):
+    with pytest.raises(NotFoundError, match="atv-local ls"):
         resolve_model(name)
 
 
@@ -97,16 +97,16 @@ def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
      "ollama:../../x", "ollama:a/../b", "ollama:a:..", "ollama:a/b/c/d", "ollama:a:b:c", "ollama:/etc", "ollama:a\n"],
 )  # fmt: skip
 def test_names_that_would_lead_elsewhere_are_refused(name: str) -> None:
-    with pytest.raises(NameNotFoundError, match=re.escape(repr(name))):
+    with pytest.raises(NotFoundError, match=re.escape(repr(name))):
         resolve_model(name)
-    with pytest.raises(NameNotFoundError, match=re.escape(repr(name))):
+    with pytest.raises(NotFoundError, match=re.escape(repr(name))):
         absolute_name(name)
 
 
 @pytest.mark.parametrize("name", ["hf:-a/b", "hf:a/b-", "hf:a/b--c", "hf:a/b.git", f"hf:a/{'b' * 97}"])
 def test_names_that_no_repository_has_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with pytest.raises(NameNotFoundError, match=re.escape(name)):
+    with pytest.raises(NotFoundError, match=re.escape(name)):
         resolve_model(name)
 
 
@@ -214,7 +214,7 @@ def test_a_damaged_file_of_aliases_is_one_sentence(content: bytes, user_folder: 
         assert str(file) in result.stderr
     (listed,) = [entry for entry in json.loads(cli("ls", "--json").stdout) if entry["name"] == "(aliases)"]
     assert str(file) in listed["error"]
-    with pytest.raises(NameNotFoundError):
+    with pytest.raises(NotFoundError):
         add_alias("x", "hf:a/b")
     assert file.read_bytes() == content
 

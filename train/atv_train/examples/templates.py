@@ -25,7 +25,8 @@ def read_templates(path: Path) -> dict[str, list[str]]:
     """Templates from a JSON file.
 
     Raises:
-        DataError: no such file, not JSON of that shape, or a wording without `{input}`.
+        NotFoundError: no such file.
+        DataError: not JSON of that shape, or a wording without `{input}`.
     """
     with reading(path):
         text = path.read_text(encoding="utf-8")
