@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from atv_local.errors import BundleError
+from atv_local.errors import BundleError, NotFoundError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 
@@ -75,7 +75,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 
 
 def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="absent"):
+    with pytest.raises(NotFoundError, match="absent"):
         Bundle(tmp_path / "absent")
 
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 import atv_local
 from atv_cli.main import app
 from atv_local import Positions, TaskVector
-from atv_local.errors import UsageError, VectorError
+from atv_local.errors import NotFoundError, UsageError, VectorError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.vectors import (
@@ -124,7 +124,7 @@ def test_a_file_that_is_no_control_vector_is_refused(tmp_path: Path, content: by
 def test_a_model_is_no_control_vector(tiny_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(VectorError, match=re.escape(str(tiny_gguf))):
         read_control_vector(tiny_gguf)
-    with pytest.raises(VectorError, match="absent"):
+    with pytest.raises(NotFoundError, match="absent"):
         read_control_vector(tmp_path / "absent.gguf")
 
 

@@ -13,12 +13,20 @@ from atv_local.errors import AtvError, BundleError, DataError, NotFoundError, Us
 @pytest.mark.parametrize("kind", [DataError, BundleError])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, kind: type[AtvError]) -> None:
     (tmp_path / "bytes").write_bytes(b"ab\xff")
-    with pytest.raises(kind, match=f"{tmp_path / 'absent'}: No such file"), reading(tmp_path / "absent", kind):
-        (tmp_path / "absent").read_bytes()
     with pytest.raises(kind, match=f"the model {tmp_path}: "), reading(f"the model {tmp_path}", kind):
         tmp_path.read_bytes()
     with pytest.raises(kind, match=r"bytes is not UTF-8 .* byte 2"), reading(tmp_path / "bytes", kind):
         (tmp_path / "bytes").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(DataError, NotFoundError), (BundleError, NotFoundError), (UsageError, UsageError)]
+)
+def test_a_missing_file_is_named(tmp_path: Path, kind: type[AtvError], expected: type[AtvError]) -> None:
+    absent = tmp_path / "absent"
+    with pytest.raises(expected, match=f"{absent}: No such file") as caught, reading(absent, kind):
+        absent.read_bytes()
+    assert isinstance(caught.value, FileNotFoundError) == (expected is NotFoundError)
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

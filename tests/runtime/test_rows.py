@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from atv_local.data.columns import parse_columns
 from atv_local.data.rows import Row, data_files, read_rows
 from atv_local.data.text_lines import MAX_LINE_BYTES
-from atv_local.errors import DataError, UsageError
+from atv_local.errors import DataError, NotFoundError, UsageError
 
 FINE = '{"input": "fine", "output": "yes"}\n'
 HEADER = "input,output,task,choices\n"
@@ -131,8 +131,12 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, content: str)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.jsonl", tmp_path / "absent.csv", tmp_path):
-        with pytest.raises(DataError, match=f"cannot read {path}: "):
+    for path, kind in (
+        (tmp_path / "absent.jsonl", NotFoundError),
+        (tmp_path / "absent.csv", NotFoundError),
+        (tmp_path, DataError),
+    ):
+        with pytest.raises(kind, match=f"cannot read {path}: "):
             read_rows(path)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atv_local.errors import ModelError, PromptError, VectorError
+from atv_local.errors import ModelError, NotFoundError, PromptError, VectorError
 from atv_local.target.target import Target
 from atv_local.target.target_file import TargetFile
 from atv_local.vectors.task_vector import TaskVector
@@ -218,7 +218,7 @@ def test_a_truncated_gguf_is_one_clear_error(tmp_path: Path, tiny_gguf: Path) ->
 
 
 def test_a_missing_model_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="No such file"):
+    with pytest.raises(NotFoundError, match=r"absent\.gguf"):
         Target(tmp_path / "absent.gguf")
 
 
