@@ -19,8 +19,8 @@ from tests.plugins.llm.helpers import Ask
         ("temperature", "-1", "0 to 100"),
         ("max_tokens", "0", "of 1 or more"),
         ("n_ctx", "9999", "from 1 to 512"),
-        ("model", "/no/model.gguf", "cannot read the model /no/model.gguf"),
-        ("bundle", "/no/bundle", "cannot read atv.json of the bundle /no/bundle"),
+        ("model", "/no/model.gguf", "no file or folder"),
+        ("bundle", "/no/bundle", "no file or folder"),
     ],
 )
 def test_mistakes_are_one_sentence(ask: Ask, pair: list[str], option: str, value: str, words: str) -> None:
