@@ -33,10 +33,11 @@ COMMANDS = (
     (
         "eval",
         "The demo bundle",
-        "SmolLM2-135M-Instruct Q4_1, all test rows; brackets contain 95 % intervals. `k-shot` is a prompt with 16\n"
+        "SmolLM2-135M-Instruct Q4_1, all test rows; brackets contain 95 % bootstrap intervals, which have no width at\n"
+        "0 and 100 %; `atv-local eval` now gives Wilson's, which do. `k-shot` is a prompt with 16\n"
         "training rows as turns of the chat, without instruction or list of labels. The 16-shot columns of the README\n"
-        "and the demo's model card come from another program, `python -m benchmarks.accuracy`, whose prompts have\n"
-        "also the instruction and the labels, in the best of three wordings; so the figures differ.",
+        "and the demo's model card come from another program, `python -m benchmarks.accuracy`, whose prompts\n"
+        "also have the instruction and the labels, in the best of three wordings, so the figures differ.",
         f"{EVALUATE} --method base --method steered --method k-shot",
     ),
     (
@@ -286,10 +287,10 @@ def differences(runs: Mapping[tuple[str, str], Mapping[int, list[Record]]]) -> s
             sides = ({task: side[task][:n] for task, n in shared.items()} for side in (ours, theirs))
             cells.append(difference(*sides).percent())
         rows.append([f"{group}: {method}", *cells])
-    return f"""What `{ADAPTIVE}` gives over each other method, in points, paired by row (over the mean of the wordings
-where there are three). Most of these tasks need knowledge or reasoning that a target of this size lacks, whatever the
-prompt. Where an interval contains 0, there is no evidence that reading each query helps. It does help on the text tasks
-below, which the target can tell apart.
+    return f"""How much better `{ADAPTIVE}` is than each other method, in points, paired by row (over the mean of the
+wordings where there are three). Most of these tasks need knowledge or reasoning that a target of this size lacks,
+whatever the prompt. Where an interval contains 0, there is no evidence that reading each query helps. It does help on
+the text tasks below, which the target can tell apart.
 
 {table(["over", "free text", "among the choices"], rows)}"""
 

@@ -35,8 +35,8 @@ def under_load(r: Record) -> str:
     memory = r["resident_mb"]
     rows = [
         ["requests", f"{requests}"],
-        ["answers compared with those of lone queries", f"{compared}"],
-        ["ended by the client, or cut short", f"{r['requests'].get('left', 0) + r['requests'].get('cut', 0)}"],
+        ["answers compared with `Engine.stream`", f"{compared}"],
+        ["ended by the client, or incomplete", f"{r['requests'].get('left', 0) + r['requests'].get('cut', 0)}"],
         ["invalid requests", f"{r['requests'].get('wrong', 0)}"],
         ["refused because the queue was full", f"{r['requests'].get('busy', 0)}"],
         ["wrong answers or statuses", f"{r['n_wrong']}"],

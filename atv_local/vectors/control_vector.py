@@ -110,7 +110,7 @@ def write_control_vector(
     """Write a file that `llama-cli --control-vector` and repeng read.
 
     Args:
-        vector: its rows become layers 1 to n_layer-1.
+        vector: `vector[k]` becomes layer k+1.
         path: replaced if it exists.
         architecture: the target's, as in its GGUF; a hint for people and for repeng.
         provenance: written as `atv.*` keys.

@@ -20,7 +20,7 @@ def random_vector(
         n_rows: number of steerable layers, n_layer-1.
         n_embd: width of the hidden state.
         seed: of the noise, or a generator to draw from.
-        norms: Euclidean norm of each row, [n_layer-1]; by default the values have a standard deviation of 0.1.
+        norms: Euclidean norm at each layer, [n_layer-1]; by default the values have a standard deviation of 0.1.
     """
     noise = np.random.default_rng(seed).standard_normal((n_rows, n_embd))
     if norms is None:

@@ -78,7 +78,7 @@ class Steering:
         return self.strength == 0
 
     def apply(self, vector: TaskVector) -> TaskVector:
-        """The rows for llama.cpp to add: scaled by the strength, zero outside the layers.
+        """The values for llama.cpp to add: scaled by the strength, zero outside the layers.
 
         Raises:
             UsageError: a layer the vector does not have.

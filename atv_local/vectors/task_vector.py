@@ -1,4 +1,4 @@
-"""The task vector: one row per steerable layer."""
+"""The task vector: one vector for each steerable layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 60  # characters of a value in a message
 class TaskVector:
     """A vector for every steerable layer of a target: float32 [n_layer-1, n_embd].
 
-    Row k is added to the output of layer k+1, in llama.cpp's numbering. `np.asarray` takes a task vector without a
+    `v[k]` is added to the output of layer k+1, in llama.cpp's numbering. `np.asarray` takes a task vector without a
     copy; `v[...]`, `len` and iteration are those of the array. `+`, `-`, `*` and `/` work with numbers, task vectors
     and arrays that broadcast to its shape, in float32. `==` compares all values. The values cannot be changed.
 
@@ -95,7 +95,7 @@ class TaskVector:
         return self.array.dtype
 
     def norms(self) -> NDArray[np.float64]:
-        """Euclidean norm of each row, float64 [n_layer-1]."""
+        """Euclidean norm at each layer, float64 [n_layer-1]."""
         squares: NDArray[np.float64] = np.square(self.array, dtype=np.float64).sum(axis=1)  # in float32 it may overflow
         return np.sqrt(squares)
 

@@ -37,7 +37,7 @@ def export(
     ] = "int8,fp32",
     processor: Annotated[
         Processor,
-        Panel.GENERATOR.option("--processor", help="Quantize the int8 graph for this kind of processor."),
+        Panel.GENERATOR.option("--processor", help="Quantise the int8 graph for this kind of processor."),
     ] = "any",
     card: Annotated[
         Path | None,
@@ -95,7 +95,7 @@ def export(
         Layer0Method | None,
         Panel.PAPER.option(
             "--layer0",
-            help="Drop the row of layer 0, which cannot be steered, add it to layer 1, or carry it through block 1.",
+            help="Drop the vector of layer 0, which cannot be steered, add it to layer 1, or carry it through block 1.",
             show_default="the most exact",
         ),
     ] = None,

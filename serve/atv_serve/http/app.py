@@ -125,7 +125,7 @@ class Application:
 
     @_operation("POST", "/v1/embeddings", request=api.EmbeddingRequest, response=api.EmbeddingResponse)
     async def embed(self, request: Request, body: api.EmbeddingRequest) -> api.EmbeddingResponse:
-        """Task vectors of queries, the rows of all layers one after the other."""
+        """Task vectors of queries, those of all layers concatenated."""
         whole = api.SteeringRequest(strength=1, layers=[1, self._models.n_rows])
         applied = self._models.steering(body.model, whole)
         texts = [body.input] if isinstance(body.input, str) else body.input
@@ -145,7 +145,7 @@ class Application:
 
     @_operation("POST", "/v1/steering", request=api.VectorRequest, response=api.VectorResponse)
     async def steer(self, request: Request, body: api.VectorRequest) -> api.VectorResponse:
-        """The vector that would steer a query: the norm of each row as it would be added."""
+        """The vector that would steer a query: the norm at each layer as it would be added."""
         applied = self._models.steering(body.model, body.steering)
         if applied.bundle is None:
             return api.VectorResponse(steering=False, norms=[0.0] * self._models.n_rows)
@@ -154,7 +154,7 @@ class Application:
         return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist())
 
     async def _vectors(self, request: Request, applied: AppliedSteering, texts: list[str]) -> list[NDArray[np.float32]]:
-        """Rows float32 [n_layer-1, n_embd] for each text, as they would be added."""
+        """A vector float32 [n_layer-1, n_embd] for each text, as it would be added."""
         for text in texts:
             check_query(text)
 

@@ -233,7 +233,7 @@ class CompletionRequest(_Generation):
 
 
 class EmbeddingRequest(_Request):
-    """`POST /v1/embeddings`: the task vectors of queries, their rows one after the other."""
+    """`POST /v1/embeddings`: the task vectors of queries, those of all layers concatenated."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
     input: Query | Annotated[list[Query], Field(min_length=1, max_length=MAX_CHOICES)]

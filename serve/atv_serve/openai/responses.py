@@ -161,7 +161,7 @@ class CompletionResponse(_Answer):
 
 
 class Embedding(_Response):
-    """A task vector, the rows of its layers one after the other."""
+    """A task vector, those of all layers concatenated."""
 
     object: Literal["embedding"]
     index: int
@@ -186,7 +186,7 @@ class EmbeddingResponse(_Response):
 
 
 class VectorResponse(_Response):
-    """`POST /v1/steering`: the norm of each layer's row as it would be added."""
+    """`POST /v1/steering`: the norm at each layer as it would be added."""
 
     steering: SteeringResponse | Literal[False]
     norms: list[float]

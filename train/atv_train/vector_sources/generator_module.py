@@ -18,7 +18,7 @@ class GeneratorModule(nn.Module):
         pooling: how the hidden states become one vector of width d_s.
         scale: constant factor on the task vector (lambda in the paper).
         rank: width of a bottleneck in the expansion; None is one full linear map, as in the paper.
-        layers: first and last layer to steer, 1-based; the rows of the others are zero. None is all.
+        layers: first and last layer to steer, 1-based; the vectors of the others are zero. None is all.
     """
 
     def __init__(
