@@ -33,7 +33,7 @@ def first_token(engine: Engine, query: str, steering: Steering, cold: bool) -> M
     def measure() -> float:
         if cold:
             engine.target.reset()
-        return next(engine.stream(query, steering=steering, max_tokens=1)).first_token_ms
+        return next(engine.stream(query, steering=steering, max_tokens=1)).timings_ms.first_token
 
     return measure
 

@@ -24,27 +24,6 @@ class Finish(StrEnum):
 
 
 @dataclass(frozen=True)
-class Event:
-    """One piece of an answer and the state of the stream; times are in ms since the query was given.
-
-    The last event has `finish` set and may have text that was held back.
-    """
-
-    text: str
-    token: int
-    """The token just written. Its text may come with a later event, once a character is complete."""
-    prompt_tokens: int
-    evaluated_tokens: int
-    """Prompt tokens that were not in the cache."""
-    generated_tokens: int
-    generator_ms: float
-    """Time the generator took, which overlaps the evaluation of an unsteered prefix."""
-    first_token_ms: float
-    total_ms: float
-    finish: Finish | None = None
-
-
-@dataclass(frozen=True)
 class TokenCounts:
     """How many tokens an answer took."""
 
@@ -62,6 +41,27 @@ class Timings:
     """Time the generator took, which overlaps the evaluation of an unsteered prefix."""
     first_token: float
     total: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """One piece of an answer and the state of the stream.
+
+    The last event has `finish_reason` set and may have text that was held back.
+
+    Attributes:
+        text: the piece.
+        token: the one just written. Its text may come with a later event, once a character is complete.
+        tokens: counts of tokens so far.
+        timings_ms: times in milliseconds; `total` is up to this event.
+        finish_reason: why the answer ended; None before its end.
+    """
+
+    text: str
+    token: int
+    tokens: TokenCounts
+    timings_ms: Timings
+    finish_reason: Finish | None = None
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ class Answer:
             engine,
             steering,
             text=text,
-            finish_reason=event.finish,
-            tokens=TokenCounts(event.prompt_tokens, event.evaluated_tokens, event.generated_tokens),
-            timings_ms=Timings(event.generator_ms, event.first_token_ms, event.total_ms),
+            finish_reason=event.finish_reason,
+            tokens=event.tokens,
+            timings_ms=event.timings_ms,
             generated=generated,
         )
 

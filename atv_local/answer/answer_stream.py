@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
-from atv_local.answer.answer import Event, Finish
+from atv_local.answer.answer import Event, Finish, Timings, TokenCounts
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Prompt, Sampler, Sampling, Target
 from atv_local.vectors import Steering, TaskVector
@@ -57,7 +57,7 @@ class AnswerStream:
         with target.turn() as turn:
             try:
                 for event in events:
-                    if event.finish:
+                    if event.finish_reason:
                         break
                     turn.pause()
                     yield event
@@ -91,8 +91,8 @@ class AnswerStream:
                 text += decoder.decode(b"", final=True)
             total_ms = 1000 * (perf_counter() - started)
             first_ms = first_ms or total_ms
-            sizes = len(prompt.tokens), evaluated, count - ended
-            yield Event(text, token, *sizes, generator_ms, first_ms, total_ms, finish)
+            tokens = TokenCounts(len(prompt.tokens), evaluated, count - ended)
+            yield Event(text, token, tokens, Timings(generator_ms, first_ms, total_ms), finish)
             if finish:
                 return
             target.evaluate([token])

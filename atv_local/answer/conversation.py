@@ -31,13 +31,13 @@ class Turn:
 
     Attributes:
         query: the user's message.
-        answer: the text that answers it.
+        answer_text: the text that answers it.
         record: how the answer came about, as `Answer.as_dict` has it without the text, and the sampling.
         steering: None for a turn that was not answered here, such as one read from a file.
     """
 
     query: str
-    answer: str
+    answer_text: str
     record: Mapping[str, Any]
     steering: Steering | None = None
 
@@ -97,7 +97,7 @@ class Conversation:
         self.turns = ()
 
     def answer(self, text: str) -> Answer:
-        """Answer the next turn, which becomes part of the conversation; `say` gives the answer token by token.
+        """Answer the next turn, which becomes part of the conversation; `stream` gives the answer token by token.
 
         Args:
             text: the user's message.
@@ -106,9 +106,9 @@ class Conversation:
             PromptError: the conversation is too long for the context.
             UsageError, ModelError: as `Engine.answer`.
         """
-        return Answer.of_events(self.engine, self.steering, self.say(text))
+        return Answer.of_events(self.engine, self.steering, self.stream(text))
 
-    def say(self, text: str) -> Generator[Event]:
+    def stream(self, text: str) -> Generator[Event]:
         """Answer the next turn, token by token.
 
         The turn becomes part of the conversation when the answer ends, or when it is stopped after its first words by
@@ -124,7 +124,7 @@ class Conversation:
         return self._answer(text, self.turns)
 
     def again(self) -> Generator[Event]:
-        """Answer the last turn again, as `say` does. Its answer stays until there is a new one.
+        """Answer the last turn again, as `stream` does. Its answer stays until there is a new one.
 
         Raises:
             UsageError: nothing was asked yet.
@@ -182,7 +182,7 @@ class Conversation:
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:
         messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
         for turn in turns:
-            messages += [{"role": "user", "content": turn.query}, {"role": "assistant", "content": turn.answer}]
+            messages += [{"role": "user", "content": turn.query}, {"role": "assistant", "content": turn.answer_text}]
         return messages
 
     def _stream(self, text: str, prompt: Prompt, steering: Steering) -> Generator[Event]:

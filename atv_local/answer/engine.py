@@ -234,7 +234,7 @@ class Engine:
                 still makes the vector.
 
         Yields:
-            Events; the last one has `finish` set.
+            Events; the last one has `finish_reason` set.
 
         Raises:
             UsageError: as `answer`; also an answer of this target that this thread has begun and not ended.

@@ -123,7 +123,7 @@ class Batch:
                 self._engine,
                 steering,
                 text=outcome.text,
-                finish_reason=outcome.finish,
+                finish_reason=outcome.finish_reason,
                 tokens=TokenCounts(len(prompt.tokens), len(prompt.tokens) - shared, outcome.n_generated),
             )
 

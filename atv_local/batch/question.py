@@ -76,14 +76,14 @@ class Outcome:
     Attributes:
         text: the answer.
         tokens: those written, without the one that ended the answer.
-        finish: why it ended; None if nothing was to be written.
+        finish_reason: why it ended; None if nothing was to be written.
         options: log-probability of each option, in nats.
         greedy: for each option, whether a greedy answer begins with it.
     """
 
     text: str
     tokens: tuple[int, ...]
-    finish: Finish | None
+    finish_reason: Finish | None
     options: tuple[float, ...]
     greedy: tuple[bool, ...] = ()
 

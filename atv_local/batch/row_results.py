@@ -154,5 +154,5 @@ def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _record(request: RowRequest, reply: BatchReply) -> dict[str, Any]:
     outcome = reply.outcomes[0]
     tokens = {"prompt": len(reply.question.prompt.tokens), "generated": outcome.n_generated}
-    added = request.line, outcome.text, outcome.finish, tokens
+    added = request.line, outcome.text, outcome.finish_reason, tokens
     return request.fields | dict(zip(ADDED, added, strict=True))

@@ -32,7 +32,7 @@ def _first_token(plan: EvalPlan, engine: Engine, method: Method, question: Batch
     row = question.tag.row
     if method in (Method.BASE, Method.STEERED):
         steering = plan.steering if method is Method.STEERED else OFF
-        return next(engine.stream(row.input, steering=steering, max_tokens=1)).first_token_ms
+        return next(engine.stream(row.input, steering=steering, max_tokens=1)).timings_ms.first_token
     started = time.perf_counter()
     engine.target.prefill(question.prompt.tokens[:-1])
     engine.target.evaluate(question.prompt.tokens[-1:]).argmax()

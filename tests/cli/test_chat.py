@@ -94,7 +94,7 @@ def test_a_terminal_gets_no_control_characters(
     for on_terminal, said in ((True, "[2J\u200d\tü\n"), (False, "\x1b[2J\u200d\t\x9bü\r\n")):
         monkeypatch.setattr(sys.stdout, "isatty", lambda yes=on_terminal: yes)
         conversation = atv_local.Conversation(engine, max_tokens=1)
-        Session(conversation).answer(conversation.say("hello"))
+        Session(conversation).answer(conversation.stream("hello"))
         assert capsys.readouterr().out == said
         run._print(engine, "hello", atv_local.OFF, {"max_tokens": 1}, stream=False)
         assert capsys.readouterr().out == said

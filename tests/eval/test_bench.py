@@ -189,7 +189,7 @@ def test_a_random_gguf_has_the_asked_shape_and_finite_logits(kind: str, tiny_ggu
     assert np.isfinite(logits).all()
     assert 0.3 < logits.std() < 3  # neither flat nor certain, as a model's are
     events = list(Engine(target).stream("hello", steering=OFF, max_tokens=4))
-    assert events[-1].generated_tokens <= 4
+    assert events[-1].tokens.generated <= 4
 
 
 def test_a_random_gguf_is_that_of_its_seed(tiny_gguf: Path, tmp_path: Path) -> None:

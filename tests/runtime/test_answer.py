@@ -38,9 +38,9 @@ def test_an_answer_is_what_the_stream_adds_up_to(engine: Engine) -> None:
     answer = engine.answer("what is this?", steering=OFF, max_tokens=12)
     last = events[-1]
     assert answer.text == str(answer) == "".join(event.text for event in events)
-    assert answer.finish_reason is last.finish
-    assert (answer.tokens.prompt, answer.tokens.generated) == (last.prompt_tokens, last.generated_tokens)
-    assert answer.tokens.evaluated < last.evaluated_tokens  # the prompt was in the cache
+    assert answer.finish_reason is last.finish_reason
+    assert (answer.tokens.prompt, answer.tokens.generated) == (last.tokens.prompt, last.tokens.generated)
+    assert answer.tokens.evaluated < last.tokens.evaluated  # the prompt was in the cache
     assert answer.timings_ms is not None
     assert 0 < answer.timings_ms.first_token <= answer.timings_ms.total
 
@@ -76,11 +76,11 @@ def test_a_vector_is_given_as_an_array_or_a_file_too(engine: Engine, tmp_path: P
 def test_a_chat_answers_its_last_message(engine: Engine) -> None:
     assert engine.chat([{"role": "user", "content": "apple 1"}]).text == engine.answer("apple 1").text
     conversation = Conversation(engine, system="be kind", max_tokens=6)
-    list(conversation.say("apple 1"))
-    list(conversation.say("dog 1"))
+    list(conversation.stream("apple 1"))
+    list(conversation.stream("dog 1"))
     *messages, _ = conversation.messages
     answer = engine.chat(messages, max_tokens=6)
-    assert answer.text == conversation.last.answer
+    assert answer.text == conversation.last.answer_text
     assert answer.tokens.prompt == conversation.last.record["tokens"]["prompt"]
 
 

@@ -161,11 +161,11 @@ def test_answers_end_as_those_of_the_engine(tiny: Engine) -> None:
     ]
     steered, drawn, again, full, enough = (reply.outcomes[0] for reply in Batch(tiny).ask(asked))
     events = list(tiny.stream(query, max_tokens=20))
-    assert (steered.text, steered.finish) == ("".join(event.text for event in events), events[-1].finish)
+    assert (steered.text, steered.finish_reason) == ("".join(event.text for event in events), events[-1].finish_reason)
     assert drawn == again
     assert len(drawn.tokens) <= 3
     last = list(tiny.stream(long, steering=OFF, max_tokens=20))[-1]
-    assert (full.finish, len(full.tokens)) == (last.finish, last.generated_tokens) == (Finish.CONTEXT, 4)
+    assert (full.finish_reason, len(full.tokens)) == (last.finish_reason, last.tokens.generated) == (Finish.CONTEXT, 4)
     assert len(enough.tokens) == 2
 
 

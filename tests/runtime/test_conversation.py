@@ -43,7 +43,7 @@ def held(engine: Engine, turns: Sequence[tuple[str, Steering]], **more: object) 
     conversation = Conversation(engine, max_tokens=6, **more)
     for text, steering in turns:
         conversation.steering = steering
-        answer(conversation.say(text))
+        answer(conversation.stream(text))
     return conversation
 
 
@@ -53,10 +53,10 @@ def test_earlier_prompts_are_kept_and_the_answer_before_is_read_again(engine: En
     kept = 0
     for text in ("apple 1", "a dog", "what is this?", "dog 1"):
         prompt = conversation.prompt(text)
-        last = answer(conversation.say(text))[1]
-        assert last.evaluated_tokens == len(prompt.tokens) - kept
+        last = answer(conversation.stream(text))[1]
+        assert last.tokens.evaluated == len(prompt.tokens) - kept
         if kept:
-            assert last.evaluated_tokens == len(prompt.segments[-1]) + 1
+            assert last.tokens.evaluated == len(prompt.segments[-1]) + 1
         kept = len(prompt.tokens) - 1  # all but the one that was steered
 
 
@@ -65,9 +65,9 @@ def test_with_all_positions_nothing_is_kept_before_or_after(engine: Engine) -> N
     for how in (Positions.DECODE, Positions.ALL, Positions.ALL, Positions.DECODE):
         conversation.steering = Steering(positions=how)
         prompt = conversation.prompt("apple 1")
-        assert answer(conversation.say("apple 1"))[1].evaluated_tokens == len(prompt.tokens)
+        assert answer(conversation.stream("apple 1"))[1].tokens.evaluated == len(prompt.tokens)
     prompt = conversation.prompt("apple 1")
-    assert answer(conversation.say("apple 1"))[1].evaluated_tokens == len(prompt.segments[-1]) + 1
+    assert answer(conversation.stream("apple 1"))[1].tokens.evaluated == len(prompt.segments[-1]) + 1
 
 
 def test_steering_off_for_a_turn_keeps_as_much(engine: Engine) -> None:
@@ -75,29 +75,29 @@ def test_steering_off_for_a_turn_keeps_as_much(engine: Engine) -> None:
     for steering in (OFF, Steering(strength=2.0), OFF):
         conversation.steering = steering
         prompt = conversation.prompt("a dog")
-        assert answer(conversation.say("a dog"))[1].evaluated_tokens == len(prompt.segments[-1]) + 1
+        assert answer(conversation.stream("a dog"))[1].tokens.evaluated == len(prompt.segments[-1]) + 1
 
 
 def test_another_system_message_drops_all_and_clearing_keeps_the_templates_beginning(engine: Engine) -> None:
     conversation = held(engine, [("apple 1", Steering()), ("a dog", Steering())])
     conversation.system = "Be kind."
     prompt = conversation.prompt("dog 1")
-    assert answer(conversation.say("dog 1"))[1].evaluated_tokens == len(prompt.tokens)
+    assert answer(conversation.stream("dog 1"))[1].tokens.evaluated == len(prompt.tokens)
     conversation.clear()
     prompt = conversation.prompt("dog 1")
     assert prompt.shared > 0
-    assert answer(conversation.say("dog 1"))[1].evaluated_tokens == len(prompt.tokens) - prompt.shared
+    assert answer(conversation.stream("dog 1"))[1].tokens.evaluated == len(prompt.tokens) - prompt.shared
 
 
 def test_answering_again_evaluates_one_token(engine: Engine) -> None:
     conversation = held(engine, [("apple 1", Steering()), ("what is this?", Steering())])
-    steered = conversation.last.answer
-    assert answer(conversation.again())[1].evaluated_tokens == 1
-    assert conversation.last.answer == steered
+    steered = conversation.last.answer_text
+    assert answer(conversation.again())[1].tokens.evaluated == 1
+    assert conversation.last.answer_text == steered
     conversation.steering = OFF
-    assert answer(conversation.again())[1].evaluated_tokens == 1
+    assert answer(conversation.again())[1].tokens.evaluated == 1
     assert len(conversation.turns) == 2
-    assert conversation.last.answer != steered
+    assert conversation.last.answer_text != steered
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -115,7 +115,7 @@ def test_answers_are_those_of_a_fresh_engine(
     logits = engine.target.logits().copy()
     fresh = Conversation(Engine(Target(tiny_gguf, n_threads=1), tiny_generator), steering=turns[-1][1], max_tokens=6)
     fresh.turns = conversation.turns[:-1]
-    assert answer(fresh.say(turns[-1][0]))[0] == conversation.last.answer
+    assert answer(fresh.stream(turns[-1][0]))[0] == conversation.last.answer_text
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
 
@@ -127,7 +127,7 @@ def test_nor_does_it_matter_what_the_template_does(tmp_path: Path, tiny_generato
     logits = conversation.engine.target.logits().copy()
     fresh = Conversation(Engine(Target(path, n_threads=1), tiny_generator), steering=Steering(), max_tokens=6)
     fresh.turns = conversation.turns[:-1]
-    assert answer(fresh.say(texts[-1]))[0] == conversation.last.answer
+    assert answer(fresh.stream(texts[-1]))[0] == conversation.last.answer_text
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
 
@@ -138,14 +138,14 @@ def test_on_a_real_model_too(smollm2: Path) -> None:
     for text, strength in [("book me a flight to rome", 1.0), ("Who are you?", 0.0), ("how much salt, and why?", 0.5)]:
         conversation.steering = Steering(strength=strength)
         prompt = conversation.prompt(text)
-        last = answer(conversation.say(text))[1]
-        assert (last.prompt_tokens, last.evaluated_tokens) == (len(prompt.tokens), len(prompt.tokens) - kept)
+        last = answer(conversation.stream(text))[1]
+        assert (last.tokens.prompt, last.tokens.evaluated) == (len(prompt.tokens), len(prompt.tokens) - kept)
         kept = len(prompt.tokens) - 1
-    assert conversation.turns[0].answer == "travel"
+    assert conversation.turns[0].answer_text == "travel"
     logits = engine.target.logits().copy()
     fresh = Conversation(atv_local.load(smollm2), steering=conversation.steering, max_tokens=12)
     fresh.turns = conversation.turns[:-1]
-    assert answer(fresh.say("how much salt, and why?"))[0] == conversation.last.answer
+    assert answer(fresh.stream("how much salt, and why?"))[0] == conversation.last.answer_text
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
 
@@ -185,10 +185,10 @@ def test_a_turn_that_fails_is_taken_back(engine: Engine, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(engine, "vector", lambda _: TaskVector(np.full((3, 64), 3e38)))
         with pytest.raises(ModelError, match="lower `strength`"):
-            answer(conversation.again() if again else conversation.say("dog 1"))
+            answer(conversation.again() if again else conversation.stream("dog 1"))
     assert conversation.turns == turns
     answer(conversation.again())
-    assert [turn.answer for turn in conversation.turns] == [turn.answer for turn in turns]
+    assert [turn.answer_text for turn in conversation.turns] == [turn.answer_text for turn in turns]
 
 
 def test_a_full_context_is_one_clear_error_and_no_loss(engine: Engine) -> None:
@@ -197,17 +197,17 @@ def test_a_full_context_is_one_clear_error_and_no_loss(engine: Engine) -> None:
     with pytest.raises(
         PromptError, match=rf"has {n_tokens} tokens with this turn and the context {engine.target.n_ctx}"
     ):
-        answer(conversation.say("a" * (engine.target.n_ctx + 1)))
+        answer(conversation.stream("a" * (engine.target.n_ctx + 1)))
     assert len(conversation.turns) == 1
     for _ in range(40):
         try:
-            answer(conversation.say("a dog"))
+            answer(conversation.stream("a dog"))
         except PromptError:
             break
     else:
         pytest.fail("the context never got full")
     conversation.clear()
-    assert answer(conversation.say("apple 1"))[0] == "a"
+    assert answer(conversation.stream("apple 1"))[0] == "a"
 
 
 def test_a_conversation_that_cannot_fit_is_refused_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,27 +223,27 @@ def test_a_conversation_that_cannot_fit_is_refused_at_once(engine: Engine, monke
 
     monkeypatch.setattr(PromptFormat, "render", counted)
     with pytest.raises(PromptError, match="tokens with this turn"):
-        next(conversation.say("more"))
+        next(conversation.stream("more"))
     assert len(rendered) <= 2
 
 
 def test_an_answer_that_is_stopped_stays_as_far_as_it_went(engine: Engine) -> None:
     conversation = held(engine, [("apple 1", Steering())])
     conversation.steering, conversation.max_tokens = OFF, 40
-    events = conversation.say("a dog")
+    events = conversation.stream("a dog")
     text = next(events).text + next(events).text
     events.close()  # type: ignore[attr-defined]
-    assert conversation.last.answer == text
+    assert conversation.last.answer_text == text
     assert conversation.last.record["finish_reason"] == "interrupted"
     prompt = conversation.prompt("dog 1")
-    assert answer(conversation.say("dog 1"))[1].evaluated_tokens == len(prompt.segments[-1]) + 1
+    assert answer(conversation.stream("dog 1"))[1].tokens.evaluated == len(prompt.segments[-1]) + 1
 
 
 @pytest.mark.parametrize(("calls", "kept"), [(1, False), (3, True)])
 def test_an_interrupt_while_the_target_works(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, calls: int, kept: bool
 ) -> None:
-    expected = held(engine, [("a dog", Steering())]).last.answer
+    expected = held(engine, [("a dog", Steering())]).last.answer_text
     conversation = Conversation(engine, steering=OFF, max_tokens=40)
     evaluate, left = engine.target.evaluate, calls
 
@@ -257,22 +257,22 @@ def test_an_interrupt_while_the_target_works(
     with monkeypatch.context() as patch:
         patch.setattr(engine.target, "evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            answer(conversation.say("apple 1"))
+            answer(conversation.stream("apple 1"))
     assert bool(conversation.turns) == kept
     conversation.clear()
     conversation.steering, conversation.max_tokens = Steering(), 6
-    assert answer(conversation.say("a dog"))[0] == expected
+    assert answer(conversation.stream("a dog"))[0] == expected
 
 
 def test_a_whole_answer_is_what_the_stream_adds_up_to(engine: Engine) -> None:
     streamed, whole = (Conversation(engine, max_tokens=6) for _ in range(2))
     for text in ("apple 1", "what is this?"):
-        words, last = answer(streamed.say(text))
+        words, last = answer(streamed.stream(text))
         reply = whole.answer(text)
         assert isinstance(reply, Answer)
-        assert (reply.text, reply.finish_reason, reply.tokens.prompt) == (words, last.finish, last.prompt_tokens)
+        assert (reply.text, reply.finish_reason, reply.tokens.prompt) == (words, last.finish_reason, last.tokens.prompt)
         assert reply.as_dict()["strength"] == whole.last.record["strength"] == 1
-        assert whole.last.answer == reply.text
+        assert whole.last.answer_text == reply.text
     assert whole.messages == streamed.messages
 
 
@@ -315,17 +315,17 @@ def test_comparing_changes_nothing(engine: Engine) -> None:
     conversation = held(engine, [("apple 1", OFF), ("what is this?", Steering())])
     turns = conversation.turns
     compared = {name: answer(events) for name, events in conversation.compare().items()}
-    assert compared["with steering"][0] == turns[1].answer != compared["without steering"][0]
+    assert compared["with steering"][0] == turns[1].answer_text != compared["without steering"][0]
     prompt = conversation.prompt("what is this?", turns[:1])
-    assert {last.evaluated_tokens for _, last in compared.values()} == {len(prompt.segments[-1]) + 1}
+    assert {last.tokens.evaluated for _, last in compared.values()} == {len(prompt.segments[-1]) + 1}
     new = {name: answer(events)[0] for name, events in conversation.compare("dog 1").items()}
     assert conversation.turns == turns
-    assert answer(conversation.say("dog 1"))[0] == new["with steering"]
+    assert answer(conversation.stream("dog 1"))[0] == new["with steering"]
 
 
 def test_what_cannot_be_meant(engine: Engine) -> None:
     conversation = Conversation(engine, steering=OFF)
-    for action in (conversation.again, conversation.compare, lambda: conversation.say(" ")):
+    for action in (conversation.again, conversation.compare, lambda: conversation.stream(" ")):
         with pytest.raises(UsageError):
             list(action())
     assert conversation.turns == ()

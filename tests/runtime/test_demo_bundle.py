@@ -88,8 +88,8 @@ def test_a_system_prompt_is_evaluated_once(pair: Engine) -> None:
     system = "You are a careful assistant. " * 10
     pair.target.reset()
     counts = [list(pair.stream(query, system=system, max_tokens=2))[-1] for query, _ in rows(TASKS[0], 3)]
-    assert counts[0].evaluated_tokens == counts[0].prompt_tokens
-    assert all(event.evaluated_tokens < event.prompt_tokens - 60 for event in counts[1:])
+    assert counts[0].tokens.evaluated == counts[0].tokens.prompt
+    assert all(event.tokens.evaluated < event.tokens.prompt - 60 for event in counts[1:])
 
 
 def test_the_generator_is_given_the_users_words_and_nothing_else(pair: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

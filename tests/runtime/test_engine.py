@@ -143,15 +143,15 @@ def test_a_shared_prefix_is_evaluated_once(engine: Engine, positions: Positions)
     steering = Steering(positions=positions)
     first = answer(engine, "apple 1", steering=steering, system="Be short and kind to everybody.")[-1]
     second = answer(engine, "a cow", steering=steering, system="Be short and kind to everybody.")[-1]
-    assert first.evaluated_tokens == first.prompt_tokens
-    assert second.evaluated_tokens < second.prompt_tokens / 2
+    assert first.tokens.evaluated == first.tokens.prompt
+    assert second.tokens.evaluated < second.tokens.prompt / 2
 
 
 def test_steered_prefixes_are_never_reused(engine: Engine) -> None:
     steering = Steering(positions=Positions.ALL)
     for _ in range(2):
         last = answer(engine, "apple 1", steering=steering)[-1]
-        assert last.evaluated_tokens == last.prompt_tokens
+        assert last.tokens.evaluated == last.tokens.prompt
 
 
 @pytest.mark.parametrize("positions", list(Positions))
@@ -162,13 +162,13 @@ def test_a_vector_is_set_once_and_cleared_once_per_query(engine: Engine, positio
 
 def test_events_count_and_finish(engine: Engine) -> None:
     events = answer(engine, "apple 1")
-    assert [event.finish for event in events[:-1]] == [None] * (len(events) - 1)
-    assert events[-1].finish is Finish.STOP
-    assert events[-1].generated_tokens == 1
+    assert [event.finish_reason for event in events[:-1]] == [None] * (len(events) - 1)
+    assert events[-1].finish_reason is Finish.STOP
+    assert events[-1].tokens.generated == 1
     long = list(engine.stream("what is this?", steering=OFF, max_tokens=3))
-    assert (long[-1].finish, long[-1].generated_tokens) == (Finish.LENGTH, 3)
-    assert 0 < long[0].first_token_ms <= long[-1].total_ms
-    assert long[0].generator_ms == 0 < events[0].generator_ms
+    assert (long[-1].finish_reason, long[-1].tokens.generated) == (Finish.LENGTH, 3)
+    assert 0 < long[0].timings_ms.first_token <= long[-1].timings_ms.total
+    assert long[0].timings_ms.generator == 0 < events[0].timings_ms.generator
 
 
 @pytest.mark.parametrize("room", [1, 7])
@@ -177,8 +177,8 @@ def test_an_answer_ends_where_the_context_does(tiny_gguf: Path, room: int) -> No
     engine = Engine(Target(tiny_gguf, n_ctx=256, n_threads=1))
     query = "x" * (engine.target.n_ctx - len(engine.target.prompts("x").tokens) + 1 - room)
     last = list(engine.stream(query, max_tokens=1000))[-1]
-    assert last.prompt_tokens == engine.target.n_ctx - room
-    assert (last.finish, last.generated_tokens) == (Finish.CONTEXT, room + 1)
+    assert last.tokens.prompt == engine.target.n_ctx - room
+    assert (last.finish_reason, last.tokens.generated) == (Finish.CONTEXT, room + 1)
 
 
 def test_sampling_repeats_with_a_seed_and_varies_without(engine: Engine) -> None:

@@ -99,7 +99,7 @@ def test_a_waiting_thread_gets_an_error_when_the_target_is_closed(engine: Engine
 
 def test_the_last_event_ends_the_turn(engine: Engine) -> None:
     stream = engine.stream("dog 1", max_tokens=1)
-    assert next(stream).finish
+    assert next(stream).finish_reason
     assert engine.answer("dog 1", max_tokens=1).finish_reason
 
 

@@ -55,13 +55,13 @@ def run_chat(conversation: Conversation) -> None:
 def _turn(session: Session, line: str) -> None:
     text = line.strip()
     if text.startswith(_QUOTES):
-        session.answer(session.conversation.say(_read_block(session, text)))
+        session.answer(session.conversation.stream(_read_block(session, text)))
     elif len(line) > _MAX_TEXT:
         raise UsageError(f"a line is longer than {_MAX_TEXT} characters")
     elif text.startswith("/"):
         run_command(session, text)
     elif text:
-        session.answer(session.conversation.say(text))
+        session.answer(session.conversation.stream(text))
 
 
 def _report(session: Session, error: AtvError) -> None:

@@ -57,16 +57,16 @@ class Session:
                     text += event.text
                     print(shown(event.text), end="", flush=True)
         finally:
-            answered = text or (event and event.finish)  # some models answer with nothing
+            answered = text or (event and event.finish_reason)  # some models answer with nothing
             if answered and not text.endswith("\n"):
                 print(flush=True)
-        if event is None or not event.finish:
+        if event is None or not event.finish_reason:
             removed = self.conversation.turns is before
             self.say("[stopped; the turn is removed]" if removed else "[stopped; the text so far stays]")
             return
-        if event.finish is Finish.LENGTH:
-            self.say(f"[stopped after {event.generated_tokens} tokens; /set max_tokens allows more]")
-        if event.finish is Finish.CONTEXT:
+        if event.finish_reason is Finish.LENGTH:
+            self.say(f"[stopped after {event.tokens.generated} tokens; /set max_tokens allows more]")
+        if event.finish_reason is Finish.CONTEXT:
             n_ctx = self.conversation.engine.target.n_ctx
             self.say(f"[the context of {n_ctx} tokens is full; {MORE_CONTEXT}]")
         if self.verbose:
@@ -94,10 +94,10 @@ class Session:
 
 
 def _cost(event: Event, strength: float) -> str:
-    cached = event.prompt_tokens - event.evaluated_tokens
-    parts = [f"{event.evaluated_tokens} tokens evaluated, {cached} cached"]
+    cached = event.tokens.prompt - event.tokens.evaluated
+    parts = [f"{event.tokens.evaluated} tokens evaluated, {cached} cached"]
     if strength:
-        parts.append(f"{event.generator_ms:.0f} ms vector")
-    parts.append(f"{event.first_token_ms:.0f} ms to first token")
+        parts.append(f"{event.timings_ms.generator:.0f} ms vector")
+    parts.append(f"{event.timings_ms.first_token:.0f} ms to first token")
     parts.append(f"strength {strength:g}" if strength else "steering off")
     return f"[{' · '.join(parts)}]"

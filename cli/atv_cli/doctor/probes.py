@@ -99,8 +99,8 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
         moved=not np.array_equal(base, steered),
         kl=float(kl_divergence(logprobs(base), logprobs(steered))),
         tokens=(tokens[0], tokens[1]),
-        generator_ms=event.generator_ms,
-        first_token_ms=event.first_token_ms,
+        generator_ms=event.timings_ms.generator,
+        first_token_ms=event.timings_ms.first_token,
     )
 
 

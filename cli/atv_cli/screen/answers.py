@@ -36,7 +36,7 @@ def side_by_side(answers: Mapping[str, Iterator[Event]]) -> None:
 
 
 def _caption(event: Event) -> str:
-    return f"first token after {event.first_token_ms:.0f} ms"
+    return f"first token after {event.timings_ms.first_token:.0f} ms"
 
 
 def _columns(texts: Mapping[str, str], captions: Mapping[str, str]) -> Table:

@@ -169,7 +169,7 @@ def first_token(subject: Subject, plan: BenchPlan, results: BenchResults) -> Non
 
     def measure(text: str, steering: Steering) -> float:
         engine.target.reset()
-        return next(engine.stream(text, steering=steering, max_tokens=1)).first_token_ms
+        return next(engine.stream(text, steering=steering, max_tokens=1)).timings_ms.first_token
 
     for length in plan.prompts:
         if length > room:

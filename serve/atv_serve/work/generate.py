@@ -72,7 +72,7 @@ def _answer(
     n_generated = 0
     with closing(events):  # at once: its vector stays applied until then
         for event in events:
-            text, finish = stops.feed(event.text), event.finish
+            text, finish = stops.feed(event.text), event.finish_reason
             if stops.met:
                 finish = Finish.STOP
             elif finish:
@@ -81,11 +81,11 @@ def _answer(
                 text,
                 () if request.n_top is None else (score(target.logits(), event.token, request.n_top),),
                 finish=finish,
-                n_prompt=0 if n_generated else event.prompt_tokens,
-                n_evaluated=0 if n_generated else event.evaluated_tokens,
-                n_generated=event.generated_tokens - n_generated,
+                n_prompt=0 if n_generated else event.tokens.prompt,
+                n_evaluated=0 if n_generated else event.tokens.evaluated,
+                n_generated=event.tokens.generated - n_generated,
             )
-            n_generated = event.generated_tokens
+            n_generated = event.tokens.generated
             if finish:
                 return
 

@@ -25,4 +25,4 @@ def said(engine: Engine, *messages: tuple[str, str], **settings: Any) -> tuple[s
     spoken = [{"role": role, "content": text} for role, text in messages]
     prompt = PromptFormat(engine.target.vocabulary).conversation(spoken)
     events = list(engine.stream(spoken[-1]["content"], prompt=prompt, **settings))
-    return "".join(event.text for event in events), events[-1].prompt_tokens
+    return "".join(event.text for event in events), events[-1].tokens.prompt
