@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_settings
 from atv_local.data import as_number, as_path
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
-from atv_local.names import choose_bundle, choose_model, explain_mismatch
+from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_mismatch
 from atv_local.target import Target
 from atv_local.vectors import (
     MAX_STRENGTH,
+    OFF,
     ControlVector,
     Steering,
     TaskVector,
@@ -42,7 +44,8 @@ def load(
         model: the target's GGUF: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
             An alias for a target and its bundle names both, unless `bundle` names another.
         bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
-        off: answer with the base model; no generator is loaded.
+        off: answer with the base model, whatever else is given: a bundle, control vectors and `steering` are checked
+            as far as that is quick, but not loaded, and need not fit the target.
         n_ctx: size of the context in tokens; by default 2048, or what the model was trained for if that is less.
         n_threads: threads of llama.cpp; by default all cores.
         n_gpu_layers: layers to offload; -1 is all.
@@ -67,16 +70,20 @@ def load(
             as_path(name, given)
     if not isinstance(off, bool):
         raise UsageError(f"`off` {off!r} is not True or False")
+    _check_choice("provider", provider, Provider)
+    _check_choice("precision", precision, Precision)
     if steering is not None:
         check_settings(steering)
-        if off and not steering.off:
-            raise UsageError(f"`off=True` and `steering` {steering!r} exclude each other; leave one out")
     chosen_model = choose_model(model)
     path = chosen_model.path()
-    files = [] if off else _read_files(control_vectors)
-    chosen_bundle = None if off else choose_bundle(bundle, model)
-    if chosen_bundle and chosen_bundle.source and files:  # control vectors replace a bundle that is only the default
-        chosen_bundle = None
+    files = _read_files(control_vectors)
+    if off:
+        if bundle is not None:
+            check_bundle_name(bundle)
+        target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
+        return Engine(target, steering=None if steering is None else OFF)
+    own = choose_bundle(bundle, model)
+    chosen_bundle = None if own.source and files else own  # control vectors replace a bundle that is only the default
     if (provider or precision) and not chosen_bundle:
         chosen = f"`provider={provider}`" if provider else f"`precision={precision}`"
         raise UsageError(f"no generator is loaded for {chosen}; name its bundle with `bundle=...`, or leave it out")
@@ -92,6 +99,12 @@ def load(
     with explain_mismatch(chosen_model, chosen_bundle):
         opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
     return Engine(target, Generator(opened, provider=provider, precision=precision), static, steering=steering)
+
+
+def _check_choice(name: str, value: object, choices: object) -> None:
+    known = get_args(choices)
+    if value is not None and value not in known:
+        raise UsageError(f"`{name}` {value!r} is not one of {', '.join(known)}")
 
 
 def _read_files(given: Sequence[str | Path | tuple[str | Path, float]]) -> list[tuple[ControlVector, float]]:

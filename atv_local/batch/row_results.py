@@ -53,13 +53,13 @@ class AnswerSettings:
         return {
             "model": identity(resolve_model(self.model)),
             "bundle": None if self.off else Bundle(resolve_bundle(self.bundle, model=self.model)).id,
-            **{name: str(value) for name, value in self.changes.items()},
+            **({} if self.off else {name: str(value) for name, value in self.changes.items()}),
             "system": self.system,
             "max_tokens": self.max_tokens,
             "sampling": asdict(self.sampling) if self.sampling.temperature else "greedy",
             "n_ctx": self.n_ctx,
-            "provider": self.provider,
-            "precision": self.precision,
+            "provider": None if self.off else self.provider,
+            "precision": None if self.off else self.precision,
         }
 
 
@@ -94,7 +94,8 @@ class Answerer:
             precision=settings.precision,
         )
         target = self._engine.target
-        self._steering = OFF if settings.off else replace(self._engine.steering, **settings.changes)
+        steering = replace(self._engine.steering, **settings.changes)
+        self._steering = OFF if settings.off else steering
         self._steering.range(target.n_rows)
         target.prompts.after(system=settings.system)  # a template that does not take it fails now
         self._batch = Batch(self._engine, n_sequences=settings.n_sequences + 1)  # one for what prompts share

@@ -15,6 +15,7 @@ from .forms import RESERVED as RESERVED
 from .forms import absolute_name as absolute_name
 from .listing import Entry as Entry
 from .listing import list_names as list_names
+from .resolve import check_bundle_name as check_bundle_name
 from .resolve import is_managed as is_managed
 from .resolve import pull_name as pull_name
 from .resolve import resolve_bundle as resolve_bundle

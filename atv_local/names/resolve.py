@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from atv_local.errors import NotFoundError
+from atv_local.generator import read_manifest
 from atv_local.names.choices import choose_bundle, choose_model
 from atv_local.names.embedded import is_embedded_bundle
 from atv_local.names.forms import exists
@@ -57,6 +58,19 @@ def pull_name(name: str, *, offline: bool = False) -> list[Path]:
     if alias and not alias.either:
         kinds = [kind for kind in KINDS if alias.get(kind)]
     return [_pull(name, kind, offline=offline) for kind in kinds]
+
+
+def check_bundle_name(name: str | Path) -> None:
+    """Check that a name can stand for a bundle, without opening its graph. A name in a store is not looked up there.
+
+    Raises:
+        NotFoundError: a name that leads to no bundle.
+        BundleError: a path at which there is no bundle.
+    """
+    chosen = choose_bundle(name).name
+    scheme, rest = (PATH, chosen) if isinstance(chosen, Path) else expand(chosen, "bundle")
+    if scheme == PATH:
+        read_manifest(Path(rest))
 
 
 def is_managed(name: str | Path) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from atv_local.errors import UsageError
-
 if TYPE_CHECKING:
     from atv_cli.options import ControlVectorOptions, EngineOptions, SteeringOptions
     from atv_local.answer import Engine
@@ -21,25 +19,14 @@ def load_engine(
     vectors: ControlVectorOptions,
     performance: EngineOptions,
 ) -> tuple[Engine, Steering]:
-    """The engine, and how it is to steer.
+    """The engine, and how it is to steer: not at all if `off`, whatever the other options are.
 
     Raises:
-        AtvError: what `atv_local.load` raises, and UsageError for `off` with an option for what would steer.
+        AtvError: what `atv_local.load` raises.
     """
     import atv_local
 
     changes = steering.changes()
-    check_off(off, performance, vectors)
     engine = atv_local.load(model, bundle, off=off, control_vectors=vectors.files(), **asdict(performance))
-    return engine, atv_local.OFF if off else replace(engine.steering, **changes)
-
-
-def check_off(off: bool, performance: EngineOptions, vectors: ControlVectorOptions | None = None) -> None:
-    """Raise UsageError if `off` is given together with an option for what would steer."""
-    values: dict[str, object] = {"--provider": performance.provider, "--precision": performance.precision}
-    if vectors is not None:
-        values["--control-vector"] = vectors.control_vector
-        values["--control-vector-scaled"] = vectors.control_vector_scaled
-    for flag, value in values.items():
-        if off and value:
-            raise UsageError(f"--off turns steering off, so {flag} has no effect; leave one of them out")
+    how = replace(engine.steering, **changes)
+    return engine, atv_local.OFF if off else how

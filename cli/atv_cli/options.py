@@ -37,7 +37,9 @@ Bundle = Annotated[
 ]
 Off = Annotated[
     bool,
-    Panel.STEERING.option("--off", help="Turn steering off: answer with the base model and load no bundle."),
+    Panel.STEERING.option(
+        "--off", help="Turn steering off, whatever else is given: answer with the base model and load no bundle."
+    ),
 ]
 Column = Annotated[
     list[str] | None,

@@ -107,7 +107,8 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         changes["layers"] = parse_layers(options.layers)
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
     engine = _loaded(options.model, options.bundle, bool(options.off), options.n_ctx)
-    steering = OFF if options.off else replace(engine.steering, **changes)
+    how = replace(engine.steering, **changes)
+    steering = OFF if options.off else how
     for event in engine.stream(
         messages[-1]["content"],
         steering=steering,

@@ -202,7 +202,8 @@ def test_a_line_without_end_takes_no_memory() -> None:
         (["-c", "9999999"], 2, ["9999999"]),
         (["-m", "absent.gguf"], 1, ["absent.gguf"]),
         (["-g", "absent"], 1, ["absent"]),
-        (["--off", "--provider", "cpu"], 2, ["--off"]),
+        (["--off", "--strength", "nan"], 2, ["strength nan"]),
+        (["--off", "-g", "absent"], 1, ["absent"]),
         (["--executor-option", "workers=2"], 2, ["--executor ray"]),
     ],
 )

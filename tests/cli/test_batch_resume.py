@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,17 @@ def test_it_does_not_go_on_with_other_settings(
     assert partial.read_bytes() == before
     assert batch(rows, output, *pair, *options, "--overwrite").exit_code == 0
     assert len(records(output)) == len(ROWS)
+
+
+def test_off_goes_on_with_whatever_would_steer(
+    pair: list[str], rows: Path, tmp_path: Path, settings: AnswerSettings
+) -> None:
+    output = tmp_path / "out.jsonl"
+    first = {**ROWS[0], "line": 1, "text": "left alone", "finish_reason": "stop", "tokens": {}}
+    left(output, replace(settings, bundle=None, off=True), [first])
+    steering = ["--strength", "2", "--layers", "1-2", "--provider", "cpu", "--precision", "int8"]
+    assert batch(rows, output, *pair, *steering, "--off").exit_code == 0
+    assert [len(records(output)), records(output)[0]["text"]] == [len(ROWS), "left alone"]
 
 
 def test_an_input_that_has_grown_and_one_that_has_changed(

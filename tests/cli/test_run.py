@@ -12,10 +12,12 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
+from atv_local import TaskVector
 from tests.tiny import write_gguf
 
 COMMAND = [sys.executable, "-m", "atv_cli", "run"]
@@ -79,6 +81,16 @@ def test_off_needs_no_bundle_and_is_another_answer(pair: list[str]) -> None:
     assert record["text"] == json.loads(run(*pair, "--strength", "0", "--json", "-n", "8", "apple 1").stdout)["text"]
 
 
+def test_off_can_be_added_to_any_command(pair: list[str], tmp_path: Path) -> None:
+    vector = str(tmp_path / "v.gguf")
+    TaskVector(np.ones((3, 64))).save(vector)
+    steering = ["--strength", "2", "--layers", "1-2", "--positions", "all", "--provider", "cpu", "--precision", "int8"]
+    steering += ["--control-vector", vector, "--control-vector-scaled", f"{vector}:2"]
+    base = json.loads(run(*pair[:2], "--off", "--json", "-n", "8", "apple 1").stdout)
+    found = json.loads(run(*pair, *steering, "--off", "--json", "-n", "8", "apple 1").stdout)
+    assert found | {"timings_ms": None} == base | {"timings_ms": None}
+
+
 def test_compare_shows_both_answers_with_their_times(pair: list[str]) -> None:
     lines = run(*pair, "--compare", "apple 1", "-n", "8").stdout.splitlines()
     assert lines[0] == "[without steering]"
@@ -134,6 +146,8 @@ def test_a_query_without_end(pair: list[str]) -> None:
         (["-n", "0"], ["--max-tokens 0"]),
         (["--off", "--compare"], ["--off"]),
         (["--off", "--show-vector"], ["--off"]),
+        (["--off", "--layers", "3-1"], ["3-1"]),
+        (["--off", "--strength", "nan"], ["strength nan"]),
         (["-f", "absent.txt"], ["absent.txt"]),
     ],
 )

@@ -215,8 +215,6 @@ def test_a_vector_of_another_vocabulary_is_refused(tiny_bundle: Path, tmp_path: 
 @pytest.mark.parametrize(
     "options",
     [
-        ["--off", "--control-vector", "v.gguf"],
-        ["--off", "--provider", "cpu"],
         ["--control-vector", "{v}", "--provider", "cpu"],
         ["--control-vector", "{v}", "--precision", "int8"],
     ],

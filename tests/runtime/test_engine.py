@@ -26,7 +26,7 @@ from atv_local import (
     Target,
     TaskVector,
 )
-from atv_local.errors import BundleError, ModelError, PromptError, UsageError, VectorError
+from atv_local.errors import BundleError, ModelError, NotFoundError, PromptError, UsageError, VectorError
 from atv_local.target.prompt import PromptFormat
 from atv_local.target.target_file import TargetFile
 from atv_local.vectors.control_vector import write_control_vector
@@ -354,8 +354,6 @@ def test_a_factor_that_is_no_number(tiny_gguf: Path, tmp_path: Path) -> None:
 def test_load_takes_the_steering_of_its_answers(tiny_gguf: Path, tiny_bundle: Path) -> None:
     with atv_local.load(tiny_gguf, tiny_bundle, steering=Steering(0.5, (1, 2))) as engine:
         assert engine.steering == Steering(0.5, (1, 2))
-    with pytest.raises(UsageError, match="`steering`"):
-        atv_local.load(tiny_gguf, off=True, steering=Steering())
     with pytest.raises(UsageError, match="steerable layers 1-3"):
         atv_local.load(tiny_gguf, tiny_bundle, steering=Steering(layers=(2, 9)))
 
@@ -415,3 +413,29 @@ def test_a_file_steers_alike_however_it_is_given(tiny_gguf: Path, tmp_path: Path
         found = engine.answer("apple", vector=file, max_tokens=6)
     assert found.text == expected.text
     assert found.steering.positions == expected.steering.positions == (positions or Positions.ALL)
+
+
+def test_off_wins_over_what_would_steer(tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    TaskVector(np.ones((3, 64))).save(tmp_path / "v.gguf")
+    given: dict[str, Any] = {"bundle": tiny_bundle, "provider": "cpu", "precision": "int8", "steering": Steering(2)}
+    given |= {"control_vectors": [(tmp_path / "v.gguf", 3.0)]}
+    with atv_local.load(tiny_gguf, off=True, n_threads=1, **given) as engine:
+        assert (engine.steering, engine.generator, engine.static) == (OFF, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("bundle", "absent/bundle", BundleError),
+        ("bundle", "absent", NotFoundError),
+        ("bundle", "", UsageError),
+        ("provider", "gpu", UsageError),
+        ("precision", "int4", UsageError),
+        ("steering", 2, UsageError),
+        ("control_vectors", ["absent.gguf"], VectorError),
+        ("control_vectors", [("absent.gguf", 1.0)], VectorError),
+    ],
+)
+def test_off_does_not_hide_a_mistake(tiny_gguf: Path, name: str, value: object, error: type[AtvError]) -> None:
+    with pytest.raises(error, match=f"absent|`{name}`"):
+        atv_local.load(tiny_gguf, off=True, **{name: value})  # type: ignore[arg-type]

@@ -134,7 +134,7 @@ def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:
     ("options", "code", "said"),
     [
         (["--host", "0.0.0.0"], 2, "--api-key"),
-        (["--off", "-g", "x"], 2, "--off"),
+        (["--off", "-g", "x"], 1, "'x'"),
         (["-g", "a=b", "-g", "a=c"], 2, "-g"),
         (["-g", "base=x.zip"], 2, "cannot be named"),
         (["-g", "a=missing.zip"], 1, "missing.zip"),

@@ -15,7 +15,6 @@ import typer
 from atv_cli import options
 from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
-from atv_cli.load_engine import check_off
 from atv_local.data import reading
 from atv_local.errors import UsageError
 
@@ -90,7 +89,6 @@ def batch(
     executor_options = _options(executor_option or [])
     if executor_options and executor is None:
         raise UsageError("--executor-option is for a plug-in; add --executor NAME, such as --executor ray")
-    check_off(off, performance)
     changes = steering.changes()
     if file.exists() and any(place.exists() and file.samefile(place) for place in (output, _partial(output))):
         raise UsageError(f"{file} is the input and would be replaced by its answers; choose another output")
@@ -107,7 +105,7 @@ def batch(
         model=model,
         bundle=bundle,
         off=off,
-        changes={} if off else changes,
+        changes=changes,
         n_sequences=parallel,
         **sampling.arguments(),
         **asdict(performance),

@@ -84,20 +84,22 @@ def serve(
     """Serve an OpenAI-compatible API in which each request is steered by its own vector, with a web page at /."""
     if api_key is None and "ATV_API_KEY" in os.environ:  # click takes an empty variable for none
         raise UsageError("ATV_API_KEY is empty; set it to a key, or unset it to serve without one")
-    if off and bundle:
-        raise UsageError("--off turns steering off, so -g has no effect; leave one of them out")
     by_id = dict(_split_id(text) for text in bundle or [])
     if len(by_id) < len(bundle or []):
         raise UsageError("two bundles have the same ID; name them apart with -g ID=NAME")
 
     with require_extra("serve"):
         from atv_serve import Server, ServerOptions
-    from atv_local.names import choose_bundle, choose_model, explain_mismatch
+    from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_mismatch
 
     settings = ServerOptions(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     chosen = choose_model(model)
     bundles = {bundle_id: choose_bundle(name) for bundle_id, name in by_id.items()}
-    if not bundles and not off:
+    if off:
+        for name in by_id.values():
+            check_bundle_name(name)
+        bundles = {}
+    elif not bundles:
         default = choose_bundle(None, model)
         bundles = {_split_id(str(default.name))[0]: default}
     with explain_mismatch(chosen, next(iter(bundles.values()), chosen)):

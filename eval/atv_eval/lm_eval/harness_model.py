@@ -63,7 +63,8 @@ class AtvLocal(TemplateLM):
         target = self._engine.target
         changes = {name: getattr(arguments, name) for name in ("strength", "layers", "positions")}
         changes = {name: value for name, value in changes.items() if value is not None}
-        self._steering = OFF if arguments.off else replace(self._engine.steering, **changes)
+        steering = replace(self._engine.steering, **changes)
+        self._steering = OFF if arguments.off else steering
         self._steering.range(target.n_rows)  # raises if the target lacks a layer
         self._vocabulary: Vocabulary = target.vocabulary
         self._prompts = target.prompts

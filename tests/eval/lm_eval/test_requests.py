@@ -90,10 +90,9 @@ def test_strength_layers_positions_and_off_are_those_of_the_arguments(arguments:
     given = [{}, {"strength": 0.5}, {"layers": "1-2"}, {"layers": 3}, {"positions": "all"}, {"positions": "last"}]
     totals = [AtvLocal(**arguments, **more).loglikelihood(request, True)[0][0] for more in given]
     assert len(set(totals)) == len(given)
-    off = [
-        AtvLocal(**arguments, **more).loglikelihood(request, True)[0][0] for more in ({"off": True}, {"strength": 0})
-    ]
-    assert off[0] == off[1]
+    ways: tuple[dict[str, Any], ...] = ({"off": True}, {"strength": 0}, {"off": True, "strength": 2, "layers": "1-2"})
+    off = [AtvLocal(**arguments, **more).loglikelihood(request, True)[0][0] for more in ways]
+    assert off[0] == off[1] == off[2]
     assert off[0] not in totals
     assert lm.get_model_info() | {"bundle": ""} == {
         "bundle": "",
