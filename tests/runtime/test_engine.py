@@ -426,14 +426,14 @@ def test_off_wins_over_what_would_steer(tiny_gguf: Path, tiny_bundle: Path, tmp_
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
-        ("bundle", "absent/bundle", BundleError),
+        ("bundle", "absent/bundle", NotFoundError),
         ("bundle", "absent", NotFoundError),
         ("bundle", "", UsageError),
         ("provider", "gpu", UsageError),
         ("precision", "int4", UsageError),
         ("steering", 2, UsageError),
-        ("control_vectors", ["absent.gguf"], VectorError),
-        ("control_vectors", [("absent.gguf", 1.0)], VectorError),
+        ("control_vectors", ["absent.gguf"], NotFoundError),
+        ("control_vectors", [("absent.gguf", 1.0)], NotFoundError),
     ],
 )
 def test_off_does_not_hide_a_mistake(tiny_gguf: Path, name: str, value: object, error: type[AtvError]) -> None:
