@@ -33,7 +33,7 @@ def draw_vectors(queries: Sequence[str], vectors: Sequence[TaskVector], path: Pa
         figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
         for label, vector in zip(labels, vectors, strict=True):
             left.plot(range(1, vector.n_rows + 1), vector.norms(), label=label, linewidth=1)
-        left.set(xlabel="layer", ylabel="norm of the row", title="Task vectors by layer", ylim=(0, None))
+        left.set(xlabel="layer", ylabel="norm", title="Task vectors by layer", ylim=(0, None))
         if len(labels) <= 12:
             left.legend(fontsize="small")
         image = right.imshow(cosines(vectors), vmin=-1, vmax=1, cmap="RdBu_r")

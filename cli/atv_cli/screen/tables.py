@@ -22,7 +22,7 @@ _MAX_WIDTH = 80
 
 
 def plot_norms(vector: TaskVector) -> None:
-    """The Euclidean norm of each layer's row, as bars on stderr."""
+    """The Euclidean norm at each layer, as bars on stderr."""
     console = Console(stderr=True, highlight=False)
     values = vector.norms()
     width = max(10, min(60, console.width - 24))
