@@ -166,7 +166,7 @@ def test_models_and_bundles_that_do_not_fit(pair: list[str], tmp_path: Path, tin
     junk = tmp_path / "junk.gguf"
     junk.write_bytes(b"not a model")
     says(run("-m", str(junk), *pair[2:], "hi"), 1, "junk.gguf", "not a GGUF")
-    says(run("-m", str(tmp_path / "absent.gguf"), *pair[2:], "hi"), 1, "absent.gguf", "No such file")
+    says(run("-m", str(tmp_path / "absent.gguf"), *pair[2:], "hi"), 1, "absent.gguf", "no file or folder")
     says(run("-m", str(tiny_gguf), "-g", str(tmp_path / "absent"), "hi"), 1, "absent")
     other = write_gguf(tmp_path / "wide.gguf", n_embd=32)
     says(run("-m", str(other), *pair[2:], "hi"), 1, "n_embd 64", "'wide' has 32")
