@@ -1,7 +1,8 @@
-from .batch import N_SEQUENCES as N_SEQUENCES
 from .batch import Batch as Batch
 from .executors import Executor as Executor
 from .executors import load_executor as load_executor
+from .limits import DEFAULT_PARALLEL as DEFAULT_PARALLEL
+from .limits import MAX_PARALLEL as MAX_PARALLEL
 from .question import BatchQuestion as BatchQuestion
 from .question import BatchReply as BatchReply
 from .question import Outcome as Outcome

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer import Answer, Engine, TokenCounts, check_queries, check_query, check_settings
+from atv_local.batch.limits import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.batch.question import (
     BatchQuestion,
     BatchReply,
@@ -31,10 +32,6 @@ from atv_local.errors import AtvError, PromptError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_local.vectors import Steering
 
-N_SEQUENCES = 128
-MAX_SEQUENCES = 255
-"""llama.cpp takes 256, of which one is spare; see `SequenceContext`."""
-
 
 class Batch:
     """Answers many queries of one engine together, each as if it were alone, for one thread at a time.
@@ -46,7 +43,7 @@ class Batch:
 
     Args:
         engine: gives target, vectors and default steering.
-        n_sequences: most answers and options at a time, up to 255.
+        parallel: most answers and options at a time, up to 254.
         n_ctx: tokens of all of them together, shared ones counted once; by default twice the engine's.
 
     Raises:
@@ -54,18 +51,18 @@ class Batch:
         ModelError: the architecture cannot be steered token by token.
     """
 
-    def __init__(self, engine: Engine, *, n_sequences: int = N_SEQUENCES, n_ctx: int | None = None) -> None:
+    def __init__(self, engine: Engine, *, parallel: int = DEFAULT_PARALLEL, n_ctx: int | None = None) -> None:
         if not isinstance(engine, Engine):
             raise UsageError(f"`engine` {engine!r} is not an Engine; make one with atv_local.load")
         engine.check_open()
-        n_sequences = as_integer("n_sequences", n_sequences, 1, MAX_SEQUENCES)
+        parallel = as_integer("parallel", parallel, 1, MAX_PARALLEL)
         if n_ctx is not None:
-            n_ctx = as_integer("n_ctx", n_ctx, 1, MAX_SEQUENCES * engine.target.n_ctx)  # more cannot be filled
+            n_ctx = as_integer("n_ctx", n_ctx, 1, (MAX_PARALLEL + 1) * engine.target.n_ctx)  # more cannot be filled
         self._engine = engine
         self._n_ctx = engine.target.n_ctx
         self._sequences = SequenceContext(
             engine.target.model,
-            n_sequences=n_sequences,
+            n_sequences=parallel + 1,  # one has what prompts share
             n_ctx=n_ctx or 2 * self._n_ctx,
             n_threads=engine.target.n_threads,
         )
@@ -73,7 +70,7 @@ class Batch:
         self._prompts = lru_cache(maxsize=8)(lambda system: engine.target.prompts.after(system=system))
 
     def __repr__(self) -> str:
-        return f"Batch({self._engine!r}, {self._sequences.n_sequences} sequences, n_ctx={self._sequences.n_ctx})"
+        return f"Batch({self._engine!r}, parallel={self._sequences.n_sequences - 1}, n_ctx={self._sequences.n_ctx})"
 
     def close(self) -> None:
         """Free the batch's context; an unfinished call ends with a UsageError. The engine can still be used."""

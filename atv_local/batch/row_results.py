@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from atv_local.answer import load
-from atv_local.batch.batch import N_SEQUENCES, Batch
+from atv_local.batch.batch import Batch
+from atv_local.batch.limits import DEFAULT_PARALLEL
 from atv_local.batch.question import BatchQuestion, BatchReply
 from atv_local.data import ResumableOutput, RowRequest, as_integer
 from atv_local.errors import DataError, UsageError
@@ -41,7 +42,7 @@ class AnswerSettings:
     n_gpu_layers: int = -1
     provider: Provider | None = None
     precision: Precision | None = None
-    n_sequences: int = N_SEQUENCES - 1
+    parallel: int = DEFAULT_PARALLEL
     """Answers written at a time."""
 
     def identity(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Answerer:
         self._steering = OFF if settings.off else steering
         self._steering.range(target.n_rows)
         target.prompts.after(system=settings.system)  # a template that does not take it fails now
-        self._batch = Batch(self._engine, n_sequences=settings.n_sequences + 1)  # one for what prompts share
+        self._batch = Batch(self._engine, parallel=settings.parallel)
 
     def __call__(self, rows: Iterable[RowRequest]) -> Iterator[RowResult]:
         """The result of each row, in order. Rows are drawn as there is room, some hundreds ahead at most."""

@@ -17,7 +17,7 @@ from atv_local.vectors import Steering, random_vector
 N_TOKENS = 16
 """Tokens of the base model's answer over which the distributions are compared."""
 
-_TOGETHER = 24  # sequences; each keeps its distributions until its query is done
+_PARALLEL = 24  # each answer keeps its distributions until its query is done
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     Raises:
         AtvError: a query that cannot be evaluated.
     """
-    batch = Batch(engine, n_sequences=max(_TOGETHER, len(steerings) + 3))
+    batch = Batch(engine, parallel=max(_PARALLEL, len(steerings) + 2))
     prompts = engine.target.prompts
     rng = np.random.default_rng(seed)
 

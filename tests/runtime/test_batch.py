@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ import atv_local
 from atv_local.answer.answer import Finish
 from atv_local.answer.engine import Engine
 from atv_local.batch.batch import Batch, BatchQuestion, SteeredPrompt
+from atv_local.batch.limits import MAX_PARALLEL
 from atv_local.errors import PromptError, UnstableError, UsageError
 from atv_local.generator.generator import Generator
 from atv_local.target.prompt import Prompt
@@ -58,7 +60,7 @@ def test_the_real_target_says_bit_for_bit_what_it_says_one_by_one(real: Engine) 
             yield BatchQuestion(prompts(query), [SteeredPrompt.of(style, vector) for style in styles], 12, options)
 
     together = list(Batch(real).ask(questions()))
-    few = list(Batch(real, n_sequences=21, n_ctx=400).ask(questions()))
+    few = list(Batch(real, parallel=20, n_ctx=400).ask(questions()))
     assert [reply.outcomes for reply in together] == [reply.outcomes for reply in few]
     for query, reply in zip(queries, together, strict=True):
         assert not reply.error
@@ -106,11 +108,11 @@ def test_positions_and_vectors_of_neighbours_do_not_meet(tiny: Engine) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 90), st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=12),
-    n_sequences=st.integers(6, 20),
+    parallel=st.integers(5, 19),
     n_ctx=st.integers(130, 600),
 )
 def test_any_mixture_comes_back_whole_and_in_order(
-    tiny: Engine, sizes: list[tuple[int, int, int]], n_sequences: int, n_ctx: int
+    tiny: Engine, sizes: list[tuple[int, int, int]], parallel: int, n_ctx: int
 ) -> None:
     rng = np.random.default_rng(1)
     questions = [
@@ -123,7 +125,7 @@ def test_any_mixture_comes_back_whole_and_in_order(
         for index, (length, max_tokens, n_options) in enumerate(sizes)
         if max_tokens or n_options
     ]
-    replies = list(Batch(tiny, n_sequences=n_sequences, n_ctx=n_ctx).ask(questions))
+    replies = list(Batch(tiny, parallel=parallel, n_ctx=n_ctx).ask(questions))
     assert [reply.question.tag for reply in replies] == [question.tag for question in questions]
     for reply in replies:
         assert reply.error is None
@@ -187,7 +189,7 @@ def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:
             drawn += 1
             yield BatchQuestion(prompts(f"query {drawn}"), max_tokens=1)
 
-    replies = Batch(tiny, n_sequences=8).ask(endless())
+    replies = Batch(tiny, parallel=7).ask(endless())
     for _ in range(5):
         next(replies)
     assert drawn < 60
@@ -197,7 +199,7 @@ def test_questions_are_drawn_as_there_is_room(tiny: Engine) -> None:
 
 def test_a_small_context_of_many_sequences_takes_a_full_batch(tiny: Engine) -> None:
     prompt = tiny.target.prompts("apple 1")
-    replies = list(Batch(tiny, n_sequences=4, n_ctx=16).ask([BatchQuestion(prompt, max_tokens=2)] * 3))
+    replies = list(Batch(tiny, parallel=3, n_ctx=16).ask([BatchQuestion(prompt, max_tokens=2)] * 3))
     assert [reply.outcomes[0].n_generated for reply in replies if not reply.error] == [2, 2, 2]
 
 
@@ -215,7 +217,7 @@ def test_more_ways_and_options_than_fit_at_a_time_are_asked_in_parts(tiny: Engin
         BatchQuestion(prompts("fig 1"), ways, 4, options),
         BatchQuestion(prompts("fig 2"), ways[:1], 4, tag="next"),
     ]
-    roomy, tight = (list(Batch(tiny, n_sequences=n).ask(asked)) for n in (255, 9))
+    roomy, tight = (list(Batch(tiny, parallel=n).ask(asked)) for n in (254, 8))
     assert [reply.question for reply in tight] == asked
     for wide, narrow in zip(roomy, tight, strict=True):
         assert narrow.error is None
@@ -244,9 +246,9 @@ def test_what_cannot_be_asked_is_refused(tiny: Engine) -> None:
     [
         ("engine", None),
         ("engine", "tiny.gguf"),
-        ("n_sequences", 0),
-        ("n_sequences", 256),
-        ("n_sequences", 2.5),
+        ("parallel", 0),
+        ("parallel", 255),
+        ("parallel", 2.5),
         ("n_ctx", 0),
         ("n_ctx", -3),
         ("n_ctx", 1 << 40),
@@ -256,6 +258,15 @@ def test_what_cannot_be_asked_is_refused(tiny: Engine) -> None:
 def test_a_batch_of_parts_of_another_type_or_size(tiny: Engine, name: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"`{name}` {value!r}"):
         Batch(**{"engine": tiny, name: value})  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_one_answer_at_a_time_and_the_most_that_llama_cpp_takes(tiny: Engine) -> None:
+    """The sequence of what prompts share is not counted, so that one name means as much everywhere."""
+    assert llama_cpp.llama_max_parallel_sequences() == MAX_PARALLEL + 2
+    expected = [tiny.answer(query, max_tokens=3).text for query in ("apple 1", "dog 1")]
+    for parallel in (1, MAX_PARALLEL):
+        with Batch(tiny, parallel=parallel) as batch:
+            assert [answer.text for answer in batch.answer(["apple 1", "dog 1"], max_tokens=3)] == expected
 
 
 @pytest.mark.parametrize(

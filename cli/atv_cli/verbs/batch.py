@@ -15,6 +15,7 @@ import typer
 from atv_cli import options
 from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
+from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.data import reading
 from atv_local.errors import UsageError
 
@@ -44,10 +45,10 @@ def batch(
         Panel.PERFORMANCE.option(
             metavar="N",
             min=1,
-            max=254,
+            max=MAX_PARALLEL,
             help="Answer up to this many rows at a time, as far as they fit in twice the context size.",
         ),
-    ] = 127,
+    ] = DEFAULT_PARALLEL,
     executor: Annotated[
         str | None,
         Panel.PERFORMANCE.option(
@@ -106,7 +107,7 @@ def batch(
         bundle=bundle,
         off=off,
         changes=changes,
-        n_sequences=parallel,
+        parallel=parallel,
         **sampling.arguments(),
         **asdict(performance),
     )

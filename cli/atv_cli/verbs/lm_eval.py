@@ -20,7 +20,7 @@ def lm_eval(context: typer.Context) -> None:
 
     For example: --model atv-local --model_args model=x.gguf,bundle=bundle --tasks arc_easy
 
-    Other model arguments: strength, layers, positions, off, n_ctx, n_threads, n_gpu_layers, max_tokens, batch, seed.
+    Other model arguments: strength, layers, positions, off, n_ctx, n_threads, n_gpu_layers, max_tokens, parallel, seed.
     """
     with require_extra("harness"):
         from lm_eval.__main__ import cli_evaluate

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from atv_local.batch import N_SEQUENCES
+from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.errors import UsageError, first_problem
 from atv_local.vectors import Positions, parse_layers
 
@@ -37,7 +37,7 @@ class HarnessArguments(BaseModel):
     n_gpu_layers: int = -1
     max_tokens: int = Field(256, ge=1)
     """Longest answer, for tasks that do not set one."""
-    batch: int = Field(N_SEQUENCES, ge=1, le=255)
+    parallel: int = Field(DEFAULT_PARALLEL, ge=1, le=MAX_PARALLEL)
     """Most answers and options at a time; `--batch_size` has no effect."""
     seed: int = Field(1234, ge=0, lt=1 << 32)
     """For generations that sample."""

@@ -69,7 +69,7 @@ class AtvLocal(TemplateLM):
         self._vocabulary: Vocabulary = target.vocabulary
         self._prompts = target.prompts
         self._queries = LastUserMessage(self._prompts)
-        self._batch = Batch(self._engine, n_sequences=arguments.batch)
+        self._batch = Batch(self._engine, parallel=arguments.parallel)
         self._way = lru_cache(maxsize=64)(self._way_of)
 
     # What lm_eval asks of a tokenizer.

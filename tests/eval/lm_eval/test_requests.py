@@ -168,7 +168,7 @@ def test_mistakes_are_one_sentence(arguments: dict[str, Any], lm: AtvLocal, tmp_
         ({"layers": "8-"}, "not A-B"),
         ({"layers": "1-9"}, "layers` 1-9"),
         ({"positions": "first"}, "positions: .*first"),
-        ({"batch": 0}, "batch: .*, not 0"),
+        ({"parallel": 0}, "parallel: .*, not 0"),
     ):
         with pytest.raises(UsageError, match=words):
             AtvLocal(**arguments, **given)
