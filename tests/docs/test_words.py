@@ -29,6 +29,7 @@ UNUSUAL = {
     "one a line": "one per line",
     "go(es)? before the": "overrides",
     "taken in turn": "alternate",
+    "(un|de)?quantized": "quantised, as everywhere else",
 }
 """Archaic and clever phrases, and what to write instead."""
 

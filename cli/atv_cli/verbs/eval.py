@@ -75,7 +75,7 @@ def evaluate(
             metavar="N",
             min=1,
             help="Stop each answer after this many tokens.",
-            show_default="as many as the longest right answer has",
+            show_default="a few more than the longest right answer has",
         ),
     ] = None,
     whole: Annotated[
