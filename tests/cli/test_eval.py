@@ -38,7 +38,7 @@ def test_the_command_writes_results_and_resumes(
     cli: Callable[..., Result], asked: Path, shown: Path, unrelated: Path, tmp_path: Path
 ) -> None:
     command = ["eval", asked, "--shots-from", shown, "-o", tmp_path / "out"]
-    first = cli(*command, "--unrelated", unrelated)
+    first = cli(*command, "--timed", "2", "--unrelated", unrelated)
     assert first.exit_code == 0, first.stderr
     assert "| kinds: steered | 20 |" in first.stdout
     assert (tmp_path / "out" / "results.md").read_text() == first.stdout
