@@ -23,6 +23,7 @@ from atv_local.vectors import Positions, parse_layers
 
 if TYPE_CHECKING:
     from atv_local.answer import Engine
+    from atv_local.target import Message
 
 _worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="atv")
 """Gives one answer after another, as an engine must, however slowly or in whichever thread each is read."""
@@ -136,13 +137,16 @@ def _loaded(model: str | None, bundle: str | None, off: bool, n_ctx: int | None)
     return load(model, bundle, off=off, n_ctx=n_ctx)
 
 
-def _messages(turns: Sequence[llm.Message]) -> list[dict[str, str]]:
+def _messages(turns: Sequence[llm.Message]) -> list[Message]:
     """A conversation as the chat template takes it; reasoning that another model wrote down is left out.
 
     Raises:
-        UsageError: one that does not end in the user's words, or has more in it than text.
+        UsageError: one that does not end in the user's words, has more in it than text, or a role that `Engine.chat`
+            refuses.
     """
-    messages: list[dict[str, str]] = []
+    from atv_local.answer import as_message
+
+    messages: list[Message] = []
     for message in turns:
         for part in message.parts:
             if not isinstance(part, TextPart | ReasoningPart):
@@ -150,7 +154,7 @@ def _messages(turns: Sequence[llm.Message]) -> list[dict[str, str]]:
         if message.role == "user" and messages and messages[-1]["role"] == "user":
             messages.append({"role": "assistant", "content": ""})  # llm keeps no answer that was empty
         text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
-        messages.append({"role": message.role, "content": text})
+        messages.append(as_message({"role": message.role, "content": text}))
     if not messages or messages[-1]["role"] != "user":
         raise UsageError("there is no query; say something to answer")
     return messages

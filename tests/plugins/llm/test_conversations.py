@@ -7,7 +7,7 @@ from typing import Any
 
 import llm
 import pytest
-from llm.parts import AttachmentPart
+from llm.parts import AttachmentPart, TextPart
 
 from atv_local import answer as answering
 from atv_local.answer.engine import Engine
@@ -69,6 +69,7 @@ def test_a_turn_that_had_no_answer_keeps_its_place(tmp_path: Path) -> None:
     [
         ([llm.user("apple 1"), llm.assistant("a")], "no query"),
         ([llm.Message("user", [AttachmentPart(llm.Attachment(url="x.png"))])], "has a attachment"),
+        ([llm.Message("System", [TextPart("be brief")]), llm.user("apple 1")], "role 'System'"),
     ],
 )
 def test_a_conversation_is_text_that_ends_in_the_users(
