@@ -3,7 +3,7 @@ from .calibration import CalibrationResult as CalibrationResult
 from .calibration import calibrate as calibrate
 from .demonstrations import BM25 as BM25
 from .demonstrations import balanced as balanced
-from .evaluation import EvalHooks as EvalHooks
+from .eval_hooks import EvalHooks as EvalHooks
 from .evaluation import evaluate as evaluate
 from .harm import Harm as Harm
 from .markdown import table as table

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, Strict
+from pydantic import Field, InstanceOf, Strict
 
+from atv_eval.eval_hooks import EvalHooks
 from atv_eval.markdown import table
 from atv_eval.steering_search import STRENGTHS, SteeringResult, search_steering
 from atv_eval.tasks import read_tasks, read_unrelated
@@ -86,9 +87,9 @@ Budget = Annotated[
 @checked_arguments
 def calibrate(
     data: DataPaths,
-    bundle: PathOrName | None = None,
     *,
     model: PathOrName | None = None,
+    bundle: PathOrName | None = None,
     output: FilePath | None = None,
     columns: ColumnNames = DEFAULT_COLUMNS,
     rows: Count | None = 100,
@@ -103,7 +104,7 @@ def calibrate(
     n_gpu_layers: WholeNumber = -1,
     provider: Provider | None = None,
     precision: Precision | None = None,
-    on_stage: Callable[[str], None] = lambda _: None,
+    hooks: Annotated[EvalHooks, InstanceOf()] | None = None,
 ) -> CalibrationResult:
     """Choose the strength and the layers that answer best within a budget of harm, as a bundle's defaults.
 
@@ -112,8 +113,8 @@ def calibrate(
 
     Args:
         data: validation rows, as for `evaluate`; not those that results are reported on.
-        bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
         model: the target's GGUF: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
+        bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
         output: folder for the calibrated bundle; without it, `overwrite` changes the bundle itself.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         rows: how many rows of each task to read; None is all.
@@ -124,7 +125,7 @@ def calibrate(
         dry_run: measure only, and write nothing.
         overwrite: replace a bundle in `output`, or change the bundle itself.
         n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.
-        on_stage: called with what is measured next.
+        hooks: called while the calibration runs.
 
     Raises:
         UsageError: an option out of its range, or an output that cannot be written.
@@ -166,7 +167,7 @@ def calibrate(
                 budget=budget,
                 strengths=strengths,
                 search_layers=search_layers,
-                on_stage=on_stage,
+                on_message=(hooks or EvalHooks()).on_message,
             )
         best = min(points, key=lambda point: point.rank(budget))
         if best.harm.kl > budget:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, InstanceOf
 
-from atv_eval.answer_records import EvalRecord, answer_plan, fingerprint
+from atv_eval.answer_records import answer_plan, fingerprint
+from atv_eval.eval_hooks import EvalHooks
 from atv_eval.first_token import first_token_ms
 from atv_eval.harm import Harm, measure_harm
 from atv_eval.methods import Method
@@ -38,22 +39,6 @@ from atv_local.data import (
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Precision, Provider
 from atv_local.vectors import OFF, LayerRange, Positions, PositionsName, Steering
-
-
-@dataclass(frozen=True)
-class EvalHooks:
-    """Functions that an evaluation calls while it works; each may be left out.
-
-    Args:
-        on_plan: before the first answer.
-        on_record: with each answer, also those that an earlier evaluation saved.
-        on_message: with a line about what is measured next, or could not be.
-    """
-
-    on_plan: Callable[[EvalPlan], None] = lambda _: None
-    on_record: Callable[[EvalRecord], None] = lambda _: None
-    on_message: Callable[[str], None] = lambda _: None
-
 
 MethodNames = Annotated[
     Sequence[Annotated[Method | str, AfterValidator(Method)]], Expected(f"a list of methods, of {', '.join(Method)}")

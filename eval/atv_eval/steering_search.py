@@ -41,7 +41,7 @@ def search_steering(
     budget: float,
     strengths: Sequence[float] = STRENGTHS,
     search_layers: bool = True,
-    on_stage: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> list[SteeringResult]:
     """All strengths with the layers of training; then ranges of layers at the two strengths of the best rank.
 
@@ -52,7 +52,7 @@ def search_steering(
     Raises:
         AtvError: a query that cannot be evaluated.
     """
-    on_stage(f"{len(strengths)} strengths")
+    on_message(f"measuring {len(strengths)} strengths")
     trained = engine.generator.bundle.trained_layers if engine.generator else None
     results = _measure(
         engine, tasks, queries, [replace(engine.steering, layers=trained, strength=strength) for strength in strengths]
@@ -61,7 +61,7 @@ def search_steering(
         whole = trained or (1, engine.target.n_rows)
         ranges = [layers for layers in _ranges(whole) if layers != whole]
         best = sorted(results, key=lambda result: result.rank(budget))[:2]
-        on_stage(f"{len(ranges)} ranges of layers at {len(best)} strengths")
+        on_message(f"measuring {len(ranges)} ranges of layers at {len(best)} strengths")
         narrowed = [replace(result.steering, layers=layers) for result in best for layers in ranges]
         results += _measure(engine, tasks, queries, narrowed)
     return results

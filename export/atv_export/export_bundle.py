@@ -51,7 +51,7 @@ Queries = Annotated[Sequence[str], Expected("a list of texts")]
 @checked_arguments
 def export(
     checkpoint: FilePath,
-    bundle: FilePath,
+    output: FilePath,
     *,
     precisions: Precisions = ("int8", "fp32"),
     processor: Processor = "any",
@@ -69,7 +69,7 @@ def export(
 
     Args:
         checkpoint: a run or checkpoint of `train`, or a .pt of the paper's authors.
-        bundle: folder to write.
+        output: folder for the bundle.
         precisions: graphs to write, of int8, fp16 and fp32; also as one string, separated by commas.
         processor: what the int8 graph is quantised for.
         card: Markdown file for the bundle's README.md; by default it is generated.
@@ -87,7 +87,7 @@ def export(
         UsageError: an option that is invalid or has no effect, or an output that cannot be written.
         ModelError: the target cannot be read, or the checkpoint was trained for another one.
     """
-    source, output = Path(checkpoint), Path(bundle)
+    source, output = Path(checkpoint), Path(output)
     graphs_to_write = parse_precisions(precisions)
     check_paths(source, output)
     check_replaceable(output, MANIFEST, overwrite=overwrite)

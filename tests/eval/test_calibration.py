@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from atv_eval.calibration import calibrate, write_calibrated
+from atv_eval.eval_hooks import EvalHooks
 from atv_eval.steering_search import search_steering
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import Engine
@@ -65,27 +66,28 @@ def test_calibration_keeps_the_budget_and_the_bundle_remembers(tiny: Engine, ask
 def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unrelated: Path, tmp_path: Path) -> None:
     settings = {
         "model": tiny_gguf,
+        "bundle": tiny_bundle,
         "strengths": np.array([0.1, 1.0]),
         "search_layers": False,
         "rows": 4,
         "unrelated": unrelated,
     }
     stages: list[str] = []
-    tried = calibrate([asked], tiny_bundle, budget=50, dry_run=True, on_stage=stages.append, **settings)  # type: ignore[arg-type]
+    tried = calibrate([asked], budget=50, dry_run=True, hooks=EvalHooks(on_message=stages.append), **settings)  # type: ignore[arg-type]
     assert tried.bundle is None
     assert tried.best in tried.points
     assert len(tried.points) == 2
-    assert len(stages) == 1
+    assert stages == ["measuring 2 strengths"]
     assert tried.as_markdown().count("(chosen)") == 1
-    result = calibrate([asked], tiny_bundle, budget=50, output=tmp_path / "new", **settings)  # type: ignore[arg-type]
+    result = calibrate([asked], budget=50, output=tmp_path / "new", **settings)  # type: ignore[arg-type]
     assert result.best == tried.best
     assert result.bundle is not None
     assert result.bundle.manifest.steering.strength == tried.best.steering.strength
-    tight = calibrate([asked], tiny_bundle, budget=1e-12, output=tmp_path / "never", **settings)  # type: ignore[arg-type]
+    tight = calibrate([asked], budget=1e-12, output=tmp_path / "never", **settings)  # type: ignore[arg-type]
     assert (tight.best, tight.bundle) == (None, None)
     assert not (tmp_path / "never").exists()
     with pytest.raises(UsageError, match="overwrite=True"):
-        calibrate([asked], tiny_bundle, budget=50, **settings)  # type: ignore[arg-type]
+        calibrate([asked], budget=50, **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unre
             ("columns", None),
             ("rows", 0),
             ("search_layers", "2-3"),
-            ("on_stage", "x"),
+            ("hooks", print),
             ("bundle", ""),
         ),
     ],

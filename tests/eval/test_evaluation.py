@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from atv_cli.main import app
 from atv_eval.answer_records import EvalRecord
 from atv_eval.calibration import calibrate
-from atv_eval.evaluation import EvalHooks, evaluate
+from atv_eval.eval_hooks import EvalHooks
+from atv_eval.evaluation import evaluate
 from atv_local.errors import UsageError
 
 
@@ -55,3 +56,9 @@ def test_no_option_takes_just_any_value(asked: Path, function: Callable[..., obj
     for name in inspect.signature(function).parameters:
         with pytest.raises(UsageError, match=f"^`{name}` <object .* is not "):
             function(**{"data": asked, "bundle": "demo", name: object()})
+
+
+@pytest.mark.parametrize("measure", [evaluate, calibrate])
+def test_target_and_bundle_are_named(measure: Callable[..., object], asked: Path) -> None:
+    with pytest.raises(TypeError, match="positional"):
+        measure(asked, "demo")

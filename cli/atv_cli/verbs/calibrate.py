@@ -76,8 +76,8 @@ def calibrate(
 
     result = atv_eval.calibrate(
         data,
-        bundle,
         model=model,
+        bundle=bundle,
         output=output,
         columns=parse_columns(column or []),
         rows=rows,
@@ -88,7 +88,7 @@ def calibrate(
         dry_run=dry_run,
         overwrite=overwrite,
         **asdict(performance),
-        on_stage=lambda what: print(f"atv-local: measuring {what}", file=sys.stderr),
+        hooks=atv_eval.EvalHooks(on_message=lambda text: print(f"atv-local: {text}", file=sys.stderr)),
     )
     print(result.as_markdown(), end="")
     if result.best is None:

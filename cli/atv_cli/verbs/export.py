@@ -25,7 +25,7 @@ def export(
             metavar="CHECKPOINT", help="A run folder of atv-local train, or a .pt file of the paper's authors."
         ),
     ],
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle folder to write.")],
+    output: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle folder to write.")],
     *,
     precisions: Annotated[
         str,
@@ -113,7 +113,7 @@ def export(
         from atv_export import export as export_checkpoint
     report = export_checkpoint(
         checkpoint,
-        bundle,
+        output,
         precisions=precisions,
         processor=processor,
         card=card,
@@ -130,7 +130,7 @@ def export(
         print(json.dumps(report.as_dict()))
     else:
         _show(report)
-        print(bundle)
+        print(output)
 
 
 def _show(report: ExportReport) -> None:
