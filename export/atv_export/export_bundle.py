@@ -25,7 +25,6 @@ from atv_local.data import (
     FilePath,
     PathOrName,
     Switch,
-    check_replaceable,
     checked_arguments,
     read_unrelated_queries,
     reading,
@@ -89,8 +88,7 @@ def export(
     """
     source, output = Path(checkpoint), Path(output)
     graphs_to_write = parse_precisions(precisions)
-    check_paths(source, output)
-    check_replaceable(output, MANIFEST, overwrite=overwrite)
+    check_paths(source, output, overwrite=overwrite)
     check_processor(processor, graphs_to_write)
     check_queries(queries)
     if not through and model is None:

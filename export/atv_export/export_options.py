@@ -8,8 +8,9 @@ from typing import Any
 
 from atv_export.paper_checkpoint import PaperOptions
 from atv_local.answer import check_query
+from atv_local.data import check_replaceable
 from atv_local.errors import NotFoundError, UsageError
-from atv_local.generator import GRAPHS, Precision
+from atv_local.generator import GRAPHS, MANIFEST, Precision
 
 MAX_QUERIES = 2000
 
@@ -41,14 +42,15 @@ def paper_options(checkpoint: Path, **options: Any) -> PaperOptions:
     return PaperOptions(**given)
 
 
-def check_paths(checkpoint: Path, output: Path) -> None:
-    """Raise NotFoundError if there is no checkpoint, and UsageError for an output that would not be a folder."""
+def check_paths(checkpoint: Path, output: Path, *, overwrite: bool) -> None:
+    """Raise NotFoundError if there is no checkpoint, and UsageError for an output that cannot be written or exists."""
     if not checkpoint.exists():
         raise NotFoundError(
-            f"{checkpoint} does not exist; name a folder of `atv-local train` or a .pt of the paper's authors"
+            f"{checkpoint} does not exist; name the folder of a training run or a .pt of the paper's authors"
         )
     if output.suffix == ".zip":
         raise UsageError(f"{output} would be a folder; choose a name for one, and zip its content")
+    check_replaceable(output, MANIFEST, overwrite=overwrite)
 
 
 def check_processor(processor: str, precisions: Sequence[Precision]) -> None:

@@ -1,3 +1,5 @@
+from .early_checks import check_new_run as check_new_run
+from .early_checks import check_resumed_run as check_resumed_run
 from .examples.encoding import Example as Example
 from .examples.encoding import encode as encode
 from .examples.encoding import epoch_batches as epoch_batches

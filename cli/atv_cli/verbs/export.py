@@ -108,7 +108,10 @@ def export(
     """Export a checkpoint as a bundle, verified against PyTorch before it is written."""
     from atv_cli.optional_packages import require_extra
     from atv_cli.read_queries import read_queries
+    from atv_export import check_paths
 
+    check_paths(checkpoint, output, overwrite=overwrite)
+    queries = read_queries(file, column)
     with require_extra("export"):
         from atv_export import export as export_checkpoint
     report = export_checkpoint(
@@ -119,7 +122,7 @@ def export(
         card=card,
         model=model,
         through=through,
-        queries=read_queries(file, column),
+        queries=queries,
         backbone=backbone,
         positions=positions,
         pooling=pooling,

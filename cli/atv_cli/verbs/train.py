@@ -173,20 +173,29 @@ def train(
     Ctrl-C stops training and saves what was learned; --resume continues from there.
     """
     from atv_cli.optional_packages import require_extra
+    from atv_local.data import parse_columns
+    from atv_train import check_new_run, check_resumed_run
 
-    with require_extra("train"):
-        from atv_local.data import parse_columns
-        from atv_train import resume as resume_run
-        from atv_train import train as train_run
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes; it alone looks after the output
     if resume is not None:
         for name in context.params:
             if name != "resume" and _was_given(context, name):
                 raise UsageError(f"--resume takes all settings from {resume}; leave out `{name}`")
+        if is_first:
+            check_resumed_run(resume)
+        with require_extra("train"):
+            from atv_train import resume as resume_run
         _work(resume, lambda hooks: resume_run(resume, hooks))
         return
     if output is None or not data:
         missing = "-o FOLDER" if output is None else "a file of rows"
         raise UsageError(f"training needs {missing}; see atv-local train --help")
+    columns = parse_columns(column or [])
+    if is_first:
+        others = [file for file in (templates, unrelated) if file is not None]
+        check_new_run(data, output, valid=valid or [], others=others, overwrite=overwrite)
+    with require_extra("train"):
+        from atv_train import train as train_run
     _work(
         output,
         lambda hooks: train_run(
@@ -195,7 +204,7 @@ def train(
             model=model,
             valid=valid or [],
             hold_out=hold_out,
-            columns=parse_columns(column or []),
+            columns=columns,
             templates=templates,
             weights=weights,
             positions=positions,

@@ -1,10 +1,10 @@
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import save_checkpoint as save_checkpoint
-from .folder import BASELINES as BASELINES
-from .folder import RUN as RUN
-from .folder import STATE as STATE
 from .folder import RunFolder as RunFolder
-from .folder import read_run_record as read_run_record
-from .folder import restore_run as restore_run
+from .run_record import BASELINES as BASELINES
+from .run_record import RUN as RUN
+from .run_record import STATE as STATE
+from .run_record import read_run_record as read_run_record
+from .run_record import restore_run as restore_run
 from .saved_state import restore_state as restore_state
 from .spec import checkpoint_spec as checkpoint_spec

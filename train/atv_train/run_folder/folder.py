@@ -13,42 +13,15 @@ import json
 from itertools import islice
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from atv_local.data import reading, replacing, replacing_folder, restore
-from atv_local.errors import BundleError, first_problem
+from atv_local.data import replacing, replacing_folder
 from atv_local.generator import MAX_METRICS, Spec
 from atv_train.job import RunRecord
-from atv_train.run_folder.checkpoint import CHECKPOINT, save_checkpoint
+from atv_train.run_folder.checkpoint import save_checkpoint
 from atv_train.run_folder.curves import draw_curves
+from atv_train.run_folder.run_record import CHECKPOINT, CURVES, METRICS, RUN, STATE
 from atv_train.run_folder.saved_state import save_state
 from atv_train.trainer import Trainer, TrainingMetrics
 from atv_train.vector_sources import AdaptiveVectors
-
-RUN, METRICS, CURVES, STATE, BASELINES = "run.json", "metrics.jsonl", "curves.png", "state.safetensors", "baselines"
-
-
-def read_run_record(folder: Path) -> RunRecord:
-    """The content of run.json.
-
-    Raises:
-        BundleError: no run there, or a damaged one.
-    """
-    try:
-        with reading(folder / RUN, BundleError):
-            return RunRecord.model_validate_json((folder / RUN).read_bytes())
-    except ValidationError as error:
-        raise BundleError(f"{folder / RUN} is damaged or of another version: {first_problem(error)}") from error
-
-
-def restore_run(folder: Path) -> None:
-    """Restore or remove what a killed process left of a run.
-
-    Raises:
-        UsageError: another process is writing it.
-    """
-    for path in (folder, *(folder / name for name in (METRICS, CURVES, STATE, CHECKPOINT, BASELINES))):
-        restore(path)
 
 
 class RunFolder:

@@ -1,0 +1,37 @@
+"""The names of a run's files, and its record. It needs no torch, so that mistakes are found before that is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from atv_local.data import reading, restore
+from atv_local.errors import BundleError, first_problem
+from atv_train.job import RunRecord
+
+RUN, METRICS, CURVES, STATE, BASELINES = "run.json", "metrics.jsonl", "curves.png", "state.safetensors", "baselines"
+CHECKPOINT = "checkpoint"
+
+
+def read_run_record(folder: Path) -> RunRecord:
+    """The content of run.json.
+
+    Raises:
+        BundleError: no run there, or a damaged one.
+    """
+    try:
+        with reading(folder / RUN, BundleError):
+            return RunRecord.model_validate_json((folder / RUN).read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{folder / RUN} is damaged or of another version: {first_problem(error)}") from error
+
+
+def restore_run(folder: Path) -> None:
+    """Restore or remove what a killed process left of a run.
+
+    Raises:
+        UsageError: another process is writing it.
+    """
+    for path in (folder, *(folder / name for name in (METRICS, CURVES, STATE, CHECKPOINT, BASELINES))):
+        restore(path)
