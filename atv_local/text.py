@@ -1,6 +1,8 @@
 """Text that need not be trusted, made safe to print on a terminal."""
 
 import re
+from collections.abc import Collection
+from itertools import islice
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -19,3 +21,9 @@ def shorten(text: str, width: int = 32) -> str:
 def strip_control(text: str) -> str:
     """The text without control characters that a terminal would interpret; line breaks and tabs stay."""
     return _CONTROL.sub("", text)
+
+
+def some_of(names: Collection[str], most: int = 8) -> str:
+    """The first names, separated by commas, and how many there are beyond."""
+    more = len(names) - most
+    return ", ".join(islice(names, most)) + (f" and {more} more" if more > 0 else "")

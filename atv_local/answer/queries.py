@@ -13,7 +13,7 @@ def check_query(query: str) -> None:
     """Raise UsageError for a query that is empty or not Unicode text."""
     check_text("the query", query)
     if not query.strip():
-        raise UsageError("the query is empty; say something to answer")
+        raise UsageError("the query is empty")
 
 
 def check_queries(queries: Iterable[str]) -> None:

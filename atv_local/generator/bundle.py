@@ -83,7 +83,7 @@ class Bundle:
         """Raise MismatchError, with both values in it, unless the bundle was made for a target like this one."""
         if mismatch := self.manifest.target.mismatch(found):
             raise MismatchError(
-                f"the bundle {self.path} was {mismatch}; train one for this model, or load it with `off=True`"
+                f"the bundle {self.path} was {mismatch}; name one for this model with `bundle=...`, or pass `off=True`"
             )
 
     def _checked(self, name: str, *, keep: bool) -> bytes:

@@ -14,6 +14,7 @@ from atv_local.errors import NotFoundError, UsageError
 from atv_local.names.forms import FILES, RESERVED, absolute_name, split_scheme
 from atv_local.names.stores import Kind
 from atv_local.names.user_files import MAX_BYTES, changing, user_folder
+from atv_local.text import some_of
 
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 _FORM = '{"name": "what it stands for"} or {"name": {"model": "...", "bundle": "..."}}'
@@ -100,7 +101,8 @@ def remove_alias(name: str) -> None:
     with changing(aliases_file()) as temporary:
         aliases = read_aliases()
         if name not in aliases:
-            raise UsageError(f"there is no alias {name!r}; `atv-local alias` lists them")
+            known = f"the aliases are {some_of(aliases)}" if aliases else "there are none"
+            raise UsageError(f"there is no alias {name!r}; {known}")
         _write(temporary, {other: alias for other, alias in aliases.items() if other != name})
 
 

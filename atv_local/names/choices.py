@@ -80,7 +80,7 @@ def choose_bundle(name: str | Path | None = None, model: str | Path | None = Non
 
 @contextmanager
 def explain_mismatch(model: Choice, bundle: Choice) -> Iterator[None]:
-    """Add to a MismatchError which of the two was a default, and how to name or set another."""
+    """Add to a MismatchError which of the two was a default, and where that is set."""
     try:
         yield
     except MismatchError as error:
@@ -88,9 +88,7 @@ def explain_mismatch(model: Choice, bundle: Choice) -> Iterator[None]:
         if not defaults:
             raise
         origins = " and ".join(f"the {choice.kind} is {choice.set_by}" for choice in defaults)
-        kind = defaults[-1].kind
-        advice = f"name a {kind} that fits with `{kind}=...`, or set it with: atv-local config {kind} NAME"
-        raise MismatchError(f"{error}; {origins}; {advice}") from error
+        raise MismatchError(f"{error}; {origins}") from error
 
 
 def _levels(model: str | Path | None, bundle: str | Path | None) -> Iterator[tuple[Choice | None, Choice | None]]:

@@ -9,6 +9,7 @@ from atv_local.names.aliases import Alias, read_aliases
 from atv_local.names.embedded import embedded_bundle, embedded_model
 from atv_local.names.forms import DEFAULT, RESERVED, check_embedded, exists, is_path, split_scheme
 from atv_local.names.stores import Kind, store
+from atv_local.text import some_of
 
 PATH = ""
 """The scheme of a path."""
@@ -53,10 +54,17 @@ def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str
         return scheme, rest
     alias = find_alias(name)
     if alias is None:
-        raise NotFoundError(f"there is no file, folder or alias {name!r}; `atv-local ls` lists what can be named")
+        raise NotFoundError(
+            f"there is no file, folder or alias {name!r}; short names are {some_of(_short_names(kind))}"
+        )
     if not (text := alias.get(kind)):
         raise NotFoundError(f"the alias {name!r} stands for {alias}, which names no {kind}")
     return expand(text, kind, here=False)
+
+
+def _short_names(kind: Kind | None) -> list[str]:
+    embedded = [name for name, of in RESERVED.items() if kind in (None, of)]
+    return embedded + sorted(name for name, alias in read_aliases().items() if alias.get(kind))
 
 
 def find_alias(name: str) -> Alias | None:

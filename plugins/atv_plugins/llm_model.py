@@ -156,5 +156,5 @@ def _messages(turns: Sequence[llm.Message]) -> list[Message]:
         text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
         messages.append(as_message({"role": message.role, "content": text}))
     if not messages or messages[-1]["role"] != "user":
-        raise UsageError("there is no query; say something to answer")
+        raise UsageError("there is no query; give one")
     return messages

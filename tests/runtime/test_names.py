@@ -87,8 +87,9 @@ def test_what_looks_like_a_path_is_a_missing_path(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["missing", "a b", "x" * 400, "\0", "-"])
 def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
-    with pytest.raises(NotFoundError, match="atv-local ls"):
+    with pytest.raises(NotFoundError, match="default") as raised:
         resolve_model(name)
+    assert "atv-local" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,17 @@ def test_an_alias_names_a_model_and_a_bundle_from_anywhere(
     assert cli("alias").stdout.splitlines() == [f"kinds  {tiny_bundle}", f"mine  {tiny_gguf}"]
     assert cli("alias", "--remove", "mine").exit_code == 0
     assert cli("alias").stdout.splitlines() == [f"kinds  {tiny_bundle}"]
-    assert "there is no alias 'mine'" in cli("alias", "--remove", "mine").stderr
+    missing = cli("alias", "--remove", "mine").stderr
+    assert "there is no alias 'mine'" in missing
+    assert "kinds" in missing
+
+
+@pytest.mark.usefixtures("home")
+def test_a_wrong_name_is_answered_with_some_of_those_there_are(tiny_gguf: Path) -> None:
+    for number in range(20):
+        assert cli("alias", f"n{number:02}", tiny_gguf).exit_code == 0
+    with pytest.raises(NotFoundError, match=r"default, n00, .*, n06 and 13 more$"):
+        resolve_model("nothing")
 
 
 def test_every_verb_takes_names(tiny_gguf: Path, tiny_bundle: Path, tiny_rows: Path, home: Path) -> None:

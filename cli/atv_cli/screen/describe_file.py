@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer import check_query
-from atv_local.errors import AtvError, UsageError
-from atv_local.generator import Bundle, Generator
+from atv_local.errors import AtvError, BundleError, UsageError
+from atv_local.generator import MANIFEST, Bundle, Generator
 from atv_local.target import TargetFile, check_gguf
 from atv_local.vectors import ControlVector, TaskVector, is_control_vector, read_control_vector
 
@@ -30,6 +31,8 @@ def file_facts(path: Path, model: Path | None, queries: Sequence[str]) -> tuple[
     if len(queries) > _MAX_QUERIES:
         raise UsageError(f"{len(queries)} queries are more than the {_MAX_QUERIES} that can be shown")
     if path.suffix.lower() != ".gguf" and not _is_gguf(path):
+        if path.exists() and not _may_be_bundle(path):
+            raise BundleError(f"{path} is not a bundle (a folder or zip with {MANIFEST}), GGUF model or control vector")
         return _of_bundle(Bundle(path), model, queries)
     if queries:
         raise UsageError(f"{path} is a GGUF; only a bundle makes vectors for queries")
@@ -115,6 +118,10 @@ def _fits(check: Any) -> str:
     except AtvError as error:
         return f"no: {error}"
     return "yes"
+
+
+def _may_be_bundle(path: Path) -> bool:
+    return (path / MANIFEST).exists() if path.is_dir() else path.is_file() and zipfile.is_zipfile(path)
 
 
 def _is_gguf(path: Path) -> bool:

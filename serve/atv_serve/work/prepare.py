@@ -122,7 +122,7 @@ def _prepare(
 
 def _check_room(models: ServedModels, prompt: Prompt) -> None:
     if not prompt.tokens:
-        raise UsageError("the prompt is empty; say something to go on from")
+        raise UsageError("the prompt is empty")
     if len(prompt.tokens) >= models.n_ctx:
         raise PromptError(
             f"the prompt has {len(prompt.tokens)} tokens and the context {models.n_ctx}; shorten the prompt"

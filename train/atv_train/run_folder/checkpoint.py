@@ -70,7 +70,7 @@ def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedToke
         generator.load_state_dict(load_file(folder / WEIGHTS))
         return spec, generator.eval(), load_tokenizer(folder / BACKBONE)
     except OSError as error:
-        raise BundleError(f"{folder} is not a checkpoint of `atv-local train`: {error}") from error
+        raise BundleError(f"{folder} is not a checkpoint of a training run: {error}") from error
     except Exception as error:  # the libraries raise various errors, depending on the damage
         reason = first_line(error)
         raise BundleError(f"the checkpoint {folder} is damaged: {reason}") from error
