@@ -68,10 +68,6 @@ def answer_plan(
         for index, row in enumerate(task.rows)
         for method in plan.methods
     }
-    if folder and not (folder / RECORDS).exists():
-        for name in RESULTS:
-            if (folder / name).exists():
-                raise UsageError(f"{folder / name} exists and is of no evaluation here; choose another `output`")
     output = ResumableOutput(folder / RECORDS, fingerprint(plan, engine), in_place=True) if folder else None
     with output or nullcontext():
         records = _saved_records(output) if output else {}
@@ -90,6 +86,16 @@ def answer_plan(
                     output.append(asdict(record))
                 on_record(record)
     return [record for key, record in sorted(records.items()) if key in wanted]
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError for a file in place of the folder, or results without the answers that they are of."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; choose a folder as `output`")
+    if not (folder / RECORDS).exists():
+        for name in RESULTS:
+            if (folder / name).exists():
+                raise UsageError(f"{folder / name} exists and is of no evaluation here; choose another `output`")
 
 
 def _saved_records(output: ResumableOutput) -> dict[Key, EvalRecord]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, InstanceOf
 
-from atv_eval.answer_records import answer_plan, fingerprint
+from atv_eval.answer_records import answer_plan, check_folder, fingerprint
 from atv_eval.eval_hooks import EvalHooks
 from atv_eval.first_token import first_token_ms
 from atv_eval.harm import Harm, measure_harm
@@ -113,6 +113,8 @@ def evaluate(
     steered = Method.STEERED in chosen
     queries = read_unrelated(unrelated) if steered and harm else []
     folder = None if output is None else Path(output)
+    if folder is not None:
+        check_folder(folder)
     with (
         nullcontext() if folder is None else holding(folder),
         load(

@@ -62,3 +62,13 @@ def test_no_option_takes_just_any_value(asked: Path, function: Callable[..., obj
 def test_target_and_bundle_are_named(measure: Callable[..., object], asked: Path) -> None:
     with pytest.raises(TypeError, match="positional"):
         measure(asked, "demo")
+
+
+def test_an_output_that_cannot_be_used_is_refused_before_the_target_is_loaded(asked: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "results.json").write_text("{}")
+    for name in ("file", "other"):
+        with pytest.raises(UsageError, match=name):
+            evaluate([asked], model="missing.gguf", bundle="missing", output=tmp_path / name)
+    assert (tmp_path / "file").read_text() == "mine"
