@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
@@ -16,13 +15,12 @@ from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.messages import as_messages
 from atv_local.answer.queries import check_queries, check_query, check_settings
-from atv_local.data import as_integer, as_path
+from atv_local.answer.query_vectors import QueryVectors
+from atv_local.data import as_integer
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import Prompt, Sampling, Target
-from atv_local.vectors import OFF, Positions, Steering, TaskVector, read_control_vector, trained_positions
-
-_UNSTEERED = "no generator is loaded, so the target cannot be steered; name one with `bundle=...`"
+from atv_local.vectors import Steering, TaskVector
 
 
 class Engine:
@@ -53,20 +51,11 @@ class Engine:
         *,
         steering: Steering | None = None,
     ) -> None:
-        if not isinstance(target, Target):
-            raise UsageError(f"`target` {target!r} is not a Target; load files with atv_local.load")
-        if not isinstance(generator, VectorGenerator | None):
-            raise UsageError(f"`generator` {generator!r} is not a Generator; load files with atv_local.load")
-        if not isinstance(static, TaskVector | None):
-            raise UsageError(f"`static` {static!r} is not a TaskVector; read one with TaskVector.load")
-        if static is not None:
-            target.check_vector(static)
+        self.target, self.generator, self.static = target, generator, static
+        self._vectors = QueryVectors(target, generator, static)
         if steering is not None:
             check_settings(steering)
-        self.target, self.generator, self.static = target, generator, static
-        if generator is not None:
-            generator.bundle.check_target(target.spec)
-        self._steering = self._default_steering() if steering is None else steering
+        self._steering = self._vectors.default_steering() if steering is None else steering
         self._has_own = steering is not None or generator is not None or static is not None
         """Whether `steering` says how to steer, rather than that there is nothing to steer by."""
         if not self._steering.off:
@@ -80,12 +69,6 @@ class Engine:
         """The default steering of answers."""
         return self._steering
 
-    def _default_steering(self) -> Steering:
-        if self.generator is None:
-            return OFF if self.static is None else Steering(positions=Positions.ALL)
-        trained = self.generator.bundle.manifest.steering
-        return trained if self.static is None else replace(trained, layers=None)
-
     def vector(self, query: str) -> TaskVector:
         """The vector that steers the answer to a query, float32 [n_layer-1, n_embd].
 
@@ -98,15 +81,7 @@ class Engine:
         """
         self.check_open()
         check_query(query)
-        if self.generator is None:
-            if self.static is None:
-                raise UsageError(_UNSTEERED)
-            return self.static
-        vector = self.generator(query)
-        if self.static is None:
-            return vector
-        layers = self.generator.bundle.manifest.steering.layers
-        return (vector.only(*layers) if layers else vector) + self.static
+        return self._vectors(query)
 
     def answer(
         self,
@@ -136,7 +111,7 @@ class Engine:
             ModelError: the target cannot be evaluated, as under a vector that is too strong.
             VectorError: a vector that does not fit the target.
         """
-        given, default = self._given_vector(vector)
+        given, default = (None, None) if vector is None else self._vectors.given(vector)
         steering = self._applied(steering, default)
         events = self.stream(
             query, vector=given, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
@@ -198,7 +173,7 @@ class Engine:
 
         Raises:
             UsageError: arguments that `answer` refuses.
-            AtvError: as `answer`, when it is the turn of the query that cannot be answered.
+            AtvError: a query that cannot be answered, after the answers to those before it.
         """
         steering = self.checked_steering(steering)
         check_queries(queries)
@@ -241,7 +216,7 @@ class Engine:
             PromptError, ModelError, VectorError: as `answer`.
         """
         started = perf_counter()
-        given, default = self._given_vector(vector)
+        given, default = (None, None) if vector is None else self._vectors.given(vector)
         if given is None:
             steering = self.checked_steering(steering)
         else:
@@ -272,8 +247,8 @@ class Engine:
         """
         self.check_open()
         steering = self._applied(steering, None)
-        if not steering.off and self.generator is None and self.static is None:
-            raise UsageError(_UNSTEERED)
+        if not steering.off:
+            self._vectors.check()
         return steering
 
     def _applied(self, steering: Steering | None, given: Steering | None) -> Steering:
@@ -283,19 +258,6 @@ class Engine:
         if not steering.off:
             steering.range(self.target.n_rows)
         return steering
-
-    def _given_vector(self, vector: Any) -> tuple[TaskVector | None, Steering | None]:
-        """A vector given to an answer, and how it steers where the engine does not say."""
-        if vector is None:
-            return None, None
-        steering = Steering()
-        if isinstance(vector, str | Path):
-            file = read_control_vector(as_path("vector", vector))
-            file.check_target(self.target.spec)
-            vector, steering = file.vector(self.target.n_rows), Steering(positions=trained_positions([file]))
-        given = vector if isinstance(vector, TaskVector) else TaskVector(vector)
-        self.target.check_vector(given)
-        return given, steering
 
     def check_open(self) -> None:
         """Raise UsageError after `close`, and in a process that was forked after the target was loaded."""

@@ -147,7 +147,7 @@ class Batch:
 
         Raises:
             UsageError: no options, or values of another type.
-            AtvError: when it is the turn of a query that cannot be evaluated.
+            AtvError: a query that cannot be evaluated, after the scores of those before it.
         """
         self._check_open()
         steering = self._engine.checked_steering(steering)
@@ -262,7 +262,7 @@ class Batch:
 
         Raises:
             UsageError: as `ask`; also, in its turn, a question without an option.
-            AtvError: when it is the turn of a question that cannot be evaluated.
+            AtvError: a question that cannot be evaluated, after those before it.
         """
         self._check_open()
         check_questions(questions)
