@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from atv_local.errors import NotFoundError
-from atv_local.generator import read_manifest
 from atv_local.names.choices import choose_bundle, choose_model
 from atv_local.names.embedded import is_embedded_bundle
 from atv_local.names.forms import exists
@@ -70,6 +69,8 @@ def check_bundle_name(name: str | Path) -> None:
     chosen = choose_bundle(name).name
     scheme, rest = (PATH, chosen) if isinstance(chosen, Path) else expand(chosen, "bundle")
     if scheme == PATH:
+        from atv_local.generator import read_manifest  # pydantic, which no other name needs
+
         read_manifest(Path(rest))
 
 
