@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from atv_local.data import Row as TrainingRow
 from atv_local.names import embedded_model
 from atv_local.target import PromptFormat, TargetFile
-from atv_train import Example, TrainingMetrics, TrainingSettings, encode, epoch_batches, kl_divergence, pad
+from atv_train import Example, TrainingMetrics, TrainingSettings, encode, epoch_batches, mean_kl, pad
 from atv_train.frozen_target import load_target, target_dtype
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
 from benchmarks.prompting import restricted
@@ -108,7 +108,7 @@ class Lora:
         with self.model.disable_adapter():
             base, _ = self.answer_logits(examples)
         same = (base.argmax(dim=-1) == changed.argmax(dim=-1)).float().mean()
-        return {"unrelated_kl": float(kl_divergence(base, changed)), "unrelated_agreement": float(same)}
+        return {"unrelated_kl": float(mean_kl(base, changed)), "unrelated_agreement": float(same)}
 
 
 def bounded(batch: Sequence[Example]) -> Iterator[Sequence[Example]]:

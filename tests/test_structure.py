@@ -75,16 +75,27 @@ def test_every_folder_of_packages_is_known() -> None:
 
 
 def test_a_name_means_one_thing() -> None:
-    """Public classes have names of their own, and so have modules outside `verbs`, which are named as their verbs."""
-    classes = Counter(
-        node.name
-        for file in FILES.values()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    """Public types and functions have names of their own, and so have modules, apart from verbs and what they call."""
+    names = Counter(
+        name
+        for module, file in FILES.items()
+        if not module.startswith(("atv_cli.verbs.", "atv_cli.__main__"))
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        for name in _defined(node)
     )
     modules = Counter(
         name.rpartition(".")[2]
         for name in FILES
         if not name.startswith("atv_cli.verbs.") and not name.endswith(("__init__", "__main__"))
     )
-    assert not [name for names in (classes, modules) for name, n in names.items() if n > 1]
+    assert not [name for counted in (names, modules) for name, n in counted.items() if n > 1]
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """Public classes, functions and aliases of types that a statement defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        found = [node.name]
+    else:
+        found = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+        found = [name for name in found if not name.isupper()]  # constants are read beside their module's name
+    return [name for name in found if not name.startswith("_")]

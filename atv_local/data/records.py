@@ -34,7 +34,7 @@ class Record:
 
 CheckNames = Callable[[Collection[str]], None]
 """Called with the names of a file's columns where all rows have the same; raises DataError."""
-Format = Callable[[TextLines, CheckNames], Iterator[Record]]
+RecordReader = Callable[[TextLines, CheckNames], Iterator[Record]]
 
 
 def read_records(lines: TextLines, check_names: CheckNames = lambda _: None) -> Iterator[Record]:
@@ -121,9 +121,9 @@ def _text_lines(lines: TextLines, _: CheckNames) -> Iterator[Record]:
             yield Record(lines.number, lines.end, {"input": text})
 
 
-FORMATS: dict[str, Format] = {".csv": _csv, ".jsonl": _json_lines, ".txt": _text_lines}
+FORMATS: dict[str, RecordReader] = {".csv": _csv, ".jsonl": _json_lines, ".txt": _text_lines}
 """By the end of a file's name."""
 
 
-def _format_of(path: Path) -> Format:
+def _format_of(path: Path) -> RecordReader:
     return FORMATS.get(path.suffix.lower(), _json_lines)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from atv_local.data.columns import DEFAULT_COLUMNS, Columns, RowParser
 from atv_local.data.records import Record, read_records
-from atv_local.data.rows import Text, TextOrBlank
+from atv_local.data.rows import NonBlank, TextOrBlank
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError
 
@@ -38,7 +38,7 @@ class _RequestRow(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    input: Text
+    input: NonBlank
     system: TextOrBlank | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
 

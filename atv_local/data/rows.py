@@ -37,7 +37,7 @@ def _not_blank(text: str) -> str:
 
 
 TextOrBlank = Annotated[str, AfterValidator(_without_nul)]
-Text = Annotated[TextOrBlank, AfterValidator(_not_blank)]
+NonBlank = Annotated[TextOrBlank, AfterValidator(_not_blank)]
 
 
 class Row(BaseModel):
@@ -45,10 +45,10 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    input: Text
-    output: Text
+    input: NonBlank
+    output: NonBlank
     task: TextOrBlank = Field(default="", max_length=200)
-    choices: Annotated[tuple[Text, ...], Field(strict=False)] | None = None  # not strict: JSON has lists, no tuples
+    choices: Annotated[tuple[NonBlank, ...], Field(strict=False)] | None = None  # not strict: JSON has lists, no tuples
 
     @field_validator("choices")
     @classmethod
@@ -62,7 +62,7 @@ class Row(BaseModel):
 class _QueryRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    input: Text
+    input: NonBlank
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from atv_local.target import Sampling
 
 
-Model = Annotated[
+ModelOption = Annotated[
     str | None,
     Panel.MODEL.option(
         "-m",
@@ -25,7 +25,7 @@ Model = Annotated[
         **MODEL_NAME,
     ),
 ]
-Bundle = Annotated[
+BundleOption = Annotated[
     str | None,
     Panel.MODEL.option(
         "-g",
@@ -35,7 +35,7 @@ Bundle = Annotated[
         **BUNDLE_NAME,
     ),
 ]
-Off = Annotated[
+OffOption = Annotated[
     bool,
     Panel.STEERING.option(
         "--off", help="Turn steering off, whatever else is given: answer with the base model and load no bundle."

@@ -17,7 +17,7 @@ from atv_eval.harm import Harm, measure_harm
 from atv_eval.methods import Method
 from atv_eval.questions import EvalPlan
 from atv_eval.report import EvalResult
-from atv_eval.scores import differences, score
+from atv_eval.scores import differences, score_methods
 from atv_eval.tasks import read_tasks, read_unrelated
 from atv_local.answer import Engine, load
 from atv_local.data import (
@@ -138,7 +138,7 @@ def evaluate(
         result = EvalResult(
             about=about | {"model": engine.target.path.name, "threads": engine.target.n_threads},
             records=records,
-            scores=score(records),
+            scores=score_methods(records),
             differences=differences(records),
             first_token_ms=first_token_ms(plan, engine, timed),
             harm=_harm(engine, queries, plan, hooks.on_message),

@@ -36,7 +36,7 @@ class MethodScore:
     errors: int
 
 
-def score(records: Sequence[EvalRecord]) -> list[MethodScore]:
+def score_methods(records: Sequence[EvalRecord]) -> list[MethodScore]:
     """Every task and method, and the mean of the tasks for each method where there are several."""
     scores = []
     methods = sorted({r.method for r in records}, key=list(Method).index)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from atv_export.checkpoint_source import load_source
 from atv_export.export_choices import Layer0Method, PaperPooling, Processor
-from atv_export.export_options import check_paths, check_processor, check_queries, paper_options, parse_precisions
+from atv_export.export_options import check_paths, check_processor, check_test_queries, paper_options, parse_precisions
 from atv_export.export_report import ExportReport
 from atv_export.model_card import model_card
 from atv_export.paper_checkpoint import fold_layer0
@@ -90,7 +90,7 @@ def export(
     graphs_to_write = parse_precisions(precisions)
     check_paths(source, output, overwrite=overwrite)
     check_processor(processor, graphs_to_write)
-    check_queries(queries)
+    check_test_queries(queries)
     if not through and model is None:
         raise UsageError("`through=False` has no effect without `model`; leave it out")
     name = None if backbone is None else str(backbone)

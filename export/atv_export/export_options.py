@@ -59,7 +59,7 @@ def check_processor(processor: str, precisions: Sequence[Precision]) -> None:
         raise UsageError(f"`processor={processor}` has no effect without int8 in `precisions`")
 
 
-def check_queries(queries: Sequence[str]) -> None:
+def check_test_queries(queries: Sequence[str]) -> None:
     """Raise UsageError for too many queries, or one that is empty or not Unicode."""
     if len(queries) > MAX_QUERIES:
         raise UsageError(f"`queries` has {len(queries)} queries; graphs are verified with at most {MAX_QUERIES}")

@@ -14,7 +14,7 @@ from atv_local import Bundle, Generator, Positions, Target, TaskVector
 from atv_local.errors import BundleError
 from atv_local.generator import Precision
 from atv_local.target import Prompt
-from atv_train import Example, kl_divergence
+from atv_train import Example, mean_kl
 from atv_train.frozen_target import decoder_blocks, injected, position_mask
 
 MIN_COSINE = 0.95
@@ -69,10 +69,10 @@ def verify_logits(
         checks[precision] = LogitsCheck(
             prompts=len(prompts),
             cosine=_cosine(steered[:, :n_vocab], on),
-            divergence=float(kl_divergence(steered[:, :n_vocab], on)),
+            divergence=float(mean_kl(steered[:, :n_vocab], on)),
             agreement=float((steered.argmax(dim=1) == on.argmax(dim=1)).float().mean()),
             base_cosine=_cosine(base[:, :n_vocab], off),
-            base_divergence=float(kl_divergence(base[:, :n_vocab], off)),
+            base_divergence=float(mean_kl(base[:, :n_vocab], off)),
         )
     target.close()
     for precision, check in checks.items():

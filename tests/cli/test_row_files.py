@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from atv_cli.main import app
-from atv_cli.read_queries import read_queries
+from atv_cli.queries_of_file import queries_of_file
 from atv_eval.tasks import read_tasks
 from atv_local.data import read_requests, read_rows
 from atv_local.names import embedded_bundle
@@ -50,7 +50,7 @@ def read_by_every_verb(path: Path) -> dict[str, Any]:
         "train": [row.model_dump() for row in read_rows(path, both).rows],
         "eval": read_tasks([path], [], both, None, labels=False),
         "batch": [(request.query, request.system, request.max_tokens, request.error) for request in requests],
-        "vector": read_queries(path, ["input=question"]),
+        "vector": queries_of_file(path, ["input=question"]),
     }
 
 
@@ -73,7 +73,7 @@ def test_lines_of_text_are_rows_with_an_input(tmp_path: Path, queries: list[str]
     file.write_text("\n".join(queries), encoding="utf-8")
     with file.open("rb") as opened:
         assert [request.query for request in read_requests(opened, file)] == queries
-    assert read_queries(file, None) == queries
+    assert queries_of_file(file, None) == queries
 
 
 @pytest.mark.parametrize(

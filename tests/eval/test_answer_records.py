@@ -10,7 +10,7 @@ import pytest
 from atv_eval.answer_records import RECORDS, EvalRecord, answer_plan
 from atv_eval.methods import Method
 from atv_eval.questions import EvalPlan
-from atv_eval.scores import differences, score
+from atv_eval.scores import differences, score_methods
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import Engine
 from atv_local.answer.loading import load
@@ -32,7 +32,7 @@ def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: P
             assert whole.startswith(record.answer.rstrip("\N{REPLACEMENT CHARACTER}"))
             assert (whole.strip() == row["output"]) == (record.matched == record.output)
         assert record.chosen in ("a", "b")
-    by_method = {score.method: score for score in score(records)}
+    by_method = {score.method: score for score in score_methods(records)}
     assert by_method[Method.STEERED].exact.value > 0.9  # the tiny generator was trained on such rows
     assert by_method[Method.STEERED].choice is not None
     assert by_method[Method.SHOTS].prompt_tokens > 3 * by_method[Method.BASE].prompt_tokens

@@ -11,7 +11,7 @@ from atv_eval.answer_records import answer_plan
 from atv_eval.methods import Method
 from atv_eval.questions import EvalPlan
 from atv_eval.report import EvalResult
-from atv_eval.scores import MEAN, differences, score
+from atv_eval.scores import MEAN, differences, score_methods
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import Engine
 from atv_local.data.columns import DEFAULT_COLUMNS
@@ -23,7 +23,7 @@ def test_tables_agree(tiny: Engine, asked: Path, tmp_path: Path) -> None:
     second = write_task(tmp_path / "more.jsonl", ["cat 1", "fig 1", "dog 1", "lime 1"])
     tasks = read_tasks([asked, second], [], DEFAULT_COLUMNS, 3, False)
     records = answer_plan(EvalPlan(tasks, (Method.BASE, Method.STEERED), Steering()), tiny, None)
-    result = EvalResult({}, records, score(records), differences(records), {Method.BASE: 3.5}, {})
+    result = EvalResult({}, records, score_methods(records), differences(records), {Method.BASE: 3.5}, {})
     rows = list(csv.DictReader(io.StringIO(result.as_csv())))
     assert [(row["task"], row["method"]) for row in rows] == [
         (task, method) for method in ("base", "steered") for task in ("kinds", "more", MEAN)

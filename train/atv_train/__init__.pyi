@@ -9,7 +9,7 @@ from .job import TrainingJob as TrainingJob
 from .plan import TrainingPlan as TrainingPlan
 from .pretrained import check_config as check_config
 from .trainer.baselines import static_trainer as static_trainer
-from .trainer.losses import kl_divergence as kl_divergence
+from .trainer.losses import mean_kl as mean_kl
 from .trainer.trainer import StepReport as StepReport
 from .trainer.trainer import Trainer as Trainer
 from .trainer.trainer_state import TrainingMetrics as TrainingMetrics

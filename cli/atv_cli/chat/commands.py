@@ -165,7 +165,7 @@ def _save(session: Session, text: str) -> None:
     from atv_cli.chat import transcript
 
     path = _path("/save", text)
-    replaced = transcript.save(session.conversation, path)
+    replaced = transcript.save_transcript(session.conversation, path)
     session.say(f"saved {_n_turns(session)} in {path}{', replacing a conversation' if replaced else ''}")
 
 
@@ -174,7 +174,7 @@ def _load(session: Session, text: str) -> None:
     """Continue a saved conversation."""
     from atv_cli.chat import transcript
 
-    model = transcript.load(session.conversation, _path("/load", text))
+    model = transcript.load_transcript(session.conversation, _path("/load", text))
     loaded = f"loaded {_n_turns(session)}"
     if model not in (None, session.conversation.engine.target.path.name):
         loaded += f", answered by {one_line(str(model))[:200]}"

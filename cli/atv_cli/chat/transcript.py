@@ -47,7 +47,7 @@ class _Saved(BaseModel):
         return self
 
 
-def save(conversation: Conversation, path: Path) -> bool:
+def save_transcript(conversation: Conversation, path: Path) -> bool:
     """Write a conversation and return whether it replaced another. Another kind of file is not replaced.
 
     Raises:
@@ -73,7 +73,7 @@ def save(conversation: Conversation, path: Path) -> bool:
     return exists
 
 
-def load(conversation: Conversation, path: Path) -> str | None:
+def load_transcript(conversation: Conversation, path: Path) -> str | None:
     """Replace the turns and the system message with those of a file; the settings stay.
 
     Returns:

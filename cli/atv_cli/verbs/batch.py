@@ -34,10 +34,10 @@ def batch(
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The JSON Lines file to write.")],
     *,
     column: options.Column = None,
-    model: options.Model = None,
-    bundle: options.Bundle = None,
+    model: options.ModelOption = None,
+    bundle: options.BundleOption = None,
     steering: options.SteeringOptions,
-    off: options.Off = False,
+    off: options.OffOption = False,
     sampling: options.RowSamplingOptions,
     performance: options.EngineOptions,
     parallel: Annotated[

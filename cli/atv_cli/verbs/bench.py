@@ -17,7 +17,7 @@ _OURS = (b"# Cost of steering\n", b'{"benchmark": "atv-local bench"')
 
 def bench(
     *,
-    model: options.Model = None,
+    model: options.ModelOption = None,
     bundle: Annotated[
         str | None,
         Panel.MODEL.option(

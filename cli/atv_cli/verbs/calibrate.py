@@ -24,8 +24,8 @@ def calibrate(
         ),
     ],
     *,
-    model: options.Model = None,
-    bundle: options.Bundle = None,
+    model: options.ModelOption = None,
+    bundle: options.BundleOption = None,
     column: options.Column = None,
     rows: Annotated[
         int,

@@ -7,10 +7,10 @@ from atv_cli import options
 
 def chat(
     *,
-    model: options.Model = None,
-    bundle: options.Bundle = None,
+    model: options.ModelOption = None,
+    bundle: options.BundleOption = None,
     steering: options.SteeringOptions,
-    off: options.Off = False,
+    off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
     sampling: options.SamplingOptions,
     performance: options.EngineOptions,

@@ -21,8 +21,8 @@ _COLOURS = {"ok": "green", "missing": "yellow", "failed": "red"}
 def doctor(
     context: typer.Context,
     *,
-    model: options.Model = None,
-    bundle: options.Bundle = None,
+    model: options.ModelOption = None,
+    bundle: options.BundleOption = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check the installation and whether steering works on this machine, and say how to fix what does not.

@@ -41,8 +41,8 @@ def evaluate(
             "--labels", help='Use all outputs of a task as the choices of its rows that have no "choices".'
         ),
     ] = False,
-    model: options.Model = None,
-    bundle: options.Bundle = None,
+    model: options.ModelOption = None,
+    bundle: options.BundleOption = None,
     steering: options.SteeringOptions,
     method: Annotated[
         list[Method] | None,

@@ -107,11 +107,11 @@ def export(
 ) -> None:
     """Export a checkpoint as a bundle, verified against PyTorch before it is written."""
     from atv_cli.optional_packages import require_extra
-    from atv_cli.read_queries import read_queries
+    from atv_cli.queries_of_file import queries_of_file
     from atv_export import check_paths
 
     check_paths(checkpoint, output, overwrite=overwrite)
-    queries = read_queries(file, column)
+    queries = queries_of_file(file, column)
     with require_extra("export"):
         from atv_export import export as export_checkpoint
     report = export_checkpoint(

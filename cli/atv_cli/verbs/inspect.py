@@ -40,12 +40,12 @@ def inspect(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what a bundle, model or control vector is: sizes, training data, licences and hashes."""
-    from atv_cli.read_queries import read_queries
+    from atv_cli.queries_of_file import queries_of_file
     from atv_cli.screen import file_facts, print_facts, print_vectors
     from atv_local.data import check_replaceable_file
     from atv_local.names import resolve_model, resolve_name
 
-    queries = [*(query or []), *read_queries(file, column)]
+    queries = [*(query or []), *queries_of_file(file, column)]
     if picture and not queries:
         raise UsageError("--picture draws vectors of queries; give some with -q or -f")
     if picture:

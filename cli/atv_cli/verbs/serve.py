@@ -16,7 +16,7 @@ from atv_local.errors import UsageError
 
 def serve(
     *,
-    model: options.Model = None,
+    model: options.ModelOption = None,
     bundle: Annotated[
         list[str] | None,
         Panel.MODEL.option(
@@ -27,7 +27,7 @@ def serve(
             show_default="ATV_BUNDLE, then the config file, then embedded",
         ),
     ] = None,
-    off: options.Off = False,
+    off: options.OffOption = False,
     max_tokens: Annotated[
         int | None,
         Panel.SAMPLING.option(

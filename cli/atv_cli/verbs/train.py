@@ -73,7 +73,7 @@ def train(
             show_default="packaged queries",
         ),
     ] = None,
-    model: options.Model = None,
+    model: options.ModelOption = None,
     weights: Annotated[
         str | None,
         Panel.MODEL.option(

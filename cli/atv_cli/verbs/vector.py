@@ -17,7 +17,7 @@ def vector(
     *,
     file: Annotated[Path | None, options.queries_file("Take the mean over")] = None,
     column: options.Column = None,
-    bundle: options.Bundle = None,
+    bundle: options.BundleOption = None,
     strength: options.Strength = None,
     layers: options.Layers = None,
     output: Annotated[
@@ -30,11 +30,11 @@ def vector(
 
     Use the file with --control-vector in llama-cli or atv-local run.
     """
-    from atv_cli.read_queries import read_queries
+    from atv_cli.queries_of_file import queries_of_file
 
     if (query is None) == (file is None):
         raise UsageError("give one query, or a file of queries with -f")
-    queries = read_queries(file, column) or [query or ""]
+    queries = queries_of_file(file, column) or [query or ""]
 
     import hashlib
 

@@ -22,7 +22,7 @@ from atv_local.names import Choice, choose_bundle, resolve_model
 from atv_local.target import Target
 from atv_local.vectors import Steering, random_vector
 
-Record = dict[str, Any]
+BenchRecord = dict[str, Any]
 
 PARTS: dict[str, Callable[[Subject, BenchPlan, BenchResults], None]] = {
     "memory": costs.memory,  # first, as the others need memory too
@@ -73,7 +73,7 @@ def parse_parts(text: str) -> tuple[str, ...]:
     return tuple(name for name in PARTS if name in names)
 
 
-def run_benchmark(options: BenchOptions, say: Callable[[str], None]) -> Record:
+def run_benchmark(options: BenchOptions, say: Callable[[str], None]) -> BenchRecord:
     """Measure. The record holds `ratios` and `medians` as in `BenchResults`, with the target, machine and settings.
 
     Args:
@@ -145,7 +145,7 @@ def _fitting(target: Target, chosen: Choice) -> Bundle | None:
     return None if bundle.manifest.target.mismatch(target.spec) else bundle
 
 
-def _describe(generator: Generator) -> Record:
+def _describe(generator: Generator) -> BenchRecord:
     import onnxruntime as ort
 
     spec = generator.bundle.manifest

@@ -20,7 +20,7 @@ from atv_export.export_choices import Layer0Method
 from atv_export.paper_checkpoint.paper_file import PaperCheckpoint
 from atv_local.errors import UsageError
 from atv_local.vectors import Positions
-from atv_train import Example, kl_divergence
+from atv_train import Example, mean_kl
 from atv_train.frozen_target import decoder_blocks, injected, position_mask
 
 _METHODS: tuple[Layer0Method, ...] = get_args(Layer0Method)
@@ -114,14 +114,14 @@ def _measure(
     all_layers = _vectors(checkpoint, pooled)
     expected = _logits(model, blocks, examples, all_layers, checkpoint)
     off = _logits(model, blocks, examples, torch.zeros_like(all_layers), checkpoint)
-    divergence = {"off": float(kl_divergence(expected, off))}
+    divergence = {"off": float(mean_kl(expected, off))}
     folded: dict[Layer0Method, tuple[Tensor, Tensor]] = {}
     for method in _METHODS:
         folded[method] = weight, bias = _linear_map(checkpoint, method, model, blocks, examples)
         vectors = all_layers.clone()
         vectors[:, 0] = 0
         vectors[:, 1] += (pooled @ weight.T + bias) * checkpoint.generator.scale
-        divergence[method] = float(kl_divergence(expected, _logits(model, blocks, examples, vectors, checkpoint)))
+        divergence[method] = float(mean_kl(expected, _logits(model, blocks, examples, vectors, checkpoint)))
     return folded, divergence
 
 

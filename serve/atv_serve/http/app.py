@@ -45,7 +45,7 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 OPERATIONS: list[api.Operation] = []
 
 
-def _operation(method: api.Method, path: str, **about: Any) -> Callable[[F], F]:
+def _operation(method: api.HttpMethod, path: str, **about: Any) -> Callable[[F], F]:
     """Add the method of `Application` below to `OPERATIONS`; see there."""
 
     def add(endpoint: F) -> F:

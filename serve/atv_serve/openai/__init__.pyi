@@ -1,7 +1,7 @@
 from .openapi import EVENTS as EVENTS
 from .openapi import JSON as JSON
 from .openapi import TEXT as TEXT
-from .openapi import Method as Method
+from .openapi import HttpMethod as HttpMethod
 from .openapi import Operation as Operation
 from .openapi import describe as describe
 from .requests import RENAMED_FIELDS as RENAMED_FIELDS

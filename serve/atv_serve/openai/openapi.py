@@ -32,7 +32,7 @@ _ERRORS = {
 _ERRORS_WITHOUT_BODY = (401, 403, 404, 503)
 
 
-Method = Literal["GET", "POST"]
+HttpMethod = Literal["GET", "POST"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Operation:
         also: statuses besides 200 with the same answer.
     """
 
-    method: Method
+    method: HttpMethod
     path: str
     endpoint: Callable[..., Any]
     request: type[BaseModel] | None = None

@@ -43,13 +43,13 @@ def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 _LEAST = 1e-6
 """In place of a `top_p` of 0: only the most likely token."""
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
+LimitedText = Annotated[str, Field(max_length=MAX_TEXT)]
 Query = Annotated[str, Field(max_length=MAX_QUERY)]
-Token = Annotated[int, Field(ge=0, lt=1 << 31)]
-Tokens = Annotated[list[Token], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+Tokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
-Off = Annotated[Literal[False], BeforeValidator(_boolean)]
+FalseOnly = Annotated[Literal[False], BeforeValidator(_boolean)]
 WITHOUT_EFFECT = WrapValidator(_unsupported)
 """For fields that have no effect here: only values that ask for no effect are accepted."""
 Label = Annotated[str, Field(max_length=4096)] | None
@@ -83,7 +83,7 @@ class SteeringRequest(_Request):
 
 class _Steered(_Request):
     model: Annotated[str, Field(max_length=256)] | None = None
-    steering: Off | SteeringRequest | None = None
+    steering: FalseOnly | SteeringRequest | None = None
 
 
 class StreamOptions(_Request):
@@ -132,14 +132,14 @@ class TextPart(_Request):
     """A part of a message; only text is understood."""
 
     type: Literal["text"]
-    text: Text
+    text: LimitedText
 
 
 class ChatMessage(_Request):
     """One message of a conversation; the fields at the end are what OpenAI's client sends back with an answer."""
 
     role: Role
-    content: Text | Annotated[list[TextPart], Field(max_length=256)] | None = None
+    content: LimitedText | Annotated[list[TextPart], Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
     type: Literal["text"] | None = None
     refusal: Null = None
@@ -184,7 +184,7 @@ class ChatRequest(_Generation):
     reasoning_effort: Null = None
     verbosity: Null = None
     web_search_options: Null = None
-    store: Annotated[Off | None, WITHOUT_EFFECT] = None
+    store: Annotated[FalseOnly | None, WITHOUT_EFFECT] = None
     metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = None
 
     @model_validator(mode="after")
@@ -202,8 +202,8 @@ class CompletionRequest(_Generation):
     """`POST /v1/completions`."""
 
     prompt: (
-        Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
+        LimitedText
+        | Annotated[list[LimitedText], Field(min_length=1, max_length=MAX_CHOICES)]
         | Tokens
         | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_CHOICES)]
     )
@@ -252,7 +252,7 @@ class TokenizeRequest(_Request):
     """`POST /tokenize`: the target's tokens of a text; control tokens spelt in it become themselves."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
-    prompt: Text
+    prompt: LimitedText
     add_special_tokens: bool | None = None
 
 
@@ -260,7 +260,7 @@ class DetokenizeRequest(_Request):
     """`POST /detokenize`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
-    tokens: Annotated[list[Token], Field(fail_fast=True, max_length=MAX_TOKENS)]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_TOKENS)]
 
 
 REQUEST_FIELDS = frozenset(name for kind in _kinds(_Request) for name in kind.model_fields)

@@ -1,6 +1,6 @@
 from .baselines import measure_baselines as measure_baselines
 from .baselines import static_trainer as static_trainer
-from .losses import kl_divergence as kl_divergence
+from .losses import mean_kl as mean_kl
 from .step_timing import StepTiming as StepTiming
 from .step_timing import time_step as time_step
 from .trainer import StepReport as StepReport

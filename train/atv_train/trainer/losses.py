@@ -14,7 +14,7 @@ def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(logits, labels, reduction="sum")
 
 
-def kl_divergence(base: Tensor, steered: Tensor) -> Tensor:
+def mean_kl(base: Tensor, steered: Tensor) -> Tensor:
     """KL(base || steered) in nats, mean over positions; logits float32 [n, n_vocab] twice."""
     expected = base.log_softmax(dim=-1)
     return (expected.exp() * (expected - steered.log_softmax(dim=-1))).sum(dim=-1).mean()

@@ -22,7 +22,7 @@ from torch import Tensor
 from atv_local.errors import TrainingError
 from atv_train.examples import Example, epoch_batches
 from atv_train.frozen_target import FrozenTarget
-from atv_train.trainer.losses import answer_loss, contrast, kl_divergence
+from atv_train.trainer.losses import answer_loss, contrast, mean_kl
 from atv_train.trainer.trainer_state import TrainerState, TrainingMetrics, load_state_tensors, state_tensors
 from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.vector_sources import VectorSource
@@ -171,7 +171,7 @@ class Trainer:
         if unrelated:
             others = others * self._strengths(unrelated, number, 0.0)
             share_of_tokens = _tokens(unrelated) * world / _tokens(everywhere)
-            harm = kl_divergence(self._base(unrelated), self._steered(unrelated, others)) * share_of_tokens
+            harm = mean_kl(self._base(unrelated), self._steered(unrelated, others)) * share_of_tokens
             terms = terms + settings.harmless * harm
         return loss, terms
 
@@ -212,7 +212,7 @@ class Trainer:
         for batch, vectors in self._in_batches(examples):
             base, steered = self._base(batch), self._steered(batch, vectors)
             same = (base.argmax(dim=-1) == steered.argmax(dim=-1)).sum()
-            results.append((float(kl_divergence(base, steered)) * len(base), float(same), len(base)))
+            results.append((float(mean_kl(base, steered)) * len(base), float(same), len(base)))
         divergences, same_tokens, counts = zip(*gather_object(results), strict=True)
         return {
             "unrelated_kl": sum(divergences) / sum(counts),

@@ -8,7 +8,7 @@ from atv_local import data
 from atv_local.errors import UsageError
 
 
-def read_queries(file: Path | None, column: list[str] | None) -> list[str]:
+def queries_of_file(file: Path | None, column: list[str] | None) -> list[str]:
     """The queries of a file, where one is given, with the columns that `--column` names.
 
     Raises:
