@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import atv_train
-from atv_local.errors import AtvError, UsageError
+from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.target.model import Model
 
 
@@ -91,11 +91,46 @@ def test_no_option_takes_just_any_value(tiny_rows: Path, tmp_path: Path, name: s
         atv_train.train(**{"data": tiny_rows, "output": tmp_path / "run", name: object()})
 
 
-@pytest.mark.parametrize("templates", [{"*": []}, {"*": "say {input}"}, {"*": ["no place"]}, ["{input}"]])
+def test_the_result_has_warnings_and_baselines(tiny_gguf: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    rows = [{"input": f"{word} {n}", "output": word} for n in range(4) for word in ("a", "b")]
+    rows += [{"input": "a 1", "output": "b"}, {"input": "long " * 200, "output": "a"}]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    measured: dict[str, dict[str, float]] = {}
+    result = atv_train.train(
+        data,
+        tmp_path / "run",
+        model=tiny_gguf,
+        backbone=tiny_backbone,
+        epochs=1,
+        max_row_tokens=64,
+        baselines=True,
+        hooks=atv_train.TrainingHooks(on_baseline=measured.__setitem__),
+    )
+    assert any("1 rows are left out" in warning for warning in result.warnings)
+    assert any("'a 1'" in warning for warning in result.warnings)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["warnings"] == result.warnings
+    assert result.baselines == measured != {}
+    again = atv_train.resume(tmp_path / "run")
+    assert (again.warnings, again.baselines) == (result.warnings, measured)
+    (tmp_path / "run" / "baselines" / "metrics.json").write_text("[]")
+    with pytest.raises(BundleError, match=r"metrics\.json is damaged"):
+        atv_train.resume(tmp_path / "run")
+
+
+def test_a_template_of_a_task_that_the_data_does_not_have_is_refused(
+    tiny_gguf: Path, tiny_rows: Path, tmp_path: Path
+) -> None:
+    templates = {"*": ["say {input}"], "zzz": ["{input}"]}
+    with pytest.raises(UsageError, match=f"`templates` names the task 'zzz'; the tasks are {tiny_rows.stem}"):
+        atv_train.train(tiny_rows, tmp_path / "run", model=tiny_gguf, templates=templates)
+
+
+@pytest.mark.parametrize("templates", [{}, {"*": []}, {"*": "say {input}"}, {"*": ["no place"]}, ["{input}"]])
 def test_templates_of_another_form_are_refused(
     tiny_gguf: Path, tiny_rows: Path, tmp_path: Path, templates: Any
 ) -> None:
-    with pytest.raises(AtvError, match=r"`templates`.*\{input\}|`templates`.*no wording"):
+    with pytest.raises(AtvError, match=r"`templates`.*(\{input\}|no wording|empty)"):
         atv_train.train(tiny_rows, tmp_path / "run", model=tiny_gguf, templates=templates)
 
 

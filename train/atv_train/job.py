@@ -51,7 +51,7 @@ class TrainingJob:
 
 
 class RunRecord(BaseModel):
-    """The content of run.json: the job, and what must be the same when the run is resumed."""
+    """The content of run.json: the job, what must be the same when the run is resumed, and warnings about the rows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,3 +60,4 @@ class RunRecord(BaseModel):
     model_bytes: int
     processes: int
     prefix_bytes: int
+    warnings: list[str] = Field(default_factory=list)

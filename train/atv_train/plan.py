@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atv_local.target import TargetFile
-from atv_train.examples import Example, find_warnings
+from atv_train.examples import Example
 from atv_train.frozen_target import PrefixBudget
 from atv_train.job import TrainingJob
 from atv_train.trainer import StepTiming, Trainer, TrainingSettings, time_step
@@ -53,8 +53,6 @@ def plan_training(
     """The plan of a run whose trainer is ready; times a step."""
     spec, target, text = target_file.spec, trainer.target, target_file.vocabulary.text
     backbone = backbone_name(job.backbone or default_backbone())
-    too_long = data.too_long
-    left_out = [f"{len(too_long)} rows are left out as too long, the first: {too_long[0]}"] if too_long else []
     return TrainingPlan(
         target=f"{job.model.name}, {spec.architecture}, {spec.n_layer} layers of {spec.n_embd}",
         computed=f"{str(target.dtype).removeprefix('torch.')} on {target.device.type}",
@@ -69,7 +67,7 @@ def plan_training(
         processes=trainer.accelerator.num_processes,
         prefixes=budget,
         timing=time_step(trainer, data.train.rows),
-        warnings=[*find_warnings(data.rows, data.valid_rows), *left_out],
+        warnings=data.warnings,
         sample=[(example.task, text(example.prompt), text(example.answer)) for example in _samples(data.train.first)],
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from atv_local.data import Row, RowFile, data_files, read_rows
 from atv_local.target import PromptFormat
-from atv_train.examples import EncodedRows, Example, encode
+from atv_train.examples import EncodedRows, Example, encode, find_warnings
 from atv_train.job import TrainingJob
 
 _HELD_OUT = 0.1
@@ -16,7 +16,7 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows and their examples. `files` are those of training; `hashes` those of all files."""
+    """Rows and their examples. `files` are those of training, `hashes` those of all files; `warnings` are sentences."""
 
     files: list[RowFile]
     rows: list[Row]
@@ -25,6 +25,7 @@ class TrainingData:
     train: EncodedRows
     valid: EncodedRows
     hashes: list[str]
+    warnings: list[str]
 
     @property
     def examples(self) -> list[Example]:
@@ -32,9 +33,9 @@ class TrainingData:
         return [*self.train.all, *self.valid.first]
 
     @property
-    def too_long(self) -> list[str]:
-        """A sentence for each row that is left out."""
-        return [*self.train.too_long, *self.valid.too_long]
+    def tasks(self) -> list[str]:
+        """The names of all tasks, sorted."""
+        return sorted({row.task for row in (*self.rows, *self.valid_rows)})
 
 
 def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
@@ -53,7 +54,10 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
         rows, valid_rows = hold_out(rows, job.settings.seed)
     train, valid = (encode(part, prompts, job.max_row_tokens, job.templates) for part in (rows, valid_rows))
     hashes = [file.sha256 for file in (*files, *valid_files)]
-    return TrainingData(files, rows, valid_rows, held_out, train, valid, hashes)
+    warnings = find_warnings(rows, valid_rows)
+    if too_long := [*train.too_long, *valid.too_long]:
+        warnings.append(f"{len(too_long)} rows are left out as too long, the first: {too_long[0]}")
+    return TrainingData(files, rows, valid_rows, held_out, train, valid, hashes, warnings)
 
 
 def hold_out(rows: Sequence[Row], seed: int) -> tuple[list[Row], list[Row]]:

@@ -24,7 +24,7 @@ from atv_train.frozen_target import (
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.load_models import load_models, new_generator
 from atv_train.plan import TrainingPlan, plan_training
-from atv_train.run_checks import check_baselines, check_unchanged, check_writable
+from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
 from atv_train.run_folder import checkpoint_spec
 from atv_train.trainer import Trainer
 from atv_train.training_choices import TargetDtype
@@ -69,6 +69,8 @@ def prepare_training(
     data = read_training_data(job, target_file.prompts)
     if record is not None:
         check_unchanged(record, data, model_bytes, processes)
+    else:
+        check_template_tasks(job, data)
     check_baselines(job, data)
     settings = job.settings.with_defaults(len(data.train.rows))
 
@@ -97,6 +99,7 @@ def prepare_training(
         model_bytes=model_bytes,
         processes=processes,
         prefix_bytes=budget.cached,
+        warnings=data.warnings,
     )
     check_writable(new_record)
     spec = checkpoint_spec(job, target_file.spec, data.files, models.max_query, settings.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from atv_local.data import check_replaceable, holding
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state
-from atv_train.trainer import StepReport, TrainingMetrics, measure_baselines
+from atv_train.trainer import StepReport, TrainingMetrics, measure_baselines, read_baselines
 from atv_train.training_parts import TrainingParts, prepare_training
 from atv_train.vector_sources import AdaptiveVectors
 
@@ -52,11 +52,16 @@ class TrainingResult:
         metrics: of the best epoch. Of a run stopped in its first epoch only `epoch`, a fraction; of one stopped before
             its first step, empty.
         history: metrics of every epoch.
+        warnings: a sentence for each problem of the rows, such as rows that are left out as too long.
+        baselines: with `baselines=True`, the metrics of each: `adaptive` (the generator itself), `averaged`, `random`,
+            `per-task`, `static` and `none`.
     """
 
     folder: Path
     metrics: TrainingMetrics
     history: list[TrainingMetrics]
+    warnings: list[str] = field(default_factory=list)
+    baselines: dict[str, TrainingMetrics] = field(default_factory=dict)
 
 
 def run_training(
@@ -125,7 +130,8 @@ def _run(
         accelerator.wait_for_everyone()
         _measure_baselines(parts, folder, hooks)
     metrics = trainer.state.best or ({"epoch": round(trainer.epochs_done, 2)} if trainer.state.step else {})
-    return TrainingResult(folder, metrics, list(trainer.state.history))
+    measured = read_baselines(folder / BASELINES) if job.baselines else {}
+    return TrainingResult(folder, metrics, list(trainer.state.history), data.warnings, measured)
 
 
 def _measure_baselines(parts: TrainingParts, folder: Path, hooks: TrainingHooks) -> None:

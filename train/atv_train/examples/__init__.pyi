@@ -5,6 +5,7 @@ from .encoding import encode as encode
 from .encoding import epoch_batches as epoch_batches
 from .encoding import pad as pad
 from .encoding import padding_mask as padding_mask
+from .templates import OTHER_TASKS as OTHER_TASKS
 from .templates import Templates as Templates
 from .templates import checked_templates as checked_templates
 from .templates import read_templates as read_templates

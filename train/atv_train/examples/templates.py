@@ -12,13 +12,14 @@ from atv_local.data import reading
 from atv_local.errors import DataError
 
 INPUT = "{input}"
+OTHER_TASKS = "*"
 Templates = Mapping[str, Sequence[str]]
 """The wordings of each task, each with `{input}`; `*` is for tasks that are not named."""
 
 
 def wordings_of(task: str, templates: Templates) -> Sequence[str]:
     """The templates of a task: its own, or those of `*`, or the bare input."""
-    return templates.get(task) or templates.get("*") or (INPUT,)
+    return templates.get(task) or templates.get(OTHER_TASKS) or (INPUT,)
 
 
 def read_templates(path: Path) -> dict[str, list[str]]:
@@ -41,12 +42,14 @@ def checked_templates(content: object, source: str = "`templates`") -> dict[str,
     """The content as templates.
 
     Raises:
-        DataError: not a list of wordings for each task, or a wording without `{input}`.
+        DataError: empty, not a list of wordings for each task, or a wording without `{input}`.
     """
     try:
         templates = TypeAdapter(dict[str, list[str]]).validate_python(content)
     except ValidationError as error:
         raise DataError(f'{source} is not of the form {{"task": ["wording with {{input}}", ...]}}') from error
+    if not templates:
+        raise DataError(f"{source} is empty; leave it out, or add wordings of a task")
     for task, wordings in templates.items():
         if not wordings:
             raise DataError(f"{source}: the task {task[:60]!r} has no wording")

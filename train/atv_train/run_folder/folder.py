@@ -1,10 +1,10 @@
 """The folder of a run. Every file in it is written whole or not at all.
 
-- `run.json`: the job; resuming needs no other option
+- `run.json`: the job, with which resuming needs no other option, and warnings about the rows
 - `metrics.jsonl`: one line per epoch; `curves.png`: the same as a picture, where matplotlib is installed
 - `checkpoint/`: the best epoch
 - `state.safetensors`: the last step, to continue from
-- `baselines/`: with `baselines`, static vectors as llama.cpp control-vector GGUFs
+- `baselines/`: with `baselines`, their metrics, and static vectors as llama.cpp control-vector GGUFs
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 from .baselines import measure_baselines as measure_baselines
+from .baselines import read_baselines as read_baselines
 from .baselines import static_trainer as static_trainer
 from .losses import mean_kl as mean_kl
 from .step_timing import StepTiming as StepTiming

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-from atv_local.data import replacing_folder
+from pydantic import TypeAdapter, ValidationError
+
+from atv_local.data import reading, replacing_folder
+from atv_local.errors import BundleError, first_problem
 from atv_local.vectors import Positions, TaskVector, write_control_vector
 from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget
@@ -18,7 +22,7 @@ from atv_train.vector_sources import AdaptiveVectors, StaticVectors, VectorSourc
 
 RATE = 1e-2
 """Learning rate of a vector that is learned directly; of 1e-3, 1e-2 and 5e-2 the best on validation rows."""
-MARKER = "README.txt"
+MARKER, MEASURED = "README.txt", "metrics.json"
 
 
 def static_trainer(
@@ -37,7 +41,7 @@ def measure_baselines(
     folder: Path,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[str, TrainingMetrics]]:
-    """Measure `best` and every baseline on `valid`, one after the other; write the static vectors to `folder`.
+    """Measure `best` and every baseline on `valid`, one after the other; write metrics and vectors to `folder`.
 
     If `stopped` becomes true while vectors are learned, nothing is measured or written.
 
@@ -65,15 +69,35 @@ def measure_baselines(
         sources[name] = learner.source
     if trainer.agreed(stopped()):
         return
+    measured: dict[str, TrainingMetrics] = {}
     for name, source in sources.items():
-        yield name, Trainer(source, target, settings, accelerator=trainer.accelerator).evaluate(valid, "valid_")
+        trial = Trainer(source, target, settings, accelerator=trainer.accelerator)
+        measured[name] = trial.evaluate(valid, "valid_")
+        yield name, measured[name]
     trainer.accelerator.wait_for_everyone()
     if not trainer.accelerator.is_main_process:
         return
     with replacing_folder(folder, marker=MARKER, overwrite=True) as temporary:
         (temporary / MARKER).write_text("Static vectors as llama.cpp control vectors (--control-vector).\n")
+        (temporary / MEASURED).write_text(json.dumps(measured, indent=2) + "\n")
         for name in ("averaged", "per-task", "static"):
             save_static_vectors(sources[name], temporary, name, target.model.config.model_type, target.positions)
+
+
+def read_baselines(folder: Path) -> dict[str, TrainingMetrics]:
+    """The metrics that `measure_baselines` has written; none if it has not.
+
+    Raises:
+        BundleError: they are damaged.
+    """
+    file = folder / MEASURED
+    if not file.exists():
+        return {}
+    try:
+        with reading(file, BundleError):
+            return TypeAdapter(dict[str, TrainingMetrics]).validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{file} is damaged: {first_problem(error)}") from error
 
 
 def save_static_vectors(source: VectorSource, folder: Path, name: str, architecture: str, positions: Positions) -> None:
