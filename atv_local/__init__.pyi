@@ -22,6 +22,7 @@ from .generator.bundle import Bundle as Bundle
 from .generator.generator import Generator as Generator
 from .target.sampling import Sampling as Sampling
 from .target.target import Target as Target
+from .vectors.control_vector import ControlVector as ControlVector
 from .vectors.steering import OFF as OFF
 from .vectors.steering import Positions as Positions
 from .vectors.steering import Steering as Steering

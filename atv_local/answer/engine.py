@@ -20,7 +20,7 @@ from atv_local.data import as_integer
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import Prompt, Sampling, Target
-from atv_local.vectors import Steering, TaskVector
+from atv_local.vectors import ControlVector, Steering, TaskVector
 
 
 class Engine:
@@ -82,6 +82,24 @@ class Engine:
         self.check_open()
         check_query(query)
         return self._vectors(query)
+
+    def control_vector(self, queries: Iterable[str], *, steering: Steering | None = None) -> ControlVector:
+        """The mean vector of queries as a control vector: `save` it, and other programs can steer with it.
+
+        Args:
+            queries: at least one.
+            steering: how it is applied: strength and layers change the values, positions are recorded for `load`. By
+                default `self.steering`.
+
+        Raises:
+            UsageError: no queries, one that `vector` refuses, or layers that the target does not have.
+        """
+        steering = self.checked_steering(steering)
+        check_queries(queries)
+        queries = list(queries)
+        for query in queries:
+            check_query(query)
+        return self._vectors.control_vector(queries, steering)
 
     def answer(
         self,

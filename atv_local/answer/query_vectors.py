@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,16 @@ from atv_local.data import as_path
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
 from atv_local.target import Target
-from atv_local.vectors import OFF, Positions, Steering, TaskVector, read_control_vector, trained_positions
+from atv_local.vectors import (
+    OFF,
+    ControlVector,
+    Positions,
+    Steering,
+    TaskVector,
+    mean_control_vector,
+    read_control_vector,
+    trained_positions,
+)
 
 
 class QueryVectors:
@@ -68,6 +78,12 @@ class QueryVectors:
             return vector
         layers = self.generator.bundle.manifest.steering.layers
         return (vector.only(*layers) if layers else vector) + self.static
+
+    def control_vector(self, queries: Sequence[str], steering: Steering) -> ControlVector:
+        """The mean over queries, with strength and layers applied; it names the bundle that alone made it."""
+        if self.generator is not None and self.static is None:
+            return self.generator.control_vector(queries, steering=steering)
+        return mean_control_vector(self, queries, steering, self.target.spec)
 
     def given(self, vector: TaskVector | ArrayLike | str | Path) -> tuple[TaskVector, Steering]:
         """A vector given with a query, and how it steers where nothing else says.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from atv_local.generator.first_run import check_runnable
 from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
-from atv_local.vectors import TaskVector
+from atv_local.vectors import ControlVector, Steering, TaskVector, mean_control_vector
 
 
 class Generator:
@@ -95,6 +96,22 @@ class Generator:
         except BaseException as error:
             reason = first_line(error)
             raise BundleError(f"the bundle {self.bundle.path} cannot read {query[:40]!r}: {reason}") from error
+
+    def control_vector(self, queries: Sequence[str], *, steering: Steering | None = None) -> ControlVector:
+        """The mean vector of queries as a control vector, to steer with where the bundle is not.
+
+        Args:
+            queries: at least one.
+            steering: how it is applied: strength and layers change the values, positions are recorded. By default that
+                of the bundle.
+
+        Raises:
+            BundleError: as for one query.
+            UsageError: no queries, or layers that the target does not have.
+        """
+        spec = self.bundle.manifest
+        made_by = {"bundle": self.bundle.id, "precision": self.precision}
+        return mean_control_vector(self, queries, steering or spec.steering, spec.target, made_by)
 
     def count(self, query: str) -> int:
         """Tokens that it reads of a query, those of its template included."""

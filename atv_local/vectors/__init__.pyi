@@ -1,4 +1,5 @@
 from .control_vector import ControlVector as ControlVector
+from .control_vector import check_control_vector_output as check_control_vector_output
 from .control_vector import is_control_vector as is_control_vector
 from .control_vector import parse_scaled_file as parse_scaled_file
 from .control_vector import read_control_vector as read_control_vector
@@ -6,6 +7,7 @@ from .control_vector import sum_control_vectors as sum_control_vectors
 from .control_vector import trained_positions as trained_positions
 from .control_vector import write_control_vector as write_control_vector
 from .noise import random_vector as random_vector
+from .query_mean import mean_control_vector as mean_control_vector
 from .steering import MAX_STRENGTH as MAX_STRENGTH
 from .steering import OFF as OFF
 from .steering import Positions as Positions

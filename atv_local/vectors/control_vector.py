@@ -10,11 +10,11 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from atv_local.data import reading, replacing
+from atv_local.data import as_path, check_replaceable_file, reading, replacing
 from atv_local.errors import UsageError, VectorError
 from atv_local.vectors import gguf_file
 from atv_local.vectors.steering import MAX_STRENGTH, Positions
@@ -30,21 +30,50 @@ _HEAD = struct.pack("<Q", len(_KEY)) + _KEY + struct.pack("<IQ", 8, len(ARCHITEC
 """After magic, version and two counts: the key, the type of a string, the string."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ControlVector:
-    """One control-vector file.
+    """The content of a control-vector file: a vector, and where it comes from.
+
+    `Engine.control_vector` makes one.
 
     Attributes:
-        path: where it is.
-        rows: float32 [n_embd] for each layer that the file has; layers are counted from 1.
-        model_hint: the architecture in `controlvector.model_hint`, empty if there is none.
-        provenance: where a file of ours comes from: its `atv.*` keys.
+        path: the file that it was read from, None if it was made here.
+        rows: float32 [n_embd] for each layer that it has; layers are counted from 1.
+        model_hint: the target's architecture, empty if it is not known.
+        provenance: what it was made from and for, such as `positions` and `vocabulary_sha256`: the `atv.*` keys of the
+            file. Empty in files of other programs.
     """
 
-    path: Path
+    path: Path | None
     rows: Mapping[int, Any]
     model_hint: str
     provenance: Mapping[str, str]
+
+    @classmethod
+    def of(cls, vector: TaskVector, architecture: str = "", provenance: Mapping[str, str] | None = None) -> Self:
+        """A task vector as the content of a file; by default nothing is known of where it comes from."""
+        return cls(None, dict(enumerate(vector.array, start=1)), architecture, provenance or {})
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the file, which llama.cpp's tools and repeng read, and `load` with the positions it was made for.
+
+        Args:
+            path: the file to write.
+            overwrite: replace a file that this method or `atv-local vector` wrote; any other is never replaced.
+
+        Raises:
+            UsageError: the file exists or cannot be written.
+        """
+        path = as_path("path", path)
+        check_control_vector_output(path, overwrite=overwrite)
+        write_control_vector(self.vector(), path, self.model_hint, self.provenance)
+
+    def __repr__(self) -> str:
+        provenance = "".join(f", {key} {value}" for key, value in self.provenance.items())
+        return f"ControlVector({len(self.rows)} layers of width {self.n_embd}{provenance})"
+
+    def __str__(self) -> str:
+        return "the control vector" if self.path is None else str(self.path)
 
     @property
     def n_embd(self) -> int:
@@ -63,7 +92,7 @@ class ControlVector:
         n_rows = n_rows or max(self.rows)
         if max(self.rows) > n_rows:
             layers = f"{min(self.rows)}-{max(self.rows)}"
-            raise VectorError(f"{self.path} has directions for layers {layers}, the target has 1-{n_rows}")
+            raise VectorError(f"{self} has directions for layers {layers}, the target has 1-{n_rows}")
         array = np.zeros((n_rows, self.n_embd), dtype=np.float32)
         for layer, row in self.rows.items():
             array[layer - 1] = row
@@ -74,7 +103,7 @@ class ControlVector:
         vocabulary = self.provenance.get("vocabulary_sha256", target.vocabulary_sha256)
         if vocabulary != target.vocabulary_sha256:
             made_for = self.provenance.get("target", "another target")
-            raise VectorError(f"{self.path} was made for {made_for!r}, whose vocabulary is not that of {target.name!r}")
+            raise VectorError(f"{self} was made for {made_for!r}, whose vocabulary is not that of {target.name!r}")
         sum_control_vectors([(self, 1.0)], target.n_layer - 1, target.n_embd)
 
 
@@ -145,6 +174,15 @@ def is_control_vector(path: Path) -> bool:
     return head.startswith(b"GGUF") and head[24:] == _HEAD
 
 
+def check_control_vector_output(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError for a file that `ControlVector.save` must not replace."""
+
+    def is_ours(file: Path) -> bool:
+        return is_control_vector(file) and bool(read_control_vector(file).provenance)
+
+    check_replaceable_file(path, is_ours, "control vector that says what it was made from", overwrite=overwrite)
+
+
 def parse_scaled_file(text: str) -> tuple[Path, float]:
     """`FILE:SCALE`, as llama.cpp's `--control-vector-scaled` takes it.
 
@@ -178,7 +216,7 @@ def sum_control_vectors(files: Sequence[tuple[ControlVector, float]], n_rows: in
     total = TaskVector(np.zeros((n_rows, n_embd), dtype=np.float32))
     for file, factor in files:
         if file.n_embd != n_embd:
-            raise VectorError(f"{file.path} has directions of width {file.n_embd}, the target has {n_embd}")
+            raise VectorError(f"{file} has directions of width {file.n_embd}, the target has {n_embd}")
         total = total + factor * file.vector(n_rows)
     return total
 

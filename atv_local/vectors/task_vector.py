@@ -48,7 +48,10 @@ class TaskVector:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a control-vector GGUF, whichever program wrote it; layers that it lacks are zero.
+        """Read the values of a control-vector GGUF, whichever program wrote it; layers that it lacks are zero.
+
+        The positions and the target that the file may name are left out: to steer with a file as it is, give its path
+        to `atv_local.load` or `Engine.answer`.
 
         Raises:
             NotFoundError: no such file.
@@ -59,7 +62,10 @@ class TaskVector:
         return cls(read_control_vector(as_path("path", path)).vector())
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write a control-vector GGUF, which llama.cpp's tools and repeng read.
+        """Write the values as a control-vector GGUF, which llama.cpp's tools and repeng read.
+
+        The file says neither which tokens to steer nor which target it is for, so it steers all tokens and fits every
+        target of its shape. `Engine.control_vector` makes one that says both.
 
         Args:
             path: the file to write.

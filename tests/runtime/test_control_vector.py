@@ -9,6 +9,7 @@ import struct
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -20,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local import Positions, TaskVector
+from atv_local import Engine, Positions, Steering, Target, TaskVector
 from atv_local.errors import NotFoundError, UsageError, VectorError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
@@ -301,6 +302,58 @@ def test_the_command_writes_the_mean_over_a_file(tiny_bundle: Path, tmp_path: Pa
     refused = cli("vector", "fig 1", "-g", tiny_bundle, "-o", tmp_path / "v.gguf")
     assert (refused.exit_code, "--overwrite" in refused.stderr) == (2, True)
     assert (tmp_path / "v.gguf").read_bytes() == before
+
+
+def test_python_and_the_command_write_the_same_file(tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    query, by_python, by_command = "apple 1", tmp_path / "p.gguf", tmp_path / "c.gguf"
+    with atv_local.load(tiny_gguf, tiny_bundle, n_threads=1) as engine:
+        expected = engine.answer(query, max_tokens=6)
+        engine.control_vector([query]).save(by_python)
+    assert cli("vector", query, "-g", tiny_bundle, "-o", by_command).exit_code == 0
+    assert by_python.read_bytes() == by_command.read_bytes()
+    with atv_local.load(tiny_gguf, control_vectors=[by_python], n_threads=1) as engine:
+        found = engine.answer(query, max_tokens=6)
+    assert (found.text, found.steering.positions) == (expected.text, expected.steering.positions)
+    assert cli("vector", "cat 2", "-g", tiny_bundle, "-o", by_python, "--overwrite").exit_code == 0
+    assert by_python.read_bytes() != by_command.read_bytes()
+
+
+def test_a_control_vector_has_the_steering_it_was_made_with(engine: Engine, tmp_path: Path) -> None:
+    steering = Steering(0.5, (2, 3), Positions.LAST)
+    engine.control_vector(["apple 1", "cat 2"], steering=steering).save(tmp_path / "v.gguf")
+    found = read_control_vector(tmp_path / "v.gguf")
+    mean = 0.5 * (engine.vector("apple 1") + engine.vector("cat 2"))
+    assert np.allclose(found.vector(ROWS), 0.5 * mean.only(2, 3), atol=1e-6)
+    assert found.provenance["vocabulary_sha256"] == engine.target.spec.vocabulary_sha256
+    assert [found.provenance[key] for key in ("positions", "strength", "layers")] == ["last", "0.5", "2-3"]
+
+
+def test_a_control_vector_of_an_engine_with_files_has_both(
+    target: Target, tiny_generator: Generator, tmp_path: Path
+) -> None:
+    engine = Engine(target, tiny_generator, noise(1))
+    found = engine.control_vector(["apple 1"])
+    assert found.vector() == engine.vector("apple 1")
+    assert "bundle" not in found.provenance  # it would not be made from that alone
+    found.save(tmp_path / "v.gguf")
+    found.save(tmp_path / "v.gguf", overwrite=True)
+
+
+def test_a_control_vector_replaces_only_what_says_where_it_comes_from(engine: Engine, tmp_path: Path) -> None:
+    foreign, made = written(noise(0), tmp_path / "v.gguf"), engine.control_vector(["apple 1"])
+    before = foreign.read_bytes()
+    with pytest.raises(UsageError, match=r"v\.gguf"):
+        made.save(foreign, overwrite=True)
+    assert foreign.read_bytes() == before
+    made.save(tmp_path / "own.gguf")
+    with pytest.raises(UsageError, match="overwrite"):
+        made.save(tmp_path / "own.gguf")
+
+
+@pytest.mark.parametrize("queries", ["apple 1", [], [""], [1], 5])
+def test_a_control_vector_needs_queries(engine: Engine, queries: Any) -> None:
+    with pytest.raises(UsageError):
+        engine.control_vector(queries)
 
 
 @pytest.mark.parametrize(

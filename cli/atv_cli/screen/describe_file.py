@@ -38,7 +38,7 @@ def file_facts(path: Path, model: Path | None, queries: Sequence[str]) -> tuple[
         raise UsageError(f"{path} is a GGUF; only a bundle makes vectors for queries")
     check_gguf(path)
     if is_control_vector(path):
-        return _of_vector(read_control_vector(path), model), []
+        return _of_vector(path, read_control_vector(path), model), []
     if model is not None:
         raise UsageError(f"{path} is a model; leave out -m, which is for a bundle or a control vector")
     return _of_model(path), []
@@ -74,16 +74,16 @@ def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tu
     return facts, vectors
 
 
-def _of_vector(file: ControlVector, model: Path | None) -> Facts:
+def _of_vector(path: Path, file: ControlVector, model: Path | None) -> Facts:
     facts: Facts = {
         "kind": "control vector",
-        "path": str(file.path),
+        "path": str(path),
         "model_hint": file.model_hint,
         "n_embd": file.n_embd,
         "layers": sorted(file.rows),
         "norms": {str(layer): float(np.linalg.norm(np.float64(file.rows[layer]))) for layer in sorted(file.rows)},
         "provenance": dict(file.provenance),
-        "sha256": _sha256(file.path),
+        "sha256": _sha256(path),
     }
     if model is not None:
         target = TargetFile.open(model).spec

@@ -36,44 +36,21 @@ def vector(
         raise UsageError("give one query, or a file of queries with -f")
     queries = queries_of_file(file, column) or [query or ""]
 
-    import hashlib
-
-    import numpy as np
+    from dataclasses import replace
 
     from atv_local.answer import check_query
-    from atv_local.data import check_replaceable_file
     from atv_local.generator import Bundle, Generator
     from atv_local.names import resolve_bundle
-    from atv_local.vectors import Steering, TaskVector, parse_layers, write_control_vector
+    from atv_local.vectors import check_control_vector_output, parse_layers
 
     for text in queries:
         check_query(text)
-    check_replaceable_file(output, _is_ours, "control vector of this command", overwrite=overwrite)
+    check_control_vector_output(output, overwrite=overwrite)
     generator = Generator(Bundle(resolve_bundle(bundle)))
-    spec = generator.bundle.manifest
-    steering = Steering(
-        strength=spec.steering.strength if strength is None else strength,
-        layers=parse_layers(layers) if layers else spec.steering.layers,
-    )
-    total = np.zeros(generator.shape)
-    for text in queries:
-        total += generator(text).array
-    provenance = {
-        "bundle": generator.bundle.id,
-        "precision": generator.precision,
-        "target": spec.target.name,
-        "vocabulary_sha256": spec.target.vocabulary_sha256,
-        "positions": spec.injection.positions.value,
-        "strength": f"{steering.strength:g}",
-        "layers": "-".join(map(str, steering.layers or (1, spec.target.n_layer - 1))),
-        "n_queries": str(len(queries)),
-        "queries_sha256": hashlib.sha256("\n".join(queries).encode()).hexdigest(),
-    }
-    write_control_vector(steering.apply(TaskVector(total / len(queries))), output, spec.target.architecture, provenance)
+    steering = generator.bundle.manifest.steering
+    if strength is not None:
+        steering = replace(steering, strength=strength)
+    if layers:
+        steering = replace(steering, layers=parse_layers(layers))
+    generator.control_vector(queries, steering=steering).save(output, overwrite=overwrite)
     print(output)
-
-
-def _is_ours(path: Path) -> bool:
-    from atv_local.vectors import is_control_vector, read_control_vector
-
-    return is_control_vector(path) and bool(read_control_vector(path).provenance)
