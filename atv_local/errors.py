@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from atv_local.text import one_line
+from atv_local.text import one_line, shown
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 _MAX_MESSAGE = 2000
-_MAX_VALUE = 60
 
 
 class AtvError(Exception):
@@ -95,5 +94,5 @@ def first_problem(error: ValidationError, names: Mapping[str, str] | None = None
         message = message.partition(",")[0]
     value = problem["input"]
     if message.startswith("Input should be ") and isinstance(value, str | int | float):
-        message += f", not {repr(value)[:_MAX_VALUE]}"
+        message += f", not {shown(value)}"
     return f"{field}: {message}" if field else message

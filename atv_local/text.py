@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from itertools import islice
 
+_SHOWN = 60  # characters
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -16,6 +17,11 @@ def shorten(text: str, width: int = 32) -> str:
     """One printable line of at most `width` characters."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def shown(value: object) -> str:
+    """The beginning of a value as Python writes it, for a message about it."""
+    return shorten(" ".join(repr(value).split()), _SHOWN)
 
 
 def strip_control(text: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any, Literal, get_args
 from atv_local.answer.queries import check_text
 from atv_local.errors import UsageError
 from atv_local.target import Message
+from atv_local.text import shown
 
 Role = Literal["system", "developer", "user", "assistant"]
 
 _ROLES = get_args(Role)
-_SHOWN = 60  # characters of a value in an error
 
 
 def as_message(given: Mapping[str, Any]) -> Message:
@@ -26,11 +26,11 @@ def as_message(given: Mapping[str, Any]) -> Message:
         UsageError: another role, content that is not text, or another field, such as `tool_calls`.
     """
     if not isinstance(given, Mapping):
-        raise UsageError(f'a message {_shown(given)} is not of the form {{"role": "user", "content": "..."}}')
+        raise UsageError(f'a message {shown(given)} is not of the form {{"role": "user", "content": "..."}}')
     role: Any = given.get("role")
     content = given.get("content")
     if role not in _ROLES:
-        raise UsageError(f"the role {_shown(role)} of a message is not one of {', '.join(_ROLES)}")
+        raise UsageError(f"the role {shown(role)} of a message is not one of {', '.join(_ROLES)}")
     more = [str(name) for name, value in given.items() if value and name not in ("role", "content", "name")]
     if more:
         raise UsageError(f"a message has {', '.join(more)}, which has no effect here; leave it out")
@@ -47,7 +47,7 @@ def as_messages(given: Any) -> list[Message]:
     """
     if not isinstance(given, list | tuple):
         raise UsageError(
-            f'`messages` {_shown(given)} is not a list of {{"role": "user", "content": "..."}}; pass a text to `answer`'
+            f'`messages` {shown(given)} is not a list of {{"role": "user", "content": "..."}}; pass a text to `answer`'
         )
     try:
         messages = [as_message(message) for message in given]
@@ -64,9 +64,5 @@ def _text(content: Any) -> Any:
         return content
     for part in content:
         if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise UsageError(f'{_shown(part)} is not of the form {{"type": "text", "text": "..."}}')
+            raise UsageError(f'{shown(part)} is not of the form {{"type": "text", "text": "..."}}')
     return "".join(part["text"] for part in content)
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:_SHOWN]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from atv_local.errors import UsageError
 from atv_local.target import Sampling
+from atv_local.text import shown
 from atv_local.vectors import Steering
 
 
@@ -19,7 +20,7 @@ def check_query(query: str) -> None:
 def check_queries(queries: Iterable[str]) -> None:
     """Raise UsageError for one text, or what is not iterable; the queries themselves are checked in their turn."""
     if isinstance(queries, str):
-        raise UsageError(f"`queries` {queries[:40]!r} is one text; pass a list of them")
+        raise UsageError(f"`queries` {shown(queries)} is one text; pass a list of them")
     if not isinstance(queries, Iterable):
         raise UsageError(f"`queries` {queries!r} is not a list of texts")
 
@@ -37,7 +38,7 @@ def check_settings(steering: Steering, sampling: Sampling | None = None, system:
 def check_text(what: str, text: str) -> None:
     """Raise UsageError for something else than Unicode text; `what` names it."""
     if not isinstance(text, str):
-        raise UsageError(f"{what} {repr(text)[:40]} is of type {type(text).__name__}, not text")
+        raise UsageError(f"{what} {shown(text)} is of type {type(text).__name__}, not text")
     try:
         text.encode()
     except UnicodeEncodeError as error:  # half a surrogate pair, as undecodable bytes become in Python

@@ -9,6 +9,7 @@ from typing import Any
 from atv_local.answer import Finish, check_text
 from atv_local.errors import AtvError, UsageError
 from atv_local.target import Prompt, Sampling
+from atv_local.text import shown
 from atv_local.vectors import OFF, Steering, TaskVector
 
 
@@ -133,4 +134,4 @@ def check_question(question: BatchQuestion) -> None:
 def check_questions(questions: Iterable[BatchQuestion]) -> None:
     """Raise UsageError for one question or text, or what is not iterable; the questions are checked in their turn."""
     if isinstance(questions, BatchQuestion | str) or not isinstance(questions, Iterable):
-        raise UsageError(f"`questions` {repr(questions)[:60]} is not a list of questions; pass [question]")
+        raise UsageError(f"`questions` {shown(questions)} is not a list of questions; pass [question]")

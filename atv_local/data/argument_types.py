@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from atv_local.errors import AtvError, UsageError
+from atv_local.text import shown
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_SHOWN = 60  # characters of a value in a message
 _ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
 
 
@@ -57,7 +57,7 @@ def _checked(name: str, value: Any, adapter: TypeAdapter[Any], expected: str) ->
         for problem in error.errors(include_url=False):
             if isinstance(reason := problem.get("ctx", {}).get("error"), AtvError):
                 raise reason from None
-        raise UsageError(f"`{name}` {repr(value)[:_SHOWN]} is not {expected}") from None
+        raise UsageError(f"`{name}` {shown(value)} is not {expected}") from None
 
 
 def _expected(hint: Any) -> str:

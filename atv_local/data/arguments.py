@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atv_local.errors import NotFoundError, UsageError
-
-_SHOWN = 60  # characters of a value in a message
+from atv_local.text import shown
 
 
 def as_integer(name: str, value: Any, least: int, most: int | None = None, *, note: str = "") -> int:
@@ -57,7 +56,7 @@ def as_path(name: str, value: Any, *, exists: bool = False) -> Path:
         NotFoundError: it does not exist and has to.
     """
     if not isinstance(value, str | os.PathLike) or not value or "\0" in str(value):
-        raise UsageError(f"`{name}` {repr(value)[:_SHOWN]} is not a path")
+        raise UsageError(f"`{name}` {shown(value)} is not a path")
     path = Path(value)
     if exists and not os.path.lexists(path):
         hint = "; atv_local.load takes names, here a path is needed" if isinstance(value, str) else ""
@@ -67,5 +66,5 @@ def as_path(name: str, value: Any, *, exists: bool = False) -> Path:
 
 def _within(name: str, value: Any, number: Any, least: float, most: float | None, wanted: str, note: str) -> Any:
     if number is None or not least <= number or not (most is None or number <= most):
-        raise UsageError(f"`{name}` {repr(value)[:_SHOWN]} is not {wanted}{note and '; '}{note}")
+        raise UsageError(f"`{name}` {shown(value)} is not {wanted}{note and '; '}{note}")
     return number

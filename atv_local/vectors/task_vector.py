@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from atv_local.data import as_path, check_replaceable_file
 from atv_local.errors import VectorError
+from atv_local.text import shown
 from atv_local.vectors.steering import layer_range
-
-_SHOWN = 60  # characters of a value in a message
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -190,5 +189,4 @@ def _float32(values: Any) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # infinite values are refused
             return array.astype(np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        shown = " ".join(repr(values).split())[:_SHOWN]
-        raise VectorError(f"{shown} is neither a number nor an array that becomes float32: {error}") from error
+        raise VectorError(f"{shown(values)} is neither a number nor an array that becomes float32: {error}") from error
