@@ -29,6 +29,7 @@ from .file_errors import writing as writing
 from .request_rows import RowRequest as RowRequest
 from .request_rows import read_requests as read_requests
 from .resumable_output import ResumableOutput as ResumableOutput
+from .rows import MAX_LABELS as MAX_LABELS
 from .rows import Row as Row
 from .rows import RowFile as RowFile
 from .rows import data_files as data_files

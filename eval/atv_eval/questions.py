@@ -14,12 +14,11 @@ from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
 from atv_local.answer import Engine
 from atv_local.batch import BatchQuestion, SteeredPrompt
-from atv_local.data import Row
+from atv_local.data import MAX_LABELS, Row
 from atv_local.errors import AtvError, DataError, UsageError
 from atv_local.target import Prompt, PromptFormat
 from atv_local.vectors import Steering
 
-MAX_LABELS = 50
 ROOM = 4
 """Tokens an answer may have beyond the longest right one: quotes, a stop."""
 

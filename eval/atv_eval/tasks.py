@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from atv_eval.questions import MAX_LABELS, Task
-from atv_local.data import Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
+from atv_eval.questions import Task
+from atv_local.data import MAX_LABELS, Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
 from atv_local.errors import DataError
 
 Paths = str | Path | Sequence[str | Path]

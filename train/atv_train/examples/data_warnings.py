@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from atv_local.data import Row
+from atv_local.data import MAX_LABELS, Row
 
 FEW_ROWS = 8
-MAX_LABELS = 50
 MAX_SENTENCES = 12
 LARGEST_SHARE, LARGEST_RATIO = 0.8, 10
 SHOWN = 40
