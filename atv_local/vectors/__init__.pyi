@@ -16,6 +16,7 @@ from .steering import layer_range as layer_range
 from .steering import parse_layers as parse_layers
 from .steering_arguments import LayerRange as LayerRange
 from .steering_arguments import PositionsName as PositionsName
+from .steering_arguments import StrengthNumber as StrengthNumber
 from .target_spec import BoundedText as BoundedText
 from .target_spec import Sha256 as Sha256
 from .target_spec import TargetSpec as TargetSpec

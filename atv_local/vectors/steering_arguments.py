@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, Strict
 
 from atv_local.data import Expected, WholeNumber, plain
-from atv_local.vectors.steering import Positions, layer_range
+from atv_local.vectors.steering import MAX_STRENGTH, Positions, layer_range
 
 
 def _checked_range(layers: tuple[int, int] | str) -> tuple[int, int]:
     return layer_range(layers)
 
 
+StrengthNumber = Annotated[
+    float,
+    Strict(),
+    Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH),
+    plain,
+    Expected(f"a number from {-MAX_STRENGTH:g} to {MAX_STRENGTH:g}; 1 is as trained, 0 is off"),
+]
 PositionsName = Annotated[Positions | str, AfterValidator(Positions), Expected(f"one of {', '.join(Positions)}")]
 """It becomes a `Positions`."""
 LayerRange = Annotated[

@@ -23,7 +23,7 @@ _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 _INDEX = re.compile(r"^[0-9]+: ")
 """Which of several values of an option is wrong; the value itself says so."""
 _MAX_MESSAGE = 500
-_SAME = {"control_vectors": "control_vector", "columns": "column", "queries": "file"}
+_SAME = {"control_vectors": "control_vector", "columns": "column", "queries": "file", "methods": "method"}
 """Parameters that take several values in Python: repeatable options here, or a file of them."""
 
 

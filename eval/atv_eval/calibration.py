@@ -128,10 +128,13 @@ def calibrate(
         hooks: called while the calibration runs.
 
     Raises:
-        UsageError: an option out of its range, or an output that cannot be written.
+        UsageError: an option that is out of its range or has no effect, or an output that cannot be written.
         DataError: rows or queries that cannot be read.
         AtvError: what `atv_local.load` raises, or a query that cannot be evaluated.
     """
+    if dry_run and (output is not None or overwrite):
+        name = "overwrite=True" if output is None else "output"
+        raise UsageError(f"`{name}` has no effect with `dry_run=True`; leave one of them out")
     chosen = choose_bundle(bundle, model)
     if output is None and not dry_run and is_managed(chosen.name):
         raise UsageError(

@@ -29,7 +29,6 @@ from atv_local.data import (
     Expected,
     FilePath,
     FilePaths,
-    Number,
     PathOrName,
     Switch,
     WholeNumber,
@@ -38,7 +37,7 @@ from atv_local.data import (
 )
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Precision, Provider
-from atv_local.vectors import OFF, LayerRange, Positions, PositionsName, Steering
+from atv_local.vectors import OFF, LayerRange, Positions, PositionsName, Steering, StrengthNumber
 
 MethodNames = Annotated[
     Sequence[Annotated[Method | str, AfterValidator(Method)]], Expected(f"a list of methods, of {', '.join(Method)}")
@@ -55,7 +54,7 @@ def evaluate(
     columns: ColumnNames = DEFAULT_COLUMNS,
     rows: Count | None = None,
     labels: Switch = False,
-    strength: Number | None = None,
+    strength: StrengthNumber | None = None,
     layers: LayerRange | None = None,
     positions: PositionsName | None = None,
     methods: MethodNames = (),
@@ -100,13 +99,25 @@ def evaluate(
         hooks: called while the evaluation runs.
 
     Raises:
-        UsageError: an option out of its range, or an output that holds another evaluation or cannot be written.
+        UsageError: an option that is out of its range or has no effect with these methods, or an output that holds
+            another evaluation or cannot be written.
         DataError: rows or queries that cannot be read.
         AtvError: what `atv_local.load` raises.
     """
     hooks = hooks or EvalHooks()
     if unrelated is not None and not harm:
         raise UsageError("`unrelated` has no effect with `harm=False`; leave one of them out")
+    _check_effect(
+        methods,
+        [Method.STEERED],
+        strength=strength,
+        layers=layers,
+        positions=positions,
+        unrelated=unrelated,
+        provider=provider,
+        precision=precision,
+    )
+    _check_effect(methods, [Method.SHOTS, Method.BM25], shots_from=shots_from or None)
     tasks = read_tasks(data, shots_from, columns, rows, labels)
     possible = [m for m in Method if m in (Method.BASE, Method.STEERED) or all(task.pool for task in tasks)]
     chosen = [Method(method) for method in dict.fromkeys(methods)] or possible
@@ -146,6 +157,15 @@ def evaluate(
         if folder is not None:
             result.write(folder)
         return result
+
+
+def _check_effect(methods: Sequence[str], needed: Sequence[Method], **options: object) -> None:
+    """Raise UsageError for an option that is given and that none of the methods reads; no methods are all."""
+    given = [name for name, value in options.items() if value is not None]
+    if given and methods and not set(needed) & set(methods):
+        raise UsageError(
+            f"`{given[0]}` has no effect without {' or '.join(needed)} in `methods`; leave it out, or add the method"
+        )
 
 
 def _steering(

@@ -86,6 +86,9 @@ def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unre
     tight = calibrate([asked], budget=1e-12, output=tmp_path / "never", **settings)  # type: ignore[arg-type]
     assert (tight.best, tight.bundle) == (None, None)
     assert not (tmp_path / "never").exists()
+    for option in ({"output": tmp_path / "new"}, {"overwrite": True}):
+        with pytest.raises(UsageError, match=f"`{next(iter(option))}.* `dry_run=True`"):
+            calibrate([asked], dry_run=True, **settings, **option)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="overwrite=True"):
         calibrate([asked], budget=50, **settings)  # type: ignore[arg-type]
 

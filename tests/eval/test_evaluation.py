@@ -40,7 +40,14 @@ def test_python_measures_what_the_command_does(tiny_gguf: Path, tiny_bundle: Pat
     ("name", "value"),
     [
         *(("rows", 0), ("rows", -1), ("rows", True), ("max_tokens", 0), ("shots", 0), ("timed", -1), ("seed", -1)),
-        *(("seed", "a"), ("shots", 2.5), ("strength", "1"), ("strength", float("nan")), ("layers", 5)),
+        *(
+            ("seed", "a"),
+            ("shots", 2.5),
+            ("strength", "1"),
+            ("strength", float("nan")),
+            ("strength", 5000),
+            ("layers", 5),
+        ),
         *(("positions", "nowhere"), ("methods", "steered"), ("methods", ["best"]), ("methods", None)),
         *(("columns", "input=x"), ("columns", None), ("data", []), ("shots_from", None), ("output", "")),
         *(("harm", 1), ("provider", "gpu"), ("precision", "int4"), ("n_threads", 0), ("n_ctx", "512"), ("hooks", 1)),
@@ -49,6 +56,26 @@ def test_python_measures_what_the_command_does(tiny_gguf: Path, tiny_bundle: Pat
 def test_a_value_that_does_not_fit_is_named(asked: Path, name: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"^`{name}` {re.escape(repr(value))} is not "):
         evaluate(**{"data": asked, name: value})  # type: ignore[arg-type]  # one of several
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "methods"),
+    [
+        *((name, value, ["base", "bm25"]) for name, value in (("strength", 2), ("layers", (9, 10)))),
+        *((name, value, ["base"]) for name, value in (("positions", "last"), ("unrelated", "x.txt"))),
+        *((name, value, ["base"]) for name, value in (("provider", "cpu"), ("precision", "fp32"))),
+        ("shots_from", "x.jsonl", ["base", "steered"]),
+    ],
+)
+def test_an_option_that_no_method_reads_is_refused(asked: Path, name: str, value: object, methods: list[str]) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` has no effect without .* in `methods`"):
+        evaluate(asked, methods=methods, **{name: value})  # type: ignore[arg-type]  # one of several
+    flag = "--" + name.replace("_", "-")
+    words = [flag, "9-10" if name == "layers" else str(value), *(word for m in methods for word in ("--method", m))]
+    refused = CliRunner().invoke(app, ["eval", str(asked), *words])
+    assert refused.exit_code == 2
+    assert f"{flag} has no effect without" in refused.stderr
+    assert "in --method;" in refused.stderr
 
 
 @pytest.mark.parametrize("function", [evaluate, calibrate])
