@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
 
 
+@cache
 def _needs(path: Path) -> str | None:
     """The marker of a place."""
     return next((name for name, places in PLACES.items() if any(path.is_relative_to(HERE / p) for p in places)), None)

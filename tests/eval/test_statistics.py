@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import binom, binomtest
-from sklearn.metrics import f1_score
 
+# scipy and scikit-learn are imported where they are used: every worker reads this file
 from atv_eval.statistics import difference, macro_f1, mcnemar, mean_over_tasks
 
 EDGES = (0.02, 0.5, 0.98)
@@ -30,6 +29,8 @@ def drawn(rng: Rng, n: int, p: float) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("n", [1, 2, 30, 111, 150])
 def test_the_interval_of_one_task_is_wilsons(n: int) -> None:
+    from scipy.stats import binomtest
+
     for right in range(n + 1):
         estimate = mean_over_tasks({"a": rows(n, right)})
         low, high = binomtest(right, n).proportion_ci(method="wilson")
@@ -40,6 +41,8 @@ def test_the_interval_of_one_task_is_wilsons(n: int) -> None:
 @pytest.mark.parametrize("n", [30, 111, 150])
 def test_coverage_of_one_task(p: float, n: int) -> None:
     """Exact: the probability of all counts whose interval holds `p`."""
+    from scipy.stats import binom
+
     held = [k for k in range(n + 1) if (e := mean_over_tasks({"a": rows(n, k)})).low <= p <= e.high]
     assert 0.93 <= binom.pmf(held, n, p).sum() <= 0.99
 
@@ -115,6 +118,8 @@ def test_no_interval_is_a_point() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(["x", "y", "z"]), min_size=2, max_size=30), st.randoms(use_true_random=False))
 def test_f1_is_that_of_the_textbook(gold: list[str], random: Random) -> None:
+    from sklearn.metrics import f1_score
+
     predicted = [random.choice(["x", "y", "z", None]) for _ in gold]
     labels = sorted(set(gold))
     wanted = f1_score(gold, [p or "?" for p in predicted], labels=labels, average="macro", zero_division=0)
@@ -124,6 +129,8 @@ def test_f1_is_that_of_the_textbook(gold: list[str], random: Random) -> None:
 
 
 def test_mcnemar_is_a_sign_test() -> None:
+    from scipy.stats import binomtest
+
     assert mcnemar(0, 0) == 1
     assert mcnemar(5, 5) == 1
     assert mcnemar(6, 0) == mcnemar(0, 6) == pytest.approx(2 / 64)
