@@ -11,7 +11,7 @@ from atv_local.answer.queries import check_settings
 from atv_local.data import as_number, as_path
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
-from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_mismatch
+from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_defaults
 from atv_local.target import Target
 from atv_local.vectors import (
     MAX_STRENGTH,
@@ -80,25 +80,29 @@ def load(
     if off:
         if bundle is not None:
             check_bundle_name(bundle)
-        target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
+        with explain_defaults(chosen_model, None):
+            target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
         return Engine(target, steering=None if steering is None else OFF)
     own = choose_bundle(bundle, model)
     chosen_bundle = None if own.source and files else own  # control vectors replace a bundle that is only the default
     if (provider or precision) and not chosen_bundle:
         chosen = f"`provider={provider}`" if provider else f"`precision={precision}`"
         raise UsageError(f"no generator is loaded for {chosen}; name its bundle with `bundle=...`, or leave it out")
-    opened = Bundle(chosen_bundle.path()) if chosen_bundle else None
-    target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
+    bundle_path = chosen_bundle.path() if chosen_bundle else None
+    with explain_defaults(chosen_model, chosen_bundle):
+        opened = Bundle(bundle_path) if bundle_path else None
+        target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     for file, _ in files:
         file.check_target(target.spec)
     static = sum_control_vectors(files, target.n_rows, target.n_embd) if files else None
-    if opened is None or chosen_bundle is None:
+    if opened is None:
         if files and steering is None:
             steering = Steering(positions=trained_positions([file for file, _ in files]))
         return Engine(target, static=static, steering=steering)
-    with explain_mismatch(chosen_model, chosen_bundle):
+    with explain_defaults(chosen_model, chosen_bundle):
         opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
-    return Engine(target, Generator(opened, provider=provider, precision=precision), static, steering=steering)
+        generator = Generator(opened, provider=provider, precision=precision)
+    return Engine(target, generator, static, steering=steering)
 
 
 def _check_choice(name: str, value: object, choices: object) -> None:

@@ -14,7 +14,7 @@ from atv_local.batch.question import BatchQuestion, BatchReply
 from atv_local.data import ResumableOutput, RowRequest, as_integer
 from atv_local.errors import DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
-from atv_local.names import resolve_bundle, resolve_model
+from atv_local.names import choose_bundle, choose_model, explain_defaults
 from atv_local.target import Prompt, Sampling, identity
 from atv_local.vectors import OFF
 
@@ -51,9 +51,15 @@ class AnswerSettings:
         Raises:
             ModelError, BundleError: one that cannot be read.
         """
+        model, bundle_id = choose_model(self.model), None
+        if not self.off:
+            bundle = choose_bundle(self.bundle, self.model)
+            bundle_path = bundle.path()
+            with explain_defaults(model, bundle):
+                bundle_id = Bundle(bundle_path).id
         return {
-            "model": identity(resolve_model(self.model)),
-            "bundle": None if self.off else Bundle(resolve_bundle(self.bundle, model=self.model)).id,
+            "model": identity(model.path()),
+            "bundle": bundle_id,
             **({} if self.off else {name: str(value) for name, value in self.changes.items()}),
             "system": self.system,
             "max_tokens": self.max_tokens,

@@ -6,7 +6,7 @@ from .choices import EMBEDDED as EMBEDDED
 from .choices import Choice as Choice
 from .choices import choose_bundle as choose_bundle
 from .choices import choose_model as choose_model
-from .choices import explain_mismatch as explain_mismatch
+from .choices import explain_defaults as explain_defaults
 from .default_names import config_file as config_file
 from .default_names import set_default as set_default
 from .embedded import embedded_bundle as embedded_bundle

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atv_local.errors import MismatchError, NotFoundError, UsageError
+from atv_local.errors import BundleError, MismatchError, ModelError, NotFoundError, UsageError
 from atv_local.names.default_names import config_file, read_config
 from atv_local.names.forms import DEFAULT, DEMO, exists
-from atv_local.names.lookup import find_alias, look_up
+from atv_local.names.lookup import check_kind, find_alias, look_up
 from atv_local.names.stores import Kind
 
 VARIABLES: dict[Kind, str] = {"model": "ATV_MODEL", "bundle": "ATV_BUNDLE"}
@@ -39,15 +39,16 @@ class Choice:
         return "the embedded one" if self.source == EMBEDDED else f"set by {self.source}"
 
     def path(self, *, offline: bool = False) -> Path:
-        """See `lookup.look_up`; what a user set as default has to exist."""
+        """See `lookup.look_up`; what a user set as default has to exist and be of its kind."""
         if self.source in ("", EMBEDDED):
             return look_up(self.name, self.kind, offline=offline, here=self.here)
         try:
             path = look_up(self.name, self.kind, offline=offline, here=self.here)
             if not path.exists():
                 raise NotFoundError(f"there is no file or folder {str(path)!r}")
-        except NotFoundError as error:
-            raise NotFoundError(f"{error}; it is the default {self.kind}, {self.set_by}") from error
+            check_kind(path, self.kind)
+        except (NotFoundError, ModelError, BundleError) as error:
+            raise type(error)(f"{error}; it is the default {self.kind}, {self.set_by}") from error
         return path
 
 
@@ -79,16 +80,21 @@ def choose_bundle(name: str | Path | None = None, model: str | Path | None = Non
 
 
 @contextmanager
-def explain_mismatch(model: Choice, bundle: Choice) -> Iterator[None]:
-    """Add to a MismatchError which of the two was a default, and where that is set."""
+def explain_defaults(model: Choice, bundle: Choice | None) -> Iterator[None]:
+    """Add to an error from opening the two which of them was a default, and where that is set."""
     try:
         yield
-    except MismatchError as error:
-        defaults = [choice for choice in (model, bundle) if choice.source]
+    except (ModelError, BundleError) as error:
+        concerned = (model, bundle) if isinstance(error, MismatchError) else (_concerned(error, model, bundle),)
+        defaults = [choice for choice in concerned if choice and choice.source]
         if not defaults:
             raise
         origins = " and ".join(f"the {choice.kind} is {choice.set_by}" for choice in defaults)
-        raise MismatchError(f"{error}; {origins}") from error
+        raise type(error)(f"{error}; {origins}") from error
+
+
+def _concerned(error: ModelError | BundleError, model: Choice, bundle: Choice | None) -> Choice | None:
+    return bundle if isinstance(error, BundleError) else model
 
 
 def _levels(model: str | Path | None, bundle: str | Path | None) -> Iterator[tuple[Choice | None, Choice | None]]:

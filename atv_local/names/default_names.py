@@ -13,7 +13,7 @@ from pathlib import Path
 from atv_local.data import reading
 from atv_local.errors import UsageError
 from atv_local.names.forms import absolute_name, exists, is_path
-from atv_local.names.lookup import expand, find_alias
+from atv_local.names.lookup import PATH, check_kind, expand, find_alias
 from atv_local.names.stores import KINDS, Kind
 from atv_local.names.user_files import MAX_BYTES, changing, user_folder
 
@@ -38,10 +38,14 @@ def set_default(kind: Kind, name: str | None) -> None:
     Raises:
         UsageError: no such path, or a file that cannot be read, written or changed in this way.
         NotFoundError: no such alias, or a name that is not valid.
+        ModelError: the name of a model leads to a file that is not a GGUF.
+        BundleError: the name of a bundle leads to something else.
     """
     if name is not None:
-        expand(name, kind)  # raises for what is no such name
+        scheme, rest = expand(name, kind)  # raises for what is not such a name
         name = name if find_alias(name) and not exists(name) else absolute_name(name, kind)
+        if scheme == PATH:
+            check_kind(Path(rest), kind)
     file = config_file()
     with changing(file) as temporary:
         before = _text()

@@ -62,6 +62,24 @@ def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str
     return expand(text, kind, here=False)
 
 
+def check_kind(path: Path, kind: Kind) -> None:
+    """Check that a path leads to a GGUF, or to a bundle, without opening the model or the graph.
+
+    Raises:
+        ModelError: it does not begin as a GGUF does.
+        BundleError: it has no valid manifest.
+        NotFoundError: there is nothing.
+    """
+    if kind == "model":
+        from atv_local.target import check_gguf  # llama.cpp, which no other name needs
+
+        check_gguf(path)
+    else:
+        from atv_local.generator import read_manifest  # pydantic, as above
+
+        read_manifest(path)
+
+
 def _short_names(kind: Kind | None) -> list[str]:
     embedded = [name for name, of in RESERVED.items() if kind in (None, of)]
     return embedded + sorted(name for name, alias in read_aliases().items() if alias.get(kind))

@@ -8,7 +8,7 @@ from atv_local.errors import NotFoundError
 from atv_local.names.choices import choose_bundle, choose_model
 from atv_local.names.embedded import is_embedded_bundle
 from atv_local.names.forms import exists
-from atv_local.names.lookup import PATH, expand, find_alias, look_up
+from atv_local.names.lookup import PATH, check_kind, expand, find_alias, look_up
 from atv_local.names.stores import HUB, KINDS, Kind
 
 
@@ -69,9 +69,7 @@ def check_bundle_name(name: str | Path) -> None:
     chosen = choose_bundle(name).name
     scheme, rest = (PATH, chosen) if isinstance(chosen, Path) else expand(chosen, "bundle")
     if scheme == PATH:
-        from atv_local.generator import read_manifest  # pydantic, which no other name needs
-
-        read_manifest(Path(rest))
+        check_kind(Path(rest), "bundle")
 
 
 def is_managed(name: str | Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copy, copytree
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -87,9 +88,10 @@ def test_paths_are_relative_to_where_they_are_set(folder: Path, monkeypatch: pyt
     write_config(folder, 'model = "models/m.gguf"\nbundle = "~/b/"\n')
     monkeypatch.setattr(Path, "expanduser", lambda path: Path(str(path).replace("~", str(folder))))
     (folder / "b").mkdir()
+    copy(embedded_bundle() / "atv.json", folder / "b")
     for place in (folder, Path()):
         (place / "models").mkdir()
-        (place / "models" / "m.gguf").touch()
+        (place / "models" / "m.gguf").write_bytes(b"GGUF")
     assert (resolve_model(), resolve_bundle()) == (folder / "models" / "m.gguf", folder / "b")
     monkeypatch.setenv("ATV_MODEL", "models/m.gguf")
     assert resolve_model() == Path("models/m.gguf")
@@ -98,6 +100,7 @@ def test_paths_are_relative_to_where_they_are_set(folder: Path, monkeypatch: pyt
 def test_a_folder_here_does_not_take_the_place_of_a_default(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("demo", "default", "mine"):
         Path(name).mkdir()
+    copy(embedded_bundle() / "atv.json", "demo")
     assert (resolve_model(), resolve_bundle()) == (embedded_model(), embedded_bundle())
     write_config(folder, 'bundle = "demo"\n')
     assert resolve_bundle() == embedded_bundle()
@@ -328,6 +331,45 @@ def test_a_default_that_is_not_there_is_named_with_what_set_it(
             assert f"set by {source}" in result.stderr
         checks = {check["name"]: check for check in json.loads(cli("doctor", "--json").stdout)["checks"]}
         assert (checks["model"]["state"], f"set by {source}" in checks["model"]["detail"]) == ("missing", True)
+
+
+def test_a_default_of_the_other_kind_is_refused(folder: Path, tiny_gguf: Path, tiny_bundle: Path) -> None:
+    add_alias("a", str(tiny_gguf))
+    add_alias("b", str(tiny_bundle))
+    for kind, names in {"bundle": (tiny_gguf, "a"), "model": (tiny_bundle, "b")}.items():
+        for name in names:
+            result = cli("config", kind, name)
+            assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
+            assert str({"bundle": tiny_gguf, "model": tiny_bundle}[kind]) in result.stderr
+    assert not (folder / "config.toml").exists()
+    for kind, name in (("model", "a"), ("bundle", "b")):
+        assert cli("config", kind, name).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "hello"], ["batch", "rows.jsonl", "out.jsonl"], ["serve", "--port", "0"]]
+)
+def test_a_default_that_cannot_be_opened_is_named_with_what_set_it(
+    arguments: list[str], tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("rows.jsonl").write_text('{"input": "a"}\n')
+    damaged = copytree(tiny_bundle, tmp_path / "damaged")
+    (damaged / "tokenizer.json").write_text("{}")
+    (tmp_path / "damaged.gguf").write_bytes(tiny_gguf.read_bytes()[:4000])
+    monkeypatch.setenv("ATV_MODEL", str(tiny_gguf))
+    for name, value in (
+        ("ATV_BUNDLE", tiny_gguf),
+        ("ATV_BUNDLE", damaged),
+        ("ATV_MODEL", tiny_bundle),
+        ("ATV_MODEL", tmp_path / "damaged.gguf"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv("ATV_BUNDLE", str(tiny_bundle))
+            patch.setenv(name, str(value))
+            result = cli(*arguments)
+        assert (result.exit_code, len(result.stderr.strip().splitlines())) == (1, 1), result.output
+        assert str(value) in result.stderr
+        assert result.stderr.count(f"set by {name}") == 1
 
 
 def test_nothing_is_added_to_an_error_about_a_name_that_was_given() -> None:

@@ -90,7 +90,7 @@ def serve(
 
     with require_extra("serve"):
         from atv_serve import Server, ServerOptions
-    from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_mismatch
+    from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_defaults
 
     settings = ServerOptions(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     chosen = choose_model(model)
@@ -102,9 +102,10 @@ def serve(
     elif not bundles:
         default = choose_bundle(None, model)
         bundles = {_split_id(str(default.name))[0]: default}
-    with explain_mismatch(chosen, next(iter(bundles.values()), chosen)):
-        paths = {bundle_id: bundle.path() for bundle_id, bundle in bundles.items()}
-        server = Server(chosen.path(), paths, settings, **asdict(performance))
+    path = chosen.path()
+    paths = {bundle_id: bundle.path() for bundle_id, bundle in bundles.items()}
+    with explain_defaults(chosen, next(iter(bundles.values()), None)):
+        server = Server(path, paths, settings, **asdict(performance))
     models = server.models
 
     def say(url: str) -> None:
