@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+_ALTERNATIVE = re.compile(r",? or (?:[a-z]+ ){1,2}`([a-z_]+)(?:=[^`]*)?`(?=$|[;,.])")
+"""A second remedy, such as ", or pass `off=True`"."""
 _INDEX = re.compile(r"^[0-9]+: ")
 """Which of several values of an option is wrong; the value itself says so."""
 _MAX_MESSAGE = 500
@@ -28,21 +30,31 @@ _SAME = {"control_vectors": "control_vector", "columns": "column", "queries": "f
 
 
 def for_command_line(message: str, context: typer.Context) -> str:
-    """The message with every backticked parameter of the current command as its flag; other backticks stay.
+    """The message with every backticked parameter of the current command as its flag, and others without backticks.
 
-    `max_tokens` becomes `--max-tokens`, `overwrite=True` `--overwrite`, `model=...` `--model`, `positions=all`
-    `--positions all`, and an argument its name in capitals.
+    A second remedy is dropped if the command does not have its parameter. `max_tokens` becomes `--max-tokens`,
+    `overwrite=True` `--overwrite`, `model=...` `--model`, `positions=all` `--positions all`, and an argument its name
+    in capitals.
     """
     parameters: dict[str | None, Any] = {}
     for parameter in _parameters(context):
         parameters |= dict.fromkeys([parameter.name, *map(_python_name, parameter.opts)], parameter)
 
+    def found(name: str) -> Any:
+        return parameters.get(name) or parameters.get(_SAME.get(name))
+
     def as_flag(match: re.Match[str]) -> str:
         name, value = match.groups()
-        parameter = parameters.get(name) or parameters.get(_SAME.get(name))
-        return (parameter and _flag(parameter, name, value)) or match[0]
+        parameter = found(name)
+        return (parameter and _flag(parameter, name, value)) or without_backticks(match[0])
 
+    message = _ALTERNATIVE.sub(lambda match: match[0] if found(match[1]) else "", message)
     return _PARAMETER.sub(as_flag, message)
+
+
+def without_backticks(message: str) -> str:
+    """The message with its parameters as plain words, as the settings of a chat are named."""
+    return _PARAMETER.sub(lambda match: match[0].strip("`").removesuffix("=..."), message)
 
 
 def explain_bad_value(error: typer.BadParameter) -> None:

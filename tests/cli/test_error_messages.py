@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from atv_cli import app as main_app
 from atv_cli.error_messages import for_command_line
 
 
@@ -26,10 +29,17 @@ from atv_cli.error_messages import for_command_line
         ("`offline=True` downloads nothing", "--offline downloads nothing"),
         ("raise `n_ctx`", "raise --n-ctx"),
         ("`data` is empty", "DATA is empty"),
-        ("`unknown` and `atv-local ls` stay, `overwrite=False` too", None),
+        ("`unknown` has no flag, `overwrite=False` neither", "unknown has no flag, overwrite=False neither"),
+        ("run `atv-local ls`", "run `atv-local ls`"),
+        (
+            "name one with `model=...`, or pass `off=True`; it is embedded",
+            "name one with --model, or pass --off; it is embedded",
+        ),
+        ("name one with `model=...`, or pass `provider=cpu`; it is embedded", "name one with --model; it is embedded"),
+        ("name one with `model=...` or use `hold_out`", "name one with --model"),
     ],
 )
-def test_backticked_parameters_become_flags_of_the_command(message: str, expected: str | None) -> None:
+def test_backticked_parameters_become_flags_of_the_command(message: str, expected: str) -> None:
     app = typer.Typer()
 
     @app.callback()
@@ -51,4 +61,58 @@ def test_backticked_parameters_become_flags_of_the_command(message: str, expecte
     ) -> None:
         print(for_command_line(message, context))
 
-    assert CliRunner().invoke(app, ["train", "x"]).stdout.strip() == (expected or message)
+    assert CliRunner().invoke(app, ["train", "x"]).stdout.strip() == expected
+
+
+@pytest.fixture
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+MISTAKES = [
+    ["run", "MODEL", "hi"],
+    ["run", "MODEL", "--off", "--strength", "5000", "hi"],
+    ["run", "MODEL", "-g", "BUNDLE", "--layers", "4", "hi"],
+    ["run", "MODEL", "-g", "BUNDLE", "--temperature", "-1", "hi"],
+    ["run", "MODEL", "-c", "999999", "--off", "hi"],
+    ["run", "MODEL", "--control-vector-scaled", "x:y", "hi"],
+    ["chat", "MODEL", "-g", "BUNDLE"],
+    ["chat", "MODEL"],
+    ["batch", "ROWS", "out.jsonl", "MODEL"],
+    ["batch", "ROWS", "out.jsonl", "MODEL", "-g", "BUNDLE", "--column", "x=y"],
+    ["eval", "ROWS", "MODEL"],
+    ["eval", "ROWS", "MODEL", "-g", "BUNDLE", "--method", "bm25"],
+    ["eval", "ROWS", "MODEL", "-g", "BUNDLE", "--column", "input=q"],
+    ["calibrate", "ROWS", "MODEL", "-o", "cal"],
+    ["calibrate", "ROWS", "MODEL", "-g", "BUNDLE"],
+    ["calibrate", "ROWS", "MODEL", "-g", "BUNDLE", "-o", "cal", "--budget", "0"],
+    ["vector", "-g", "BUNDLE", "-o", "v.gguf", "--layers", "7", "hi"],
+    ["vector", "-g", "MISSING", "-o", "v.gguf", "hi"],
+    ["bench", "MODEL", "--rounds", "0"],
+    ["bench", "MODEL", "--only", "x"],
+    ["inspect", "BUNDLE", "--picture", "x.png"],
+    ["serve", "MODEL", "--port", "0"],
+    ["serve", "MODEL", "--off", "--timeout", "-1"],
+    ["train", "MISSING", "MODEL", "-o", "run"],
+    ["export", "MISSING", "out"],
+    ["alias", "x.gguf", "demo"],
+    ["config", "model", "demo"],
+]
+
+
+@pytest.mark.usefixtures("_in_empty_folder")
+@pytest.mark.parametrize("words", MISTAKES, ids=" ".join)
+def test_no_parameter_of_python_reaches_the_user(
+    words: list[str],
+    tiny_gguf: Path,
+    tiny_bundle: Path,
+    tiny_rows: Path,
+) -> None:
+    files = {"BUNDLE": [tiny_bundle], "ROWS": [tiny_rows], "MODEL": ["-m", tiny_gguf], "MISSING": ["missing"]}
+    arguments = [str(part) for word in words for part in files.get(word, [word])]
+    result = CliRunner().invoke(main_app, arguments, input="/layers 9\n/set strength nan\n/set top_p 0\n")
+    assert result.exit_code in (1, 2), result.output
+    assert result.stderr.strip()
+    assert re.findall(r"`[a-z_]+(?:=[^`]*)?`", result.stderr) == []
+    if "--off" in result.stderr:
+        assert "--off" in CliRunner().invoke(main_app, [words[0], "--help"]).stdout

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from atv_cli.chat.commands import run_command, summary
 from atv_cli.chat.session import MORE_CONTEXT, Session
+from atv_cli.error_messages import without_backticks
 from atv_local.errors import AtvError, PromptError, UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _turn(session: Session, line: str) -> None:
 
 
 def _report(session: Session, error: AtvError) -> None:
-    message = str(error)
+    message = without_backticks(str(error))
     if isinstance(error, PromptError):
         message = f"{message.partition(';')[0]}; {MORE_CONTEXT}"
     session.say(f"atv-local: {message}")
