@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.messages import as_messages
-from atv_local.answer.queries import check_queries, check_query, check_settings
+from atv_local.answer.queries import check_prompt, check_queries, check_query, check_settings
 from atv_local.answer.query_vectors import QueryVectors
 from atv_local.data import as_integer
 from atv_local.errors import UsageError
@@ -105,7 +105,7 @@ class Engine:
         self,
         query: str,
         *,
-        vector: TaskVector | ArrayLike | str | Path | None = None,
+        vector: ControlVector | TaskVector | ArrayLike | str | Path | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = 256,
@@ -116,7 +116,7 @@ class Engine:
         Args:
             query: the user's words; the chat template of the GGUF is put around them for the target alone.
             vector: steer with this vector instead of `self.vector(query)`, so without the static one too: a
-                `TaskVector`, an array, or a control-vector GGUF.
+                `TaskVector`, an array, a `ControlVector` or the path of its GGUF.
             steering: by default `self.steering`. An engine that is off because it has nothing to steer by takes all
                 layers at strength 1 for a given vector, and the positions that a control-vector file was made for.
             sampling: greedy by default.
@@ -212,7 +212,7 @@ class Engine:
         self,
         query: str,
         *,
-        vector: TaskVector | ArrayLike | str | Path | None = None,
+        vector: ControlVector | TaskVector | ArrayLike | str | Path | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = 256,
@@ -240,6 +240,7 @@ class Engine:
         else:
             self.check_open()
             steering = self._applied(steering, default)
+        check_prompt(prompt)
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
         max_tokens = as_integer("max_tokens", max_tokens, 1)

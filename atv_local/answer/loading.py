@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TypeAlias, get_args
 
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_settings
-from atv_local.data import as_number, as_path
+from atv_local.data import as_number, as_path, is_iterable
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
 from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_defaults
@@ -24,6 +24,8 @@ from atv_local.vectors import (
     trained_positions,
 )
 
+VectorSource: TypeAlias = "str | Path | ControlVector | TaskVector"
+
 
 def load(
     model: str | Path | None = None,
@@ -33,7 +35,7 @@ def load(
     n_ctx: int | None = None,
     n_threads: int | None = None,
     n_gpu_layers: int = -1,
-    control_vectors: Sequence[str | Path | tuple[str | Path, float]] = (),
+    control_vectors: Sequence[VectorSource | tuple[VectorSource, float]] = (),
     provider: Provider | None = None,
     precision: Precision | None = None,
     steering: Steering | None = None,
@@ -49,8 +51,9 @@ def load(
         n_ctx: size of the context in tokens; by default 2048, or what the model was trained for if that is less.
         n_threads: threads of llama.cpp; by default all cores.
         n_gpu_layers: layers to offload; -1 is all.
-        control_vectors: control-vector GGUFs, each alone or with a factor as `(path, factor)`. Their sum steers every
-            query, together with the generator if `bundle` is named, otherwise instead of one.
+        control_vectors: control-vector GGUFs, each alone or with a factor as `(path, factor)`, or in place of a path a
+            `ControlVector` or a `TaskVector`, which steers all tokens. Their sum steers every query, together with the
+            generator if `bundle` is named, otherwise instead of one.
         provider: the execution provider of the generator; by default the first that works.
         precision: which graph of the bundle the generator runs; by default the one that suits the provider.
         steering: what answers use unless they are given another; by default that of the bundle.
@@ -66,7 +69,7 @@ def load(
         UsageError: a provider or precision that is not available, sizes out of range, or values of another type.
     """
     for name, given in (("model", model), ("bundle", bundle)):
-        if given not in (None, ""):
+        if given is not None and not (isinstance(given, str) and given == ""):
             as_path(name, given)
     if not isinstance(off, bool):
         raise UsageError(f"`off` {off!r} is not True or False")
@@ -107,18 +110,18 @@ def load(
 
 def _check_choice(name: str, value: object, choices: object) -> None:
     known = get_args(choices)
-    if value is not None and value not in known:
+    if value is not None and not (isinstance(value, str) and value in known):
         raise UsageError(f"`{name}` {value!r} is not one of {', '.join(known)}")
 
 
-def _read_files(given: Sequence[str | Path | tuple[str | Path, float]]) -> list[tuple[ControlVector, float]]:
-    if isinstance(given, str | Path | TaskVector) or not isinstance(given, Iterable):
-        raise UsageError(f"`control_vectors` {given!r} is not a list of files, such as ['happy.gguf']")
+def _read_files(given: Sequence[VectorSource | tuple[VectorSource, float]]) -> list[tuple[ControlVector, float]]:
+    if isinstance(given, str | Path | TaskVector) or not is_iterable(given):
+        raise UsageError(f"`control_vectors` {given!r} is not a list of files or vectors, such as ['happy.gguf']")
     pairs = [file if isinstance(file, tuple) and len(file) == 2 else (file, 1.0) for file in given]
-    return [
-        (
-            read_control_vector(as_path("control_vectors", file)),
-            as_number("control_vectors", factor, -MAX_STRENGTH, MAX_STRENGTH),
-        )
-        for file, factor in pairs
-    ]
+    return [(_read(file), as_number("control_vectors", factor, -MAX_STRENGTH, MAX_STRENGTH)) for file, factor in pairs]
+
+
+def _read(file: VectorSource) -> ControlVector:
+    if isinstance(file, TaskVector):
+        return ControlVector.of(file)
+    return file if isinstance(file, ControlVector) else read_control_vector(as_path("control_vectors", file))

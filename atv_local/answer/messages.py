@@ -29,9 +29,10 @@ def as_message(given: Mapping[str, Any]) -> Message:
         raise UsageError(f'a message {shown(given)} is not of the form {{"role": "user", "content": "..."}}')
     role: Any = given.get("role")
     content = given.get("content")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise UsageError(f"the role {shown(role)} of a message is not one of {', '.join(_ROLES)}")
-    more = [str(name) for name, value in given.items() if value and name not in ("role", "content", "name")]
+    known = ("role", "content", "name")
+    more = [str(name) for name, value in given.items() if name not in known and not _is_empty(value)]
     if more:
         raise UsageError(f"a message has {', '.join(more)}, which has no effect here; leave it out")
     text = "" if content is None and role == "assistant" else _text(content)
@@ -66,3 +67,7 @@ def _text(content: Any) -> Any:
         if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise UsageError(f'{shown(part)} is not of the form {{"type": "text", "text": "..."}}')
     return "".join(part["text"] for part in content)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | int | float | list | tuple | Mapping) and not value)

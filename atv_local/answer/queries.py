@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from atv_local.data import is_iterable
 from atv_local.errors import UsageError
-from atv_local.target import Sampling
+from atv_local.target import Prompt, Sampling
 from atv_local.text import shown
 from atv_local.vectors import Steering
 
@@ -21,8 +22,19 @@ def check_queries(queries: Iterable[str]) -> None:
     """Raise UsageError for one text, or what is not iterable; the queries themselves are checked in their turn."""
     if isinstance(queries, str):
         raise UsageError(f"`queries` {shown(queries)} is one text; pass a list of them")
-    if not isinstance(queries, Iterable):
+    if not is_iterable(queries):
         raise UsageError(f"`queries` {queries!r} is not a list of texts")
+
+
+def check_prompt(prompt: Prompt | None) -> None:
+    """Raise UsageError for something else than a prompt, or one without tokens."""
+    if not isinstance(prompt, Prompt | None):
+        raise UsageError(
+            f"`prompt` {shown(prompt)} is not a Prompt, as `engine.target.prompts(text)` makes; "
+            "a text is given as the query"
+        )
+    if prompt is not None and not prompt.tokens:
+        raise UsageError("`prompt` has no tokens")
 
 
 def check_settings(steering: Steering, sampling: Sampling | None = None, system: str | None = None) -> None:

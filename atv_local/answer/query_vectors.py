@@ -85,7 +85,7 @@ class QueryVectors:
             return self.generator.control_vector(queries, steering=steering)
         return mean_control_vector(self, queries, steering, self.target.spec)
 
-    def given(self, vector: TaskVector | ArrayLike | str | Path) -> tuple[TaskVector, Steering]:
+    def given(self, vector: ControlVector | TaskVector | ArrayLike | str | Path) -> tuple[TaskVector, Steering]:
         """A vector given with a query, and how it steers where nothing else says.
 
         Raises:
@@ -94,9 +94,11 @@ class QueryVectors:
         """
         steering = Steering()
         if isinstance(vector, str | Path):
-            file = read_control_vector(as_path("vector", vector))
-            file.check_target(self.target.spec)
-            vector, steering = file.vector(self.target.n_rows), Steering(positions=trained_positions([file]))
+            vector = read_control_vector(as_path("vector", vector))
+        if isinstance(vector, ControlVector):
+            vector.check_target(self.target.spec)
+            steering = Steering(positions=trained_positions([vector]))
+            vector = vector.vector(self.target.n_rows)
         vector = vector if isinstance(vector, TaskVector) else TaskVector(vector)
         self.target.check_vector(vector)
         return vector, steering

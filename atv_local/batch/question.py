@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atv_local.answer import Finish, check_text
+from atv_local.data import is_iterable
 from atv_local.errors import AtvError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_local.text import shown
@@ -117,7 +118,7 @@ def check_options(options: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: not a list of texts.
     """
-    if isinstance(options, str) or not isinstance(options, Iterable):
+    if isinstance(options, str) or not is_iterable(options):
         raise UsageError(f"`options` {options!r} is not a list of texts, such as ['yes', 'no']")
     options = tuple(options)
     for option in options:
@@ -133,5 +134,5 @@ def check_question(question: BatchQuestion) -> None:
 
 def check_questions(questions: Iterable[BatchQuestion]) -> None:
     """Raise UsageError for one question or text, or what is not iterable; the questions are checked in their turn."""
-    if isinstance(questions, BatchQuestion | str) or not isinstance(questions, Iterable):
+    if isinstance(questions, BatchQuestion | str) or not is_iterable(questions):
         raise UsageError(f"`questions` {shown(questions)} is not a list of questions; pass [question]")

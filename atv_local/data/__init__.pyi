@@ -15,6 +15,7 @@ from .argument_types import plain as plain
 from .arguments import as_integer as as_integer
 from .arguments import as_number as as_number
 from .arguments import as_path as as_path
+from .arguments import is_iterable as is_iterable
 from .atomic_files import check_replaceable as check_replaceable
 from .atomic_files import check_replaceable_file as check_replaceable_file
 from .atomic_files import holding as holding

@@ -64,6 +64,15 @@ def as_path(name: str, value: Any, *, exists: bool = False) -> Path:
     return path
 
 
+def is_iterable(value: object) -> bool:
+    """Whether it can be iterated over; `Iterable` takes an array without dimensions, which cannot."""
+    try:
+        iter(value)  # type: ignore[call-overload]  # this is the question
+    except TypeError:
+        return False
+    return True
+
+
 def _within(name: str, value: Any, number: Any, least: float, most: float | None, wanted: str, note: str) -> Any:
     if number is None or not least <= number or not (most is None or number <= most):
         raise UsageError(f"`{name}` {shown(value)} is not {wanted}{note and '; '}{note}")

@@ -111,7 +111,7 @@ class Generator:
         """
         spec = self.bundle.manifest
         made_by = {"bundle": self.bundle.id, "precision": self.precision}
-        return mean_control_vector(self, queries, steering or spec.steering, spec.target, made_by)
+        return mean_control_vector(self, queries, spec.steering if steering is None else steering, spec.target, made_by)
 
     def count(self, query: str) -> int:
         """Tokens that it reads of a query, those of its template included."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from atv_local.data import as_integer, as_number
 from atv_local.errors import UsageError
+from atv_local.text import shown
 
 if TYPE_CHECKING:
     from atv_local.vectors.task_vector import TaskVector
@@ -59,15 +60,19 @@ class Steering:
     layers: tuple[int, int] | None = None
     positions: Positions = Positions.DECODE
 
-    def __post_init__(self) -> None:
-        if self.layers is not None:
-            object.__setattr__(self, "layers", layer_range(self.layers))
-        if self.positions not in list(Positions):
-            raise UsageError(f"`positions` {self.positions!r} is not one of {', '.join(Positions)}")
-        object.__setattr__(self, "positions", Positions(self.positions))
+    def __init__(
+        self,
+        strength: float = 1.0,
+        layers: tuple[int, int] | str | None = None,
+        positions: Positions | str = Positions.DECODE,
+    ) -> None:
+        checked_layers = None if layers is None else layer_range(layers)
+        if not isinstance(positions, str) or positions not in list(Positions):
+            raise UsageError(f"`positions` {shown(positions)} is not one of {', '.join(Positions)}")
         note = "1 is as trained, 0 is off"
-        strength = as_number("strength", self.strength, -MAX_STRENGTH, MAX_STRENGTH, note=note)
-        object.__setattr__(self, "strength", strength)
+        object.__setattr__(self, "strength", as_number("strength", strength, -MAX_STRENGTH, MAX_STRENGTH, note=note))
+        object.__setattr__(self, "layers", checked_layers)
+        object.__setattr__(self, "positions", Positions(positions))
 
     def __repr__(self) -> str:
         return f"Steering(strength={self.strength:g}, layers={self.layers}, positions={self.positions.value!r})"

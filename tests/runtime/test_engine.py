@@ -334,7 +334,6 @@ def test_a_name_where_a_path_is_needed(kind: type) -> None:
         ("precision", "int4"),
         ("control_vectors", "v.gguf"),
         ("control_vectors", TaskVector(np.ones((3, 64)))),
-        ("control_vectors", [TaskVector(np.ones((3, 64)))]),
         ("control_vectors", [("v.gguf", "2", 3)]),
         ("control_vectors", 5),
     ],
@@ -413,6 +412,26 @@ def test_a_file_steers_alike_however_it_is_given(tiny_gguf: Path, tmp_path: Path
         found = engine.answer("apple", vector=file, max_tokens=6)
     assert found.text == expected.text
     assert found.steering.positions == expected.steering.positions == (positions or Positions.ALL)
+
+
+def test_vectors_steer_as_the_files_that_they_are_saved_to(
+    tiny_gguf: Path, tiny_generator: Generator, tmp_path: Path
+) -> None:
+    vector, file = tiny_generator("apple 1"), tiny_generator.control_vector(["apple 1"])
+    vector.save(tmp_path / "values.gguf")
+    file.save(tmp_path / "file.gguf")
+    for name, one in {"values.gguf": vector, "file.gguf": file}.items():
+        with atv_local.load(tiny_gguf, control_vectors=[(tmp_path / name, 0.5)] * 2, n_threads=1) as engine:
+            expected = engine.answer("dog 1", max_tokens=6)
+        with atv_local.load(tiny_gguf, control_vectors=[one], n_threads=1) as engine:
+            found = engine.answer("dog 1", max_tokens=6)
+        assert (found.text, found.steering) == (expected.text, expected.steering)
+        with atv_local.load(tiny_gguf, control_vectors=[(one, 0.5)], n_threads=1) as engine:
+            assert engine.vector("dog 1") == 0.5 * vector
+    with atv_local.load(tiny_gguf, off=True, n_threads=1) as engine:
+        assert engine.answer("dog 1", vector=file, max_tokens=6).text == expected.text
+    with pytest.raises(VectorError, match=r"the control vector.*width 65"):
+        atv_local.load(tiny_gguf, control_vectors=[TaskVector(np.ones((3, 65)))])
 
 
 def test_off_wins_over_what_would_steer(tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path) -> None:
