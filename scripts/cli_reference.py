@@ -17,6 +17,16 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 _INTRODUCTION = """# Command line
 
 This page is generated from the program's own help by `make docs`; do not edit it.
+
+Results are on stdout, everything else on stderr. The exit code is
+
+| code | when |
+| --- | --- |
+| 0 | the command did what was asked |
+| 1 | it failed: a file that is missing or not valid, a bundle that does not fit, no answer |
+| 2 | it was called in the wrong way: an unknown option, a value out of range, an output that exists |
+| 130 | it was stopped with Ctrl-C |
+| 141 | the program that reads its output has ended, as `head` does |
 """
 
 

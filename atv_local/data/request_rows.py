@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -55,10 +56,26 @@ def read_requests(file: BinaryIO, path: Path, columns: Columns = DEFAULT_COLUMNS
 
     Raises:
         UsageError: at once, for a part of `columns` that is none of these.
-        DataError: with the first row, for a CSV file without the columns.
+        DataError: for a first row without one of `columns`, at once; with the first row, for a CSV file without input.
     """
     parser = RowParser(_RequestRow, columns)
-    return (_request(record, parser) for record in read_records(TextLines(file, path), parser.check_names))
+    records = read_records(TextLines(file, path), parser.check_names)
+    if columns:
+        records = _checked(records, parser, columns, path)
+    return (_request(record, parser) for record in records)
+
+
+def _checked(
+    records: Iterator[Record], parser: RowParser[_RequestRow], columns: Columns, path: Path
+) -> Iterator[Record]:
+    first = list(islice(records, 1))
+    for record in first:
+        if not record.error and not record.fields.keys() >= set(columns.values()):
+            try:
+                parser.check_names(record.fields)
+            except DataError as error:
+                raise DataError(f"{path}:{record.line}: {error}") from error
+    return chain(first, records)
 
 
 def _request(record: Record, parser: RowParser[_RequestRow]) -> RowRequest:

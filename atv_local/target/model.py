@@ -159,4 +159,4 @@ def check_gguf(path: Path) -> None:
         with path.open("rb") as file:
             magic = file.read(4)
     if magic != _GGUF_MAGIC:
-        raise ModelError(f"{path} is not a GGUF file: it starts with {magic!r}, not {_GGUF_MAGIC!r}")
+        raise ModelError(f"{path} is not a GGUF file: it does not begin with GGUF")

@@ -131,10 +131,10 @@ def layer_range(layers: Any, n_rows: int | None = None) -> tuple[int, int]:
         one, other = layers
     except (TypeError, ValueError) as error:
         raise UsageError(f"`layers` {layers!r} is not a pair of numbers, such as (8, 20)") from error
-    note = "" if n_rows is None else f"there are steerable layers 1-{n_rows}"
+    note = "" if n_rows is None else f"the steerable layers are 1 to {n_rows}"
     first, last = as_integer("layers", one, 1, note=note), as_integer("layers", other, 1, note=note)
     if first > last:
         raise UsageError(f"`layers` {first}-{last} is not a range A-B with 1 <= A <= B{note and '; '}{note}")
     if n_rows is not None and last > n_rows:
-        raise UsageError(f"`layers` {first}-{last}: {note}")
+        raise UsageError(f"`layers` {first if first == last else f'{first}-{last}'}: {note}")
     return first, last

@@ -25,6 +25,8 @@ _ALTERNATIVE = re.compile(r",? or (?:[a-z]+ ){1,2}`([a-z_]+)(?:=[^`]*)?`(?=$|[;,
 _INDEX = re.compile(r"^[0-9]+: ")
 """Which of several values of an option is wrong; the value itself says so."""
 _MAX_MESSAGE = 500
+_OUTPUTS = ("output", "picture")
+"""Parameters that are a file or folder to write."""
 _SAME = {"control_vectors": "control_vector", "columns": "column", "queries": "file", "methods": "method"}
 """Parameters that take several values in Python: repeatable options here, or a file of them."""
 
@@ -72,6 +74,14 @@ def refuse_empty_paths(context: typer.Context) -> None:
         value = context.params.get(str(parameter.name))
         if value == here or (isinstance(value, list | tuple) and here in value):
             message = "the path is empty; name a file or folder"
+            raise typer.BadParameter(message, ctx=context, param=parameter)  # type: ignore[arg-type]  # as above
+
+
+def refuse_stdout(context: typer.Context) -> None:
+    """Raise BadParameter for `-` as the file or folder to write."""
+    for parameter in context.command.params:
+        if parameter.name in _OUTPUTS and context.params.get(parameter.name) == Path("-"):
+            message = "results are not written to stdout, so - is not taken; name a file or folder"
             raise typer.BadParameter(message, ctx=context, param=parameter)  # type: ignore[arg-type]  # as above
 
 

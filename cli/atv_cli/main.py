@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atv_cli.error_messages import explain_bad_value, for_command_line, refuse_empty_paths
+from atv_cli.error_messages import explain_bad_value, for_command_line, refuse_empty_paths, refuse_stdout
 from atv_cli.help_pages import help_page
 from atv_cli.interrupts import was_interrupted
 from atv_cli.option_groups import expand_groups
@@ -42,6 +42,7 @@ class _Command(TyperCommand):
             raise
         if empty:
             refuse_empty_paths(ctx)
+        refuse_stdout(ctx)
         return rest
 
     def invoke(self, ctx: Any) -> None:

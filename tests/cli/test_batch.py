@@ -194,7 +194,7 @@ def test_a_line_without_end_takes_no_memory() -> None:
     ("arguments", "code", "words"),
     [
         (["--layers", "x"], 2, ["'x'"]),
-        (["--layers", "1-9"], 2, ["1-9", "1-3"]),
+        (["--layers", "1-9"], 2, ["1-9", "1 to 3"]),
         (["--strength", "nan"], 2, ["strength nan"]),
         (["--temp", "-1"], 2, ["--temp", "-1"]),
         (["--seed", "-1"], 2, ["seed -1"]),
@@ -238,3 +238,26 @@ def test_a_bar_on_a_terminal(pair: list[str], rows: Path, tmp_path: Path) -> Non
     assert process.wait(timeout=60) == 0
     assert b"answering" in output
     assert b"30 rows answered" in output
+
+
+@pytest.mark.parametrize(("name", "text"), [("in.jsonl", '{"input": "apple 1"}\n'), ("in.csv", "input\napple 1\n")])
+@pytest.mark.parametrize("part", ["input", "system"])
+def test_a_column_that_the_first_row_lacks_ends_the_command(
+    pair: list[str], tmp_path: Path, name: str, text: str, part: str
+) -> None:
+    (tmp_path / name).write_text(text * 2)
+    result = batch(tmp_path / name, tmp_path / "out.jsonl", *pair, "--column", f"{part}=question")
+    one_sentence(result, 1, "'question'", "'input'", f"{name}:1", "--column")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_without_any_answer_there_is_no_output(pair: list[str], tmp_path: Path) -> None:
+    file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_bytes(b"\x80\x81\n\x82\n")
+    result = batch(file, output, *pair)
+    assert result.exit_code == 1
+    assert str(output) in result.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    written(file, ROWS[:1])
+    assert batch(file, output, *pair).exit_code == 0
+    assert len(records(output)) == 1

@@ -135,3 +135,49 @@ def test_an_empty_path_is_not_the_current_folder(words: list[str], named: str) -
     assert result.exit_code == 2
     assert named in result.stderr.splitlines()[-1]
     assert "empty" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["batch", "rows.jsonl", "-"], "OUTPUT"),
+        (["vector", "-o", "-", "hi"], "--output"),
+        (["eval", "-o-", "rows.jsonl"], "--output"),
+        (["calibrate", "--output=-", "rows.jsonl"], "--output"),
+        (["train", "-o", "-", "rows.jsonl"], "--output"),
+        (["export", "run", "-"], "BUNDLE"),
+        (["inspect", "demo", "-q", "hi", "--picture", "-"], "--picture"),
+    ],
+)
+def test_a_dash_is_not_a_file_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"input": "a", "output": "b"}\n')
+    result = cli(*words)
+    assert result.exit_code == 2
+    assert named in result.stderr.splitlines()[-1]
+    assert "stdout" in result.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["eval", "rows.jsonl", "--shots", "16"], ["--shots ", "--shots-from"]),
+        (["inspect", "demo", "--overwrite"], ["--overwrite", "--picture"]),
+        (["run", "--json", "--stream", "hi"], ["--json", "--stream"]),
+    ],
+)
+def test_an_option_without_effect(words: list[str], named: list[str]) -> None:
+    result = cli(*words)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    for name in named:
+        assert name in result.stderr
+
+
+def test_a_layer_that_the_model_does_not_have(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    result = cli("run", "-m", tiny_gguf, "-g", tiny_bundle, "--layers", "4", "hi")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "--layers 4:" in result.stderr
+    assert "1 to 3" in result.stderr

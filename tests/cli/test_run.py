@@ -148,11 +148,14 @@ def test_a_query_without_end(pair: list[str]) -> None:
         (["--off", "--show-vector"], ["--off"]),
         (["--off", "--layers", "3-1"], ["3-1"]),
         (["--off", "--strength", "nan"], ["strength nan"]),
-        (["-f", "absent.txt"], ["absent.txt"]),
     ],
 )
 def test_invalid_options_are_named(pair: list[str], arguments: list[str], words: list[str]) -> None:
     says(run(*pair, *arguments, "apple 1"), 2, *words)
+
+
+def test_a_missing_file_is_no_usage_error(pair: list[str]) -> None:
+    says(run(*pair, "-f", "absent.txt", "apple 1"), 1, "absent.txt")
 
 
 def test_positions_that_do_not_exist(pair: list[str]) -> None:

@@ -134,7 +134,7 @@ def test_layers_limit_the_vector(engine: Engine) -> None:
     rows[0] = rows[2] = 0
     by_hand = answer(engine, "dog 1", vector=TaskVector(rows))
     assert text(answer(engine, "dog 1", steering=Steering(layers=(2, 2)))) == text(by_hand)
-    with pytest.raises(UsageError, match="steerable layers 1-3"):
+    with pytest.raises(UsageError, match="steerable layers are 1 to 3"):
         answer(engine, "dog 1", steering=Steering(layers=(2, 4)))
 
 
@@ -353,7 +353,7 @@ def test_a_factor_that_is_no_number(tiny_gguf: Path, tmp_path: Path) -> None:
 def test_load_takes_the_steering_of_its_answers(tiny_gguf: Path, tiny_bundle: Path) -> None:
     with atv_local.load(tiny_gguf, tiny_bundle, steering=Steering(0.5, (1, 2))) as engine:
         assert engine.steering == Steering(0.5, (1, 2))
-    with pytest.raises(UsageError, match="steerable layers 1-3"):
+    with pytest.raises(UsageError, match="steerable layers are 1 to 3"):
         atv_local.load(tiny_gguf, tiny_bundle, steering=Steering(layers=(2, 9)))
 
 

@@ -183,7 +183,7 @@ def test_rows_are_those_of_the_array(vector: TaskVector) -> None:
 
 @pytest.mark.parametrize("layers", [(0, 3), (5, 2), (2, 4), (-1, 2), (1, 2.0), (True, 2), ("1", 2), (None, None)])
 def test_layers_that_a_vector_lacks_are_refused(layers: Any) -> None:
-    with pytest.raises(UsageError, match=r"`layers`.* (steerable layers 1-3|a pair)"):
+    with pytest.raises(UsageError, match=r"`layers`.* (steerable layers are 1 to 3|a pair)"):
         TaskVector(np.ones((3, 2))).only(*layers)
 
 

@@ -36,19 +36,21 @@ from atv_train.training_choices import TargetDtype, Tuning
 from atv_train.training_run import TrainingHooks, TrainingResult, run_training
 
 
-def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
-    """Raise ValueError if the first number is above the second."""
-    if limits[0] > limits[1]:
-        raise ValueError
+def _range_of_strengths(limits: tuple[float, float]) -> tuple[float, float]:
+    low, high = limits
+    if low > high:
+        raise UsageError(f"`strength_range` {low:g} to {high:g}: the first is above the second, unlike in 0.5 to 1.5")
+    if not 0 <= low <= high <= _MAX_STRENGTH:
+        raise UsageError(f"`strength_range` {low:g} to {high:g} is not within 0 to {_MAX_STRENGTH:g}")
     return limits
 
 
 _MAX_STRENGTH, _MAX_CACHE_GB, _MAX_RANK = 10.0, 1e6, 65536
-_Strength = Annotated[float, Strict(), Field(ge=0, le=_MAX_STRENGTH)]
+_Strength = Annotated[float, Strict()]
 StrengthRange = Annotated[
     tuple[_Strength, _Strength],
     plain,
-    AfterValidator(_ascending),
+    AfterValidator(_range_of_strengths),
     Expected(f"a range within 0 to {_MAX_STRENGTH:g}, such as (0.5, 1.5)"),
 ]
 Gigabytes = Annotated[float, Strict(), Field(ge=0, le=_MAX_CACHE_GB), plain, Expected("a number of GB")]

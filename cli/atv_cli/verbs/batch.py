@@ -17,7 +17,7 @@ from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
 from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.data import reading
-from atv_local.errors import UsageError
+from atv_local.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from atv_local.batch import AnswerSettings, RowResult
@@ -131,6 +131,8 @@ def batch(
                 saved = f"{partial.path} has {view.counts}; run the same command to resume"
                 view.say(f"stopped; {saved if view.answered else 'nothing was answered yet'}")
                 sys.exit(130)
+        if view.skipped and not view.answered:
+            raise DataError(f"no row of {file} could be answered, so {output} is not written")
         partial.finish()
     view.say(f"{view.counts}, {view.speed}")
     print(output)

@@ -11,6 +11,7 @@ import typer
 
 from atv_cli import options
 from atv_cli.error_messages import for_command_line
+from atv_cli.given_options import was_given
 from atv_cli.help_pages import Panel
 from atv_eval import Method
 from atv_local.errors import UsageError
@@ -117,6 +118,8 @@ def evaluate(
     ] = "md",
 ) -> None:
     """Measure accuracy on rows with known answers, for the base model, steering and prompts with demonstrations."""
+    if was_given(context, "shots") and not shots_from:
+        raise UsageError("--shots has no effect without --shots-from; add a file of demonstrations, or leave it out")
     import atv_eval
     from atv_cli.screen import EvalProgress
     from atv_local.data import parse_columns

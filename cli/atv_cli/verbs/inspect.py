@@ -45,6 +45,8 @@ def inspect(
     from atv_local.data import check_replaceable_file
     from atv_local.names import resolve_model, resolve_name
 
+    if overwrite and not picture:
+        raise UsageError("--overwrite has no effect without --picture; leave it out")
     queries = [*(query or []), *queries_of_file(file, column)]
     if picture and not queries:
         raise UsageError("--picture draws vectors of queries; give some with -q or -f")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atv_cli import options
+from atv_cli.given_options import was_given
 from atv_cli.help_pages import Panel
 from atv_cli.verbs.chat import chat
 from atv_local.data import reading
@@ -24,6 +25,7 @@ _MAX_QUERY = 1 << 20
 
 
 def run(
+    context: typer.Context,
     query: Annotated[
         list[str] | None,
         typer.Argument(metavar="QUERY", help="The query; piped text is added to it. Without a query, a chat starts."),
@@ -55,6 +57,10 @@ def run(
     """Answer one query, steered by the task vector that the generator makes for it."""
     if off and (compare or show_vector):
         raise UsageError(f"--off turns steering off, so {'--compare' if compare else '--show-vector'} has no effect")
+    if as_json and stream and was_given(context, "stream"):
+        raise UsageError(
+            "--json prints the answer once it is complete, so --stream has no effect; leave one of them out"
+        )
     query_expected = query or file or as_json or compare or show_vector or not stream
     if not query_expected and sys.stdin.isatty():
         chat(
@@ -120,7 +126,7 @@ def _query(arguments: list[str], file: Path | None) -> str:
     """Arguments, then the file, then what is piped in, with an empty line between them."""
     parts = [" ".join(arguments)]
     if file is not None:
-        with reading(file, UsageError), file.open(encoding="utf-8") as source:
+        with reading(file), file.open(encoding="utf-8") as source:
             parts.append(source.read(_MAX_QUERY + 1))
     if not sys.stdin.isatty():
         try:

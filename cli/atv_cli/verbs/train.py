@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.given_options import was_given
 from atv_cli.help_pages import Panel
 from atv_cli.training_options import TrainingOptions
 from atv_local.errors import UsageError
@@ -179,7 +180,7 @@ def train(
     is_first = os.environ.get("RANK", "0") == "0"  # of several processes; it alone looks after the output
     if resume is not None:
         for name in context.params:
-            if name != "resume" and _was_given(context, name):
+            if name != "resume" and was_given(context, name):
                 raise UsageError(f"--resume takes all settings from {resume}; leave out `{name}`")
         if is_first:
             check_resumed_run(resume)
@@ -224,11 +225,6 @@ def train(
             **asdict(settings),
         ),
     )
-
-
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _work(output: Path, train: Callable[[TrainingHooks], TrainingResult]) -> None:

@@ -13,7 +13,7 @@ from tests.plugins.llm.helpers import Ask
     ("option", "value", "words"),
     [
         ("layers", "x", "`layers` 'x' is not A-B"),
-        ("layers", "2-9", "steerable layers 1-3"),
+        ("layers", "2-9", "steerable layers are 1 to 3"),
         ("strength", "5000", "-1000 to 1000"),
         ("positions", "first", "'all', 'last' or 'decode'"),
         ("temperature", "-1", "0 to 100"),
