@@ -83,7 +83,7 @@ def test_settings_steer(pair: list[str], tmp_path: Path) -> None:
         ("/set max_tokens 0", ["max_tokens 0"], 2),
         ("/set verbose maybe", ["'maybe'"], 2),
         ("/layers 3-1", ["3-1"], 2),
-        ("/layers 1-9", ["1-9", "1-3"], 2),
+        ("/layers 1-9", ["1-9", "1 to 3"], 2),
         ("/regen", ["nothing was asked"], 2),
         ("/compare", ["nothing was asked"], 2),
         ("/show", ["nothing was asked"], 2),

@@ -135,7 +135,7 @@ def test_a_query_without_end(pair: list[str]) -> None:
     [
         (["--layers", "x"], ["'x'", "A-B"]),
         (["--layers", "3-1"], ["3-1"]),
-        (["--layers", "1-9"], ["1-9", "1-3"]),
+        (["--layers", "1-9"], ["1-9", "1 to 3"]),
         (["--temp", "-1"], ["--temp", "-1"]),
         (["--top-p", "2"], ["top-p 2"]),
         (["--strength", "nan"], ["strength nan"]),

@@ -18,7 +18,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"steering": {"strength": "1"}}, "steering"),
     ({"steering": {"strength": 1e9}}, "steering"),
     ({"steering": {"layers": [3, 2]}}, "layers` 3-2"),
-    ({"steering": {"layers": [1, 9]}}, "1-3"),
+    ({"steering": {"layers": [1, 9]}}, "1 to 3"),
     ({"steering": {"positions": "some"}}, "positions"),
     ({"steering": {"bundle": "/etc/passwd"}}, "here are kinds, other"),
     ({"steering": {"generator": "other"}}, "steering.generator: unknown field; it is called 'bundle'"),
