@@ -128,6 +128,7 @@ def calibrate(
         hooks: called while the calibration runs.
 
     Raises:
+        NotFoundError: a file, model or bundle that does not exist.
         UsageError: an option that is out of its range or has no effect, or an output that cannot be written.
         DataError: rows or queries that cannot be read.
         AtvError: what `atv_local.load` raises, or a query that cannot be evaluated.

@@ -99,6 +99,7 @@ def evaluate(
         hooks: called while the evaluation runs.
 
     Raises:
+        NotFoundError: a file, model or bundle that does not exist.
         UsageError: an option that is out of its range or has no effect with these methods, or an output that holds
             another evaluation or cannot be written.
         DataError: rows or queries that cannot be read.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
+from pydantic import InstanceOf
 from transformers import PreTrainedModel
 
 from atv_export.checkpoint_source import load_source
@@ -35,12 +36,16 @@ from atv_local.generator import MANIFEST, TOKENIZER, Bundle, FileEntry, Manifest
 from atv_local.names import resolve_model
 from atv_local.target import TargetFile
 from atv_local.vectors import PositionsName
+from atv_train import TrainingResult
 from atv_train.frozen_target import load_target, target_dtype
 
 _CARD = "README.md"
 CPU = torch.device("cpu")
 
 
+CheckpointOrResult = Annotated[
+    FilePath | InstanceOf[TrainingResult], Expected("the path of a run or a .pt file, or what `train` returns")
+]
 Precisions = Annotated[
     str | Sequence[Precision], Expected("one or more of int8, fp16 and fp32, such as ['int8', 'fp32']")
 ]
@@ -49,7 +54,7 @@ Queries = Annotated[Sequence[str], Expected("a list of texts")]
 
 @checked_arguments
 def export(
-    checkpoint: FilePath,
+    checkpoint: CheckpointOrResult,
     output: FilePath,
     *,
     precisions: Precisions = ("int8", "fp32"),
@@ -67,7 +72,7 @@ def export(
     """Write the bundle of a checkpoint, verified against PyTorch. It is whole or absent.
 
     Args:
-        checkpoint: a run or checkpoint of `train`, or a .pt of the paper's authors.
+        checkpoint: the folder of a run, the result of `train`, or a .pt of the paper's authors.
         output: folder for the bundle.
         precisions: graphs to write, of int8, fp16 and fp32; also as one string, separated by commas.
         processor: what the int8 graph is quantised for.
@@ -82,11 +87,13 @@ def export(
         overwrite: replace an earlier bundle, on success only.
 
     Raises:
+        NotFoundError: a checkpoint, model or backbone that does not exist.
         BundleError: the checkpoint is damaged, or a graph is further from PyTorch than its bound.
         UsageError: an option that is invalid or has no effect, or an output that cannot be written.
         ModelError: the target cannot be read, or the checkpoint was trained for another one.
     """
-    source, output = Path(checkpoint), Path(output)
+    source = checkpoint.folder if isinstance(checkpoint, TrainingResult) else Path(checkpoint)
+    output = Path(output)
     graphs_to_write = parse_precisions(precisions)
     check_paths(source, output, overwrite=overwrite)
     check_processor(processor, graphs_to_write)

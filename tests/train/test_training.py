@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import atv_train
-from atv_local.errors import AtvError, BundleError, UsageError
+from atv_export import export
+from atv_local.errors import AtvError, BundleError, ModelError, NotFoundError, UsageError
 from atv_local.target.model import Model
+from atv_train.pretrained import first_sentence
 
 
 def test_train_and_resume_give_a_result(
@@ -113,6 +116,10 @@ def test_the_result_has_warnings_and_baselines(tiny_gguf: Path, tiny_backbone: P
     assert any("'a 1'" in warning for warning in result.warnings)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["warnings"] == result.warnings
     assert result.baselines == measured != {}
+    with pytest.raises(UsageError, match="precisions"):
+        export(result, tmp_path / "bundle", precisions="int4")
+    with pytest.raises(NotFoundError, match="elsewhere"):
+        export(replace(result, folder=tmp_path / "elsewhere"), tmp_path / "bundle")
     again = atv_train.resume(tmp_path / "run")
     assert (again.warnings, again.baselines) == (result.warnings, measured)
     (tmp_path / "run" / "baselines" / "metrics.json").write_text("[]")
@@ -134,6 +141,40 @@ def test_templates_of_another_form_are_refused(
 ) -> None:
     with pytest.raises(AtvError, match=r"`templates`.*(\{input\}|no wording|empty)"):
         atv_train.train(tiny_rows, tmp_path / "run", model=tiny_gguf, templates=templates)
+
+
+@pytest.mark.parametrize("option", ["weights", "backbone"])
+def test_a_model_that_cannot_be_loaded_is_one_sentence(
+    tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "unknown").mkdir()
+    (tmp_path / "unknown" / "config.json").write_text('{"model_type": "zzz"}')
+    for name, kind in (
+        ("missing/x/y", NotFoundError),
+        (tmp_path / "missing", NotFoundError),
+        (tiny_rows, UsageError),
+        (tmp_path / "empty", ModelError),
+        (tmp_path / "unknown", ModelError),
+    ):
+        options: dict[str, Any] = {"model": tiny_gguf, "backbone": tiny_backbone} | {option: name}
+        with pytest.raises(kind) as refused:
+            atv_train.train(tiny_rows, tmp_path / "run", **options)
+        message = str(refused.value)
+        assert str(name) in message
+        assert message.endswith(f"; name a model folder or a hub id with `{option}=...`")
+        assert ". " not in message
+
+
+def test_a_long_reason_ends_at_a_word() -> None:
+    assert first_sentence(OSError("No such thing. Install it from a.b")) == "No such thing"
+    assert first_sentence(OSError("words " * 100)).endswith("words ...")
+    assert first_sentence(KeyError()) == "KeyError"
+
+
+def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="nothing"):
+        atv_train.resume(tmp_path / "nothing")
 
 
 def test_the_gguf_is_opened_once_for_its_metadata_and_once_with_its_weights(

@@ -8,6 +8,8 @@ from .examples.unrelated_examples import encode_unrelated as encode_unrelated
 from .job import TrainingJob as TrainingJob
 from .plan import TrainingPlan as TrainingPlan
 from .pretrained import check_config as check_config
+from .pretrained import check_present as check_present
+from .pretrained import first_sentence as first_sentence
 from .trainer.baselines import static_trainer as static_trainer
 from .trainer.losses import mean_kl as mean_kl
 from .trainer.trainer import StepReport as StepReport

@@ -32,7 +32,8 @@ def check_resumed_run(folder: Path) -> None:
     """Check that there is a run to resume.
 
     Raises:
-        BundleError: no run there, or a damaged one.
+        NotFoundError: no run there.
+        BundleError: a damaged one.
         UsageError: another process is writing it.
     """
     restore_run(folder)

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but not listed
 from transformers import PretrainedConfig
 
-from atv_local.errors import ModelError
+from atv_local.errors import ModelError, NotFoundError, UsageError
 
 SAFE_LOADING: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
 """Arguments of every `from_pretrained` that reads weights."""
 _ADAPTER = "adapter_config.json"
+_SENTENCE_END = re.compile(r"\.(\s|$)|\n")
+_LONGEST = 300  # characters of a reason
+
+
+def check_present(name: str, option: str) -> None:
+    """Require a folder, or a name that can be a hub id.
+
+    Args:
+        name: what was given.
+        option: the parameter that it was given for.
+
+    Raises:
+        NotFoundError: a path where there is nothing.
+        UsageError: a file.
+    """
+    way_out = f"name a model folder or a hub id with `{option}=...`"
+    if Path(name).is_dir():
+        return
+    if Path(name).exists():
+        raise UsageError(f"`{option}` {name!r} is a file; {way_out}")
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise NotFoundError(f"there is no folder {name!r}; {way_out}") from None
+
+
+def first_sentence(error: BaseException) -> str:
+    """The first sentence of an error's text, without its full stop; its class where it has no text."""
+    text = str(error).strip() or type(error).__name__
+    return shorten(_SENTENCE_END.split(text, maxsplit=1)[0], _LONGEST, placeholder=" ...")
 
 
 def check_config(name: str | Path) -> None:

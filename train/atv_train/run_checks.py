@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from atv_local.errors import DataError, UsageError
+from atv_local.text import shown, some_of
 from atv_train.examples import OTHER_TASKS
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.training_data import TrainingData
-
-_SHOWN = 300  # characters of all tasks' names in a message
 
 
 def check_unchanged(record: RunRecord, data: TrainingData, model_bytes: int, processes: int) -> None:
@@ -35,8 +34,7 @@ def check_template_tasks(job: TrainingJob, data: TrainingData) -> None:
     """Raise UsageError for a template of a task that the data does not have."""
     unknown = [task for task in job.templates or () if task not in (OTHER_TASKS, *data.tasks)]
     if unknown:
-        names = ", ".join(data.tasks)[:_SHOWN]
-        raise UsageError(f"`templates` names the task {unknown[0][:60]!r}; the tasks are {names}")
+        raise UsageError(f"`templates` names the task {shown(unknown[0])}; the tasks are {some_of(data.tasks)}")
 
 
 def check_writable(record: RunRecord) -> None:

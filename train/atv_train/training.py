@@ -133,6 +133,7 @@ def train(
         hooks: called while training runs.
 
     Raises:
+        NotFoundError: a file, model or backbone that does not exist.
         UsageError: an option out of its range, or an output that cannot be written.
         DataError: rows or templates that cannot be read.
         ModelError: a target or backbone that cannot be loaded.
@@ -186,7 +187,8 @@ def resume(output: FilePath, hooks: Annotated[TrainingHooks, InstanceOf()] | Non
     """Continue the run in a folder from its last saved state, bit for bit; of a finished run, return its result.
 
     Raises:
-        BundleError: no run there, or a damaged one.
+        NotFoundError: no run there.
+        BundleError: a damaged one.
         DataError: its data or model has changed.
         AtvError: as `train`.
     """

@@ -19,7 +19,7 @@ from atv_export.paper_checkpoint.paper_options import PaperOptions
 from atv_local.errors import BundleError, ModelError, UsageError, first_line
 from atv_local.generator import FORMAT_VERSION, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.target import TargetFile
-from atv_train import check_config
+from atv_train import check_config, check_present, first_sentence
 from atv_train.vector_sources import GeneratorModule, load_tokenizer, vocabulary_size, without_pooler
 
 SCALE = 0.001
@@ -51,10 +51,12 @@ def read_paper_checkpoint(path: Path, target_file: TargetFile, options: PaperOpt
     """Read the checkpoint at `path` for a target.
 
     Raises:
+        NotFoundError: the backbone is a path where there is nothing.
         BundleError: not such a file, damaged, or made for a target of another shape.
         ModelError: a tokenizer that cannot be read.
     """
     target, backbone, pooling = target_file.spec, options.backbone, options.pooling
+    check_present(backbone, "backbone")
     weights, projection = _states(path)
     weight, bias = projection.get("weight"), projection.get("bias")
     if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
@@ -139,9 +141,8 @@ def _tokenizer(backbone: str) -> PreTrainedTokenizerFast:
     try:
         return load_tokenizer(backbone)
     except (OSError, ValueError) as error:
-        reason = first_line(error)
         raise ModelError(
-            f"cannot load the tokenizer of {backbone}: {reason} Name a folder with `backbone=...`."
+            f"cannot load the tokenizer of {backbone}: {first_sentence(error)}; name a folder with `backbone=...`"
         ) from error
 
 
@@ -181,8 +182,7 @@ def _backbone(path: Path, weights: dict[str, Tensor], backbone: str) -> PreTrain
         model = without_pooler(AutoModel.from_config(config, trust_remote_code=False))
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     except Exception as error:  # the libraries raise various errors
-        reason = first_line(error)
-        raise BundleError(f"{path}: the backbone cannot be made: {reason}") from error
+        raise BundleError(f"{path}: the backbone cannot be made: {first_sentence(error)}") from error
     unknown = [name for name in unknown if not name.endswith(_NOT_WEIGHTS) and not name.startswith("pooler.")]
     if unknown:
         raise UsageError(

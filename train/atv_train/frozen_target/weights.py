@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from atv_local.errors import DataError, ModelError, first_line
+from atv_local.errors import DataError, ModelError
 from atv_local.target import Target
 from atv_train.examples import Example
-from atv_train.pretrained import SAFE_LOADING, check_config, check_no_adapter
+from atv_train.pretrained import SAFE_LOADING, check_config, check_no_adapter, check_present, first_sentence
 from atv_train.training_choices import TargetDtype
 
 MIN_COSINE = 0.9
@@ -35,8 +35,12 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
     """The target as a frozen transformers model: the dequantised GGUF, or `weights`, a folder or hub id.
 
     Raises:
+        NotFoundError: `weights` is a path where there is nothing.
+        UsageError: `weights` is a file.
         ModelError: an architecture that transformers cannot read from GGUF, or weights that cannot be loaded.
     """
+    if weights is not None:
+        check_present(weights, "weights")
     try:
         with redirect_stderr(StringIO()):  # its progress bar has no switch
             if weights is not None:
@@ -46,11 +50,13 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
                 check_no_adapter(path.parent)
                 model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
     except (ValueError, RuntimeError, KeyError, OSError, ImportError, SafetensorError) as error:
-        reason = first_line(error)
+        reason = first_sentence(error)
         if weights is not None:
-            raise ModelError(f"cannot load the weights {weights}: {reason} Name a model folder or a hub id.") from error
+            raise ModelError(
+                f"cannot load the weights {weights}: {reason}; name a model folder or a hub id with `weights=...`"
+            ) from error
         raise ModelError(
-            f"transformers cannot dequantise {path}: {reason} Name its unquantised weights with `weights=...`."
+            f"transformers cannot dequantise {path}: {reason}; name its unquantised weights with `weights=...`"
         ) from error
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # the other kernels leave the cap out

@@ -13,15 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from atv_local.data import replacing_folder
-from atv_local.errors import BundleError, UsageError, first_line
+from atv_local.errors import BundleError, UsageError
 from atv_local.generator import Spec
+from atv_train.pretrained import first_sentence
 from atv_train.run_folder.run_record import CHECKPOINT
 from atv_train.vector_sources import GeneratorModule, backbone_from_config, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-"""Name of the checkpoint in the folder of a run."""
 CONFIG = "config.json"
 WEIGHTS = "generator.safetensors"
 BACKBONE = "backbone"
@@ -70,10 +70,12 @@ def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedToke
         generator.load_state_dict(load_file(folder / WEIGHTS))
         return spec, generator.eval(), load_tokenizer(folder / BACKBONE)
     except OSError as error:
-        raise BundleError(f"{folder} is not a checkpoint of a training run: {error}") from error
+        reason = f"{error.strerror}: {Path(error.filename).name}" if error.filename else first_sentence(error)
+        raise BundleError(
+            f"{folder} is not a checkpoint of a training run: {reason}; name the folder of a run"
+        ) from error
     except Exception as error:  # the libraries raise various errors, depending on the damage
-        reason = first_line(error)
-        raise BundleError(f"the checkpoint {folder} is damaged: {reason}") from error
+        raise BundleError(f"the checkpoint {folder} is damaged: {first_sentence(error)}") from error
 
 
 def _empty_generator(folder: Path, spec: Spec) -> GeneratorModule:

@@ -18,7 +18,8 @@ def read_run_record(folder: Path) -> RunRecord:
     """The content of run.json.
 
     Raises:
-        BundleError: no run there, or a damaged one.
+        NotFoundError: no run there.
+        BundleError: a damaged one.
     """
     try:
         with reading(folder / RUN, BundleError):

@@ -12,8 +12,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from atv_local.errors import ModelError, first_line
-from atv_train.pretrained import SAFE_LOADING, check_config
+from atv_local.errors import ModelError
+from atv_train.pretrained import SAFE_LOADING, check_config, check_present, first_sentence
 
 HUB_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 logging.set_verbosity_error()  # it would warn of a missing pooler, which we leave out
@@ -40,15 +40,20 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Backbone in float32 and its tokenizer, from a folder or a hub id.
 
     Raises:
+        NotFoundError: a path where there is nothing.
+        UsageError: a file.
         ModelError: neither a folder with a model nor a hub id that can be reached.
     """
+    check_present(name, "backbone")
     try:
         check_config(name)
         model = AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE_LOADING)
         return without_pooler(model), load_tokenizer(name)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = first_line(error)
-        raise ModelError(f"cannot load the backbone {name}: {reason} Name a model folder or install it.") from error
+        raise ModelError(
+            f"cannot load the backbone {name}: {first_sentence(error)}; "
+            "name a model folder or a hub id with `backbone=...`"
+        ) from error
 
 
 def backbone_from_config(folder: Path) -> PreTrainedModel:
