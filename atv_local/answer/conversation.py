@@ -55,7 +55,7 @@ class Conversation:
         max_tokens: limit of an answer.
 
     Raises:
-        UsageError: values of another type or out of range.
+        UsageError: values of another type or out of range, or an engine that is closed.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Conversation:
     ) -> None:
         if not isinstance(engine, Engine):
             raise UsageError(f"`engine` {engine!r} is not an Engine; make one with atv_local.load")
+        engine.check_open()
         self.engine, self.system, self.max_tokens = engine, system, max_tokens
         self.steering = engine.steering if steering is None else steering
         self.sampling = Sampling() if sampling is None else sampling

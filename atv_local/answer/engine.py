@@ -27,8 +27,8 @@ class Engine:
     """A target, and what steers it: a generator made for it, a static vector, or both.
 
     An engine is a context manager; leaving it frees the context. Answers do not depend on each other. A target gives
-    one answer at a time, whichever engine it is for: other threads wait, and a thread that has an unfinished answer
-    gets a UsageError.
+    one answer at a time, whichever engine it is for. A stream keeps its turn until it is read to the end or closed:
+    meanwhile other threads wait, and the thread that began it gets a UsageError if it asks for another answer.
 
     Args:
         target: the loaded model. `atv_local.load` makes an engine from the names of files.
@@ -294,6 +294,7 @@ class Engine:
         self.target.close()
 
     def __enter__(self) -> Self:
+        self.check_open()
         return self
 
     def __exit__(

@@ -35,12 +35,13 @@ class QueryVectors:
     Raises:
         BundleError: a generator made for another target.
         VectorError: a static vector of another shape.
-        UsageError: something else than a `Target`, `Generator` or `TaskVector`.
+        UsageError: something else than a `Target`, `Generator` or `TaskVector`, or a target that is closed.
     """
 
     def __init__(self, target: Target, generator: Generator | None, static: TaskVector | None) -> None:
         if not isinstance(target, Target):
             raise UsageError(f"`target` {target!r} is not a Target; load files with atv_local.load")
+        target.check_open()
         if not isinstance(generator, Generator | None):
             raise UsageError(f"`generator` {generator!r} is not a Generator; load files with atv_local.load")
         if not isinstance(static, TaskVector | None):

@@ -70,7 +70,8 @@ class Batch:
         self._prompts = lru_cache(maxsize=8)(lambda system: engine.target.prompts.after(system=system))
 
     def __repr__(self) -> str:
-        return f"Batch({self._engine!r}, parallel={self._sequences.n_sequences - 1}, n_ctx={self._sequences.n_ctx})"
+        sizes = f"parallel={self._sequences.n_sequences - 1}, n_ctx={self._sequences.n_ctx}"
+        return f"Batch({self._engine!r}, {sizes}{', closed' if self._sequences.closed else ''})"
 
     def close(self) -> None:
         """Free the batch's context; an unfinished call ends with a UsageError. The engine can still be used."""
@@ -81,6 +82,7 @@ class Batch:
         self._engine.check_open()
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(

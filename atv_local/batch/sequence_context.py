@@ -81,6 +81,11 @@ class SequenceContext:
             self.check_open()
             yield native.pointer
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def check_open(self) -> None:
         """Raise UsageError after `close`, and in a process that was forked since."""
         if self._closed:

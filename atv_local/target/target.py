@@ -102,7 +102,7 @@ class Target:
 
     def __repr__(self) -> str:
         shape = f"{self.model.architecture} of {self.model.n_layer} layers of width {self.n_embd}"
-        return f"Target({self.name!r}, {shape}, n_ctx={self.n_ctx})"
+        return f"Target({self.name!r}, {shape}, n_ctx={self.n_ctx}{', closed' if self._closed else ''})"
 
     @contextmanager
     def using(self) -> Iterator[Any]:

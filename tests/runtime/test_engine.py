@@ -15,7 +15,9 @@ import atv_local
 from atv_local import (
     OFF,
     AtvError,
+    Batch,
     Bundle,
+    Conversation,
     Engine,
     Event,
     Finish,
@@ -389,6 +391,25 @@ def test_an_answer_left_half_read_is_collected_with_its_target_in_any_order(
     next(stream)
     engine.target.close()
     stream.close()
+
+
+def test_what_is_closed_says_so_and_is_refused_at_once(engine: Engine) -> None:
+    batch = Batch(engine, parallel=2)
+    shown = [repr(engine), repr(engine.target), repr(batch)]
+    assert not any("closed" in text for text in shown)
+    batch.close()
+    assert "closed" in repr(batch)
+    assert "closed" not in repr(engine)
+    with pytest.raises(UsageError, match="the batch is closed"), batch:
+        pytest.fail("a closed batch was entered")
+    open_batch = Batch(engine, parallel=2)
+    engine.close()
+    assert all("closed" in repr(part) for part in (engine, engine.target, open_batch))
+    with pytest.raises(UsageError, match="the engine is closed"), engine:
+        pytest.fail("a closed engine was entered")
+    for use in (lambda: Conversation(engine), lambda: Batch(engine), lambda: Engine(engine.target)):
+        with pytest.raises(UsageError, match="is closed"):
+            use()
 
 
 def test_a_vector_does_not_switch_on_an_engine_that_is_off_by_choice(
