@@ -58,7 +58,7 @@ class RowParser(Generic[_Model]):
         for part, name in self._names.items():
             if name not in names and (part in self._columns or part not in self._optional):
                 found = ", ".join(map(repr, names))[:200] or "none"
-                raise DataError(f"no column {name!r}, found {found}; name yours with `columns`, as {part}=NAME")
+                raise DataError(f"no column {name!r}, found {found}; name yours with `columns={{{part!r}: ...}}`")
 
     def row(self, record: Record) -> _Model:
         """The row of a record.

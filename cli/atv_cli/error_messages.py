@@ -24,6 +24,7 @@ _ALTERNATIVE = re.compile(r",? or (?:[a-z]+ ){1,2}`([a-z_]+)(?:=[^`]*)?`(?=$|[;,
 """A second remedy, such as ", or pass `off=True`"."""
 _INDEX = re.compile(r"^[0-9]+: ")
 """Which of several values of an option is wrong; the value itself says so."""
+_MAPPING = re.compile(r"\{'(\w+)': \.\.\.\}")
 _MAX_MESSAGE = 500
 _OUTPUTS = ("output", "picture")
 """Parameters that are a file or folder to write."""
@@ -35,8 +36,8 @@ def for_command_line(message: str, context: typer.Context) -> str:
     """The message with every backticked parameter of the current command as its flag, and others without backticks.
 
     A second remedy is dropped if the command does not have its parameter. `max_tokens` becomes `--max-tokens`,
-    `overwrite=True` `--overwrite`, `model=...` `--model`, `positions=all` `--positions all`, and an argument its name
-    in capitals.
+    `overwrite=True` `--overwrite`, `model=...` `--model`, `positions=all` `--positions all`,
+    `columns={'input': ...}` `--column input=NAME`, and an argument its name in capitals.
     """
     parameters: dict[str | None, Any] = {}
     for parameter in _parameters(context):
@@ -47,6 +48,7 @@ def for_command_line(message: str, context: typer.Context) -> str:
 
     def as_flag(match: re.Match[str]) -> str:
         name, value = match.groups()
+        value = value and _MAPPING.sub(r"\1=NAME", value)
         parameter = found(name)
         return (parameter and _flag(parameter, name, value)) or without_backticks(match[0])
 

@@ -59,7 +59,7 @@ def test_csv_and_json_lines_read_the_same(tmp_path: Path, expected: list[Row], b
         ("not json", "not JSON: [^1]* column 2; a row is "),
         ("[1]", "not a JSON object"),
         pytest.param("[" * 10_000, "not JSON", id="deep"),
-        ('{"input": "x"}', "no column 'output', found 'input'; .*`columns`, as output=NAME"),
+        ('{"input": "x"}', "no column 'output', found 'input'; .*`columns={'output': ...}`"),
         ('{"output": "x"}', "no column 'input'"),
         ('{"input": "x", "output": ""}', "output: "),
         ('{"input": "", "output": "x"}', "input: "),
@@ -109,7 +109,7 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str | byte
         ("input,output\nx,y\n".encode("utf-16-le"), "1: a NUL byte"),
         (
             "question,label\n",
-            "1: no column 'input', found 'question', 'label'; name yours with .*input=NAME",
+            "1: no column 'input', found 'question', 'label'; name yours with `columns={'input': ...}`",
         ),
         (",".join(f"column {n}" for n in range(99)), "1: no column 'input', found 'column 0', "),
         ("input;output\nx;y\n", "1: no column 'input', found 'input;output'"),
@@ -191,7 +191,7 @@ def test_complaints_use_the_names_in_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"jsonl:1: question: "):
         read_rows(json_lines, columns)
     named_but_absent = write(tmp_path / "rows.csv", "question,output,task\nx,y,z\n")
-    with pytest.raises(DataError, match=r"csv:1: no column 'kind', found .*task=NAME"):
+    with pytest.raises(DataError, match=r"csv:1: no column 'kind', found .*'task'"):
         read_rows(named_but_absent, columns)
 
 
