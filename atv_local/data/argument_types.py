@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache, wraps
 from pathlib import Path
 from types import NoneType, UnionType
@@ -30,7 +31,8 @@ class Expected:
 def checked_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """The function, with every argument checked and converted by pydantic.
 
-    It raises UsageError for the first argument that does not fit, with its name, its value and what is expected.
+    It raises UsageError for the first argument that does not fit, with its name, its value and what is expected. `help`
+    shows plain types in place of the names that the signature has for them.
     """
     signature = inspect.signature(function)
     given = list(signature.parameters)
@@ -42,12 +44,47 @@ def checked_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @wraps(function)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        arguments = signature.bind(*args, **kwargs)
+        try:
+            arguments = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{function.__name__}() {error}") from None
         for name, value in arguments.arguments.items():
             arguments.arguments[name] = _checked(name, value, *types()[name])
         return function(*arguments.args, **arguments.kwargs)
 
+    checked.__signature__ = _plain_signature(function, signature)  # type: ignore[attr-defined]  # read by inspect
     return checked
+
+
+def _plain_signature(function: Callable[..., Any], signature: inspect.Signature) -> inspect.Signature:
+    hints = {name: _ShortType(_short(hint)) for name, hint in get_type_hints(function).items()}
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        default = parameter.default
+        if isinstance(default, Enum):
+            default = default.value
+        elif isinstance(default, Mapping):
+            default = dict(default)
+        parameters.append(parameter.replace(annotation=hints[name], default=default))
+    return signature.replace(parameters=parameters, return_annotation=hints["return"])
+
+
+class _ShortType(str):
+    """An annotation that `help` shows without quotes."""
+
+    __repr__ = str.__str__
+
+
+def _short(hint: Any) -> str:
+    """A type without the modules that its parts are in."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " | ".join(map(_short, parts))
+    if origin is Literal:
+        return f"Literal[{', '.join(map(repr, parts))}]"
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(_short, parts))}]"
+    return "None" if hint is NoneType else str(hint.__name__)
 
 
 def _checked(name: str, value: Any, adapter: TypeAdapter[Any], expected: str) -> Any:

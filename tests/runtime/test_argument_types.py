@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from atv_local.data import (
+    DEFAULT_COLUMNS,
     ColumnNames,
     Count,
     CountOrZero,
@@ -30,7 +32,7 @@ def given(
     *,
     more: FilePaths = (),
     model: PathOrName | None = None,
-    columns: ColumnNames | None = None,
+    columns: ColumnNames = DEFAULT_COLUMNS,
     count: Count | None = None,
     number: Number = 0.0,
     rate: NumberOrZero = 0.0,
@@ -88,6 +90,21 @@ def test_any_other_value_is_refused_with_its_name(name: str, value: Any) -> None
     with pytest.raises(UsageError, match=f"^`{name}` ") as caught:
         given(**{name: value})
     assert len(str(caught.value)) < 200
+
+
+def test_help_shows_plain_types_and_defaults() -> None:
+    parameters = inspect.signature(given).parameters
+    assert str(parameters["count"]) == "count: int | None = None"
+    assert str(parameters["columns"]) == "columns: Mapping[str, str] = {}"
+    assert str(parameters["positions"]) == "positions: Positions | str = 'all'"
+    assert str(parameters["choice"]) == "choice: Literal['a', 'b'] = 'a'"
+    assert str(parameters["data"]) == "data: str | Path | Sequence[str | Path] = 'x'"
+
+
+@pytest.mark.parametrize(("args", "kwargs", "word"), [((), {"modle": 1}, "'modle'"), ((1, 2), {}, "positional")])
+def test_a_wrong_call_names_the_function(args: tuple[int, ...], kwargs: dict[str, int], word: str) -> None:
+    with pytest.raises(TypeError, match=rf"^given\(\) .*{word}"):
+        given(*args, **kwargs)  # type: ignore[call-arg, misc, arg-type]
 
 
 def test_the_message_has_value_and_way_out() -> None:
