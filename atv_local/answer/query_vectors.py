@@ -91,7 +91,7 @@ class QueryVectors:
 
         Raises:
             NotFoundError: no such file.
-            VectorError: it does not fit the target, or a file that is no control vector.
+            VectorError: it does not fit the target, or a file that is not a control vector.
         """
         steering = Steering()
         if isinstance(vector, str | Path):

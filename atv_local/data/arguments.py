@@ -20,7 +20,7 @@ def as_integer(name: str, value: Any, least: int, most: int | None = None, *, no
         value: what was given for it.
         least: the smallest value.
         most: the largest value.
-        note: ends the message, such as `0 is off`.
+        note: ends the message, such as `0 keeps all tokens`.
 
     Raises:
         UsageError: another type, or out of range.

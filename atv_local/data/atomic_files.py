@@ -109,7 +109,7 @@ def check_replaceable_file(path: Path, is_ours: Callable[[Path], bool], kind: st
         if not path.exists() or not (path.is_file() or path.is_dir()):
             return
         if path.is_dir() or not is_ours(path):
-            raise UsageError(f"{path} exists and is no {kind}; choose another output")
+            raise UsageError(f"{path} exists and is not a {kind}; choose another output")
     if overwrite is not True:  # and not for a word such as "no"
         raise UsageError(f"{path} exists; pass `overwrite=True` to replace it, or choose another output")
 

@@ -88,7 +88,7 @@ class ResumableOutput:
         """The records that are there, in the order they were added.
 
         Raises:
-            UsageError: a line that is no record.
+            UsageError: a line that is not a record.
         """
         with open(self._file.fileno(), "rb", closefd=False) as file:
             file.seek(0)
@@ -98,7 +98,7 @@ class ResumableOutput:
                 except ValueError:
                     record = None
                 if not isinstance(record, dict):
-                    raise UsageError(f"{self.path}:{number} is no record of an answer; {self.remedy}")
+                    raise UsageError(f"{self.path}:{number} is not a record of an answer; {self.remedy}")
                 yield record
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -128,7 +128,7 @@ class ResumableOutput:
         with writing(self.path):
             if self._size and not self._settings_path.exists():
                 raise UsageError(
-                    f"{self.path} exists and is no file of answers: {self._settings_path.name} is not beside it; "
+                    f"{self.path} exists without the {self._settings_path.name} that belongs to it; "
                     "remove it, or choose another output"
                 )
             self._refuse_existing()
@@ -170,7 +170,7 @@ class ResumableOutput:
             return
         if self._size == 0:
             self._remove()
-        kind = "" if ours else " and is no file of answers"
+        kind = "" if ours else " and has no answers of this program"
         raise UsageError(f"{self._output} exists{kind}; {self.remedy if ours else 'choose another output'}")
 
     def _begun(self) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Generator:
             self._chosen = choose(graphs, self._trial, provider=provider, precision=precision, n_threads=n_threads)
         except (AtvError, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # a panic of the tokenizers library is no Exception
+        except BaseException as error:  # a panic of the tokenizers library is not an Exception
             raise BundleError(f"the bundle {bundle.path} cannot be loaded: {first_line(error)}") from error
 
     def __repr__(self) -> str:

@@ -74,11 +74,11 @@ def add_alias(name: str, either: str = "", *, model: str = "", bundle: str = "")
     """
     if not _can_be_alias(name):
         raise UsageError(
-            f"{name!r} cannot be an alias; take up to 64 letters, digits, '.', '_' or '-', no ending of a file, "
-            f"and none of {', '.join(RESERVED)}"
+            f"{name!r} cannot be an alias; take up to 64 letters, digits, '.', '_' or '-', "
+            f"without {' or '.join(FILES)} at the end, and not {' or '.join(RESERVED)}"
         )
     if bool(either) == bool(model or bundle):
-        raise UsageError(f"say what {name!r} stands for: one thing, or a model and a bundle by `model` and `bundle`")
+        raise UsageError(f"the alias {name!r} needs one value, or a `model`, a `bundle` or both")
     alias = Alias(
         either=either and absolute_name(either),
         model=model and absolute_name(model, "model"),

@@ -27,7 +27,7 @@ def read_config() -> dict[Kind, str]:
     """The names that are set, with paths made absolute.
 
     Raises:
-        UsageError: a file that cannot be read, is not TOML, or has another key or a value that is no name.
+        UsageError: a file that cannot be read, is not TOML, or has another key or a value that is not a name.
     """
     return _parse(_text())
 
@@ -82,7 +82,7 @@ def _parse(text: str) -> dict[Kind, str]:
         if key not in KINDS:
             raise UsageError(f"{file} has an unknown key {key!r}; it can have model and bundle")
         if not isinstance(value, str) or not value or "\0" in value:
-            raise UsageError(f"{file} has {key} = {value!r}, which is no name of a model or bundle")
+            raise UsageError(f"{file} has {key} = {value!r}, which is not the name of a model or bundle")
     return {kind: _absolute(file.parent, content[kind]) for kind in KINDS if kind in content}
 
 

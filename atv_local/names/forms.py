@@ -51,7 +51,7 @@ def absolute_name(text: str, kind: Kind | None = None) -> str:
 
     Raises:
         UsageError: none of these; an alias is not one either.
-        NotFoundError: an unknown scheme, one before text that is no name there, or the wrong embedded file.
+        NotFoundError: an unknown scheme, one before text that is not a name there, or the wrong embedded file.
     """
     if exists(text):
         return str(Path(text).absolute())

@@ -34,7 +34,7 @@ class HubName:
 
     @classmethod
     def parse(cls, text: str) -> HubName:
-        """NotFoundError for text that is no such name."""
+        """NotFoundError for text that is not such a name."""
         match = _NAME.fullmatch(text)
         if match is None or ".." in text:
             raise NotFoundError(f"{f'hf:{text}'!r} is not of the form hf:user/repo or hf:user/repo:quantisation")

@@ -41,7 +41,7 @@ def download(name: HubName, kind: Kind | None = None) -> Path:
         _check_whole(name, snapshot, [MANIFEST, *listed])
         return snapshot
     if kind == "bundle":
-        raise NotFoundError(f"{name} is no bundle: it has no {MANIFEST}")
+        raise NotFoundError(f"{name} is not a bundle: it has no {MANIFEST}")
     parts = choose_parts(files, name.quant)
     if not parts:
         raise NotFoundError(_no_model(name, files))
@@ -81,7 +81,7 @@ def _hub_errors(name: HubName) -> Iterator[None]:
         raise NotFoundError(f"{str(name)!r} names no repository that the hub can have: {error}") from error
     except RepositoryNotFoundError as error:  # also raised for private and gated ones
         raise NotFoundError(
-            f"there is no repository {name.repo} at {constants.ENDPOINT}, or it wants you to log in: hf auth login"
+            f"there is no repository {name.repo} at {constants.ENDPOINT}, or you must log in to see it: hf auth login"
         ) from error
     except HfHubHTTPError as error:
         raise NotFoundError(f"cannot get {name} from {constants.ENDPOINT}: {first_line(error)}") from error

@@ -54,9 +54,7 @@ def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str
         return scheme, rest
     alias = find_alias(name)
     if alias is None:
-        raise NotFoundError(
-            f"there is no file, folder or alias {name!r}; short names are {some_of(_short_names(kind))}"
-        )
+        raise NotFoundError(f"there is no file, folder or alias {name!r}; known names: {some_of(_short_names(kind))}")
     if not (text := alias.get(kind)):
         raise NotFoundError(f"the alias {name!r} stands for {alias}, which names no {kind}")
     return expand(text, kind, here=False)

@@ -21,8 +21,8 @@ class Sampling:
 
     Args:
         temperature: 0 is greedy, which ignores the rest; at most 100.
-        top_p: draw from the most likely tokens that together have this probability; 1 is off.
-        top_k: draw from this many of the most likely tokens; 0 is off.
+        top_p: draw from the most likely tokens that together have this probability; 1 keeps all tokens.
+        top_k: draw from this many of the most likely tokens; 0 keeps all.
         seed: makes sampling repeatable; a random one by default.
 
     Raises:
@@ -37,12 +37,12 @@ class Sampling:
     def __post_init__(self) -> None:
         numbers = {
             "temperature": as_number("temperature", self.temperature, 0, 100, note="0 is greedy"),
-            "top_p": as_number("top_p", self.top_p, 0, 1, note="1 is off"),
-            "top_k": as_integer("top_k", self.top_k, 0, (1 << 31) - 1, note="0 is off"),
+            "top_p": as_number("top_p", self.top_p, 0, 1, note="1 keeps all tokens"),
+            "top_k": as_integer("top_k", self.top_k, 0, (1 << 31) - 1, note="0 keeps all tokens"),
             "seed": None if self.seed is None else as_integer("seed", self.seed, 0, (1 << 32) - 1),
         }
         if numbers["top_p"] == 0:
-            raise UsageError("`top_p` 0 leaves no token to draw; 1 is off")
+            raise UsageError("`top_p` 0 leaves no token to draw; 1 keeps all tokens")
         for name, number in numbers.items():
             object.__setattr__(self, name, number)
 

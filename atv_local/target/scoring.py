@@ -48,7 +48,7 @@ def score_text(target: Target, tokens: Sequence[int], n_top: int, vector: TaskVe
     Raises:
         PromptError: more tokens than the context holds.
         ModelError: logits that are not finite.
-        UsageError: an id that is no token of the target, or another answer that is unfinished.
+        UsageError: an id that is not a token of the target, or another answer that is unfinished.
     """
     target.vocabulary.check(tokens)
     with target.turn() as turn:

@@ -193,7 +193,7 @@ class Target:
 
         Raises:
             PromptError: more tokens than the context holds.
-            UsageError: an id that is no token of the target, or another answer that is unfinished.
+            UsageError: an id that is not a token of the target, or another answer that is unfinished.
         """
         wanted = [tuple(segment) for segment in segments if segment]
         for segment in wanted:
@@ -278,8 +278,8 @@ class Target:
     def clear(self) -> None:
         """Stop steering. Does nothing if no vector is applied or the target is closed.
 
-        A closed target is no error, since an answer that was not read to its end may be collected after its target, or
-        when the interpreter exits.
+        A closed target is not an error, since an answer that was not read to its end may be collected after its target,
+        or when the interpreter exits.
         """
         if self._steered and not self._closed and not self._context.out_of_reach:
             self._set_vector(None)

@@ -32,7 +32,7 @@ class Vocabulary:
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
 
     def check(self, tokens: Sequence[int]) -> None:
-        """Raise UsageError for an id that is no token; llama.cpp would end the process."""
+        """Raise UsageError for an id that is not a token; llama.cpp would end the process."""
         if len(tokens) and not (min(tokens) >= 0 and max(tokens) < self.n_tokens):
             wrong = next(token for token in tokens if not 0 <= token < self.n_tokens)
             raise UsageError(f"{wrong} is not a token of the target, which has tokens 0 to {self.n_tokens - 1}")
@@ -114,7 +114,7 @@ class Vocabulary:
 
     @cached_property
     def _longest(self) -> int:
-        """Bytes of the longest token that is no control token."""
+        """Bytes of the longest token that is not a control token."""
         return max(1, *(len(self.piece(token)) for token in range(self.n_tokens)))
 
     @cached_property

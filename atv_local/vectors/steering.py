@@ -47,7 +47,7 @@ class Steering:
     """How a task vector is applied to a target.
 
     Args:
-        strength: factor on the vector; 0 is off, 1 is as trained.
+        strength: factor on the vector; 0 is the base model, 1 is as trained.
         layers: first and last layer to steer, counted from 1 as in llama.cpp; None is all. A text such as `8-20` is
             read as well.
         positions: which tokens to steer, a `Positions` or its name.
@@ -69,7 +69,7 @@ class Steering:
         checked_layers = None if layers is None else layer_range(layers)
         if not isinstance(positions, str) or positions not in list(Positions):
             raise UsageError(f"`positions` {shown(positions)} is not one of {', '.join(Positions)}")
-        note = "1 is as trained, 0 is off"
+        note = "1 is as trained, 0 is the base model"
         object.__setattr__(self, "strength", as_number("strength", strength, -MAX_STRENGTH, MAX_STRENGTH, note=note))
         object.__setattr__(self, "layers", checked_layers)
         object.__setattr__(self, "positions", Positions(positions))

@@ -19,7 +19,7 @@ StrengthNumber = Annotated[
     Strict(),
     Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH),
     plain,
-    Expected(f"a number from {-MAX_STRENGTH:g} to {MAX_STRENGTH:g}; 1 is as trained, 0 is off"),
+    Expected(f"a number from {-MAX_STRENGTH:g} to {MAX_STRENGTH:g}; 1 is as trained, 0 is the base model"),
 ]
 PositionsName = Annotated[Positions | str, AfterValidator(Positions), Expected(f"one of {', '.join(Positions)}")]
 """It becomes a `Positions`."""

@@ -1,4 +1,4 @@
-"""Where `atv-local` and `python -m atv_cli` begin: Ctrl-C while the program is still being imported is no error."""
+"""Where `atv-local` and `python -m atv_cli` begin: Ctrl-C while the program is still being imported is not an error."""
 
 import sys
 

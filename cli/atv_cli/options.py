@@ -38,7 +38,8 @@ BundleOption = Annotated[
 OffOption = Annotated[
     bool,
     Panel.STEERING.option(
-        "--off", help="Turn steering off, whatever else is given: answer with the base model and load no bundle."
+        "--off",
+        help="Turn steering off, whatever other steering is given: answer with the base model and load no bundle.",
     ),
 ]
 Column = Annotated[
@@ -162,7 +163,7 @@ class SamplingOptions:
         Panel.SAMPLING.option(
             "--top-p",
             metavar="FLOAT",
-            help="Sample from the most likely tokens that add up to this probability; 1 turns this off.",
+            help="Sample from the most likely tokens that add up to this probability; 1 keeps all tokens.",
         ),
     ] = 0.95
     top_k: Annotated[
@@ -170,7 +171,7 @@ class SamplingOptions:
         Panel.SAMPLING.option(
             "--top-k",
             metavar="N",
-            help="Sample from this many of the most likely tokens; 0 turns this off.",
+            help="Sample from this many of the most likely tokens; 0 keeps all.",
         ),
     ] = 40
     seed: Annotated[

@@ -69,7 +69,7 @@ class CalibrationResult:
             ]
             for point in self.points
         ]
-        harm = ["KL, nats a token", "tokens that stay, %", "answers that stay, %"]
+        harm = ["KL, nats per token", "same token, %", "same answer, %"]
         return table(["strength", "layers", "exact match, %", *harm], rows)
 
 

@@ -77,7 +77,7 @@ def _markdown(result: EvalResult) -> str:
             rows.append([method, *cells])
         parts.append("In points, paired by row; p of the exact McNemar test.\n\n" + table(head, rows))
     if result.harm:
-        head = ["on unrelated queries", "KL, nats a token", "tokens that stay, %", "answers that stay, %"]
+        head = ["on unrelated queries", "KL, nats per token", "same token, %", "same answer, %"]
         rows = [
             [name, f"{harm.kl:.3f}", f"{100 * harm.agreement:.1f}", f"{100 * harm.same:.1f}"]
             for name, harm in result.harm.items()

@@ -67,7 +67,7 @@ def _effective_rows(tasks: Sequence[NDArray[np.float64]], variance: float) -> fl
 def macro_f1(gold: Sequence[str], predicted: Sequence[str | None], seed: int = 0) -> Estimate:
     """The unweighted mean of F1 over the labels in `gold`, with a percentile bootstrap over rows.
 
-    A prediction that is no label is wrong. If all rows are right, or all are wrong, every resample is the same; then
+    A prediction that is not a label is wrong. If all rows are right, or all are wrong, every resample is the same; then
     the interval is Wilson's for the share of right rows, which has the same value.
     """
     hits = np.array([a == b for a, b in zip(gold, predicted, strict=True)], dtype=np.float64)

@@ -52,7 +52,7 @@ def search_steering(
     Raises:
         AtvError: a query that cannot be evaluated.
     """
-    on_message(f"measuring {len(strengths)} strengths")
+    on_message(f"measuring {_counted(len(strengths), 'strength')}")
     trained = engine.generator.bundle.trained_layers if engine.generator else None
     results = _measure(
         engine, tasks, queries, [replace(engine.steering, layers=trained, strength=strength) for strength in strengths]
@@ -61,10 +61,14 @@ def search_steering(
         whole = trained or (1, engine.target.n_rows)
         ranges = [layers for layers in _ranges(whole) if layers != whole]
         best = sorted(results, key=lambda result: result.rank(budget))[:2]
-        on_message(f"measuring {len(ranges)} ranges of layers at {len(best)} strengths")
+        on_message(f"measuring {_counted(len(ranges), 'range')} of layers at {_counted(len(best), 'strength')}")
         narrowed = [replace(result.steering, layers=layers) for result in best for layers in ranges]
         results += _measure(engine, tasks, queries, narrowed)
     return results
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _ranges(layers: tuple[int, int]) -> list[tuple[int, int]]:

@@ -54,7 +54,7 @@ class OllamaName:
 
     @classmethod
     def parse(cls, text: str) -> OllamaName:
-        """NotFoundError for text that is no such name, such as one with a `..` in it."""
+        """NotFoundError for text that is not such a name, such as one with a `..` in it."""
         last, _, tag = text.rpartition("/")[2].partition(":")
         *before, _ = text.split("/")
         host, user = (*_DEFAULTS[: 2 - len(before)], *before) if len(before) <= 2 else ("", "")
@@ -90,7 +90,7 @@ class OllamaStore:
         """The GGUF of a model; nothing is ever downloaded.
 
         Raises:
-            NotFoundError: no such model here, one that is no single GGUF, a bundle is wanted, or files that cannot
+            NotFoundError: no such model here, one that is not a single GGUF, a bundle is wanted, or files that cannot
                 be read or are not what Ollama writes.
         """
         del offline

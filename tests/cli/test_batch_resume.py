@@ -181,7 +181,7 @@ def test_what_is_there_is_not_replaced_unasked(pair: list[str], rows: Path, tmp_
     output = tmp_path / "out.jsonl"
     output.write_text("precious")
     for options in ([], ["--overwrite"]):
-        one_sentence(batch(rows, output, *pair, *options), 2, "exists", "no file of answers")
+        one_sentence(batch(rows, output, *pair, *options), 2, "exists", "no answers of this program")
         assert output.read_text() == "precious"
         assert not (tmp_path / "out.jsonl.partial").exists()
     output.unlink()

@@ -29,6 +29,8 @@ UNUSUAL = {
     "one a line": "one per line",
     "go(es)? before the": "overrides",
     "taken in turn": "alternate",
+    r"(?<!there )is no (?!longer\b)[a-z{][a-z]*": "is not a",
+    "nats a token": "nats per token",
     "(un|de)?quantized": "quantised, as everywhere else",
 }
 """Archaic and clever phrases, and what to write instead."""

@@ -95,7 +95,7 @@ def test_what_exists_is_not_replaced_unasked(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "out" / "marker").read_text() == "one"
     (tmp_path / "file").write_text("ours")
-    for is_ours, overwrite, words in ((True, False, "overwrite=True"), (False, True, "is no text")):
+    for is_ours, overwrite, words in ((True, False, "overwrite=True"), (False, True, "is not a text")):
         with pytest.raises(UsageError, match=words):
             check_replaceable_file(tmp_path / "file", ours if is_ours else theirs, "text", overwrite=overwrite)
     check_replaceable_file(tmp_path / "file", ours, "text", overwrite=True)

@@ -189,6 +189,6 @@ def test_rows_are_drawn_up_to_the_last_that_was_answered(tmp_path: Path) -> None
 def test_a_file_of_others_is_not_emptied(tmp_path: Path, in_place: bool) -> None:
     path = tmp_path / ("out" if in_place else "out.partial")
     path.write_text("no end of line")
-    with pytest.raises(UsageError, match="no file of answers"):
+    with pytest.raises(UsageError, match=r"without the .* that belongs to it"):
         write(tmp_path / "out", RECORDS, in_place)
     assert path.read_text() == "no end of line"

@@ -155,7 +155,7 @@ def _system(session: Session, text: str) -> None:
 
 @_command("", "/regen")
 def _regen(session: Session, _text: str) -> None:
-    """Answer the last turn again, with the settings of now."""
+    """Answer the last turn again, with the current settings."""
     session.answer(session.conversation.again())
 
 

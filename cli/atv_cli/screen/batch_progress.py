@@ -41,7 +41,8 @@ class BatchProgress(ProgressView):
     @property
     def counts(self) -> str:
         """How many rows have an answer, and how many do not."""
-        return f"{self.answered} rows answered{f', {self.skipped} skipped' if self.skipped else ''}"
+        rows = "row" if self.answered == 1 else "rows"
+        return f"{self.answered} {rows} answered{f', {self.skipped} skipped' if self.skipped else ''}"
 
     @property
     def speed(self) -> str:

@@ -48,7 +48,7 @@ def alias(
 
     if remove is not None:
         if name is not None:
-            raise UsageError(f"--remove takes one name; drop {name!r}")
+            raise UsageError(f"--remove takes the only name; leave out {name!r}")
         remove_alias(remove)
     elif name is None:
         if model or bundle:
@@ -56,7 +56,7 @@ def alias(
         for known, to in sorted(read_aliases().items()):
             print(one_line(f"{known}  {to}"))
     elif target is None and model is None and bundle is None:
-        raise UsageError(f"say what {name!r} stands for: atv-local alias {name} VALUE")
+        raise UsageError(f"the alias {name!r} needs a value: atv-local alias {name} VALUE")
     else:
         before = add_alias(name, target or "", model=model or "", bundle=bundle or "")
         if before is not None:

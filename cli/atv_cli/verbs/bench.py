@@ -70,7 +70,7 @@ def bench(
     from atv_local.data import check_replaceable_file, replacing
 
     if output is not None:
-        check_replaceable_file(output, _is_ours, "result of this command", overwrite=overwrite)
+        check_replaceable_file(output, _is_ours, "result that this command wrote", overwrite=overwrite)
     chosen = BenchOptions(
         model,
         bundle,

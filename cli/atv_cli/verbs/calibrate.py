@@ -88,7 +88,7 @@ def calibrate(
         dry_run=dry_run,
         overwrite=overwrite,
         **asdict(performance),
-        hooks=atv_eval.EvalHooks(on_message=lambda text: print(f"atv-local: {text}", file=sys.stderr)),
+        hooks=atv_eval.EvalHooks(on_message=lambda text: print(text, file=sys.stderr)),
     )
     print(result.as_markdown(), end="")
     if result.best is None:
@@ -98,7 +98,7 @@ def calibrate(
             f"{least.steering.strength:g}; raise --budget, or try smaller --strengths"
         )
     if result.bundle is not None:
-        print(f"atv-local: {result.bundle.path} is now bundle {result.bundle.id}", file=sys.stderr)
+        print(f"{result.bundle.path} is now bundle {result.bundle.id}", file=sys.stderr)
 
 
 def _numbers(text: str) -> list[float]:

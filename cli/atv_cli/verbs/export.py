@@ -82,13 +82,13 @@ def export(
     positions: Annotated[
         Positions | None,
         Panel.PAPER.option(
-            "--positions", help="Say which tokens the checkpoint was trained to steer.", show_default="all"
+            "--positions", help="Set which tokens the checkpoint was trained to steer.", show_default="all"
         ),
     ] = None,
     pooling: Annotated[
         PaperPooling | None,
         Panel.PAPER.option(
-            "--pooling", help="Say how the checkpoint pools the hidden states of a query.", show_default="last"
+            "--pooling", help="Set how the checkpoint pools the hidden states of a query.", show_default="last"
         ),
     ] = None,
     layer0: Annotated[

@@ -51,7 +51,7 @@ def inspect(
     if picture and not queries:
         raise UsageError("--picture draws vectors of queries; give some with -q or -f")
     if picture:
-        check_replaceable_file(picture, _is_picture, "picture of this command", overwrite=overwrite)
+        check_replaceable_file(picture, _is_picture, "picture that this command wrote", overwrite=overwrite)
     facts, vectors = file_facts(resolve_name(name), None if model is None else resolve_model(model), queries)
     if as_json:
         print(json.dumps(facts))  # in ASCII, since text from a file may have characters that a terminal acts on

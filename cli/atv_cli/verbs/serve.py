@@ -86,7 +86,7 @@ def serve(
         raise UsageError("ATV_API_KEY is empty; set it to a key, or unset it to serve without one")
     by_id = dict(_split_id(text) for text in bundle or [])
     if len(by_id) < len(bundle or []):
-        raise UsageError("two bundles have the same ID; name them apart with -g ID=NAME")
+        raise UsageError("two bundles have the same ID; give each its own with -g ID=NAME")
 
     with require_extra("serve"):
         from atv_serve import Server, ServerOptions

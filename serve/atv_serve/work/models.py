@@ -80,7 +80,7 @@ class ServedModels:
         self._paths = sorted({path.absolute() for path in paths} | {path.resolve() for path in paths}, reverse=True)
 
     def check(self, name: str) -> None:
-        """Raise UnknownModelError for a name that is no model's."""
+        """Raise UnknownModelError for a name that no model has."""
         if name not in self.names:
             raise UnknownModelError(f"there is no model {name!r}; here are {', '.join(self.names)}")
 
