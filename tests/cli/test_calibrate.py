@@ -28,6 +28,7 @@ def test_calibrate_prints_the_curve_and_writes(
     result = cli(*command, "-o", tmp_path / "new")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == dry.stdout
+    assert "measuring 2 strengths" in result.stderr.splitlines()
     assert result.stdout.count("(chosen)") == 1
     chosen = float(next(line for line in result.stdout.splitlines() if "(chosen)" in line).split()[1])
     assert Bundle(tmp_path / "new").manifest.steering.strength == chosen

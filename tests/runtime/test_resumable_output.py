@@ -85,7 +85,7 @@ def test_settings_must_be_the_same(tmp_path: Path, in_place: bool) -> None:
         with pytest.raises(UsageError, match=r"begun with `(strength` 1|layers`)"):
             write(tmp_path / "out", RECORDS, in_place, **changed)
     path.with_name(f"{path.name}.json").unlink()
-    with pytest.raises(UsageError, match="is not beside it"):
+    with pytest.raises(UsageError, match="that belongs to it"):
         write(tmp_path / "out", RECORDS, in_place, strength=1)
     assert path.read_bytes() == before
 
