@@ -262,3 +262,9 @@ def test_without_any_answer_there_is_no_output(pair: list[str], tmp_path: Path) 
     result = batch(file, output, *pair)
     assert (result.exit_code, len(records(output))) == (0, 1)
     assert "1 row answered" in result.stderr
+
+
+def test_a_line_number_is_printed_as_it_is(pair: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text("\n" * 99 + 'bad\n{"input": "apple 1"}\n')  # rich would print an emoji for :100:
+    assert f"{file}:100: not JSON" in batch(file, tmp_path / "out.jsonl", *pair).stderr

@@ -292,7 +292,7 @@ def test_what_the_hub_lacks_is_said_in_one_sentence(remote: dict[str, Files], ti
         (lambda: resolve_model("hf:user/repo:Q4_0"), "it has Q2_K, Q8_0"),
         (lambda: resolve_model("hf:user/repo:Q2_K"), "no whole GGUF"),
         (lambda: resolve_model("hf:user/none"), "has no GGUF"),
-        (lambda: resolve_bundle("hf:user/repo"), "no bundle"),
+        (lambda: resolve_bundle("hf:user/repo"), "not a bundle"),
         (lambda: resolve_bundle("hf:user/kinds"), "is not whole"),
         (lambda: resolve_model("hf:user/elsewhere"), "ConnectionError"),
     ):

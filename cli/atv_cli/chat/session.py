@@ -31,7 +31,7 @@ class Session:
         """Whether a line after each answer says what it cost."""
         self.strength: float = conversation.steering.strength or conversation.engine.steering.strength or 1.0
         """The strength that `/on` restores."""
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
     def steer(self, **changes: Any) -> None:
         """Change the steering of the following turns.

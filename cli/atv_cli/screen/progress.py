@@ -25,7 +25,7 @@ class ProgressView:
     """
 
     def __init__(self, description: str, total: int | None, *counts: ProgressColumn, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._console = Console(stderr=True, highlight=False, emoji=False, quiet=quiet)
         columns = TextColumn("{task.description}"), BarColumn(), *counts, TextColumn("{task.fields[text]}")
         self._bar = _Bar(
             self.above, *columns, console=self._console, transient=True, disable=not self._console.is_terminal

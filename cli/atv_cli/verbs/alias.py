@@ -48,7 +48,7 @@ def alias(
 
     if remove is not None:
         if name is not None:
-            raise UsageError(f"--remove takes the only name; leave out {name!r}")
+            raise UsageError(f"--remove takes its own name; leave out {name!r}")
         remove_alias(remove)
     elif name is None:
         if model or bundle:
