@@ -69,10 +69,11 @@ class ControlVector:
         write_control_vector(self.vector(), path, self.model_hint, self.provenance)
 
     def __repr__(self) -> str:
-        provenance = "".join(f", {key} {value}" for key, value in self.provenance.items())
-        return f"ControlVector({len(self.rows)} layers of width {self.n_embd}{provenance})"
+        positions = self.provenance.get("positions", Positions.ALL.value)
+        return f"ControlVector({len(self.rows)} layers of width {self.n_embd}, positions={positions!r})"
 
-    def __str__(self) -> str:
+    @property
+    def _name(self) -> str:
         return "the control vector" if self.path is None else str(self.path)
 
     @property
@@ -92,7 +93,7 @@ class ControlVector:
         n_rows = n_rows or max(self.rows)
         if max(self.rows) > n_rows:
             layers = f"{min(self.rows)}-{max(self.rows)}"
-            raise VectorError(f"{self} has directions for layers {layers}, the target has 1-{n_rows}")
+            raise VectorError(f"{self._name} has directions for layers {layers}, the target has 1-{n_rows}")
         array = np.zeros((n_rows, self.n_embd), dtype=np.float32)
         for layer, row in self.rows.items():
             array[layer - 1] = row
@@ -103,7 +104,9 @@ class ControlVector:
         vocabulary = self.provenance.get("vocabulary_sha256", target.vocabulary_sha256)
         if vocabulary != target.vocabulary_sha256:
             made_for = self.provenance.get("target", "another target")
-            raise VectorError(f"{self} was made for {made_for!r}, whose vocabulary is not that of {target.name!r}")
+            raise VectorError(
+                f"{self._name} was made for {made_for!r}, whose vocabulary is not that of {target.name!r}"
+            )
         sum_control_vectors([(self, 1.0)], target.n_layer - 1, target.n_embd)
 
 
@@ -216,7 +219,7 @@ def sum_control_vectors(files: Sequence[tuple[ControlVector, float]], n_rows: in
     total = TaskVector(np.zeros((n_rows, n_embd), dtype=np.float32))
     for file, factor in files:
         if file.n_embd != n_embd:
-            raise VectorError(f"{file} has directions of width {file.n_embd}, the target has {n_embd}")
+            raise VectorError(f"{file._name} has directions of width {file.n_embd}, the target has {n_embd}")
         total = total + factor * file.vector(n_rows)
     return total
 
