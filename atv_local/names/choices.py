@@ -80,21 +80,21 @@ def choose_bundle(name: str | Path | None = None, model: str | Path | None = Non
 
 
 @contextmanager
-def explain_defaults(model: Choice, bundle: Choice | None) -> Iterator[None]:
-    """Add to an error from opening the two which of them was a default, and where that is set."""
+def explain_defaults(model: Choice | None, bundle: Choice | None) -> Iterator[None]:
+    """Add to an error from opening one of the two, or both, which was a default, and where that is set."""
     try:
         yield
     except (ModelError, BundleError) as error:
-        concerned = (model, bundle) if isinstance(error, MismatchError) else (_concerned(error, model, bundle),)
+        concerned = (
+            (model, bundle)
+            if isinstance(error, MismatchError)
+            else (bundle if isinstance(error, BundleError) else model,)
+        )
         defaults = [choice for choice in concerned if choice and choice.source]
         if not defaults:
             raise
         origins = " and ".join(f"the {choice.kind} is {choice.set_by}" for choice in defaults)
         raise type(error)(f"{error}; {origins}") from error
-
-
-def _concerned(error: ModelError | BundleError, model: Choice, bundle: Choice | None) -> Choice | None:
-    return bundle if isinstance(error, BundleError) else model
 
 
 def _levels(model: str | Path | None, bundle: str | Path | None) -> Iterator[tuple[Choice | None, Choice | None]]:

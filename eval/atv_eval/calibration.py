@@ -35,7 +35,7 @@ from atv_local.data import (
 )
 from atv_local.errors import UsageError
 from atv_local.generator import MANIFEST, Bundle, Precision, Provider
-from atv_local.names import choose_bundle, is_managed
+from atv_local.names import choose_bundle, explain_defaults, is_managed
 from atv_local.vectors import Steering
 
 BUDGET = 0.2
@@ -146,7 +146,9 @@ def calibrate(
         raise UsageError(
             f"{chosen.name} would be changed; name a folder to write to with `output=...`, or pass `overwrite=True`"
         )
-    opened = Bundle(chosen.path())
+    path = chosen.path()
+    with explain_defaults(None, chosen):
+        opened = Bundle(path)
     place = opened.path if output is None else Path(output)
     if not dry_run:
         if place.is_file():

@@ -359,7 +359,7 @@ def test_a_control_vector_needs_queries(engine: Engine, queries: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "arguments", "words"),
     [
-        (2, ["hi", "-o", "rows.jsonl"], "no control vector"),
+        (2, ["hi", "-o", "rows.jsonl"], "not a control vector"),
         (1, ["-f", "rows.csv"], "rows.csv:3"),
         (2, [], "one query"),
         (2, ["one", "-f", "rows.jsonl"], "one query"),

@@ -125,7 +125,7 @@ def test_the_file_is_read_only_where_nothing_is_named(folder: Path) -> None:
         ('model = ""', "model = ''"),
         ('modle = "x"', "'modle'"),
         ('[model]\nname = "x"', "{'name': 'x'}"),
-        ('model = "a\\u0000"', "no name"),
+        ('model = "a\\u0000"', "not the name"),
         ("a = " + "[" * 5000, "config.toml"),
         ("#" * (2 << 20), "larger than"),
     ],
@@ -370,6 +370,24 @@ def test_a_default_that_cannot_be_opened_is_named_with_what_set_it(
         assert (result.exit_code, len(result.stderr.strip().splitlines())) == (1, 1), result.output
         assert str(value) in result.stderr
         assert result.stderr.count(f"set by {name}") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["vector", "hi", "-o", "v.gguf"], ["calibrate", "rows.jsonl", "-o", "new"], ["bench", "--quick"]]
+)
+def test_a_default_bundle_that_cannot_be_opened_is_named_with_what_set_it(
+    arguments: list[str], tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("rows.jsonl").write_text('{"input": "a", "output": "b"}\n')
+    damaged = copytree(tiny_bundle, tmp_path / "damaged")
+    (damaged / "tokenizer.json").write_text("{}")
+    monkeypatch.setenv("ATV_MODEL", str(tiny_gguf))
+    for value in (tiny_gguf, damaged):
+        monkeypatch.setenv("ATV_BUNDLE", str(value))
+        result = cli(*arguments)
+        assert (result.exit_code, len(result.stderr.strip().splitlines())) == (1, 1), result.output
+        assert str(value) in result.stderr
+        assert result.stderr.count("set by ATV_BUNDLE") == 1
 
 
 def test_nothing_is_added_to_an_error_about_a_name_that_was_given() -> None:

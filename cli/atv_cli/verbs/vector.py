@@ -40,13 +40,16 @@ def vector(
 
     from atv_local.answer import check_query
     from atv_local.generator import Bundle, Generator
-    from atv_local.names import resolve_bundle
+    from atv_local.names import choose_bundle, explain_defaults
     from atv_local.vectors import check_control_vector_output, parse_layers
 
     for text in queries:
         check_query(text)
     check_control_vector_output(output, overwrite=overwrite)
-    generator = Generator(Bundle(resolve_bundle(bundle)))
+    chosen = choose_bundle(bundle)
+    path = chosen.path()
+    with explain_defaults(None, chosen):
+        generator = Generator(Bundle(path))
     steering = generator.bundle.manifest.steering
     if strength is not None:
         steering = replace(steering, strength=strength)

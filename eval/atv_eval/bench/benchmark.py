@@ -18,7 +18,7 @@ from atv_eval.bench.machine import describe_machine, describe_model, resident
 from atv_local.answer import Engine
 from atv_local.errors import AtvError, ModelError, UsageError
 from atv_local.generator import Bundle, Generator, Provider
-from atv_local.names import Choice, choose_bundle, resolve_model
+from atv_local.names import Choice, choose_bundle, explain_defaults, resolve_model
 from atv_local.target import Target
 from atv_local.vectors import Steering, random_vector
 
@@ -139,7 +139,9 @@ def _load(options: BenchOptions, results: BenchResults) -> Subject:
 def _fitting(target: Target, chosen: Choice) -> Bundle | None:
     """The default bundle, if it is there and was made for this target."""
     try:
-        bundle = Bundle(chosen.path())
+        path = chosen.path()
+        with explain_defaults(None, chosen):
+            bundle = Bundle(path)
     except ModelError:
         return None
     return None if bundle.manifest.target.mismatch(target.spec) else bundle
