@@ -86,7 +86,9 @@ class Client(threading.Thread):
             try:
                 habit()
             except (OSError, http.client.HTTPException) as error:
-                self._seen.note("connection lost", repr(error))
+                self._seen.note(
+                    "connection lost", f"{habit.__name__} after {time.monotonic() - self.begun:.0f} s: {error!r}"
+                )
             self._seen.seconds.append(time.monotonic() - self.begun)
 
     def _post(self, body: Any, path: str = PATH) -> http.client.HTTPResponse:
@@ -197,9 +199,8 @@ def main() -> int:
             memory.append((now - started, resident(served.process.pid)))
             longest_wait = max([longest_wait, *(now - client.begun for client in clients if client.is_alive())])
             if len(memory) % 24 == 0:
-                print(
-                    f"{now - started:.0f} s", f"{memory[-1][1]:.0f} MB", len(seen.wrong), dict(seen.kinds), flush=True
-                )
+                state = f"{now - started:.0f} s", f"{memory[-1][1]:.0f} MB", dict(seen.kinds), len(seen.wrong)
+                print(*state, *seen.wrong[-1:], flush=True)
         time.sleep(2)
         connection = http.client.HTTPConnection(served.address)
         connection.request("GET", "/health")
