@@ -51,7 +51,7 @@ class Engine:
         *,
         steering: Steering | None = None,
     ) -> None:
-        self.target, self.generator, self.static = target, generator, static
+        self.target = target
         self._vectors = QueryVectors(target, generator, static)
         if steering is not None:
             check_settings(steering)
@@ -63,6 +63,16 @@ class Engine:
         self._answers = AnswerStream(target)
         self._closed = False
         self._prompts = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
+
+    @property
+    def generator(self) -> VectorGenerator | None:
+        """What makes the vectors of queries."""
+        return self._vectors.generator
+
+    @property
+    def static(self) -> TaskVector | None:
+        """What is added to every vector, or steers alone."""
+        return self._vectors.static
 
     @property
     def steering(self) -> Steering:

@@ -84,7 +84,7 @@ def test_an_evaluation_goes_on_where_it_was(tiny: Engine, asked: Path, tmp_path:
     with pytest.raises(UsageError, match="another row 1"):
         answer_plan(EvalPlan(other, plan.methods, Steering(), n_shots=4), tiny, folder)
     file.write_text("hello\n")
-    with pytest.raises(UsageError, match="no record of an answer"):
+    with pytest.raises(UsageError, match="not a record of an answer"):
         answer_plan(plan, tiny, folder)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import atv_local
-from atv_local import OFF, Bundle, Engine, Positions, Steering, TaskVector
+from atv_local import OFF, Bundle, Engine, Generator, Positions, Steering, TaskVector
 from atv_local.names import embedded_bundle
 from tests import ROOT
 
@@ -94,13 +94,12 @@ def test_a_system_prompt_is_evaluated_once(pair: Engine) -> None:
 
 def test_the_generator_is_given_the_users_words_and_nothing_else(pair: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    generator = pair.generator
+    made = Generator.__call__
 
-    def spy(query: str) -> TaskVector:
+    def spy(self: Generator, query: str) -> TaskVector:
         seen.append(query)
-        assert generator is not None
-        return generator(query)
+        return made(self, query)
 
-    monkeypatch.setattr(pair, "generator", spy)
+    monkeypatch.setattr(Generator, "__call__", spy)
     list(pair.stream("is my card charged twice?", system="Be kind.", max_tokens=1))
     assert seen == ["is my card charged twice?"]

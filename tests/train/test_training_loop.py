@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from atv_cli.main import app
 from atv_local import Positions
 from atv_local.data.rows import read_rows
-from atv_local.errors import BundleError, DataError, ModelError
+from atv_local.errors import BundleError, DataError, ModelError, NotFoundError
 from atv_train.examples import Example
 from atv_train.frozen_target.frozen_target import FrozenTarget
 from atv_train.frozen_target.weights import load_target
@@ -212,7 +212,7 @@ def test_weights_stand_in_for_the_gguf_only_if_they_are_its_own(job: TrainingJob
     model.save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError, match="not those of"):
         run_training(replace(job, weights=str(tmp_path / "other")), tmp_path / "no")
-    with pytest.raises(ModelError, match="absent"):
+    with pytest.raises(NotFoundError, match="absent"):
         run_training(replace(job, weights=str(tmp_path / "absent")), tmp_path / "no")
     assert not (tmp_path / "no").exists()
 

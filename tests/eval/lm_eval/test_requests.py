@@ -11,6 +11,7 @@ import pytest
 from atv_eval.lm_eval.harness_model import AtvLocal
 from atv_local.answer.engine import Engine
 from atv_local.errors import UsageError
+from atv_local.generator import Generator
 from atv_local.target.prompt import PromptFormat
 from atv_local.vectors.task_vector import TaskVector
 from tests.eval.lm_eval.token_by_token import asked, scored, scored_pair, tokens_of, written
@@ -41,13 +42,13 @@ def test_a_context_is_evaluated_once_for_its_options(lm: AtvLocal) -> None:
 def heard(lm: AtvLocal, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All that the generator is given to read from now on."""
     texts: list[str] = []
-    generator = lm._engine.generator
+    made = Generator.__call__
 
-    def spy(query: str) -> TaskVector:
+    def spy(self: Generator, query: str) -> TaskVector:
         texts.append(query)
-        return generator(query)
+        return made(self, query)
 
-    monkeypatch.setattr(lm._engine, "generator", spy)
+    monkeypatch.setattr(Generator, "__call__", spy)
     lm._way.cache_clear()
     return texts
 
