@@ -39,7 +39,7 @@ from atv_train.training_run import TrainingHooks, TrainingResult, run_training
 def _range_of_strengths(limits: tuple[float, float]) -> tuple[float, float]:
     low, high = limits
     if low > high:
-        raise UsageError(f"`strength_range` {low:g} to {high:g}: the first is above the second; begin with the smaller one")
+        raise UsageError(f"`strength_range` {low:g} to {high:g}: the first is above the second; swap them")
     if not 0 <= low <= high <= _MAX_STRENGTH:
         raise UsageError(f"`strength_range` {low:g} to {high:g} is not within 0 to {_MAX_STRENGTH:g}")
     return limits
