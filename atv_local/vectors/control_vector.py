@@ -164,6 +164,17 @@ def write_control_vector(
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+        if not _is_complete(temporary, vector):
+            raise UsageError(f"cannot write {path}: not all of it was stored, as on a full disk")
+
+
+def _is_complete(path: Path, vector: TaskVector) -> bool:
+    """Whether a file has all values: ndarray.tofile, by which gguf writes, ignores an error at the end of a write."""
+    try:
+        tensors = gguf_file.parse(path.read_bytes()).tensors
+    except ValueError:
+        return False
+    return all(np.array_equal(tensors[f"direction.{k}"], row) for k, row in enumerate(vector.array, start=1))
 
 
 def is_control_vector(path: Path) -> bool:

@@ -384,3 +384,20 @@ def test_the_command_says_what_is_wrong(
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not Path("v.gguf").exists()
+
+
+def test_a_file_that_is_not_stored_in_full_is_an_error(tmp_path: Path) -> None:
+    """A limit on the size of files acts as a full disk does, at every place in the file."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "v.gguf"
+    TaskVector(np.ones((3, 64))).save(path)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in range(0, len(before), 64):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            with pytest.raises(UsageError, match=re.escape(str(path))):
+                TaskVector(np.zeros((3, 64))).save(path, overwrite=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
