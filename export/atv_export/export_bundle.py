@@ -117,7 +117,7 @@ def export(
             layer0_report = fold_layer0(loaded.paper, target, examples, pooled, options.layer0)
         probes = Probes(generator, tokenizer, spec.generator.query_template, spec.generator.max_tokens, queries)
         graphs, float_matrices = write_graphs(folder, graphs_to_write, generator, probes, processor)
-        tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+        (folder / TOKENIZER).write_bytes(tokenizer.backend_tokenizer.to_str(pretty=True).encode())
         fidelity = {name: check.fidelity for name, check in graphs.items()}
         manifest = Manifest(**spec.model_dump(), files=_entries(folder), fidelity=fidelity)
         logits: dict[Precision, LogitsCheck] = {}

@@ -306,3 +306,23 @@ def test_a_damaged_checkpoint_is_refused(trained_checkpoint: Path, tmp_path: Pat
     (copy / name).unlink()
     with pytest.raises(BundleError, match="copy"):
         checkpoint.load_checkpoint(copy)
+
+
+@pytest.mark.parametrize("size", [0, 900, 2000])
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_one_sentence(
+    trained_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: bool, size: int
+) -> None:
+    """Each library that writes a part has errors of its own; a limit on the size of files acts as a full disk does."""
+    resource = pytest.importorskip("resource")
+    loaded = checkpoint.load_checkpoint(trained_checkpoint)
+    if not weights:
+        monkeypatch.setattr(checkpoint, "save_file", lambda *_: None)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(UsageError, match=str(tmp_path / "new")):
+            checkpoint.save_checkpoint(tmp_path / "new", *loaded)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())

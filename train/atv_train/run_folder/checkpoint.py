@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from atv_local.data import replacing_folder
-from atv_local.errors import BundleError, UsageError
+from atv_local.errors import BundleError, UsageError, first_line
 from atv_local.generator import Spec
 from atv_train.pretrained import first_sentence
 from atv_train.run_folder.run_record import CHECKPOINT
@@ -46,10 +46,12 @@ def save_checkpoint(
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
         try:
             save_file(state, temporary / WEIGHTS)
-        except SafetensorError as error:  # a full disk, for one
-            raise UsageError(f"cannot write {folder}: {error}") from error
-        generator.backbone.config.save_pretrained(temporary / BACKBONE)
-        tokenizer.save_pretrained(temporary / BACKBONE)
+            generator.backbone.config.save_pretrained(temporary / BACKBONE)
+            tokenizer.save_pretrained(temporary / BACKBONE)
+        except OSError:
+            raise
+        except Exception as error:  # safetensors and tokenizers raise their own, on a full disk for one
+            raise UsageError(f"cannot write {folder}: {first_line(error)}") from error
 
 
 def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:
