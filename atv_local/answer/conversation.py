@@ -18,7 +18,7 @@ from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_query, check_settings
 from atv_local.data import as_integer
 from atv_local.errors import PromptError, UsageError
-from atv_local.target import Message, Prompt, Sampling
+from atv_local.target import DEFAULT_MAX_TOKENS, Message, Prompt, Sampling
 from atv_local.vectors import OFF, Steering
 
 INTERRUPTED = "interrupted"
@@ -65,7 +65,7 @@ class Conversation:
         system: str | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
-        max_tokens: int = 256,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
     ) -> None:
         if not isinstance(engine, Engine):
             raise UsageError(f"`engine` {engine!r} is not an Engine; make one with atv_local.load")

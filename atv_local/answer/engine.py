@@ -19,7 +19,7 @@ from atv_local.answer.query_vectors import QueryVectors
 from atv_local.data import as_integer
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
-from atv_local.target import Prompt, Sampling, Target
+from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling, Target
 from atv_local.vectors import ControlVector, Steering, TaskVector
 
 
@@ -118,7 +118,7 @@ class Engine:
         vector: ControlVector | TaskVector | ArrayLike | str | Path | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
-        max_tokens: int = 256,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
         system: str | None = None,
     ) -> Answer:
         """Answer a query.
@@ -152,7 +152,7 @@ class Engine:
         *,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
-        max_tokens: int = 256,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
     ) -> Answer:
         """Answer the last message of a conversation, which is the user's and alone makes the vector.
 
@@ -182,7 +182,7 @@ class Engine:
         *,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
-        max_tokens: int = 256,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
         system: str | None = None,
     ) -> Generator[Answer]:
         """Answer many queries together, in order. For several calls make a `Batch` once, which this does each time.
@@ -225,7 +225,7 @@ class Engine:
         vector: ControlVector | TaskVector | ArrayLike | str | Path | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
-        max_tokens: int = 256,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
         system: str | None = None,
         prompt: Prompt | None = None,
     ) -> Generator[Event]:

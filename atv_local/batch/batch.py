@@ -29,7 +29,7 @@ from atv_local.batch.sequence_context import SequenceContext
 from atv_local.batch.token_tree import Tree
 from atv_local.data import as_integer
 from atv_local.errors import AtvError, PromptError, UsageError
-from atv_local.target import Prompt, Sampling
+from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling
 from atv_local.vectors import Steering
 
 
@@ -101,7 +101,7 @@ class Batch:
         *,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
-        max_tokens: int = 256,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
         system: str | None = None,
     ) -> Generator[Answer]:
         """Answer queries, in order. Arguments, answers and errors are those of `Engine.answer_many`."""

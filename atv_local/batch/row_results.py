@@ -15,7 +15,7 @@ from atv_local.data import ResumableOutput, RowRequest, as_integer
 from atv_local.errors import DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
 from atv_local.names import choose_bundle, choose_model, explain_defaults
-from atv_local.target import Prompt, Sampling, identity
+from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling, identity
 from atv_local.vectors import OFF
 
 ADDED = ("line", "text", "finish_reason", "tokens")
@@ -34,7 +34,7 @@ class AnswerSettings:
     """Fields to replace in the bundle's own `Steering`."""
     system: str | None = None
     """For rows without one of their own, as is `max_tokens`."""
-    max_tokens: int = 256
+    max_tokens: int = DEFAULT_MAX_TOKENS
     sampling: Sampling = field(default_factory=Sampling)
     """Each row draws by a seed of its own: `Sampling.of_row` of its line."""
     n_ctx: int | None = None

@@ -12,6 +12,7 @@ import llama_cpp as lib
 
 from atv_local.data import as_integer, as_number
 from atv_local.errors import UsageError
+from atv_local.target.answer_defaults import DEFAULT_TOP_K, DEFAULT_TOP_P
 from atv_local.target.target import Target
 
 
@@ -30,8 +31,8 @@ class Sampling:
     """
 
     temperature: float = 0.0
-    top_p: float = 0.95
-    top_k: int = 40
+    top_p: float = DEFAULT_TOP_P
+    top_k: int = DEFAULT_TOP_K
     seed: int | None = None
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from atv_cli.completion import BUNDLE_NAME, MODEL_NAME
 from atv_cli.help_pages import Panel
 from atv_local.generator import Precision, Provider
+from atv_local.target import DEFAULT_MAX_TOKENS, DEFAULT_TOP_K, DEFAULT_TOP_P
 from atv_local.vectors import Positions, parse_layers
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class SamplingOptions:
             metavar="N",
             help="Stop each answer after this many tokens.",
         ),
-    ] = 256
+    ] = DEFAULT_MAX_TOKENS
     temperature: Annotated[
         float,
         Panel.SAMPLING.option(
@@ -165,7 +166,7 @@ class SamplingOptions:
             metavar="FLOAT",
             help="Sample from the most likely tokens that add up to this probability; 1 keeps all tokens.",
         ),
-    ] = 0.95
+    ] = DEFAULT_TOP_P
     top_k: Annotated[
         int,
         Panel.SAMPLING.option(
@@ -173,7 +174,7 @@ class SamplingOptions:
             metavar="N",
             help="Sample from this many of the most likely tokens; 0 keeps all.",
         ),
-    ] = 40
+    ] = DEFAULT_TOP_K
     seed: Annotated[
         int | None,
         Panel.SAMPLING.option(
