@@ -8,7 +8,7 @@ vector.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -43,7 +43,10 @@ class Turn:
 
 
 class Conversation:
-    """Turns with one engine. Settings may change from turn to turn.
+    """Turns with one engine.
+
+    Assign to `system`, `steering`, `sampling` and `max_tokens` to change them for the following turns; they are checked
+    when the next turn begins. `turns` changes only by answers, `restore` and `clear`.
 
     An answer is what a fresh engine with these settings gives to the same conversation, bit for bit.
 
@@ -73,9 +76,14 @@ class Conversation:
         self.engine, self.system, self.max_tokens = engine, system, max_tokens
         self.steering = engine.steering if steering is None else steering
         self.sampling = Sampling() if sampling is None else sampling
-        self.turns: tuple[Turn, ...] = ()
+        self._turns: tuple[Turn, ...] = ()
         self._check_settings()
         self._format = engine.target.prompts
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The turns so far."""
+        return self._turns
 
     @property
     def messages(self) -> list[Message]:
@@ -95,7 +103,11 @@ class Conversation:
 
     def clear(self) -> None:
         """Forget the turns; the settings and the system message stay."""
-        self.turns = ()
+        self._turns = ()
+
+    def restore(self, system: str | None, turns: Iterable[Turn]) -> None:
+        """Continue another conversation: replace the system message and the turns; the other settings stay."""
+        self.system, self._turns = system, tuple(turns)
 
     def answer(self, text: str) -> Answer:
         """Answer the next turn, which becomes part of the conversation; `stream` gives the answer token by token.
@@ -205,7 +217,7 @@ class Conversation:
                 record = Answer.of_event(self.engine, steering, written, last).as_dict() | {"sampling": settings}
                 record["finish_reason"] = record["finish_reason"] or INTERRUPTED
                 text_of_answer = record.pop("text")
-                self.turns = (*before, Turn(text, text_of_answer, record, steering))
+                self._turns = (*before, Turn(text, text_of_answer, record, steering))
 
         with closing(self._stream(text, prompt, steering)) as events:
             try:

@@ -56,7 +56,7 @@ class QueryVectors:
         """That of the bundle; all tokens for a static vector alone, as llama.cpp's own tools do; else off."""
         if self.generator is None:
             return OFF if self.static is None else Steering(positions=Positions.ALL)
-        trained = self.generator.bundle.manifest.steering
+        trained = self.generator.steering
         return trained if self.static is None else replace(trained, layers=None)
 
     def check(self) -> None:
@@ -77,7 +77,7 @@ class QueryVectors:
         vector = self.generator(query)
         if self.static is None:
             return vector
-        layers = self.generator.bundle.manifest.steering.layers
+        layers = self.generator.steering.layers
         return (vector.only(*layers) if layers else vector) + self.static
 
     def control_vector(self, queries: Sequence[str], steering: Steering) -> ControlVector:

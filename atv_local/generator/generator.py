@@ -70,8 +70,13 @@ class Generator:
         return f"Generator({self.bundle!r}, {self.precision} on {self.provider})"
 
     @property
+    def steering(self) -> Steering:
+        """Strength, layers and positions that the bundle recommends."""
+        return self.bundle.manifest.steering
+
+    @property
     def provider(self) -> Provider:
-        """Where it computes."""
+        """The ONNX Runtime provider that runs the graph."""
         return self._chosen.provider
 
     @property

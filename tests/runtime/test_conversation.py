@@ -114,7 +114,7 @@ def test_answers_are_those_of_a_fresh_engine(
     conversation = held(engine, turns)
     logits = engine.target.logits().copy()
     fresh = Conversation(Engine(Target(tiny_gguf, n_threads=1), tiny_generator), steering=turns[-1][1], max_tokens=6)
-    fresh.turns = conversation.turns[:-1]
+    fresh.restore(None, conversation.turns[:-1])
     assert answer(fresh.stream(turns[-1][0]))[0] == conversation.last.answer_text
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
@@ -126,7 +126,7 @@ def test_nor_does_it_matter_what_the_template_does(tmp_path: Path, tiny_generato
     conversation = held(Engine(Target(path, n_threads=1), tiny_generator), [(text, Steering()) for text in texts])
     logits = conversation.engine.target.logits().copy()
     fresh = Conversation(Engine(Target(path, n_threads=1), tiny_generator), steering=Steering(), max_tokens=6)
-    fresh.turns = conversation.turns[:-1]
+    fresh.restore(None, conversation.turns[:-1])
     assert answer(fresh.stream(texts[-1]))[0] == conversation.last.answer_text
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
@@ -144,7 +144,7 @@ def test_on_a_real_model_too(smollm2: Path) -> None:
     assert conversation.turns[0].answer_text == "travel"
     logits = engine.target.logits().copy()
     fresh = Conversation(atv_local.load(smollm2), steering=conversation.steering, max_tokens=12)
-    fresh.turns = conversation.turns[:-1]
+    fresh.restore(None, conversation.turns[:-1])
     assert answer(fresh.stream("how much salt, and why?"))[0] == conversation.last.answer_text
     assert np.array_equal(fresh.engine.target.logits(), logits)
 
@@ -213,7 +213,7 @@ def test_a_full_context_is_one_clear_error_and_no_loss(engine: Engine) -> None:
 def test_a_conversation_that_cannot_fit_is_refused_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without tokenising what was said before once more for each of its turns."""
     conversation = Conversation(engine)
-    conversation.turns = tuple(Turn(f"asked {number}", "answered " * 20, {}) for number in range(50))
+    conversation.restore(None, [Turn(f"asked {number}", "answered " * 20, {}) for number in range(50)])
     rendered = []
     render = PromptFormat.render
 

@@ -31,9 +31,7 @@ def test_a_chat_is_answered_as_the_engine_answers(client: openai.OpenAI, engines
     generator = engines["kinds"].generator
     assert generator is not None
     applied = {"bundle": "kinds", "bundle_id": generator.bundle.id, "strength": 1.0, "layers": [1, 3]}
-    assert answer.model_extra == {
-        "steering": applied | {"positions": str(generator.bundle.manifest.steering.positions)}
-    }
+    assert answer.model_extra == {"steering": applied | {"positions": str(generator.steering.positions)}}
     tokens = PromptFormat(engines["kinds"].target.vocabulary)("apple 3").tokens
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(tokens), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from atv_cli.chat.session import Session
@@ -58,7 +58,7 @@ def run_command(session: Session, line: str) -> None:
 def summary(session: Session) -> str:
     """One line on the model and the steering."""
     engine, steering = session.conversation.engine, session.conversation.steering
-    parts = [engine.target.path.name]
+    parts = [session.model]
     if engine.generator:
         parts.append(f"bundle {engine.generator.bundle.id}")
     layers = f"layers {SETTINGS['layers'].show(session)}, {steering.positions} positions"
@@ -98,14 +98,14 @@ def _change(session: Session, name: str, value: str) -> None:
 @_command("", "/off")
 def _off(session: Session, _text: str) -> None:
     """Turn steering off: the base model answers the following turns."""
-    session.conversation.steering = replace(session.conversation.steering, strength=0.0)
+    session.off()
     session.say("steering is off")
 
 
 @_command("", "/on")
 def _on(session: Session, _text: str) -> None:
     """Turn steering on again."""
-    session.steer(strength=session.strength)
+    session.on()
     session.say(f"steering is on, strength {session.conversation.steering.strength:g}")
 
 
@@ -176,7 +176,7 @@ def _load(session: Session, text: str) -> None:
 
     model = transcript.load_transcript(session.conversation, _path("/load", text))
     loaded = f"loaded {_n_turns(session)}"
-    if model not in (None, session.conversation.engine.target.path.name):
+    if model not in (None, session.model):
         loaded += f", answered by {one_line(str(model))[:200]}"
     session.say(loaded)
 

@@ -30,7 +30,6 @@ def run_chat(conversation: Conversation) -> None:
     Raises:
         UsageError: layers that the target does not have.
     """
-    conversation.steering.range(conversation.engine.target.n_rows)  # raises now and not at every turn
     session, code = Session(conversation), 0
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # so that a line that is not text fails alone

@@ -22,16 +22,43 @@ MORE_CONTEXT = "/clear starts a new conversation, and a larger --n-ctx holds mor
 
 
 class Session:
-    """One conversation at a terminal or a pipe, with the settings that are not the conversation's own."""
+    """One conversation at a terminal or a pipe, with the settings that are not the conversation's own.
+
+    Raises:
+        UsageError: layers that the target does not have.
+    """
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
         self.interactive: bool = sys.stdin.isatty()
         self.verbose: bool = self.interactive and sys.stderr.isatty()
         """Whether a line after each answer says what it cost."""
-        self.strength: float = conversation.steering.strength or conversation.engine.steering.strength or 1.0
-        """The strength that `/on` restores."""
+        self._strength: float = conversation.steering.strength or conversation.engine.steering.strength or 1.0
+        """The strength that `on` restores."""
+        conversation.steering.range(conversation.engine.target.n_rows)  # raises now and not at every turn
         self._console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+    @property
+    def model(self) -> str:
+        """The name of the target's file."""
+        return self.conversation.engine.target.path.name
+
+    @property
+    def layers(self) -> tuple[int, int]:
+        """The first and the last layer that is steered."""
+        return self.conversation.steering.range(self.conversation.engine.target.n_rows)
+
+    def on(self) -> None:
+        """Steer the following turns at the last strength that was not 0.
+
+        Raises:
+            UsageError: as `steer`.
+        """
+        self.steer(strength=self._strength)
+
+    def off(self) -> None:
+        """Steer the following turns no more; what was set stays for `on`."""
+        self.conversation.steering = replace(self.conversation.steering, strength=0.0)
 
     def steer(self, **changes: Any) -> None:
         """Change the steering of the following turns.
@@ -45,7 +72,7 @@ class Session:
         steering = replace(self.conversation.steering, **changes)
         steering.range(engine.target.n_rows)  # raises if the target lacks a layer
         self.conversation.steering = steering
-        self.strength = steering.strength or self.strength
+        self._strength = steering.strength or self._strength
 
     def answer(self, events: Generator[Event]) -> None:
         """Stream an answer of the conversation to stdout; Ctrl-C at a terminal stops it."""

@@ -44,7 +44,7 @@ def _show_strength(session: Session) -> str:
 
 
 def _show_layers(session: Session) -> str:
-    first, last = session.conversation.steering.range(session.conversation.engine.target.n_rows)
+    first, last = session.layers
     return f"{first}-{last}"
 
 

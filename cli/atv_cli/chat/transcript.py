@@ -88,8 +88,7 @@ def load_transcript(conversation: Conversation, path: Path) -> str | None:
     texts = [message.content for message in saved.messages]
     system = texts.pop(0) if saved.messages[0].role == "system" else None
     answers = saved.answers or [{}] * (len(texts) // 2)
-    conversation.system = system or None
-    conversation.turns = tuple(map(Turn, texts[::2], texts[1::2], answers))
+    conversation.restore(system or None, map(Turn, texts[::2], texts[1::2], answers))
     return saved.model
 
 

@@ -50,7 +50,7 @@ def vector(
     path = chosen.path()
     with explain_defaults(None, chosen):
         generator = Generator(Bundle(path))
-    steering = generator.bundle.manifest.steering
+    steering = generator.steering
     if strength is not None:
         steering = replace(steering, strength=strength)
     if layers:
