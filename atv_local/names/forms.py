@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from atv_local.errors import NotFoundError, UsageError
-from atv_local.names.stores import Kind, schemes, store
+from atv_local.names.schemes import schemes, store
+from atv_local.names.stores import Kind
 
 DEFAULT = "default"
 """The embedded target."""

@@ -49,50 +49,6 @@ class HubName:
         return f"hf:{self.text}"
 
 
-class HubStore:
-    """The `NameStore` of the scheme `hf`."""
-
-    def full_name(self, name: str) -> str:
-        """See `NameStore`."""
-        return HubName.parse(name).text
-
-    def resolve(self, name: str, kind: Kind | None, *, offline: bool) -> Path:
-        """The first file of a GGUF, or a bundle's folder: from the cache, or else downloaded.
-
-        Without a kind it is the bundle, if the repository is one and no quantisation is named.
-
-        Raises:
-            NotFoundError: not in the cache and offline, or what `hub_download.download` raises.
-        """
-        parsed = HubName.parse(name)
-        if cached := find(parsed, kind):
-            return cached
-        if offline or is_offline():
-            raise NotFoundError(
-                f"{parsed} is not in the cache of {constants.HF_HUB_CACHE}, and nothing is downloaded offline; "
-                f"where there is a network, get it with: atv-local pull {parsed}"
-            )
-        from atv_local.names.hub_download import download
-
-        return download(parsed, kind)
-
-    def names(self) -> Iterator[ListedName]:
-        """Every GGUF and bundle in the cache."""
-        for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
-            repo = folder.name.removeprefix("models--").replace("--", "/", 1)
-            try:
-                HubName.parse(repo)
-            except NotFoundError:
-                continue
-            if find(HubName(repo), "bundle"):
-                yield ListedName(repo)
-            yield from _models(repo)
-
-    def is_available(self) -> bool:
-        """See `NameStore`."""
-        return True
-
-
 def is_offline() -> bool:
     """Whether HF_HUB_OFFLINE forbids to ask the hub."""
     return bool(constants.HF_HUB_OFFLINE)
@@ -121,6 +77,19 @@ def files_of_bundle(snapshot: Path) -> list[str]:
         BundleError: a manifest that cannot be read.
     """
     return list(read_manifest(snapshot)[0].files)
+
+
+def cached_names() -> Iterator[ListedName]:
+    """Every GGUF and bundle in the cache."""
+    for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        try:
+            HubName.parse(repo)
+        except NotFoundError:
+            continue
+        if find(HubName(repo), "bundle"):
+            yield ListedName(repo)
+        yield from _models(repo)
 
 
 def _models(repo: str) -> Iterator[ListedName]:

@@ -17,7 +17,8 @@ from atv_local.names.embedded import embedded_bundle, embedded_model
 from atv_local.names.forms import DEFAULT, DEMO
 from atv_local.names.gguf_names import parts_of, quantisation_of
 from atv_local.names.lookup import look_up
-from atv_local.names.stores import KINDS, Kind, schemes, store
+from atv_local.names.schemes import schemes, store
+from atv_local.names.stores import KINDS, Kind
 from atv_local.target import check_gguf
 
 

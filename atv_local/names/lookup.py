@@ -8,7 +8,8 @@ from atv_local.errors import NotFoundError
 from atv_local.names.aliases import Alias, read_aliases
 from atv_local.names.embedded import embedded_bundle, embedded_model
 from atv_local.names.forms import DEFAULT, RESERVED, check_embedded, exists, is_path, split_scheme
-from atv_local.names.stores import Kind, store
+from atv_local.names.schemes import store
+from atv_local.names.stores import Kind
 from atv_local.text import some_of
 
 PATH = ""

@@ -9,7 +9,8 @@ from atv_local.names.choices import choose_bundle, choose_model
 from atv_local.names.embedded import is_embedded_bundle
 from atv_local.names.forms import exists
 from atv_local.names.lookup import PATH, check_kind, expand, find_alias, look_up
-from atv_local.names.stores import HUB, KINDS, Kind
+from atv_local.names.schemes import HUB
+from atv_local.names.stores import KINDS, Kind
 
 
 def resolve_model(name: str | Path | None = None, *, offline: bool = False) -> Path:

@@ -52,11 +52,11 @@ def test_a_good_file_is_tried_once_until_it_changes(tiny_gguf: Path, tmp_path: P
 
 
 def test_a_bad_verdict_is_not_cached(tmp_path: Path) -> None:
-    failure = try_file("atv_local.target.first_load", tmp_path / "absent.gguf", key="x", size=0)
+    failure = try_file("atv_local.target.load_trial", tmp_path / "absent.gguf", key="x", size=0)
     assert failure is not None
     assert failure.explained
     assert "absent.gguf" in failure.reason
-    assert not _verdict("atv_local.target.first_load\nx").exists()
+    assert not _verdict("atv_local.target.load_trial\nx").exists()
 
 
 def test_limits_of_this_process_stay(tiny_gguf: Path) -> None:
