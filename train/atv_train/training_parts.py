@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from transformers import PreTrainedModel
 
 from atv_local.data import read_unrelated_queries
 from atv_local.generator import Spec
@@ -14,6 +16,7 @@ from atv_local.target import TargetFile
 from atv_train.examples import Example, encode_unrelated
 from atv_train.frozen_target import (
     FrozenTarget,
+    PrefixBudget,
     PrefixCache,
     check_length,
     check_weights,
@@ -26,7 +29,7 @@ from atv_train.load_models import load_models, new_generator
 from atv_train.plan import TrainingPlan, plan_training
 from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
 from atv_train.run_folder import checkpoint_spec
-from atv_train.trainer import Trainer
+from atv_train.trainer import Trainer, TrainingSettings
 from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
 from atv_train.vector_sources import AdaptiveVectors
@@ -78,23 +81,12 @@ def prepare_training(
     models = load_models(job, accelerator.device)
     check_length(models.target, data.examples)
     check_weights(models.target, job.model, max(data.train.first, key=lambda example: len(example.prompt)))
-    unrelated: list[Example] = []
-    unrelated_valid: list[Example] = []
-    if settings.harmless:
-        queries = read_unrelated_queries(job.unrelated)
-        unrelated, unrelated_valid = encode_unrelated(queries, models.target, target_file, job.max_row_tokens)
+    unrelated, unrelated_valid = _unrelated(job, settings, models.target, target_file)
     examples = [*data.examples, *unrelated, *unrelated_valid]
-    split_attention = supports_split_attention(models.target, job.positions, examples)
+    budget = _prefix_budget(job, models.target, examples, scratch, record)
 
-    prefixes = [] if job.positions.prefix else [example.prompt[:-1] for example in examples]
-    needed = prefix_bytes(models.target, prefixes) if prefixes else 0
-    wanted = record.prefix_bytes if record else None
-    budget = plan_prefixes(needed, accelerator.device, scratch, job.cache_bytes, wanted)
-    cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
-
-    dtype: TargetDtype = "bfloat16" if models.target.dtype is torch.bfloat16 else "float32"
     new_record = RunRecord(
-        job=replace(job, settings=settings, dtype=dtype),
+        job=replace(job, settings=settings, dtype=_dtype(models.target)),
         data_sha256=data.hashes,
         model_bytes=model_bytes,
         processes=processes,
@@ -103,8 +95,34 @@ def prepare_training(
     )
     check_writable(new_record)
     spec = checkpoint_spec(job, target_file.spec, data.files, models.max_query, settings.seed)
+    cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
+    split_attention = supports_split_attention(models.target, job.positions, examples)
     target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention)
     source = new_generator(job, models, target)
     trainer = Trainer(source, target, settings, unrelated, accelerator)
     plan = plan_training(job, target_file, data, trainer, budget)
     return TrainingParts(trainer, source, target, data, unrelated_valid, spec, new_record, plan)
+
+
+def _unrelated(
+    job: TrainingJob, settings: TrainingSettings, model: PreTrainedModel, target_file: TargetFile
+) -> tuple[list[Example], list[Example]]:
+    """Unrelated examples (for training, for validation); none if the loss does not use them."""
+    if not settings.harmless:
+        return [], []
+    queries = read_unrelated_queries(job.unrelated)
+    return encode_unrelated(queries, model, target_file, job.max_row_tokens)
+
+
+def _prefix_budget(
+    job: TrainingJob, model: PreTrainedModel, examples: Sequence[Example], scratch: Path, record: RunRecord | None
+) -> PrefixBudget:
+    """Where prefixes are cached; nothing is cached if the positions steer them, since they change with each vector."""
+    prefixes = [] if job.positions.prefix else [example.prompt[:-1] for example in examples]
+    needed = prefix_bytes(model, prefixes) if prefixes else 0
+    return plan_prefixes(needed, model.device, scratch, job.cache_bytes, record.prefix_bytes if record else None)
+
+
+def _dtype(model: PreTrainedModel) -> TargetDtype:
+    """What `auto` stood for, so that a resumed run computes as before."""
+    return "bfloat16" if model.dtype is torch.bfloat16 else "float32"
