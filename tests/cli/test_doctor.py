@@ -17,7 +17,7 @@ from atv_cli.doctor import Check, State, checks, packages, probes, subprocess_ca
 from atv_cli.main import app
 from atv_local.errors import ModelError
 from atv_local.names import lookup
-from tests import ROOT
+from tests import FOLDERS, ROOT
 from tests.tiny import write_gguf
 
 pytestmark = pytest.mark.usefixtures("user_folder")
@@ -33,8 +33,7 @@ def examined(*arguments: object) -> tuple[int, dict[str, dict]]:
 
 def elsewhere(broken: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command in a Python that finds the packages in `broken` first."""
-    folders = [broken, *(ROOT / name for name in ("", "train", "export", "eval", "cli"))]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [broken, *FOLDERS]))}
     command = [sys.executable, "-m", "atv_cli", "doctor", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from atv_local import Positions
-from tests import ROOT
+from tests import PACKAGES, ROOT
 
-PAGE = ROOT / "serve" / "atv_serve" / "page"
-PRODUCT = ["atv_local", "cli", "eval", "export", "plugins", "serve", "train"]
+PAGE = PACKAGES["atv_serve"] / "page"
 WRITTEN = [
     *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("docs/**/*.md")),
-    *sorted(path for folder in PRODUCT for kind in ("py", "js", "html") for path in ROOT.glob(f"{folder}/**/*.{kind}")),
+    *sorted(
+        path for package in PACKAGES.values() for kind in ("py", "js", "html") for path in package.rglob(f"*.{kind}")
+    ),
 ]
 UNUSUAL = {
     "knows? nothing (of|about)": "say what the module does",
