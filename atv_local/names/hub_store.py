@@ -33,7 +33,7 @@ class HubStore:
         if offline or is_offline():
             raise NotFoundError(
                 f"{parsed} is not in the cache of {constants.HF_HUB_CACHE}, and nothing is downloaded offline; "
-                f"where there is a network, get it with: atv-local pull {parsed}"
+                f"where there is a network, get it with `atv_local.names.pull_name('{parsed}')`"
             )
         from atv_local.names.hub_download import download
 

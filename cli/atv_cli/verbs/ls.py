@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+
+import typer
 
 from atv_cli import options
+from atv_cli.error_messages import for_command_line
 
 
-def ls(*, as_json: options.AsJson = False) -> None:
+def ls(context: typer.Context, *, as_json: options.AsJson = False) -> None:
     """List the models and bundles that -m and -g can name: embedded, aliases, and those of Hugging Face and Ollama."""
     from rich.filesize import decimal
     from rich.text import Text
@@ -17,7 +20,7 @@ def ls(*, as_json: options.AsJson = False) -> None:
     from atv_local.names import EMBEDDED, list_names
     from atv_local.text import one_line
 
-    entries = list_names()
+    entries = [replace(entry, error=for_command_line(entry.error, context)) for entry in list_names()]
     if as_json:
         print(json.dumps([asdict(entry) for entry in entries]))
         return
