@@ -33,3 +33,8 @@ def some_of(names: Collection[str], most: int = 8) -> str:
     """The first names, separated by commas, and how many there are beyond."""
     more = len(names) - most
     return ", ".join(islice(names, most)) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """The number with its noun, with an `s` where it is not 1."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -129,6 +129,8 @@ def test_the_command_trains_and_prints_the_checkpoint(job: TrainingJob, tmp_path
     metrics = json.loads((tmp_path / "out" / "metrics.jsonl").read_text())
     assert 0 <= metrics["valid_accuracy"] <= 1
     assert "loss" in result.stderr
+    assert " of 1 task," in result.stderr
+    assert " 1 epoch," in result.stderr
 
 
 @pytest.mark.parametrize("missing", ["model", "data", "backbone"])

@@ -10,7 +10,7 @@ from atv_cli.chat.session import Session
 from atv_cli.chat.settings import SETTINGS
 from atv_local.answer import check_query
 from atv_local.errors import UsageError
-from atv_local.text import one_line
+from atv_local.text import counted, one_line
 
 
 @dataclass(frozen=True)
@@ -218,5 +218,4 @@ def _path(command: str, text: str) -> Path:
 
 
 def _n_turns(session: Session) -> str:
-    count = len(session.conversation.turns)
-    return f"{count} {'turn' if count == 1 else 'turns'}"
+    return counted(len(session.conversation.turns), "turn")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.progress import MofNCompleteColumn
 
 from atv_cli.screen.progress import ProgressView
+from atv_local.text import counted
 
 if TYPE_CHECKING:
     from atv_train import StepReport, TrainingMetrics, TrainingPlan
@@ -52,13 +53,13 @@ class TrainingProgress(ProgressView):
         self.say(f"target     {plan.target}, {plan.computed}")
         self.say(f"generator  {plan.generator}, {plan.trainable / 1e6:.1f}M parameters trained")
         self.say(
-            f"data       {plan.rows} rows of {plan.tasks} tasks, {plan.tokens / plan.rows:.0f} tokens each; "
-            f"{plan.valid_rows} rows{held} for validation"
+            f"data       {counted(plan.rows, 'row')} of {counted(plan.tasks, 'task')}, "
+            f"{plan.tokens / plan.rows:.0f} tokens each; {counted(plan.valid_rows, 'row')}{held} for validation"
         )
         self.say(f"prefixes   {_size(prefixes.needed)}: {memory}{disk}{rest}")
         self.say(
-            f"plan       {settings.epochs} epochs{early}, {plan.steps} steps of {settings.batch_size * plan.processes} "
-            f"rows; at most about {_time(plan.seconds)}"
+            f"plan       {counted(settings.epochs, 'epoch')}{early}, {counted(plan.steps, 'step')} of "
+            f"{counted(settings.batch_size * plan.processes, 'row')}; at most about {_time(plan.seconds)}"
         )
         for warning in plan.warnings:
             self.say(f"warning    {warning}")
