@@ -12,7 +12,7 @@ from typing import Any
 
 from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
-from atv_eval.questions import Asker, EvalPlan, EvalQuestion, Key
+from atv_eval.questions import EvalPlan, EvalQuestion, Key, QuestionBuilder
 from atv_local import __version__
 from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchReply, Outcome
@@ -79,7 +79,7 @@ def answer_plan(
                 on_record(record)
         batch = Batch(engine)
         candidates = {task.name: task for task in plan.tasks}
-        for reply in batch.ask(Asker(plan, engine).questions(records)):
+        for reply in batch.ask(QuestionBuilder(plan, engine).questions(records)):
             for record in _records(reply, lambda row, task: candidates[task].candidates(row)):
                 records[record.key] = record
                 if output is not None:

@@ -12,19 +12,19 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 
-class Demonstrations(Protocol):
+class Demonstration(Protocol):
     """A row that can be shown."""
 
     @property
     def input(self) -> str:
-        """What was asked."""
+        """The query."""
 
     @property
     def output(self) -> str:
-        """What is right."""
+        """The right answer."""
 
 
-R = TypeVar("R", bound=Demonstrations)
+R = TypeVar("R", bound=Demonstration)
 
 
 def balanced(pool: Sequence[R], n: int, seed: int) -> list[R]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from atv_eval.methods import Method
-from atv_eval.questions import Asker, EvalPlan
+from atv_eval.questions import EvalPlan, QuestionBuilder
 from atv_local.answer import Engine
 from atv_local.batch import BatchQuestion
 from atv_local.errors import AtvError
@@ -18,7 +18,7 @@ from atv_local.vectors import OFF
 def first_token_ms(plan: EvalPlan, engine: Engine, n_queries: int) -> Mapping[Method, float]:
     """Median of the milliseconds from query to first token; the generator's time is in that of the steered one."""
     times: dict[Method, list[float]] = {method: [] for method in plan.methods}
-    for queries in Asker(plan, engine).samples(n_queries):
+    for queries in QuestionBuilder(plan, engine).samples(n_queries):
         for method, question in queries.items():
             with suppress(AtvError):  # a row that cannot be answered has been counted as such
                 times[method].append(_first_token(plan, engine, method, question))

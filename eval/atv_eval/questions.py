@@ -92,7 +92,7 @@ class EvalQuestion(NamedTuple):
 Prompts = Callable[[Row], tuple[Prompt, int]]
 
 
-class Asker:
+class QuestionBuilder:
     """Turns a plan into questions for one engine."""
 
     def __init__(self, plan: EvalPlan, engine: Engine) -> None:

@@ -39,13 +39,13 @@ class EvalResult:
         return [record for record in self.records if record.error]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; all but the records."""
+        """The result without its records, as values that JSON has."""
         values = {"version": 1} | asdict(replace(self, records=()))
         del values["records"]
         return values
 
     def as_json(self) -> str:
-        """That, as text."""
+        """`as_dict` as indented JSON text."""
         return json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
 
     def as_markdown(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from atv_eval.harm import Harm, measure_harm
 from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
-from atv_eval.questions import Asker, EvalPlan, Task
+from atv_eval.questions import EvalPlan, QuestionBuilder, Task
 from atv_eval.statistics import Estimate, mean_over_tasks
 from atv_local.answer import Engine
 from atv_local.batch import Batch, SteeredPrompt
@@ -95,7 +95,7 @@ def _measure(
         replace(
             question, options=(), ways=[SteeredPrompt.of(s, engine.vector(question.tag.row.input)) for s in steerings]
         )
-        for question in Asker(plan, engine).questions({})
+        for question in QuestionBuilder(plan, engine).questions({})
     )
     by_name = {task.name: task for task in tasks}
     for reply in Batch(engine).ask(questions):

@@ -50,7 +50,7 @@ def in_turn(measures: Mapping[str, Measure], rounds: int, warm: Collection[str] 
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Pair by pair."""
+    """Each value of `above` divided by that of `below` in the same round."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
