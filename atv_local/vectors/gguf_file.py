@@ -74,7 +74,7 @@ class _Cursor:
         self.data, self.at = data, 0
 
     def take(self, form: str) -> Any:
-        """One number."""
+        """The next value of a `struct` format, such as `I`, little-endian."""
         size = struct.calcsize(f"<{form}")
         (found,) = struct.unpack("<" + form, self.raw(size))
         return found

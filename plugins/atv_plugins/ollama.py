@@ -104,7 +104,7 @@ class OllamaStore:
         raise NotFoundError(f"there is no {parsed} in {places}; get it with: ollama pull {parsed.text}")
 
     def full_name(self, name: str) -> str:
-        """With its tag."""
+        """The name with its tag, `latest` if it names none."""
         return OllamaName.parse(name).text
 
     def names(self) -> Iterator[ListedName]:

@@ -40,7 +40,7 @@ class Guard:
         self._app, self._hosts, self._key = app, frozenset(host.lower() for host in hosts), key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
+        """Answer a refused request with the problem, and pass others on, as an ASGI application."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)

@@ -33,5 +33,5 @@ class Metrics:
         self.waiting = Gauge("atv_waiting", "Requests that wait for one.", registry=registry)
 
     def text(self) -> bytes:
-        """All of them."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

@@ -32,7 +32,7 @@ def page_files() -> Mount:
 
 
 class _PageFiles(StaticFiles):
-    """With the headers of the page."""
+    """Static files, sent with the headers of the page."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         """One of the files, or that it has not changed."""

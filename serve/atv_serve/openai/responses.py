@@ -18,7 +18,7 @@ class _Response(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The response as values that JSON has, without the fields that were not set."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
