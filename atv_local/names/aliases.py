@@ -107,7 +107,7 @@ def remove_alias(name: str) -> None:
 
 
 def aliases_file() -> Path:
-    """Where they are saved."""
+    """The file that aliases are saved in."""
     return user_folder() / "aliases.json"
 
 

@@ -222,7 +222,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def _size(value: Any) -> int:
-    """Characters or items."""
+    """The number of characters or items of a value, 1 for one that has none."""
     return len(value) if isinstance(value, str | bytes | list | tuple | dict | range) else 1
 
 

@@ -29,4 +29,4 @@ LayerRange = Annotated[
     AfterValidator(_checked_range),
     Expected("a range of layers, such as (8, 20) or '8-20'"),
 ]
-"""It becomes a pair."""
+"""The first and the last layer, given as a pair or as text; validated, it is a pair."""

@@ -130,7 +130,7 @@ class ControlVectorOptions:
     ] = None
 
     def files(self) -> list[tuple[Path, float]]:
-        """Files and their factors."""
+        """The control-vector files, each with the factor it is multiplied by."""
         from atv_local.vectors import parse_scaled_file
 
         scaled = [parse_scaled_file(text) for text in self.control_vector_scaled or []]

@@ -50,7 +50,7 @@ class EvalRecord:
 
     @property
     def key(self) -> Key:
-        """Row and method."""
+        """The task, row and method, which no other record of an evaluation has together."""
         return Key(self.task, self.row, self.method)
 
 

@@ -39,7 +39,7 @@ from atv_local.names import choose_bundle, explain_defaults, is_managed
 from atv_local.vectors import Steering
 
 BUDGET = 0.2
-"""Nats per token."""
+"""The most harm to unrelated queries by default, in nats per token."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _ACCEPTED = _CONNECTIONS // 2
 _UNACCEPTED = 2048
 """Connections that may wait until they are accepted."""
 _LONGEST = 86400
-"""Seconds."""
+"""The largest `timeout`, in seconds: a day."""
 
 
 @dataclass(frozen=True)

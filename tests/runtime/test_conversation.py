@@ -210,6 +210,17 @@ def test_a_full_context_is_one_clear_error_and_no_loss(engine: Engine) -> None:
     assert answer(conversation.stream("apple 1"))[0] == "a"
 
 
+def test_a_restored_conversation_has_its_own_settings(engine: Engine) -> None:
+    first, second = Conversation(engine, system="be kind", max_tokens=6), Conversation(engine, max_tokens=3)
+    first.answer("apple 1")
+    second.restore(first.system, first.turns)
+    assert (second.messages, second.max_tokens) == (first.messages, 3)
+    with pytest.raises(AttributeError):
+        second.turns = ()  # type: ignore[misc]  # the mistake under test
+    first.clear()
+    assert len(second.turns) == 1
+
+
 def test_a_conversation_that_cannot_fit_is_refused_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without tokenising what was said before once more for each of its turns."""
     conversation = Conversation(engine)

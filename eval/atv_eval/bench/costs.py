@@ -38,9 +38,9 @@ class BenchPlan:
 
     rounds: int = 7
     queries: tuple[int, ...] = (8, 32, 64, 128, 256)
-    """What the generator reads."""
+    """Lengths in tokens of the queries that the generator reads."""
     prompts: tuple[int, ...] = (32, 128, 512)
-    """What the target reads of a query, beside its chat template."""
+    """Lengths in tokens of the queries that the target reads, without the chat template."""
     n_decode: int = 128
     n_toggles: int = 16
     n_queries: int = 24

@@ -24,7 +24,7 @@ class Spread(NamedTuple):
     low: float
     """The lower quartile."""
     high: float
-    """The upper one."""
+    """The upper quartile."""
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -23,7 +23,7 @@ class PromptAndQuery:
     prompt: Prompt
     query: str
     text: str = ""
-    """What an echo says."""
+    """The prompt as `echo` repeats it; empty for a chat, which has no echo."""
 
 
 @dataclass(frozen=True)
