@@ -94,7 +94,7 @@ class SequenceContext:
 
     def close(self) -> None:
         """Free the context once nothing uses it. Calling it again does nothing."""
-        if self._closed or self._native.foreign:
+        if self._closed or self._native.out_of_reach:
             self._closed = True
             return
         with self._native.lock:

@@ -16,7 +16,14 @@ from atv_local.errors import UsageError
 _EXIT_SECONDS = 5.0
 """How long the interpreter's exit waits for batches that daemon threads evaluate; one batch rarely takes longer."""
 
-_exiting = threading.Event()
+
+class _Process:
+    """What an object asks of the process; it holds this itself, since Python clears a module's names at its end."""
+
+    current_pid = staticmethod(os.getpid)
+    exiting = threading.Event()
+
+
 _objects: weakref.WeakSet[NativeObject] = weakref.WeakSet()
 
 
@@ -32,6 +39,7 @@ class NativeObject:
 
     def __init__(self, pointer: Any, free: Callable[[Any], None], name: str, needs: object = None) -> None:
         self.pointer, self.name, self.pid = pointer, name, os.getpid()
+        self._process = _Process
         self.lock = threading.RLock()
         weakref.finalize(self, _free, free, pointer, self.pid, needs)
         _objects.add(self)
@@ -40,25 +48,25 @@ class NativeObject:
     @property
     def foreign(self) -> bool:
         """Whether another process loaded it, which has forked this one."""
-        return os.getpid() != self.pid
+        return self._process.current_pid() != self.pid
 
     @property
     def out_of_reach(self) -> bool:
         """Whether it must not be used any more: in another process, or while the interpreter exits."""
-        return self.foreign or _exiting.is_set()
+        return self.foreign or self._process.exiting.is_set()
 
     def check_process(self) -> None:
         """Raise UsageError after `fork`, and while the interpreter exits."""
         if self.foreign:
             raise UsageError(f"{self.name} was loaded before the fork; load it in this process ({os.getpid()})")
-        if _exiting.is_set():
+        if self._process.exiting.is_set():
             raise UsageError(f"{self.name} cannot be used while the interpreter exits; join the thread before")
 
 
 def _free(free: Callable[[Any], None], pointer: Any, pid: int, _needs: object) -> None:
     if os.getpid() != pid:
         return  # it would wait for threads that exist in the other process only
-    if _exiting.is_set() and threading.active_count() > 1:
+    if _Process.exiting.is_set() and threading.active_count() > 1:
         return  # a daemon thread may use it; the system frees it
     free(pointer)
 
@@ -70,7 +78,7 @@ def _hook() -> None:
 
 
 def _at_exit() -> None:
-    _exiting.set()
+    _Process.exiting.set()
     end = monotonic() + _EXIT_SECONDS
     for native in list(_objects):
         if not native.foreign:

@@ -144,7 +144,7 @@ class Target:
 
         An unfinished answer ends with a UsageError at its next token. Calling it again does nothing.
         """
-        if self._closed or self._context.foreign:
+        if self._closed or self._context.out_of_reach:
             self._closed = True
             return
         context = self._context

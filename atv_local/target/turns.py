@@ -17,6 +17,8 @@ _POLL_SECONDS = 0.1
 class ContextTurn:
     """One turn, as a context manager that ends it. It belongs to the thread that last read the answer."""
 
+    _current_thread = staticmethod(get_ident)  # an answer may end after Python has cleared this module's names
+
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self.thread = get_ident()
@@ -28,7 +30,7 @@ class ContextTurn:
 
     def resume(self) -> None:
         """When the reader, in whichever thread, wants the next piece or ends the answer."""
-        self.thread, self.running = get_ident(), True
+        self.thread, self.running = self._current_thread(), True
 
     def __enter__(self) -> Self:
         return self

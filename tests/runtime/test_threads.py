@@ -244,3 +244,26 @@ def test_an_unfinished_answer_at_exit_says_nothing(tiny_gguf: Path, tiny_bundle:
         [sys.executable, "-c", f"{code}; next(answer)"], capture_output=True, text=True, check=False, timeout=120
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.train
+def test_what_is_unfinished_at_exit_ends_in_silence(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    """With torch, Python clears the names of all modules before it collects what a script still holds."""
+    result = run(
+        """
+import atv_local, torch
+
+first = atv_local.load(sys.argv[1], sys.argv[2])
+batch = atv_local.Batch(first)
+scores = batch.score(["apple 1", "cat 2"], ["a", "b"])
+next(scores)
+answers = first.answer_many(["dog 1", "apple 2", "pig 3"])
+next(answers)
+second = atv_local.load(sys.argv[1], sys.argv[2])
+events = second.stream("apple 1", max_tokens=5)
+next(events)
+""",
+        tiny_gguf,
+        tiny_bundle,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
