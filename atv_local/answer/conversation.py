@@ -153,8 +153,9 @@ class Conversation:
             A stream for `without steering` and one for `with steering`.
 
         Raises:
-            UsageError: nothing was asked yet, or steering is off.
+            UsageError: nothing was asked yet, steering is off, or a setting of another type.
         """
+        self._check_settings()
         if self.steering.off:
             raise UsageError("steering is off, which leaves nothing to compare; turn it on")
         before = self.turns if text is not None else self.turns[:-1]

@@ -334,9 +334,27 @@ def test_comparing_changes_nothing(engine: Engine) -> None:
     assert answer(conversation.stream("dog 1"))[0] == new["with steering"]
 
 
-def test_what_cannot_be_meant(engine: Engine) -> None:
+def test_what_has_no_answer_is_an_error(engine: Engine) -> None:
     conversation = Conversation(engine, steering=OFF)
     for action in (conversation.again, conversation.compare, lambda: conversation.stream(" ")):
         with pytest.raises(UsageError):
             list(action())
     assert conversation.turns == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steering", 0.5), ("sampling", "greedy"), ("system", 1), ("max_tokens", "many")]
+)
+def test_a_setting_of_another_type_is_an_error_for_the_next_turn(engine: Engine, name: str, value: object) -> None:
+    conversation = Conversation(engine, max_tokens=2)
+    conversation.answer("dog 1")
+    setattr(conversation, name, value)
+    for action in (
+        lambda: conversation.answer("pig 2"),
+        lambda: conversation.stream("pig 2"),
+        conversation.again,
+        conversation.compare,
+    ):
+        with pytest.raises(UsageError, match=name):
+            action()
+    assert len(conversation.turns) == 1
