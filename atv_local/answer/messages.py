@@ -36,6 +36,8 @@ def as_message(given: Mapping[str, Any]) -> Message:
     if more:
         raise UsageError(f"a message has {', '.join(more)}, which has no effect here; leave it out")
     text = "" if content is None and role == "assistant" else _text(content)
+    if text is None:
+        raise UsageError(f"a message with the role {role} has no content")
     check_text(f"the content of a message with the role {role}", text)
     return {"role": "system" if role == "developer" else role, "content": text}
 

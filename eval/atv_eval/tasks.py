@@ -36,7 +36,10 @@ def read_tasks(data: Paths, shots_from: Paths, columns: Columns, rows: int | Non
             asked = [row if row.choices else row.model_copy(update={"choices": outputs}) for row in asked]
         if common := {row.input for row in asked[:rows]} & {row.input for row in shown}:
             text = next(iter(common))[:60]
-            raise DataError(f"task {name!r}: {len(common)} rows are among those to show, such as {text!r}")
+            raise DataError(
+                f"task {name!r}: {len(common)} rows are also in `shots_from`, such as {text!r}; "
+                "use other rows as demonstrations"
+            )
         tasks.append(Task.of(name, asked, shown, rows))
     return tasks
 

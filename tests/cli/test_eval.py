@@ -59,7 +59,7 @@ def test_the_command_writes_results_and_resumes(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(["--method", "k-shot"], "--shots-from"), (["--layers", "3-99"], "steerable layers"),
-     (["--shots-from", "SELF"], "among those to show"), (["--column", "input=nothing"], "no column"),
+     (["--shots-from", "SELF"], "also in --shots-from"), (["--column", "input=nothing"], "no column"),
      (["--unrelated", "/nothing"], "--no-harm")],
 )  # fmt: skip
 def test_mistakes_are_said_in_a_sentence(
