@@ -144,7 +144,8 @@ def calibrate(
         )
     if output is None and not dry_run and not overwrite:
         raise UsageError(
-            f"{chosen.name} would be changed; name another with `output=...`, or pass `overwrite=True` or `dry_run=True`"
+            f"{chosen.name} would be changed; name another with `output=...`, "
+            "or pass `overwrite=True` or `dry_run=True`"
         )
     path = chosen.path()
     with explain_defaults(None, chosen):
