@@ -27,10 +27,11 @@ from .columns import Columns as Columns
 from .columns import parse_columns as parse_columns
 from .file_errors import reading as reading
 from .file_errors import writing as writing
+from .labels import MAX_LABELS as MAX_LABELS
+from .labels import are_labels as are_labels
 from .request_rows import RowRequest as RowRequest
 from .request_rows import read_requests as read_requests
 from .resumable_output import ResumableOutput as ResumableOutput
-from .rows import MAX_LABELS as MAX_LABELS
 from .rows import Row as Row
 from .rows import RowFile as RowFile
 from .rows import data_files as data_files

@@ -36,9 +36,6 @@ def _not_blank(text: str) -> str:
     return text
 
 
-MAX_LABELS = 50
-"""Different outputs of a task up to which they are taken for a fixed set."""
-
 TextOrBlank = Annotated[str, AfterValidator(_without_nul)]
 NonBlank = Annotated[TextOrBlank, AfterValidator(_not_blank)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from atv_local.data import MAX_LABELS, Row
+from atv_local.data import Row, are_labels
 
 FEW_ROWS = 8
 MAX_SENTENCES = 12
@@ -23,8 +23,9 @@ def find_warnings(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
     warnings = [*_leaks(train, valid), *_contradictions(train), *_repeats(train)]
     warnings += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks)]
     for task, rows in train_tasks.items():
-        labels = Counter(row.output for row in rows)
-        if _are_labels(labels):
+        outputs = [row.output for row in rows]
+        if are_labels(outputs):
+            labels = Counter(outputs)
             warnings += [*_imbalance(task, labels), *_unseen_labels(task, labels, valid_tasks.get(task, []))]
     if len(warnings) > MAX_SENTENCES:
         rest = len(warnings) - MAX_SENTENCES + 1
@@ -37,11 +38,6 @@ def _by_task(rows: Sequence[Row]) -> _Tasks:
     for row in rows:
         tasks[row.task].append(row)
     return dict(sorted(tasks.items()))
-
-
-def _are_labels(outputs: Counter[str]) -> bool:
-    """Whether outputs are drawn from a set rather than written for each row: few, and most of them more than once."""
-    return len(outputs) <= MAX_LABELS and outputs.total() >= 2 * len(outputs)
 
 
 def _leaks(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[str]:
