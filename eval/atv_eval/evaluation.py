@@ -119,7 +119,7 @@ def evaluate(
         precision=precision,
     )
     _check_effect(methods, [Method.SHOTS, Method.BM25], shots_from=shots_from or None)
-    tasks = read_tasks(data, shots_from, columns, rows, labels)
+    tasks = read_tasks(data, shots_from, columns, rows, labels, hooks.on_message)
     possible = [m for m in Method if m in (Method.BASE, Method.STEERED) or all(task.pool for task in tasks)]
     chosen = [Method(method) for method in dict.fromkeys(methods)] or possible
     steered = Method.STEERED in chosen

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from atv_eval.questions import Task
 from atv_local.data import MAX_LABELS, Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
 from atv_local.errors import DataError
 
+_MAX_NAMES = 5
 Paths = str | Path | Sequence[str | Path]
 
 
-def read_tasks(data: Paths, shots_from: Paths, columns: Columns, rows: int | None, labels: bool) -> list[Task]:
+def read_tasks(
+    data: Paths,
+    shots_from: Paths,
+    columns: Columns,
+    rows: int | None,
+    labels: bool,
+    on_message: Callable[[str], None] = lambda _: None,
+) -> list[Task]:
     """Rows by the name of their task, in the order of the files; the first `rows` of each, if not all.
 
-    With `labels` a row without choices has all outputs of its task for choices.
+    Args:
+        data: files of rows to answer.
+        shots_from: files of rows to show. They belong to the task of the same name; a single task in `data` and a
+            single one in `shots_from` are the same, whatever their names.
+        columns: the names of a row's parts.
+        rows: the limit for each task.
+        labels: give rows without choices all outputs of their task as choices.
+        on_message: called with a line about rows to show that go by another name, and about tasks without a partner.
 
     Raises:
         DataError: rows that cannot be read, that are asked and shown both, or too many labels.
     """
-    pool = _rows(shots_from, columns)
-    by_task: dict[str, list[Row]] = {}
-    for row in _rows(data, columns):
-        by_task.setdefault(row.task, []).append(row)
+    by_task, by_shown = _by_task(data, columns), _by_task(shots_from, columns)
+    pools = _matched(by_task, by_shown, on_message)
     tasks = []
     for name, of_task in by_task.items():
-        asked, shown = of_task, [row for row in pool if row.task == name]
+        asked, shown = of_task, pools.get(name, [])
         if labels:
             outputs = tuple(dict.fromkeys(row.output for row in [*shown, *of_task]))
             if len(outputs) > MAX_LABELS:
@@ -44,9 +57,39 @@ def read_tasks(data: Paths, shots_from: Paths, columns: Columns, rows: int | Non
     return tasks
 
 
-def _rows(paths: Paths, columns: Columns) -> list[Row]:
+def _by_task(paths: Paths, columns: Columns) -> dict[str, list[Row]]:
     files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-    return [row for file in data_files(files) for row in read_rows(file, columns).rows]
+    tasks: dict[str, list[Row]] = {}
+    for file in data_files(files):
+        for row in read_rows(file, columns).rows:
+            tasks.setdefault(row.task, []).append(row)
+    return tasks
+
+
+def _matched(
+    asked: Mapping[str, list[Row]], shown: Mapping[str, list[Row]], on_message: Callable[[str], None]
+) -> Mapping[str, list[Row]]:
+    """Rows to show by the name of the task that is asked."""
+    if len(asked) == len(shown) == 1:
+        (name,), (other,) = asked, shown
+        if name != other:
+            on_message(f"{len(shown[other])} rows of {other!r} are shown for task {name!r}")
+        return {name: shown[other]}
+    if shown and (without := asked.keys() - shown.keys()):
+        on_message(
+            f'no rows to show for {_names(without)}, so k-shot and bm25 are left out; name their task in "task", or '
+            "give the files of a task the same name"
+        )
+    if unused := shown.keys() - asked.keys():
+        on_message(f"rows to show of {_names(unused)} are not used: no task to answer has this name")
+    return shown
+
+
+def _names(tasks: Collection[str]) -> str:
+    """A few names of tasks, quoted."""
+    listed = [repr(name) for name in sorted(tasks)]
+    more = f" and {len(listed) - _MAX_NAMES} more" if len(listed) > _MAX_NAMES else ""
+    return ", ".join(listed[:_MAX_NAMES]) + more
 
 
 def read_unrelated(path: str | Path | None) -> list[str]:

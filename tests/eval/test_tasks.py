@@ -35,3 +35,28 @@ def test_labels_stand_in_for_choices(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="60 outputs"):
         read_tasks([many], [], DEFAULT_COLUMNS, None, True)
     assert Task.of("t", [Row(input=f"{n}", output=f"text {n}") for n in range(9)], []).labels == ()
+
+
+def test_one_task_on_each_side_is_the_same_task(tmp_path: Path) -> None:
+    asked, shown = write_task(tmp_path / "test.jsonl", ["cat 1"]), write_task(tmp_path / "train.jsonl", ["fig 1"])
+    said: list[str] = []
+    (task,) = read_tasks([asked], [shown], DEFAULT_COLUMNS, None, False, said.append)
+    assert (task.name, [row.input for row in task.pool]) == ("test", ["fig 1"])
+    assert len(said) == 1
+    assert "'train'" in said[0]
+    with pytest.raises(DataError, match="also in `shots_from`"):
+        read_tasks([asked], [write_task(tmp_path / "train.jsonl", ["cat 1"])], DEFAULT_COLUMNS, None, False)
+
+
+def test_a_task_without_rows_to_show_is_named(tmp_path: Path) -> None:
+    asked = [write_task(tmp_path / f"{name}.jsonl", ["cat 1"]) for name in ("one", "two")]
+    (tmp_path / "shown").mkdir()
+    shown = [write_task(tmp_path / "shown" / f"{name}.jsonl", ["fig 1"]) for name in ("one", "other")]
+    said: list[str] = []
+    tasks = read_tasks(asked, shown, DEFAULT_COLUMNS, None, False, said.append)
+    assert [len(task.pool) for task in tasks] == [1, 0]
+    without, unused = said
+    assert "'two'" in without
+    assert "'one'" not in without
+    assert "'other'" in unused
+    assert "'one'" not in unused
