@@ -8,7 +8,9 @@ from .question import BatchReply as BatchReply
 from .question import Outcome as Outcome
 from .question import SteeredPrompt as SteeredPrompt
 from .row_results import ADDED as ADDED
+from .row_results import ADDED_COLUMNS as ADDED_COLUMNS
 from .row_results import Answerer as Answerer
 from .row_results import AnswerSettings as AnswerSettings
 from .row_results import RowResult as RowResult
+from .row_results import as_csv_row as as_csv_row
 from .row_results import skip_answered as skip_answered

@@ -20,6 +20,8 @@ from atv_local.vectors import OFF
 
 ADDED = ("line", "text", "finish_reason", "tokens")
 """What a record has beside the columns of the row it answers."""
+ADDED_COLUMNS = ("line", "text", "finish_reason", "prompt_tokens", "generated_tokens")
+"""The same in a CSV file; see `as_csv_row`."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,14 @@ def skip_answered(rows: Iterator[RowRequest], output: ResumableOutput) -> tuple[
                 f"line {line} of the input is not the row that {output.path} has the answer to; {output.remedy}"
             )
     return answered, drawn - answered
+
+
+def as_csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with a column for each of its counts of tokens."""
+    row: dict[str, Any] = {}
+    for name, value in record.items():
+        row.update({f"{kind}_tokens": n for kind, n in value.items()} if name == "tokens" else {name: value})
+    return row
 
 
 def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """An output file that grows by one record at a time and can be resumed after the process was killed.
 
 It has one line of JSON per record. `NAME.json` beside it has the settings of the first run. Until it is complete, it is
-named `OUT.partial`, unless it grows in place.
+named `OUT.partial`, unless it grows in place. A CSV file is written from it in the end: only then are all of its
+columns known.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,8 @@ from pydantic_core import from_json
 from atv_local.data.atomic_files import replacing
 from atv_local.data.exchange import sync_entry
 from atv_local.data.file_errors import reading, writing
-from atv_local.errors import UsageError
+from atv_local.data.record_table import read_header, write_table
+from atv_local.errors import DataError, UsageError
 
 _BLOCK = 1 << 16
 _LONGEST = 1 << 24  # bytes of a first line that is looked at
@@ -39,6 +41,7 @@ class ResumableOutput:
             it was begun in this way, with the same settings.
         fields: what every record has, to recognise an output by.
         in_place: the file has its name from the beginning, and can be added to when it is complete.
+        as_row: makes the row of a CSV file from a record. With it, `output` is such a file, with columns `fields`.
 
     Raises:
         UsageError: the output exists, is begun with other settings, is being written by another process, or cannot be.
@@ -52,6 +55,7 @@ class ResumableOutput:
         overwrite: bool = False,
         fields: Collection[str] = (),
         in_place: bool = False,
+        as_row: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
     ) -> None:
         if not output.name:
             raise UsageError(f"{output} is a folder; name a file to write the answers to")
@@ -61,7 +65,7 @@ class ResumableOutput:
         begin_again = f"remove {self.path}" if overwrite else "pass `overwrite=True`"
         self.remedy = ("" if in_place else f"{begin_again} to begin again, or ") + "choose another output"
         """What to do with an output that cannot be resumed, to end a message with."""
-        self._output, self._overwrite, self._fields = output, overwrite, fields
+        self._output, self._overwrite, self._fields, self._as_row = output, overwrite, fields, as_row
         self._settings_path = self.path.with_name(f"{self.path.name}.json")
         self._settings: dict[str, Any] = json.loads(json.dumps(settings))
 
@@ -109,7 +113,14 @@ class ResumableOutput:
                 data = data[self._file.write(data) :]
 
     def finish(self) -> None:
-        """Give the whole output its name."""
+        """Give the whole output its name, or write the CSV file.
+
+        Raises:
+            UsageError: it cannot be written, or the records have more columns than a CSV file can.
+        """
+        if as_row := self._as_row:
+            self._write_table(as_row)
+            return
         with writing(self._output):
             os.fsync(self._file.fileno())
             if _ON_WINDOWS:
@@ -117,6 +128,19 @@ class ResumableOutput:
             self.path.replace(self._output)
             self._file.close()
             sync_entry(self._output)
+            self._settings_path.unlink(missing_ok=True)
+
+    def _write_table(self, as_row: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        try:
+            with replacing(self._output) as path:
+                write_table(path, lambda: map(as_row, self.records()), self._fields)
+        except DataError as error:
+            raise UsageError(
+                f"cannot write {self._output}: {error}; {self.path} has the answers as JSON Lines"
+            ) from error
+        with writing(self.path):
+            self._remove()
+            self._file.close()
             self._settings_path.unlink(missing_ok=True)
 
     @property
@@ -165,7 +189,10 @@ class ResumableOutput:
     def _refuse_existing(self) -> None:
         if self._output == self.path or not self._output.exists():
             return
-        ours = self._output.is_file() and _begins_with_record(self._output, self._fields)
+        columns = read_header if self._as_row else _fields_of_first_record
+        ours = self._output.is_file() and (
+            self._output.stat().st_size == 0 or {*columns(self._output)} >= {*self._fields}
+        )
         if ours and self._overwrite:
             return
         if self._size == 0:
@@ -200,12 +227,12 @@ class ResumableOutput:
         self.path.unlink()
 
 
-def _begins_with_record(path: Path, fields: Collection[str]) -> bool:
-    """Whether a file is empty or its first line is a record with these fields."""
+def _fields_of_first_record(path: Path) -> Collection[str]:
+    """The names in a first line that is a record, otherwise none."""
     with path.open("rb") as file:
         line = file.readline(_LONGEST)
     try:
-        record = from_json(line) if line else dict.fromkeys(fields)
+        record = from_json(line)
     except ValueError:
-        return False
-    return isinstance(record, dict) and record.keys() >= set(fields)
+        return ()
+    return record if isinstance(record, dict) else ()

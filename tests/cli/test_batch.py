@@ -106,7 +106,8 @@ def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> 
     result = batch(file, output, *pair)
     assert result.exit_code == 0
     assert [(record["line"], record["text"]) for record in records(output)] == [(1, "a"), (14, "b")]
-    *said, last = result.stderr.splitlines()
+    replaced, *said, last = result.stderr.splitlines()
+    assert "'text'" in replaced
     assert last.startswith("2 rows answered, 11 skipped")
     for line, (number, (_, words)) in zip(said, bad.items(), strict=True):
         assert line.startswith(f"{file}:{number}: ")

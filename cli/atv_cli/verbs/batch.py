@@ -31,7 +31,7 @@ def batch(
     file: Annotated[
         Path, typer.Argument(metavar="INPUT", help="Rows to answer: JSON Lines, .csv or .txt; - is stdin.")
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The JSON Lines file to write.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file to write: .csv, else JSON Lines.")],
     *,
     column: options.Column = None,
     model: options.ModelOption = None,
@@ -81,11 +81,12 @@ def batch(
     """Answer every row of a file, in the same order.
 
     A row is {"input": "..."}. If it also has "system" or "max_tokens", these override the options for that row. Each
-    output line is the row with "line", "text", "finish_reason" and "tokens" added or replaced. A row that cannot be
-    answered is reported on stderr and has no output line.
+    output row is the row with "line", "text", "finish_reason" and "tokens" added or replaced; in a CSV file the counts
+    are "prompt_tokens" and "generated_tokens". A row that cannot be answered is reported on stderr and has no output
+    row.
 
-    To resume a run that was stopped, repeat the same command. Until all rows are answered, the output is named
-    OUTPUT.partial. Rows added to the input in the meantime are answered too.
+    To resume a run that was stopped, repeat the same command. Until all rows are answered, their answers are in
+    OUTPUT.partial, as JSON Lines. Rows added to the input in the meantime are answered too.
     """
     executor_options = _options(executor_option or [])
     if executor_options and executor is None:
@@ -98,7 +99,7 @@ def batch(
         raise UsageError("the system message is not UTF-8 text")
 
     from atv_cli.screen import BatchProgress
-    from atv_local.batch import ADDED, AnswerSettings, load_executor, skip_answered
+    from atv_local.batch import ADDED, ADDED_COLUMNS, AnswerSettings, as_csv_row, load_executor, skip_answered
     from atv_local.data import ResumableOutput, parse_columns, read_requests
 
     execute = None if executor is None else load_executor(executor, executor_options)
@@ -113,14 +114,22 @@ def batch(
     )
     columns = parse_columns(column or [])
     identity = settings.identity() | ({"columns": columns} if columns else {})
-    with _opened(file) as source, ResumableOutput(output, identity, overwrite=overwrite, fields=ADDED) as partial:
+    added, as_row = (ADDED_COLUMNS, as_csv_row) if output.suffix.lower() == ".csv" else (ADDED, None)
+    with (
+        _opened(file) as source,
+        ResumableOutput(output, identity, overwrite=overwrite, fields=added, as_row=as_row) as partial,
+    ):
         rows = read_requests(source, file, columns)
         answered, skipped = skip_answered(rows, partial)
+        names, noted = {*ADDED, *added}, set[str]()
         size = os.fstat(source.fileno()).st_size if file.is_file() else None
         with BatchProgress(size, answered, skipped) as view:
             try:
                 with closing(_answers(settings, rows, execute, view.say)) as results:
                     for result in results:
+                        for name in (names - noted) & result.request.fields.keys():
+                            noted.add(name)
+                            view.say(f"{file} has a column {name!r}, which the output replaces by its own")
                         if result.record is not None:
                             partial.append(result.record)
                             view.show(result)
