@@ -114,10 +114,10 @@ class AnswerStream:
         Returns:
             The milliseconds that the vector took.
         """
-        target, segments, last = self._target, prompt.segments, prompt.tokens[-1]
+        target, segments = self._target, prompt.segments
         if steering.off:
             target.prefill(*segments)
-            target.evaluate([last])
+            target.evaluate(prompt.tokens[-1:])
             return 0.0
         try:
             pending = self._worker.submit(_timed, vector)
@@ -129,11 +129,22 @@ class AnswerStream:
             pending.cancel()  # nothing waits for it any more
             raise
         made, milliseconds = pending.result()
-        target.apply(steering.apply(made))
-        target.evaluate(prompt.tokens if steering.positions.prefix else [last])
+        self._evaluate_steered(prompt, steering.apply(made), steering)
+        return milliseconds
+
+    def _evaluate_steered(self, prompt: Prompt, rows: TaskVector, steering: Steering) -> None:
+        """Evaluate what is steered of the prompt, and leave the vector of the answer applied."""
+        target, tokens = self._target, prompt.tokens
+        if not steering.positions.prefix:
+            tokens = tokens[-1:]
+        elif rows.prompt is not None and len(tokens) > 1:
+            target.apply(rows.prompt)
+            target.evaluate(tokens[:-1])
+            tokens = tokens[-1:]
+        target.apply(rows)
+        target.evaluate(tokens)
         if not steering.positions.generated:
             target.clear()
-        return milliseconds
 
 
 def _timed(vector: Callable[[], TaskVector]) -> tuple[TaskVector, float]:

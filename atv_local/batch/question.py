@@ -36,6 +36,11 @@ class SteeredPrompt:
         """Whether the whole prompt is steered, so that none of it is shared."""
         return self.rows is not None and self.steering.positions.prefix
 
+    @property
+    def prompt_rows(self) -> TaskVector | None:
+        """What is added to the prompt's tokens before the last one where that is not `rows`."""
+        return self.rows.prompt if self.rows is not None and self.from_start else None
+
 
 @dataclass(frozen=True)
 class BatchQuestion:

@@ -29,16 +29,20 @@ def tree_of(question: BatchQuestion, max_tokens: int, *, keep: bool = False) -> 
     for way in question.ways:
         after = way.rows if way.steering.positions.generated else None
         sampled = question.sampling is not None and question.sampling.temperature > 0
+        prompt_rows = way.prompt_rows if prefix else None
+        begins = way.from_start and prompt_rows is None
         head = Branch(
-            prompt.tokens if way.from_start else (last,),
+            prompt.tokens if begins else (last,),
             way.rows,
             children=[Branch(option, after, scored=True, keep=keep) for option in question.options],
-            from_start=way.from_start,
+            from_start=begins,
             max_tokens=max_tokens,
             after=after,
             sampler=Sampler(question.sampling) if question.sampling and sampled else None,
             enough=question.enough,
         )
+        if prompt_rows is not None:
+            head = Branch(prefix, prompt_rows, children=[head], from_start=True)
         (from_start if way.from_start else after_shared).append(head)
     if after_shared and (own := prefix[prompt.shared :]):
         after_shared = [Branch(own, children=after_shared)]
@@ -49,9 +53,8 @@ def tree_of(question: BatchQuestion, max_tokens: int, *, keep: bool = False) -> 
 def heads_of(tree: Tree) -> list[Branch]:
     """The branches that end with the prompt's last token, in the order of the question's ways."""
     question: BatchQuestion = tree.tag
-    heads = [branch for branch in tree.walk() if not branch.scored and (branch.max_tokens or _scores(branch))]
-    after_shared = iter(branch for branch in heads if not branch.from_start)
-    from_start = iter(branch for branch in heads if branch.from_start)
+    after_shared = iter([head for top in tree.branches if not top.from_start for head in _heads(top)])
+    from_start = iter([head for top in tree.branches if top.from_start for head in _heads(top)])
     return [next(from_start if way.from_start else after_shared) for way in question.ways]
 
 
@@ -103,5 +106,10 @@ def _outcome(question: BatchQuestion, head: Branch, vocabulary: Vocabulary) -> O
     return Outcome(vocabulary.text(head.written, special=False), tuple(head.written), finish, options, greedy)
 
 
-def _scores(branch: Branch) -> bool:
-    return any(child.scored for child in branch.children)
+def _heads(top: Branch) -> list[Branch]:
+    """The branches below one, itself included, after which an answer or an option begins."""
+    return [
+        branch
+        for branch in top.walk()
+        if not branch.scored and (branch.max_tokens or any(child.scored for child in branch.children))
+    ]

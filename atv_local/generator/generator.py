@@ -54,6 +54,7 @@ class Generator:
         spec = bundle.manifest
         self.bundle, self._pid = bundle, os.getpid()
         self.shape = (spec.target.n_layer - 1, spec.target.n_embd)
+        self._n_vectors = spec.injection.n_vectors
         self._template = spec.generator.query_template
         try:
             self._tokenizer = Tokenizer.from_buffer(bundle.read(TOKENIZER))
@@ -85,7 +86,9 @@ class Generator:
         return self._chosen.precision
 
     def __call__(self, query: str) -> TaskVector:
-        """The task vector of one query, float32 [n_layer-1, n_embd]; words past the generator's limit are not read.
+        """The task vector of one query, float32 [n_layer-1, n_embd], with a prompt vector if the bundle has them.
+
+        Words past the generator's limit are not read.
 
         Raises:
             BundleError: the graph fails, or its output has another shape than the manifest says.
@@ -95,7 +98,7 @@ class Generator:
             raise UsageError(f"the bundle {self.bundle.path} was loaded before the fork; load it in this process")
         try:
             with native_call():
-                return TaskVector(self._run(self._chosen.session, query))
+                return self._run(self._chosen.session, query)
         except (BundleError, UsageError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -127,22 +130,22 @@ class Generator:
         inputs = sorted(node.name for node in session.get_inputs())
         if inputs != ["attention_mask", "input_ids"]:
             raise BundleError(f"the graph of {self.bundle.path} takes {inputs}, not attention_mask and input_ids")
-        TaskVector(self._run(session, "a query"))
+        self._run(session, "a query")
 
-    def _run(self, session: Any, query: str) -> NDArray[np.float32]:
+    def _run(self, session: Any, query: str) -> TaskVector:
         encoding = self._encode(query)
         inputs = {
             "input_ids": np.array([encoding.ids], dtype=np.int64),
             "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
         }
         output: NDArray[np.float32] = session.run(["task_vector"], inputs)[0]
-        if output.shape != (1, *self.shape) or output.dtype != np.float32:
+        n_rows, n_embd = self.shape
+        wanted = (1, self._n_vectors * n_rows, n_embd)
+        if output.shape != wanted or output.dtype != np.float32:
             raise BundleError(
-                f"the graph of {self.bundle.path} gives {output.dtype} {list(output.shape)}, "
-                f"not float32 {[1, *self.shape]}"
+                f"the graph of {self.bundle.path} gives {output.dtype} {list(output.shape)}, not float32 {list(wanted)}"
             )
-        vector: NDArray[np.float32] = output[0]
-        return vector
+        return TaskVector(output[0, :n_rows], output[0, n_rows:] if self._n_vectors == 2 else None)
 
     def _encode(self, query: str) -> Any:
         return self._tokenizer.encode(self._template.replace("{query}", query))

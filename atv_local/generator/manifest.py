@@ -14,7 +14,9 @@ from atv_local.generator.providers import Precision
 from atv_local.vectors import MAX_STRENGTH, BoundedText, Positions, Sha256, Steering, TargetSpec
 
 FORMAT_VERSION: Literal[1] = 1
-"""The one version this program reads and writes; `Spec.format_version` holds it."""
+"""What bundles are written as, unless they have what only version 2 has: prompt vectors."""
+FormatVersion = Literal[1, 2]
+"""The versions that are read."""
 
 MAX_METRICS = 1000
 
@@ -37,11 +39,20 @@ class GeneratorSpec(_Section):
 
 
 class InjectionSpec(_Section):
-    """How the vectors were injected in training; the defaults at run time. `scale` is part of the graph already."""
+    """How the vectors were injected in training; the defaults at run time. `scale` is part of the graph already.
+
+    With `prompt_vector` the graph gives two vectors for a query, the second for the prompt's tokens before the last.
+    """
 
     positions: Positions
     layers: tuple[int, int] | None = None
     scale: float = 1.0
+    prompt_vector: bool = False
+
+    @property
+    def n_vectors(self) -> int:
+        """Vectors that the graph gives for a query."""
+        return 2 if self.prompt_vector else 1
 
 
 class Calibration(_Section):
@@ -72,7 +83,7 @@ class Provenance(_Section):
 class Spec(_Section):
     """All of it, as in a checkpoint's config.json."""
 
-    format_version: Literal[1]
+    format_version: FormatVersion
     target: TargetSpec
     generator: GeneratorSpec
     injection: InjectionSpec
@@ -83,6 +94,12 @@ class Spec(_Section):
         first, last = self.injection.layers or (1, 1)
         if not 1 <= first <= last < self.target.n_layer:
             raise ValueError(f"layers {first}-{last} are not within 1-{self.target.n_layer - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def _prompt_vector_fits(self) -> Spec:
+        if self.injection.prompt_vector and (self.format_version < 2 or not self.injection.positions.prefix):
+            raise ValueError("a prompt vector needs format_version 2 and positions 'all'")
         return self
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from atv_local.errors import UsageError
 from atv_local.vectors.control_vector import ControlVector
-from atv_local.vectors.steering import Steering
+from atv_local.vectors.steering import Positions, Steering
 from atv_local.vectors.target_spec import TargetSpec
 from atv_local.vectors.task_vector import TaskVector
 
@@ -26,7 +27,8 @@ def mean_control_vector(
     Args:
         vector_of: makes the vector of a query.
         queries: at least one.
-        steering: its positions are recorded, so that the file is applied to the same tokens.
+        steering: its positions are recorded, so that the file is applied to the same tokens. A control vector has no
+            prompt vector: where the queries' vectors have one, positions `all` become `decode`.
         target: what the vectors are for.
         made_by: recorded as well.
 
@@ -37,7 +39,10 @@ def mean_control_vector(
         raise UsageError("`queries` is empty; give at least one")
     total = np.zeros((target.n_layer - 1, target.n_embd))
     for query in queries:
-        total += vector_of(query).array
+        vector = vector_of(query)
+        total += vector.array
+        if vector.prompt is not None and steering.positions.prefix:
+            steering = replace(steering, positions=Positions.DECODE)
     first, last = steering.range(target.n_layer - 1)
     provenance = {
         **(made_by or {}),

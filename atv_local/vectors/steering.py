@@ -24,7 +24,8 @@ MAX_STRENGTH = 1000.0
 class Positions(StrEnum):
     """Which tokens get the vector added to their hidden state.
 
-    `last` is the rule of the ATV paper (arXiv 2506.03426), `all` that of its first released code.
+    `last` is the rule of the ATV paper (arXiv 2506.03426), `all` that of its first released code. With `all`, a vector
+    that has a prompt vector gives that to the prompt's tokens before the last one.
     """
 
     ALL = "all"

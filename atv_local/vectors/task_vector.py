@@ -24,26 +24,40 @@ class TaskVector:
     copy; `v[...]`, `len` and iteration are those of the array. `+`, `-`, `*` and `/` work with numbers, task vectors
     and arrays that broadcast to its shape, in float32. `==` compares all values. The values cannot be changed.
 
+    A task vector may have other values for the prompt's tokens before the last one, its prompt vector, which
+    `Positions.ALL` applies there. Arithmetic and `==` take it into account; what makes an array of it does not.
+
     Args:
         array: anything that becomes a float32 array of that shape; it is copied.
+        prompt: a prompt vector of the same shape; by default those tokens get `array` as well.
 
     Raises:
-        VectorError: not two-dimensional, empty, not numeric, or with NaN or infinite values. Arithmetic raises it too.
+        VectorError: not two-dimensional, empty, not numeric, of two shapes, or with NaN or infinite values. Arithmetic
+            raises it too.
     """
 
     array: NDArray[np.float32]
     """The values, read-only."""
+    prompt: TaskVector | None = None
+    """The prompt vector, if it has one of its own."""
 
     __array_priority__ = 1000  # `array + vector` and `np.float32(2) * vector` are task vectors as well
 
-    def __init__(self, array: ArrayLike) -> None:
+    def __init__(self, array: ArrayLike, prompt: TaskVector | ArrayLike | None = None) -> None:
         rows = np.ascontiguousarray(_float32(array))
         if rows.ndim != 2 or rows.size == 0:
             raise VectorError(f"a task vector has shape [n_layer-1, n_embd], not {list(rows.shape)}")
         if not np.isfinite(rows).all():
             raise VectorError(f"{np.count_nonzero(~np.isfinite(rows))} values of the task vector are NaN or infinite")
         rows.flags.writeable = False
+        if prompt is not None:
+            prompt = TaskVector(prompt.array if isinstance(prompt, TaskVector) else prompt)
+            if prompt.shape != rows.shape:
+                raise VectorError(
+                    f"a prompt vector of shape {list(prompt.shape)} does not fit one of {list(rows.shape)}"
+                )
         object.__setattr__(self, "array", rows)
+        object.__setattr__(self, "prompt", prompt)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -64,7 +78,7 @@ class TaskVector:
         """Write the values as a control-vector GGUF, which llama.cpp's tools and repeng read.
 
         The file says neither which tokens to steer nor which target it is for, so it steers all tokens and fits every
-        target of its shape. `Engine.control_vector` makes one that says both.
+        target of its shape. `Engine.control_vector` makes one that says both. A prompt vector has no place in it.
 
         Args:
             path: the file to write.
@@ -113,7 +127,12 @@ class TaskVector:
         first, last = layer_range((first, last), self.n_rows)
         rows = np.zeros_like(self.array)
         rows[first - 1 : last] = self.array[first - 1 : last]
-        return TaskVector(rows)
+        return TaskVector(rows, self.prompt and self.prompt.only(first, last))
+
+    @property
+    def at_prompt(self) -> TaskVector:
+        """What `Positions.ALL` adds to the prompt's tokens before the last one."""
+        return self if self.prompt is None else self.prompt
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False and dtype is not None and np.dtype(dtype) != self.array.dtype:
@@ -153,18 +172,22 @@ class TaskVector:
         return self._combine(lambda rows, values: np.divide(values, rows), other)
 
     def __neg__(self) -> TaskVector:
-        return TaskVector(-self.array)
+        return -1 * self
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TaskVector | np.ndarray) and np.array_equal(self.array, np.asarray(other))
+        if not isinstance(other, TaskVector):
+            return isinstance(other, np.ndarray) and self.prompt is None and np.array_equal(self.array, other)
+        pairs = (self, other), (self.at_prompt, other.at_prompt)
+        return all(np.array_equal(one.array, another.array) for one, another in pairs)
 
     __hash__ = None  # type: ignore[assignment]  # compares by value, holds an array
 
-    def __reduce__(self) -> tuple[type[Self], tuple[NDArray[np.float32]]]:
-        return type(self), (self.array,)  # copies and pickles are checked and read-only too
+    def __reduce__(self) -> tuple[type[Self], tuple[NDArray[np.float32], TaskVector | None]]:
+        return type(self), (self.array, self.prompt)  # copies and pickles are checked and read-only too
 
     def __repr__(self) -> str:
-        return f"TaskVector({self.n_rows} layers of width {self.n_embd}, norms up to {self.norms().max():.3g})"
+        prompt = "" if self.prompt is None else ", with a prompt vector"
+        return f"TaskVector({self.n_rows} layers of width {self.n_embd}, norms up to {self.norms().max():.3g}{prompt})"
 
     def _combine(self, operation: Callable[..., NDArray[Any]], other: TaskVector | ArrayLike) -> TaskVector:
         values = _float32(other)
@@ -175,7 +198,10 @@ class TaskVector:
                 result = None
         if result is None or result.shape != self.shape:
             raise VectorError(f"the shapes {self.shape} of a task vector and {values.shape} do not fit together")
-        return TaskVector(result)
+        if self.prompt is None and not (isinstance(other, TaskVector) and other.prompt is not None):
+            return TaskVector(result)
+        at_prompt = TaskVector(self.at_prompt.array)
+        return TaskVector(result, at_prompt._combine(operation, getattr(other, "at_prompt", other)))
 
 
 def _float32(values: Any) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import ModelError
 from atv_local.target import kl_divergence
-from atv_local.vectors import Steering, random_vector
+from atv_local.vectors import Steering, TaskVector, random_vector
 
 N_TOKENS = 16
 """Tokens of the base model's answer over which the distributions are compared."""
@@ -46,6 +46,8 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     def ways(query: str) -> list[SteeredPrompt]:
         vector = engine.vector(query)
         noise = random_vector(*vector.shape, seed=rng, norms=vector.norms())
+        if vector.prompt is not None:
+            noise = TaskVector(noise, random_vector(*vector.shape, seed=rng, norms=vector.prompt.norms()))
         return [
             SteeredPrompt(),
             *(SteeredPrompt.of(steering, vector) for steering in steerings),

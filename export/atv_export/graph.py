@@ -43,7 +43,7 @@ class _Exported(nn.Module):
 
 
 def write_graph(generator: GeneratorModule, path: Path) -> None:
-    """Export to `path`: input_ids, attention_mask int64 [batch, seq] -> task_vector float32 [batch, n_rows, n_embd]."""
+    """Export to `path`: input_ids, attention_mask int64 [batch, seq] -> task_vector float32 [batch, rows, n_embd]."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what tracing cannot know, the verification that follows does
         model = _Exported(generator.eval())

@@ -25,7 +25,8 @@ def model_card(
         "A task-vector generator for atv-local: it reads a query and writes one vector for each of the "
         f"{target.n_layer - 1} steerable layers of **{target.name}** ({target.architecture}, width {target.n_embd}"
         + (f", {target.licence}" if target.licence else "")
-        + f"). Backbone {generator.backbone}, pooling {generator.pooling}, positions {spec.injection.positions}.",
+        + f"). Backbone {generator.backbone}, pooling {generator.pooling}, positions {spec.injection.positions}"
+        + (", with a vector for the prompt." if spec.injection.prompt_vector else "."),
     ]
     if spec.provenance.data:
         lines += ["", "## Trained on", ""]

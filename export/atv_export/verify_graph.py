@@ -34,8 +34,8 @@ _WORDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610)
 class GraphCheck:
     """One graph against PyTorch.
 
-    `layers` is the smallest cosine of each layer, NaN for one that is never steered; `batch` the largest error of a
-    query in a padded batch.
+    `layers` is the smallest cosine of each layer, NaN for one that is never steered, followed by those of the prompt
+    vectors if there are any; `batch` the largest error of a query in a padded batch.
     """
 
     fidelity: Fidelity

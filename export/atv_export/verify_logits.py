@@ -15,7 +15,7 @@ from atv_local.errors import BundleError
 from atv_local.generator import Precision
 from atv_local.target import Prompt
 from atv_train import Example, mean_kl
-from atv_train.frozen_target import decoder_blocks, injected, position_mask
+from atv_train.frozen_target import decoder_blocks, injected, position_mask, vector_masks
 
 MIN_COSINE = 0.95
 """The smallest cosine of steered logits that passes; without steering they differ too, see `base_cosine`."""
@@ -48,15 +48,15 @@ def verify_logits(
 
     Args:
         model: the target in PyTorch.
-        expected: examples with PyTorch's task vectors, [n_layer-1, n_embd] each.
+        expected: examples with PyTorch's task vectors, [n_vectors * (n_layer-1), n_embd] each.
 
     Raises:
         BundleError: logits that do not agree.
     """
-    positions = bundle.manifest.injection.positions
+    positions, n_vectors = bundle.manifest.injection.positions, bundle.manifest.injection.n_vectors
     examples, vectors = zip(*expected, strict=True)
-    steered = _pytorch(model, examples, vectors, positions)
-    base = _pytorch(model, examples, [torch.zeros_like(vector) for vector in vectors], positions)
+    steered = _pytorch(model, examples, vectors, positions, n_vectors)
+    base = _pytorch(model, examples, [torch.zeros_like(vector) for vector in vectors], positions, n_vectors)
     target = Target(gguf)
     prompts = [target.prompts(example.query) for example in examples]
     off = torch.stack([_llama(target, prompt, None, positions) for prompt in prompts])
@@ -85,14 +85,18 @@ def verify_logits(
 
 
 def _pytorch(
-    model: PreTrainedModel, examples: Sequence[Example], vectors: Sequence[Tensor], positions: Positions
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    vectors: Sequence[Tensor],
+    positions: Positions,
+    n_vectors: int,
 ) -> Tensor:
     """Logits [n, n_vocab] of the token after each prompt."""
     blocks = decoder_blocks(model)
     rows = []
     for example, vector in zip(examples, vectors, strict=True):
         n = len(example.prompt)
-        mask = position_mask([n], [n], positions, model.device)
+        mask = vector_masks(position_mask([n], [n], positions, model.device), [n], n_vectors)
         with injected(blocks, vector[None].to(model.device), mask):
             output = model(input_ids=torch.tensor([example.prompt], device=model.device), use_cache=False)
         rows.append(output.logits[0, -1].float().cpu())
@@ -104,6 +108,10 @@ def _llama(target: Target, prompt: Prompt, vector: TaskVector | None, positions:
     tokens = prompt.tokens
     target.reset()
     if vector is not None and positions.prefix:
+        if vector.prompt is not None and len(tokens) > 1:
+            target.apply(vector.prompt)
+            target.evaluate(tokens[:-1])
+            tokens = tokens[-1:]
         target.apply(vector)
         return torch.from_numpy(target.evaluate(tokens).copy())
     target.prefill(tokens[: prompt.shared], tokens[prompt.shared : -1])

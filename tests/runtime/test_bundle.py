@@ -85,8 +85,8 @@ def test_a_file_that_is_no_bundle(tiny_gguf: Path) -> None:
 
 
 def test_a_manifest_from_the_future(copy: Path) -> None:
-    edit(copy, lambda manifest: manifest.update(format_version=2))
-    with pytest.raises(BundleError, match="1, not 2"):
+    edit(copy, lambda manifest: manifest.update(format_version=3))
+    with pytest.raises(BundleError, match="1 or 2, not 3"):
         Bundle(copy)
 
 
@@ -100,6 +100,8 @@ def test_a_manifest_from_the_future(copy: Path) -> None:
         lambda m: m["generator"].update(query_template="no place for it"),
         lambda m: m["injection"].update(positions="everywhere"),
         lambda m: m["injection"].update(layers=[3, 2]),
+        lambda m: m["injection"].update(prompt_vector=True, positions="all"),  # which version 1 does not have
+        lambda m: (m.update(format_version=2), m["injection"].update(prompt_vector=True, positions="decode")),
         lambda m: m["injection"].update(layers=[1, 4]),
         lambda m: m.pop("format_version"),
         lambda m: m["files"]["README.md"].update(size=1 << 60),

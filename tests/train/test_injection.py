@@ -55,6 +55,38 @@ def cosines(a: NDArray, b: NDArray) -> NDArray:
     return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
+def test_a_prompt_vector(tiny_gguf: Path, target: Target) -> None:
+    """Training injects two vectors where an engine applies them."""
+    prompt, answer = target.prompts(QUERY), [70, 80, 90, 266]
+    rows = np.random.default_rng(1).normal(0, 1, (2, 3, 64)).astype(np.float32)
+    engine = Engine(target)
+    frozen = FrozenTarget(load_target(tiny_gguf, torch.float32, CPU), Positions.ALL, n_vectors=2)
+    example = Example(0, QUERY, "", prompt.tokens, tuple(answer))
+    other = Example(1, "another one", "", target.prompts("another one").tokens, (70,))
+    with torch.no_grad():
+        vectors = torch.from_numpy(np.stack([rows, rows[::-1]]).reshape(2, 6, 64))
+        logits = frozen.answer_logits([example, other], vectors)[0].numpy()[: len(answer)]
+
+    def llama_cpp(vector: TaskVector) -> NDArray:
+        events = engine.stream(QUERY, vector=vector, steering=Steering(positions="all"), max_tokens=2)
+        next(events)
+        found = [target.logits().copy()]
+        events.close()
+        target.prefill()
+        target.apply(vector.at_prompt)
+        target.evaluate(prompt.tokens[:-1])
+        target.apply(vector)
+        found.append(target.evaluate(prompt.tokens[-1:]).copy())
+        found += [target.evaluate([token]).copy() for token in answer[:-1]]
+        target.clear()
+        assert np.abs(found[0] - found[1]).max() < 0.02 * np.abs(found[0]).max()
+        return np.stack(found[1:])
+
+    assert np.abs(llama_cpp(TaskVector(*rows)) - logits).max() < 0.02 * np.abs(logits).max()
+    for wrong in (TaskVector(rows[0]), TaskVector(rows[1]), TaskVector(*rows[::-1])):
+        assert np.abs(llama_cpp(wrong) - logits).max() > 0.1 * np.abs(logits).max()
+
+
 @pytest.mark.parametrize("how", list(Positions))
 def test_tiny_target(tiny_gguf: Path, target: Target, how: Positions) -> None:
     prompt, answer = list(target.prompts(QUERY).tokens), [70, 80, 90, 266]

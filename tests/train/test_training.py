@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import atv_local
 import atv_train
 from atv_export import export
 from atv_local.errors import AtvError, BundleError, ModelError, NotFoundError, UsageError
@@ -45,6 +46,35 @@ def test_train_and_resume_give_a_result(
     assert atv_train.resume("run").history == epochs
 
 
+def test_two_vectors_for_a_query(tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path, tmp_path: Path) -> None:
+    """Trained, resumed, exported, verified in the target's logits, and answered with, alone and in a batch."""
+    result = atv_train.train(
+        tiny_rows,
+        tmp_path / "run",
+        model=tiny_gguf,
+        backbone=tiny_backbone,
+        epochs=2,
+        batch_size=8,
+        learning_rate=2e-2,
+        layers="2-3",
+        prompt_vector=True,
+        baselines=True,
+    )
+    assert atv_train.resume(result.folder).history == result.history
+    report = export(result, tmp_path / "bundle", model=tiny_gguf)
+    assert report.manifest.format_version == 2
+    assert len(report.graphs["fp32"].layers) == 6
+    with atv_local.load(tiny_gguf, tmp_path / "bundle") as engine:
+        assert engine.steering.positions == "all"
+        vector = engine.vector("a pear")
+        assert vector.prompt is not None
+        assert vector.norms().nonzero()[0].tolist() == [1, 2]
+        assert vector.prompt.norms().nonzero()[0].tolist() == [1]  # nothing reads a prompt token's last layer
+        queries = ["a pear", "a dog"]
+        alone = [engine.answer(query, max_tokens=6).text for query in queries]
+        assert [answer.text for answer in engine.answer_many(queries, max_tokens=6)] == alone
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
@@ -58,6 +88,7 @@ def test_train_and_resume_give_a_result(
         ({"layers": "9-3"}, "layers` 9-3"),
         ({"layers": (1, 40)}, "layers` 1-40.* 1 to 3"),
         ({"positions": "nowhere"}, "positions"),
+        ({"positions": "decode", "prompt_vector": True}, "prompt_vector"),
         ({"strength_range": (2.0, 1.0)}, "strength_range` 2 to 1"),
         ({"strength_range": (0.0, 20.0)}, "strength_range` 0 to 20 is not within 0 to 10"),
         ({"strength_range": (0.0, float("nan"))}, "strength_range` 0 to nan"),

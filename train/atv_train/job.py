@@ -35,6 +35,7 @@ class TrainingJob:
     templates: Templates | None = None
     weights: str | None = None
     positions: Positions = Positions.DECODE
+    prompt_vector: bool = False
     layers: tuple[int, int] | None = None
     backbone: str | None = None
     tuning: Tuning = "full"

@@ -36,5 +36,5 @@ def load_models(job: TrainingJob, device: torch.device) -> LoadedModels:
 def new_generator(job: TrainingJob, models: LoadedModels, target: FrozenTarget) -> AdaptiveVectors:
     """The generator that the job trains, at its start, on the target's device."""
     shape = target.n_rows, target.n_embd
-    generator = GeneratorModule(models.backbone, *shape, job.pooling, job.scale, job.rank, job.layers)
+    generator = GeneratorModule(models.backbone, *shape, job.pooling, job.scale, job.rank, job.layers, target.n_vectors)
     return AdaptiveVectors(generator, models.tokenizer, models.max_query, job.tuning).to(target.device)

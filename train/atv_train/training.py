@@ -73,7 +73,8 @@ def train(
     columns: ColumnNames = DEFAULT_COLUMNS,
     templates: TemplatesOrPath | None = None,
     weights: PathOrName | None = None,
-    positions: PositionsName = Positions.DECODE,
+    positions: PositionsName | None = None,
+    prompt_vector: Switch = False,
     layers: LayerRange | None = None,
     backbone: PathOrName | None = None,
     tuning: Tuning = "full",
@@ -108,7 +109,8 @@ def train(
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         templates: wordings of a task's inputs, `{"task": ["Classify: {input}"], "*": [...]}`, or a JSON file of them.
         weights: the target's unquantised weights, a folder or hub id; by default the GGUF, dequantised.
-        positions: which tokens are steered.
+        positions: which tokens are steered; by default `decode`, or `all` with a prompt vector.
+        prompt_vector: make a second vector for each query, which steers the prompt's tokens before the last one.
         layers: first and last layer to steer, 1-based; by default all.
         backbone: model that reads the query, a folder or hub id; by default all-MiniLM-L6-v2.
         tuning: train all of the backbone, a low-rank change of it, or none of it.
@@ -141,6 +143,9 @@ def train(
     """
     if scale == 0:
         raise UsageError("`scale` 0 makes every vector zero; give another factor")
+    positions = Positions(positions or (Positions.ALL if prompt_vector else Positions.DECODE))
+    if prompt_vector and not positions.prefix:
+        raise UsageError(f"`prompt_vector` has no effect with `positions` {positions}; leave one of them out")
     if unrelated is not None and not harmless:
         raise UsageError("`unrelated` has no effect without `harmless`; add a weight, such as `harmless=1`")
     if isinstance(templates, str | Path):
@@ -155,7 +160,8 @@ def train(
         columns=dict(columns),
         templates=templates,
         weights=_folder_or_id(weights),
-        positions=Positions(positions),
+        positions=positions,
+        prompt_vector=prompt_vector,
         layers=layer_range(layers) if layers is not None else None,
         backbone=_folder_or_id(backbone),
         tuning=tuning,

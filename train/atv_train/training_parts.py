@@ -97,7 +97,8 @@ def prepare_training(
     spec = checkpoint_spec(job, target_file.spec, data.files, models.max_query, settings.seed)
     cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
     split_attention = supports_split_attention(models.target, job.positions, examples)
-    target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention)
+    n_vectors = spec.injection.n_vectors
+    target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention, n_vectors=n_vectors)
     source = new_generator(job, models, target)
     trainer = Trainer(source, target, settings, unrelated, accelerator)
     plan = plan_training(job, target_file, data, trainer, budget)

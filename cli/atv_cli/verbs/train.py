@@ -85,8 +85,18 @@ def train(
         ),
     ] = None,
     positions: Annotated[
-        Positions, Panel.STEERING.option("--positions", help=options.POSITIONS_HELP)
-    ] = Positions.DECODE,
+        Positions | None,
+        Panel.STEERING.option(
+            "--positions", help=options.POSITIONS_HELP, show_default="decode, or all with --prompt-vector"
+        ),
+    ] = None,
+    prompt_vector: Annotated[
+        bool,
+        Panel.STEERING.option(
+            "--prompt-vector",
+            help="Make a second vector for each query, which steers the tokens of the prompt before the last one.",
+        ),
+    ] = False,
     layers: Annotated[
         str | None,
         Panel.STEERING.option(
@@ -209,6 +219,7 @@ def train(
             templates=templates,
             weights=weights,
             positions=positions,
+            prompt_vector=prompt_vector,
             layers=layers,
             backbone=backbone,
             tuning=tuning,

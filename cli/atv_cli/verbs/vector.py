@@ -28,7 +28,8 @@ def vector(
 ) -> None:
     """Write the task vector of a query, or the mean over a file of them, as a control-vector GGUF for llama.cpp.
 
-    Use the file with --control-vector in llama-cli or atv-local run.
+    Use the file with --control-vector in llama-cli or atv-local run. A bundle that was trained with --prompt-vector
+    makes two vectors for a query; the file has the one that steers the answer.
     """
     from atv_cli.queries_of_file import queries_of_file
 

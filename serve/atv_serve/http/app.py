@@ -125,7 +125,7 @@ class Application:
 
     @_operation("POST", "/v1/embeddings", request=api.EmbeddingRequest, response=api.EmbeddingResponse)
     async def embed(self, request: Request, body: api.EmbeddingRequest) -> api.EmbeddingResponse:
-        """Task vectors of queries, those of all layers concatenated."""
+        """Task vectors of queries, those of all layers concatenated; without prompt vectors."""
         whole = api.SteeringRequest(strength=1, layers=[1, self._models.n_rows])
         applied = self._models.steering(body.model, whole)
         texts = [body.input] if isinstance(body.input, str) else body.input

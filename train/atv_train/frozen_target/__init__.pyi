@@ -3,6 +3,7 @@ from .frozen_target import FrozenTarget as FrozenTarget
 from .injection import decoder_blocks as decoder_blocks
 from .injection import injected as injected
 from .injection import position_mask as position_mask
+from .injection import vector_masks as vector_masks
 from .prefix_budget import PrefixBudget as PrefixBudget
 from .prefix_budget import plan_prefixes as plan_prefixes
 from .prefix_cache import PrefixCache as PrefixCache

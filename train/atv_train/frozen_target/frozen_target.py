@@ -16,7 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 from atv_local.vectors import Positions
 from atv_train.examples import Example, pad, padding_mask
 from atv_train.frozen_target.attention import CachedPrefix, attending
-from atv_train.frozen_target.injection import decoder_blocks, injected, position_mask
+from atv_train.frozen_target.injection import decoder_blocks, injected, position_mask, vector_masks
 from atv_train.frozen_target.prefix_cache import PrefixCache
 from atv_train.frozen_target.prefixes import Prefix, common_length, evaluate_prefixes
 
@@ -32,6 +32,7 @@ class FrozenTarget:
         cache: holds prefixes; one that does not fit is computed again at every step.
         split_attention: whether tokens after a cached prefix go through `attention.py` or through the model's own
             attention and cache: see `supports_split_attention`.
+        n_vectors: 2 if the prompt's tokens before the last have a vector of their own.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class FrozenTarget:
         cache: PrefixCache | None = None,
         *,
         split_attention: bool = True,
+        n_vectors: int = 1,
     ) -> None:
         self.model = model
         self.blocks = decoder_blocks(model)
         self.n_rows, self.n_embd = len(self.blocks) - 1, int(model.config.get_text_config().hidden_size)
-        self.positions = positions
+        self.positions, self.n_vectors = positions, n_vectors
         self.device, self.dtype = model.device, model.dtype
         self._cache = PrefixCache(0) if cache is None else cache
         self._split_attention = split_attention
@@ -54,7 +56,7 @@ class FrozenTarget:
         """Teacher-forced logits of every answer token.
 
         Args:
-            vectors: [batch, n_layer-1, n_embd].
+            vectors: [batch, *vector_shape].
 
         Returns:
             logits float32 [n, n_vocab] and labels int64 [n], for all n answer tokens of the batch in order.
@@ -63,9 +65,14 @@ class FrozenTarget:
         labels = torch.tensor([token for example in examples for token in example.answer], device=self.device)
         return logits.float(), labels
 
+    @property
+    def vector_shape(self) -> tuple[int, int]:
+        """Rows and width of what is injected for one example: n_layer-1 rows for each vector."""
+        return self.n_vectors * self.n_rows, self.n_embd
+
     def zeros(self, n: int) -> Tensor:
-        """Task vectors of `n` rows that leave the target as it is, float32 [n, n_layer-1, n_embd]."""
-        return torch.zeros(n, self.n_rows, self.n_embd, device=self.device)
+        """Task vectors of `n` examples that leave the target as it is, float32 [n, *vector_shape]."""
+        return torch.zeros(n, *self.vector_shape, device=self.device)
 
     @contextmanager
     def temporary_cache(self) -> Iterator[None]:
@@ -114,7 +121,9 @@ class FrozenTarget:
         """Answers' logits from one pass over whole rows."""
         rows = [example.prompt + example.answer[:-1] for example in examples]
         starts = [len(example.prompt) - 1 for example in examples]
-        mask = position_mask([start + 1 for start in starts], [len(row) for row in rows], self.positions, self.device)
+        prompts = [start + 1 for start in starts]
+        mask = position_mask(prompts, [len(row) for row in rows], self.positions, self.device)
+        mask = vector_masks(mask, prompts, self.n_vectors)
         wanted = sorted({start + n for start, e in zip(starts, examples, strict=True) for n in range(len(e.answer))})
         with injected(self.blocks, vectors, mask):
             logits = self.model(

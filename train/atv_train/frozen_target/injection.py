@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import torch
@@ -33,13 +34,15 @@ def injected(blocks: nn.ModuleList, vectors: Tensor, mask: Tensor, places: Tenso
 
     Row k goes to the output of block k+1; block 0 has no row (llama.cpp, `llama_adapter_cvec`). With `places`, int64
     [n], the blocks have one row of n tokens, and these are the places among batch * seq where they stand.
-    """
-    weights = mask.to(vectors.dtype).unsqueeze(-1)
 
-    def hook(row: Tensor) -> Any:
+    For two vectors a row, [batch, 2 * (n_layer-1), n_embd], there are two masks, [2, batch, seq]: see `vector_masks`.
+    """
+    masks = mask.to(vectors.dtype).view(-1, *mask.shape[-2:], 1)
+
+    def hook(rows: Sequence[Tensor]) -> Any:
         def add(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             hidden = output[0] if isinstance(output, tuple) else output
-            added = weights * row[:, None]
+            added = reduce(torch.add, [weights * row[:, None] for weights, row in zip(masks, rows, strict=True)])
             if places is not None:  # after the product: its gradient is a sum in one order, that of an index is not
                 added = added.flatten(0, 1).index_select(0, places)[None]
             steered = hidden + added.to(hidden.dtype)
@@ -47,8 +50,8 @@ def injected(blocks: nn.ModuleList, vectors: Tensor, mask: Tensor, places: Tenso
 
         return add
 
-    rows = vectors.unbind(1)
-    handles = [block.register_forward_hook(hook(row)) for block, row in zip(blocks[1:], rows, strict=False)]
+    by_layer = list(zip(*(part.unbind(1) for part in vectors.chunk(len(masks), dim=1)), strict=True))
+    handles = [block.register_forward_hook(hook(rows)) for block, rows in zip(blocks[1:], by_layer, strict=False)]
     try:
         yield
     finally:
@@ -75,3 +78,19 @@ def position_mask(prompts: Sequence[int], lengths: Sequence[int], positions: Pos
     if positions.generated:
         mask = mask | ((index > last) & (index < end))
     return mask
+
+
+def vector_masks(mask: Tensor, prompts: Sequence[int], n_vectors: int) -> Tensor:
+    """The mask of each vector: with two, the second one's are the prompt tokens before the last.
+
+    Args:
+        mask: bool [batch, seq], from `position_mask`.
+        prompts: number of prompt tokens of each sequence.
+
+    Returns:
+        bool [n_vectors, batch, seq].
+    """
+    if n_vectors == 1:
+        return mask[None]
+    before = torch.arange(mask.shape[1], device=mask.device) < torch.tensor(prompts, device=mask.device)[:, None] - 1
+    return torch.stack([mask & ~before, mask & before])

@@ -90,6 +90,7 @@ def _empty_generator(folder: Path, spec: Spec) -> GeneratorModule:
         spec.injection.scale,
         spec.generator.rank,
         spec.injection.layers,
+        spec.injection.n_vectors,
     )
 
 

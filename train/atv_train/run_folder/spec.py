@@ -24,7 +24,7 @@ def checkpoint_spec(job: TrainingJob, target: TargetSpec, data: Sequence[RowFile
     Steering(layers=job.layers).range(target.n_layer - 1)  # raises if the target lacks a layer
     try:
         return Spec(
-            format_version=FORMAT_VERSION,
+            format_version=2 if job.prompt_vector else FORMAT_VERSION,
             target=target,
             generator=GeneratorSpec(
                 backbone=backbone_name(job.backbone or default_backbone()),
@@ -33,7 +33,9 @@ def checkpoint_spec(job: TrainingJob, target: TargetSpec, data: Sequence[RowFile
                 query_template=QUERY_TEMPLATE,
                 max_tokens=max_query,
             ),
-            injection=InjectionSpec(positions=job.positions, layers=job.layers, scale=job.scale),
+            injection=InjectionSpec(
+                positions=job.positions, layers=job.layers, scale=job.scale, prompt_vector=job.prompt_vector
+            ),
             provenance=Provenance(
                 data=[DataFile(name=file.name, rows=len(file.rows), sha256=file.sha256) for file in data],
                 seed=seed,

@@ -29,7 +29,7 @@ def static_trainer(
     names: Sequence[str], target: FrozenTarget, settings: TrainingSettings, layers: tuple[int, int] | None = None
 ) -> Trainer:
     """A trainer of static vectors, one for each name, with the same loop as for generators."""
-    static = StaticVectors(names, (target.n_rows, target.n_embd), layers).to(target.device)
+    static = StaticVectors(names, target.vector_shape, layers, target.n_vectors).to(target.device)
     return Trainer(static, target, replace(settings, learning_rate=RATE, harmless=0.0, contrastive=0.0))
 
 
@@ -58,7 +58,7 @@ def measure_baselines(
         "averaged": mean,
         "random": random_vectors(mean, settings.seed),
     }
-    sources["none"] = StaticVectors(["none"], (target.n_rows, target.n_embd)).to(target.device)
+    sources["none"] = StaticVectors(["none"], target.vector_shape).to(target.device)
     for name, names in (("per-task", tasks), ("static", ["static"])):
         learner = static_trainer(names, target, settings, (best.generator.first, best.generator.last))
         best_weights = learner.source.state_dict()
@@ -81,7 +81,7 @@ def measure_baselines(
         (temporary / MARKER).write_text("Static vectors as llama.cpp control vectors (--control-vector).\n")
         (temporary / MEASURED).write_text(json.dumps(measured, indent=2) + "\n")
         for name in ("averaged", "per-task", "static"):
-            save_static_vectors(sources[name], temporary, name, target.model.config.model_type, target.positions)
+            save_static_vectors(sources[name], temporary, name, target)
 
 
 def read_baselines(folder: Path) -> dict[str, TrainingMetrics]:
@@ -100,11 +100,16 @@ def read_baselines(folder: Path) -> dict[str, TrainingMetrics]:
         raise BundleError(f"{file} is damaged: {first_problem(error)}") from error
 
 
-def save_static_vectors(source: VectorSource, folder: Path, name: str, architecture: str, positions: Positions) -> None:
-    """Each vector of a static source as a control-vector GGUF, numbered where there are several."""
+def save_static_vectors(source: VectorSource, folder: Path, name: str, target: FrozenTarget) -> None:
+    """Each vector of a static source as a control-vector GGUF, numbered where there are several.
+
+    A control vector has no prompt vector, which is left out.
+    """
+    architecture = target.model.config.model_type
+    positions = target.positions if target.n_vectors == 1 else Positions.DECODE
     if isinstance(source, StaticVectors):
         for label, index in source.names.items():
-            vector = TaskVector(source.vectors[index].detach().float().cpu().numpy())
+            vector = TaskVector(source.vectors[index, : target.n_rows].detach().float().cpu().numpy())
             plain = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in label)[:80]
             file = f"{name}.gguf" if len(source.names) == 1 else f"{name}-{index}-{plain}.gguf"
             write_control_vector(vector, folder / file, architecture, {"positions": positions.value})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -19,6 +21,7 @@ class GeneratorModule(nn.Module):
         scale: constant factor on the task vector (lambda in the paper).
         rank: width of a bottleneck in the expansion; None is one full linear map, as in the paper.
         layers: first and last layer to steer, 1-based; the vectors of the others are zero. None is all.
+        n_vectors: 2 for a prompt vector too, whose rows come after those of the first one.
     """
 
     def __init__(
@@ -30,18 +33,19 @@ class GeneratorModule(nn.Module):
         scale: float = 1.0,
         rank: int | None = None,
         layers: tuple[int, int] | None = None,
+        n_vectors: int = 1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.first, self.last = layers or (1, n_rows)
-        self.shape = (self.last - self.first + 1, n_embd)
+        self.shape = (n_vectors, self.last - self.first + 1, n_embd)
         self.n_rows = n_rows
-        self.expansion = expansion(backbone.config.hidden_size, self.shape[0] * n_embd, rank)
+        self.expansion = expansion(backbone.config.hidden_size, math.prod(self.shape), rank)
         self.pooling = pooling
         self.scale = scale
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """int64 [batch, seq] twice (padded on the right) -> float32 [batch, n_rows, n_embd]."""
+        """int64 [batch, seq] twice (padded on the right) -> float32 [batch, n_vectors * n_rows, n_embd]."""
         return self.expand(self.pooled(input_ids, attention_mask))
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -50,9 +54,9 @@ class GeneratorModule(nn.Module):
         return pool(hidden, attention_mask, self.pooling)
 
     def expand(self, pooled: Tensor) -> Tensor:
-        """float32 [batch, d_s] -> float32 [batch, n_rows, n_embd]."""
+        """float32 [batch, d_s] -> float32 [batch, n_vectors * n_rows, n_embd]."""
         rows = self.expansion(pooled).unflatten(-1, self.shape) * self.scale
-        return nn.functional.pad(rows, (0, 0, self.first - 1, self.n_rows - self.last))
+        return nn.functional.pad(rows, (0, 0, self.first - 1, self.n_rows - self.last)).flatten(1, 2)
 
 
 def expansion(d_in: int, d_out: int, rank: int | None) -> nn.Module:

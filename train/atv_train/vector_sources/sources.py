@@ -1,6 +1,7 @@
 """Modules that give a batch of examples its task vectors: the generator, and the baselines it has to beat.
 
-Each maps examples to float32 [batch, n_layer-1, n_embd], so one loop trains and measures all.
+Each maps examples to float32 [batch, rows, n_embd], so one loop trains and measures all; there are n_layer-1 rows, or
+twice as many with a prompt vector.
 """
 
 from __future__ import annotations
@@ -110,18 +111,27 @@ class StaticVectors(VectorSource):
     """One learned vector for each name, the same for every query: `names` are tasks, or one name for all of them.
 
     Rows outside `layers` (first and last, 1-based) stay zero.
+
+    Args:
+        names: one vector is learned for each.
+        shape: (rows, n_embd) of a vector.
+        layers: those to steer; None is all.
+        n_vectors: 2 if the second half of the rows is a prompt vector.
     """
 
     used: Tensor
 
-    def __init__(self, names: Sequence[str], shape: tuple[int, int], layers: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, names: Sequence[str], shape: tuple[int, int], layers: tuple[int, int] | None = None, n_vectors: int = 1
+    ) -> None:
         super().__init__()
         self.names = {name: index for index, name in enumerate(names)}
         self.vectors = nn.Parameter(torch.zeros(len(names), *shape))
-        first, last = layers or (1, shape[0])
-        used = torch.zeros(shape[0], 1)
+        n_rows = shape[0] // n_vectors
+        first, last = layers or (1, n_rows)
+        used = torch.zeros(n_rows, 1)
         used[first - 1 : last] = 1
-        self.register_buffer("used", used, persistent=False)
+        self.register_buffer("used", used.repeat(n_vectors, 1), persistent=False)
 
     def forward(self, examples: Sequence[Example]) -> Tensor:
         """The vector of each example's task; of an unknown task, the mean of all."""
