@@ -73,12 +73,12 @@ def test_stop_stops_the_server_too(visit: Visit, demo: str) -> None:
     page = visit(demo)
     page.get_by_label("Longest answer").fill("1800")
     page.get_by_label("Your query").fill(STORY)
-    page.get_by_role("button", name="Answer").click()
+    page.get_by_role("button", name="Answer", exact=True).click()
     said = page.locator("#base .message")
     expect(said.locator(".text")).not_to_be_empty()
     assert (said.get_attribute("aria-busy"), said.get_attribute("aria-live")) == ("true", "polite")
     page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_role("status").first).to_have_text("Stopped.")
+    expect(page.locator("#status")).to_have_text("Stopped.")
     expect(said).to_have_attribute("aria-busy", "false")
     until(lambda: of_server(demo, "/health")["running"] == 0)
     assert float(re.findall(r"^atv_cancelled_total (\S+)", of_server(demo, "/metrics"), re.M)[0]) >= 1
@@ -94,7 +94,7 @@ def test_a_server_that_dies_is_said(visit: Visit) -> None:
         page = visit(url, "net::ERR_")
         page.get_by_label("Longest answer").fill("1800")
         page.get_by_label("Your query").fill(STORY)
-        page.get_by_role("button", name="Answer").click()
+        page.get_by_role("button", name="Answer", exact=True).click()
         expect(page.locator("#base .text")).not_to_be_empty()
         process.kill()
         expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
@@ -115,9 +115,10 @@ def test_strength_changes_what_is_asked_drawn_and_answered(visit: Visit, tiny: s
     until(lambda: norms(page) == [0, 0, 0])
     assert ask(page, "apple 1")[1]["steering"]["strength"] == 0
     assert text(page, "With steering") == text(page, "Without steering")
-    page.get_by_label("Strength, as a number").fill("7")  # out of range: what was there before stays
+    page.get_by_label("Strength, as a number").fill("7")
     page.get_by_label("Strength, as a number").blur()
-    expect(page.get_by_label("Strength, as a number")).to_have_value("0")
+    expect(page.get_by_label("Strength, as a number")).to_have_value("2")
+    expect(page.locator("#strength-note")).to_have_text("Set to 2: here strength goes from 0 to 2.")
     page.get_by_role("button", name="Defaults of the bundle").click()
     until(lambda: norms(page) == full)
 
@@ -202,13 +203,13 @@ def test_it_works_with_the_keyboard_alone(visit: Visit, tiny: str) -> None:
         if reached[-1] == "query":
             page.keyboard.type("apple 1")
             page.keyboard.press("Control+Enter")
-            expect(page.get_by_role("status").first).to_have_text("Done.")
+            expect(page.locator("#status")).to_have_text("Done.")
         if reached[-1] == "strength":
             page.keyboard.press("ArrowLeft")
         if reached[-1] == "on":
             page.keyboard.press("Space")
             page.keyboard.press("Space")
-    radios = {"last", "all", "decode"}  # one stop for the three, and the arrows between them
+    radios = {"last", "all", "decode", "chat"}  # Tab stops once in a group, and the arrows move in it
     assert set(every) - radios <= set(reached)
     assert text(page, "With steering") == "a"
     expect(page.get_by_label("Strength, as a number")).to_have_value("0.95")
@@ -217,7 +218,7 @@ def test_it_works_with_the_keyboard_alone(visit: Visit, tiny: str) -> None:
 def test_a_refusal_is_said_in_the_servers_words_and_then_gone(visit: Visit, tiny: str) -> None:
     page = visit(tiny, "status of 400")
     page.get_by_label("Your query").fill("apple " * 200)
-    page.get_by_role("button", name="Answer").click()
+    page.get_by_role("button", name="Answer", exact=True).click()
     expect(page.get_by_role("alert")).to_have_text(re.compile(r"^The prompt has \d+ tokens and the context 512; "))
     ask(page, "apple 1")
     expect(page.get_by_role("alert")).to_be_hidden()
@@ -227,7 +228,7 @@ def test_a_busy_server_says_when_to_come_again(visit: Visit, tiny: str) -> None:
     page = visit(tiny, "status of 429")
     page.route("**/completions", lambda route: route.fulfill(status=429, headers={"retry-after": "7"}, json={}))
     page.get_by_label("Your query").fill("apple 1")
-    page.get_by_role("button", name="Answer").click()
+    page.get_by_role("button", name="Answer", exact=True).click()
     expect(page.get_by_role("alert")).to_have_text("The server is busy. Try again in 7 seconds.")
 
 
@@ -259,7 +260,8 @@ def test_an_answer_is_text_whatever_it_looks_like(visit: Visit, tiny: str) -> No
     ask(page, "apple 1")
     assert text(page, "With steering") == said
     assert page.locator("#answers img, #answers script").count() == 0
-    assert facts(page, "With steering")["Tokens"] == "3 read, 2 written (the limit)"
+    assert facts(page, "With steering")["Tokens"] == "3 read, 2 written"
+    expect(page.locator("#steered .limit")).to_have_text("Stopped because the context of 512 tokens is full.")
 
 
 def test_the_browser_is_told_what_the_files_are_and_to_ask_for_them_again(visit: Visit, tiny: str) -> None:

@@ -91,7 +91,7 @@ def full(page: Page) -> dict[str, Any]:
     expect(bars(page)).to_have_count(29)
     page.get_by_text("The same as a table").click()
     page.get_by_label("Your query").fill("a " * 3000)
-    page.get_by_role("button", name="Answer").click()
+    page.get_by_role("button", name="Answer", exact=True).click()
     expect(page.get_by_role("alert")).to_be_visible()
     page.evaluate("document.getElementById('unlock').hidden = false")
     found: dict[str, Any] = page.evaluate(COLOURS)
@@ -133,7 +133,7 @@ def test_columns_stack_on_a_narrow_screen(visit: Visit, demo: str) -> None:
         base, steered = (page.locator(f"#{column}").bounding_box() for column in ("base", "steered"))
         assert base
         assert steered
-        assert (steered["y"] >= base["y"] + base["height"]) == stacked
+        assert (base["y"] >= steered["y"] + steered["height"]) == stacked
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

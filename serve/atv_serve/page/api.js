@@ -2,11 +2,12 @@
 
 const KEY_ITEM = "atv-local key";
 
-/** An answer that is not one: the error of the server, or that the server did not respond. */
+/** The server refused a request, with the error's status and code, or did not respond. */
 export class Refused extends Error {
-  constructor(message, status = 0) {
+  constructor(message, status = 0, code = null) {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -17,15 +18,24 @@ export async function models(signal) {
   return (await (await ask("/v1/models", undefined, signal)).json()).data;
 }
 
+/** Which formats of an answer the server can be asked for, by its own description: {choices, schema}. */
+export async function formats(signal) {
+  const { schemas } = (await (await ask("/openapi.json", undefined, signal)).json()).components;
+  return {
+    choices: "choices" in schemas.ChatRequest.properties,
+    schema: JSON.stringify(schemas).includes('"json_schema"'),
+  };
+}
+
 /** What would be added for a query: {steering, norms}, a norm for each layer from the first on. */
 export async function norms(query, steering, signal) {
   return (await ask("/v1/steering", { query, steering }, signal)).json();
 }
 
-/** The chunks of an answer as they come; the last one has the usage. */
-export async function* chat(query, steering, longest, signal) {
-  const messages = [{ role: "user", content: query }];
-  const body = { messages, steering, stream: true, stream_options: { include_usage: true }, max_tokens: longest };
+/** The chunks of an answer as they come; the last one has the usage. `format` has further fields of the request. */
+export async function* chat({ messages, steering, maxTokens, format }, signal) {
+  const stream = { stream: true, stream_options: { include_usage: true } };
+  const body = { messages, steering, max_tokens: maxTokens, ...stream, ...format };
   const response = await ask("/v1/chat/completions", body, signal);
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
@@ -43,7 +53,7 @@ async function ask(path, body, signal) {
   if (body) headers["content-type"] = "application/json";
   const request = { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal };
   const response = await fetch(path, request).catch(unreachable);
-  if (!response.ok) throw new Refused(await reason(response), response.status);
+  if (!response.ok) throw await refusal(response);
   return response;
 }
 
@@ -64,11 +74,13 @@ async function* events(body) {
   }
 }
 
-async function reason(response) {
+async function refusal(response) {
+  const { status } = response;
+  const { message, code } = (await response.json().catch(() => null))?.error ?? {};
   const wait = response.headers.get("retry-after");
-  if (response.status === 429) return `The server is busy. Try again in ${wait ?? "a few"} seconds.`;
-  const body = await response.json().catch(() => null);
-  return sentence(body?.error?.message ?? `the server answered with status ${response.status}`);
+  if (status === 429) return new Refused(`The server is busy. Try again in ${wait ?? "a few"} seconds.`, status, code);
+  if (status === 503) return new Refused("The server is stopping. Start it again, then send this again.", status, code);
+  return new Refused(sentence(message ?? `the server answered with status ${status}`), status, code);
 }
 
 function unreachable(error) {

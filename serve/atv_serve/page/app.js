@@ -1,87 +1,111 @@
-// The page: a query, its answers without and with steering, and the vector between them.
+// The page: queries, their answers without and with steering, and the vector between them.
 
-import { chat, models, norms, Refused, useKey } from "./api.js";
-import { draw } from "./chart.js";
-import { Column } from "./column.js";
+import { Answer } from "./answer.js";
+import { formats, models, Refused, useKey } from "./api.js";
 import { Controls } from "./controls.js";
+import { Conversation } from "./conversation.js";
+import { at, grouped } from "./dom.js";
+import { Examples } from "./examples.js";
+import { Format } from "./format.js";
+import { Norms } from "./norms.js";
 
-const at = (id) => document.getElementById(id);
-const PAUSE = 200; // milliseconds without a change before the norms are asked for
+const WORDS = {
+  compare: { label: "Your query", send: "Answer", hint: "Ask something, or paste a text to work on" },
+  chat: { label: "Your message", send: "Send", hint: "Say something" },
+};
 
-const controls = new Controls(later);
-const columns = { base: new Column(at("base")), steered: new Column(at("steered")) };
-let answering = null; // AbortController of the answers that are being written
-let looking = null; // and of the norms
-let drawn = ""; // what the norms on the page are of
-let timer;
+const format = new Format();
+const controls = new Controls(() => {
+  norms.later();
+  if (bundle !== controls.bundle) examples.show((bundle = controls.bundle));
+});
+const norms = new Norms(controls, () => at("query").value.trim() || (chatting() ? conversation.last : ""));
+const conversation = new Conversation(run, place);
+const answers = Object.fromEntries(
+  ["steered", "base"].map((name) => [name, new Answer(at(name), (longer) => run([[answers[name], longer]]))]),
+);
+const examples = new Examples((query) => {
+  at("query").value = query;
+  send();
+});
+let bundle; // whose examples are shown
+let limits = { maxTokens: 256, context: 0 };
+let started; // settles when the models are known
+let running = null; // AbortController of the answers that are being written
+
+const chatting = () => at("chat").checked;
 
 async function start() {
   try {
-    const found = await models();
+    const [found, offered] = await Promise.all([models(), formats()]);
     const [model] = found;
     const steers = found.some((each) => each.steering);
+    limits = { maxTokens: model.max_tokens, context: model.n_ctx };
     at("served").textContent = model.target;
-    at("longest").max = model.max_tokens;
-    at("longest").value = Math.min(at("longest").valueAsNumber || model.max_tokens, model.max_tokens);
-    at("steered").hidden = !steers;
+    at("longest").max = limits.maxTokens;
+    at("longest").value = Math.min(at("longest").valueAsNumber || limits.maxTokens, limits.maxTokens);
     controls.serve(found);
+    format.serve(offered);
     at("unlock").hidden = true;
+    place();
     tell(steers ? "" : "This server has no bundle, so there is nothing to steer by; start it with -g BUNDLE.");
   } catch (error) {
     explain([error]);
   }
 }
 
-async function answer() {
-  answering?.abort();
-  const run = (answering = new AbortController());
+/** Answer what was typed: in two columns, or as the next turn of the conversation. */
+async function send() {
+  await started;
   const query = at("query").value;
-  const longest = at("longest").valueAsNumber;
-  const show = (name, steering) => columns[name].show(chat(query, steering, longest, run.signal));
-  tell("");
-  standing("Answering…", true);
-  look(); // first, since it is quick and the answers are not
-  const asked = [show("base", false)];
-  if (!at("steered").hidden) asked.push(show("steered", controls.steering));
-  const errors = (await Promise.allSettled(asked)).flatMap((each) => each.reason ?? []);
-  if (run !== answering) return; // another query came meanwhile
-  answering = null;
-  standing(run.signal.aborted ? "Stopped." : errors.length ? "" : "Done.", false);
-  explain(errors);
-}
-
-/** The norms for what the controls and the query stand at. */
-async function look() {
-  clearTimeout(timer);
-  looking?.abort();
-  if (!controls.whole) return;
-  const run = (looking = new AbortController());
-  const query = at("query").value;
-  const wanted = JSON.stringify([query, controls.whole, controls.steering]);
-  if (wanted === drawn) return;
-  try {
-    if (!query.trim()) {
-      const nothing = Array(controls.whole.layers[1]).fill(0);
-      draw(at("norms"), nothing, nothing);
-    } else {
-      const asked = [controls.steering, controls.whole].map((steering) => norms(query, steering, run.signal));
-      const [added, whole] = await Promise.all(asked);
-      draw(at("norms"), added.norms, whole.norms);
-    }
-    drawn = wanted;
-    at("norms-note").textContent = query.trim() ? "" : "The vector is read from the query; there is none yet.";
-  } catch (error) {
-    if (error.name !== "AbortError") at("norms-note").textContent = error.message;
+  const fields = query.trim() ? format.fields : null;
+  if (!query.trim()) {
+    at("status").textContent = "Type something first.";
+    at("query").focus();
+  }
+  if (!fields) return;
+  const settings = { steering: controls.steering, maxTokens: longest(), format: fields, limits };
+  if (chatting()) {
+    if (running) return stop();
+    at("query").value = "";
+    if (!(await conversation.ask(query, settings)) && !at("query").value) at("query").value = query;
+  } else {
+    const messages = [{ role: "user", content: query }];
+    const pairs = [[answers.base, { ...settings, steering: false, messages }]];
+    if (controls.whole) pairs.unshift([answers.steered, { ...settings, messages }]); // first, if the server has one slot
+    await run(pairs);
   }
 }
 
-function later() {
-  clearTimeout(timer);
-  timer = setTimeout(look, PAUSE);
+/** Show answers to requests, in place of those that are being written; their errors. */
+async function run(pairs) {
+  running?.abort();
+  const current = (running = new AbortController());
+  tell("");
+  standing("Answering…", true);
+  norms.look(); // first, since it is quick and the answers are not
+  if (!chatting()) pairs[0][0].reveal();
+  const shown = pairs.map(([answer, request]) => answer.show(request, current.signal));
+  const errors = (await Promise.allSettled(shown)).flatMap((each) => each.reason ?? []);
+  if (current !== running) return errors; // another query came meanwhile
+  running = null;
+  standing(current.signal.aborted ? "Stopped." : errors.length ? "" : "Done.", false);
+  explain(errors);
+  return errors;
 }
 
 function stop() {
-  answering?.abort();
+  running?.abort();
+}
+
+/** Tokens that an answer may have; a number that this server does not write is changed, which is said. */
+function longest() {
+  const typed = at("longest").valueAsNumber;
+  const set = Math.min(Math.max(Math.round(typed) || limits.maxTokens, 1), limits.maxTokens);
+  at("longest").value = set;
+  at("longest-note").textContent =
+    typed > set ? `Set to ${grouped(set)}, the most that this server writes.` : typed === set ? "" : `Set to ${grouped(set)}.`;
+  return set;
 }
 
 /** What went wrong, in words; a key that is missing can be typed at once. */
@@ -89,8 +113,7 @@ function explain(errors) {
   const ours = errors.filter((error) => error.name !== "AbortError");
   const strange = ours.find((error) => !(error instanceof Refused));
   if (strange) console.error(strange);
-  const locked = ours.some((error) => error.status === 401);
-  if (locked) {
+  if (ours.some((error) => error.status === 401)) {
     at("unlock").hidden = false;
     at("key").focus();
   }
@@ -102,25 +125,59 @@ function tell(text) {
   at("problem").hidden = !text;
 }
 
+/** One button sends and, while answers are written, another in its place stops them; the focus stays on it. */
 function standing(text, busy) {
+  const [gone, here] = busy ? [at("send"), at("stop")] : [at("stop"), at("send")];
+  const focused = document.activeElement === gone;
   at("status").textContent = text;
-  at("stop").setAttribute("aria-disabled", String(!busy)); // not disabled, which would take the focus away
+  here.hidden = false;
+  gone.hidden = true;
+  if (focused) here.focus();
 }
 
+/** Show the parts of the chosen mode. */
+function place() {
+  const words = WORDS[chatting() ? "chat" : "compare"];
+  at("query-label").textContent = words.label;
+  at("send").textContent = words.send;
+  at("query").placeholder = words.hint;
+  at("answers").hidden = chatting();
+  at("log").hidden = at("clear").hidden = !chatting() || conversation.empty;
+  at("examples").classList.toggle("unused", chatting() && !conversation.empty);
+  at("steered").hidden = !controls.whole;
+  history.replaceState(null, "", chatting() ? "#chat" : "#");
+  norms.later();
+}
+
+at("modes").addEventListener("change", () => {
+  stop();
+  place();
+});
 at("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  answer();
+  send();
 });
-at("query").addEventListener("input", later);
+at("query").addEventListener("input", () => norms.later());
+at("query").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  send();
+});
+at("longest").addEventListener("change", longest);
 at("stop").addEventListener("click", stop);
+at("clear").addEventListener("click", () => {
+  stop();
+  conversation.clear();
+  at("query").focus();
+});
 at("unlock").addEventListener("submit", (event) => {
   event.preventDefault();
   useKey(at("key").value);
   at("key").value = "";
-  start();
+  started = start();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("ask").requestSubmit();
   if (event.key === "Escape") stop();
 });
-start();
+at("chat").checked = location.hash === "#chat";
+started = start();

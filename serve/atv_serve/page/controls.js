@@ -1,6 +1,7 @@
 // The steering controls: their values, and the defaults of each bundle.
 
-const at = (id) => document.getElementById(id);
+import { at } from "./dom.js";
+
 const MOST = 2; // the slider's end, unless a bundle asks for more
 const POSITIONS = {
   decode: "The last prompt token and every generated one.",
@@ -19,7 +20,7 @@ export class Controls {
     at("reset").addEventListener("click", () => this._reset());
     at("strength").addEventListener("input", () => this._setStrength(at("strength").valueAsNumber));
     at("strength-number").addEventListener("input", () => this._typed());
-    at("strength-number").addEventListener("change", () => this._setStrength(this._strength));
+    at("strength-number").addEventListener("change", () => this._clamp());
     for (const id of ["first", "last"]) at(id).addEventListener("input", () => this._moved(id));
     at("steering").addEventListener("submit", (event) => event.preventDefault());
   }
@@ -31,6 +32,11 @@ export class Controls {
     at("bundles").hidden = this._models.length < 2;
     at("steering").hidden = !this._models.length;
     if (this._models.length) this._reset();
+  }
+
+  /** Name of the bundle; undefined if there is none. */
+  get bundle() {
+    return this._model?.id;
   }
 
   /** What a request's `steering` is to be. */
@@ -77,15 +83,26 @@ export class Controls {
     this._changed();
   }
 
+  /** Take a number that was typed; one beyond the slider's ends becomes the nearest end, which is said. */
+  _clamp() {
+    const { min, max, valueAsNumber: typed } = at("strength-number");
+    const strength = Number.isNaN(typed) ? this._strength : Math.min(Math.max(typed, min), max);
+    this._setStrength(strength);
+    if (typed !== strength && !Number.isNaN(typed)) {
+      at("strength-note").textContent = `Set to ${strength}: here strength goes from ${min} to ${max}.`;
+    }
+  }
+
   /** The number is what counts: the slider has steps. */
   _setStrength(strength) {
+    at("strength-note").textContent = "";
     this._strength = strength;
     at("strength").value = strength;
     at("strength-number").value = strength;
     this._changed();
   }
 
-  /** While a number is typed it is left as it is, and what is none, or out of range, waits. */
+  /** While a number is typed it is left as it is, and what is none, or out of range, waits until it is left. */
   _typed() {
     const number = at("strength-number");
     if (Number.isNaN(number.valueAsNumber) || number.validity.rangeUnderflow || number.validity.rangeOverflow) return;

@@ -1,0 +1,73 @@
+// The answer's format: free text, one of some choices, or JSON.
+
+import { at } from "./dom.js";
+
+const LABELS = { text: "free text", choices: "choices", schema: "JSON" };
+
+export class Format {
+  constructor() {
+    at("format-kinds").addEventListener("change", () => this._place());
+    for (const kind of ["choices", "schema"]) at(kind).addEventListener("input", () => this._check());
+  }
+
+  /** Offer what the server can do; nothing if it can do neither. */
+  serve({ choices, schema }) {
+    at("format").hidden = !choices && !schema;
+    at("choices-kind").hidden = !choices;
+    at("schema-kind").hidden = !schema;
+  }
+
+  /** Fields of a request; null if what was typed is invalid, which is said beside it. */
+  get fields() {
+    if (this._kind === "text") return {};
+    const problem = this._check();
+    if (problem) {
+      at("format").open = true;
+      at(this._kind).focus();
+      return null;
+    }
+    if (this._kind === "choices") return { choices: choicesOf(at("choices").value) };
+    const schema = at("schema").value.trim();
+    const json_schema = schema && { name: "answer", schema: JSON.parse(schema), strict: true };
+    return { response_format: schema ? { type: "json_schema", json_schema } : { type: "json_object" } };
+  }
+
+  get _kind() {
+    return at("format-kinds").querySelector(":checked").value;
+  }
+
+  _place() {
+    for (const kind of ["choices", "schema"]) at(`${kind}-field`).hidden = kind !== this._kind;
+    at("format-chosen").textContent = LABELS[this._kind];
+    this._check();
+  }
+
+  /** What is wrong with what was typed, empty if nothing is. */
+  _check() {
+    const problem = this._kind === "text" ? "" : { choices: choicesProblem, schema: schemaProblem }[this._kind](at(this._kind).value);
+    if (this._kind !== "text") {
+      at(this._kind).setAttribute("aria-invalid", String(Boolean(problem)));
+      at(`${this._kind}-note`).textContent = problem;
+    }
+    return problem;
+  }
+}
+
+/** One per line, or divided by commas if there is only one line; each once. */
+function choicesOf(text) {
+  const lines = text.trim().split("\n");
+  const parts = lines.length > 1 ? lines : text.split(",");
+  return [...new Set(parts.map((part) => part.trim()).filter(Boolean))];
+}
+
+const choicesProblem = (text) => (choicesOf(text).length < 2 ? "Name at least two different answers." : "");
+
+function schemaProblem(text) {
+  if (!text.trim()) return "";
+  try {
+    const schema = JSON.parse(text);
+    return schema && typeof schema === "object" && !Array.isArray(schema) ? "" : "A schema is a JSON object, {…}.";
+  } catch (error) {
+    return `This is not JSON: ${error.message}.`;
+  }
+}

@@ -1,0 +1,46 @@
+// The norms of the vector that the controls and the query ask for, fetched when they change.
+
+import { norms } from "./api.js";
+import { draw } from "./chart.js";
+import { at } from "./dom.js";
+
+const PAUSE = 200; // milliseconds without a change before they are fetched
+
+export class Norms {
+  /** `query()` is the text that steers. */
+  constructor(controls, query) {
+    this._controls = controls;
+    this._query = query;
+    this._drawn = ""; // what the bars show
+  }
+
+  later() {
+    clearTimeout(this._timer);
+    this._timer = setTimeout(() => this.look(), PAUSE);
+  }
+
+  async look() {
+    const { steering, whole } = this._controls;
+    clearTimeout(this._timer);
+    this._looking?.abort();
+    if (!whole) return;
+    const { signal } = (this._looking = new AbortController());
+    const query = this._query();
+    const wanted = JSON.stringify([query, whole, steering]);
+    if (wanted === this._drawn) return;
+    try {
+      if (query) {
+        const asked = [steering, whole].map((each) => norms(query, each, signal));
+        const [added, all] = await Promise.all(asked);
+        draw(at("norms"), added.norms, all.norms);
+      } else {
+        const nothing = Array(whole.layers[1]).fill(0);
+        draw(at("norms"), nothing, nothing);
+      }
+      this._drawn = wanted;
+      at("norms-note").textContent = query ? "" : "The vector is read from the query; there is none yet.";
+    } catch (error) {
+      if (error.name !== "AbortError") at("norms-note").textContent = error.message;
+    }
+  }
+}

@@ -1,0 +1,191 @@
+"""The page used for text: examples, conversations, formats of answers, long answers and limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.page.browsing import Visit, ask, chromium, norms, serving, text, until, visiting
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    with visiting(browser) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_gguf: Path, tiny_bundle: Path) -> Iterator[str]:
+    """The tiny pair, under the name that has examples and under another."""
+    with serving("-m", tiny_gguf, "-g", f"other={tiny_bundle}", "-g", f"demo={tiny_bundle}") as (url, _):
+        yield url
+
+
+def answering(page: Page, said: str, **more: Any) -> None:
+    """Let every answer be this text."""
+
+    def fulfil(route: Route) -> None:
+        chunk = {"choices": [{"delta": {"content": said}, "finish_reason": "stop", **more}], "steering": False}
+        usage = {"choices": [], "steering": False, "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+        events = "".join(f"data: {json.dumps(each)}\n\n" for each in (chunk, usage))
+        route.fulfill(content_type="text/event-stream", body=f"{events}data: [DONE]\n\n")
+
+    page.route("**/completions", fulfil)
+
+
+def say(page: Page, message: str) -> dict[str, Any]:
+    """Send a message of a conversation, wait for the answer, and return what was asked."""
+    sent: list[dict[str, Any]] = []
+    page.on("request", lambda it: sent.append(it.post_data_json) if it.url.endswith("/completions") else None)
+    page.get_by_label("Your message").fill(message)
+    page.get_by_label("Your message").press("Enter")
+    expect(page.locator("#status")).to_have_text("Done.")
+    return sent[-1]
+
+
+def test_examples_are_those_of_the_bundle_and_are_answered_at_once(visit: Visit, tiny: str) -> None:
+    page = visit(tiny)
+    examples = page.get_by_role("group", name="Examples")
+    expect(examples).to_be_hidden()
+    page.get_by_label("Bundle").select_option("demo")
+    expect(examples).to_be_visible()
+    examples.get_by_role("button").first.click()
+    expect(page.locator("#status")).to_have_text("Done.")
+    shown = examples.get_by_role("button").first.locator("span").inner_text()
+    assert page.get_by_label("Your query").input_value() == shown != ""
+    assert text(page, "With steering")
+
+
+def test_enter_sends_and_shift_enter_is_a_new_line(visit: Visit, tiny: str) -> None:
+    page = visit(tiny)
+    query = page.get_by_label("Your query")
+    query.press("Enter")
+    expect(page.locator("#status")).to_have_text("Type something first.")
+    query.press_sequentially("apple")
+    query.press("Shift+Enter")
+    query.press_sequentially("1")
+    assert query.input_value() == "apple\n1"
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+    query.press("Enter")
+    expect(page.locator("#status")).to_have_text("Done.")
+    assert query.input_value() == "apple\n1"
+    assert text(page, "With steering")
+
+
+def test_a_conversation_is_steered_turn_by_turn(visit: Visit, tiny: str) -> None:
+    page = visit(f"{tiny}")
+    page.get_by_role("radio", name="Chat").check()
+    expect(page.get_by_role("region", name="With steering")).to_be_hidden()
+    first = say(page, "apple 1")
+    assert (first["messages"], first["steering"]["bundle"]) == ([{"role": "user", "content": "apple 1"}], "other")
+    answer = page.locator("#log .text").first.inner_text()
+    assert answer == "a"
+    until(lambda: max(norms(page)) > 0)  # of the last message, although the field is empty
+    page.get_by_role("switch", name="Steer the answer").click()
+    second = say(page, "cow 2")
+    assert [message["content"] for message in second["messages"]] == ["apple 1", answer, "cow 2"]
+    assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
+    assert second["steering"] is False
+    assert page.locator("#log .mine").all_inner_texts() == ["apple 1", "cow 2"]
+    page.reload()  # the mode stays, and the conversation does not
+    expect(page.get_by_role("radio", name="Chat")).to_be_checked()
+    say(page, "apple 1")
+    page.get_by_role("button", name="Clear the conversation").click()
+    expect(page.locator("#log")).to_be_hidden()
+    assert len(say(page, "cow 2")["messages"]) == 1
+
+
+def test_a_conversation_that_outgrows_the_context_leaves_out_its_beginning(visit: Visit, tiny: str) -> None:
+    page = visit(tiny, "status of 400")
+    page.get_by_role("radio", name="Chat").check()
+    say(page, "apple " * 40)
+    assert len(say(page, "cow " * 40)["messages"]) == 1
+    expect(page.locator("#log .left-out").last).to_contain_text("context has 512 tokens; earlier messages")
+    page.get_by_label("Your message").fill("apple " * 300)  # too long alone
+    page.get_by_label("Your message").press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("the context 512")
+    expect(page.get_by_label("Your message")).to_have_value("apple " * 300)
+    expect(page.locator("#log .mine")).to_have_count(2)
+
+
+def test_limits_are_said_and_a_cut_answer_can_go_on(visit: Visit, tiny: str) -> None:
+    page = visit(tiny)
+    longest = page.get_by_label("Longest answer")
+    longest.fill("100000")
+    longest.blur()
+    expect(longest).to_have_value("512")
+    expect(page.locator("#longest-note")).to_have_text("Set to 512, the most that this server writes.")
+    longest.fill("3")
+    ask(page, "apple 1")
+    expect(page.locator("#base .limit")).to_have_text("Stopped at 3 tokens.")
+    before = text(page, "Without steering")
+    page.locator("#base").get_by_role("button", name="Continue").click()
+    expect(page.locator("#base .limit")).to_have_text("Stopped at 6 tokens.")
+    assert text(page, "Without steering").startswith(before)
+    assert len(text(page, "Without steering")) > len(before)
+    assert text(page, "With steering") == "a"
+
+
+def test_json_is_indented_and_can_be_copied(visit: Visit, tiny: str) -> None:
+    page = visit(tiny, permissions=["clipboard-read", "clipboard-write"])
+    answering(page, '{"city": "Bern", "tags": ["a: b", null], "n": -1.5e3, "x": "<b>\\"1\\"</b>"}')
+    ask(page, "apple 1")
+    wanted = json.dumps({"city": "Bern", "tags": ["a: b", None], "n": -1500, "x": '<b>"1"</b>'}, indent=2)
+    assert text(page, "With steering") == wanted
+    coloured = page.locator("#steered .text span")
+    assert coloured.all_inner_texts() == [
+        *('"city"', '"Bern"', '"tags"', '"a: b"', "null", '"n"', "-1500", '"x"', '"<b>\\"1\\"</b>"')
+    ]
+    assert page.locator("#steered .text .name").count() == 4
+    page.locator("#steered").get_by_role("button", name="Copy").click()
+    expect(page.locator("#steered").get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == wanted
+
+
+def test_formats_are_offered_if_the_server_has_them(visit: Visit, tiny: str) -> None:
+    page = visit(tiny)
+    described = page.request.get(f"{tiny}/openapi.json").json()
+    described["components"]["schemas"]["ChatRequest"]["properties"]["choices"] = {}
+    described["components"]["schemas"]["ResponseFormat"]["properties"]["type"] = {"enum": ["text", "json_schema"]}
+    page.route("**/openapi.json", lambda route: route.fulfill(json=described))
+    page.reload()
+    page.get_by_text("Answer format:").click()
+    answering(page, "spam", probabilities={"ham": 0.25, "spam": 0.75})
+    formats = page.get_by_role("group", name="Answer format")
+    formats.get_by_role("radio", name="choices").check()
+    page.get_by_label("Allowed answers").fill("spam")
+    page.get_by_label("Your query").fill("apple 1")
+    page.get_by_role("button", name="Answer", exact=True).click()
+    expect(page.locator("#choices-note")).to_have_text("Name at least two different answers.")
+    expect(page.get_by_label("Allowed answers")).to_be_focused()
+    page.get_by_label("Allowed answers").fill("spam, ham, spam,")
+    assert [asked["choices"] for asked in ask(page, "apple 1")] == [["spam", "ham"]] * 2
+    bars = page.locator("#steered .probabilities dd")
+    assert page.locator("#steered .probabilities dt").all_inner_texts() == ["spam", "ham"]
+    assert bars.all_inner_texts() == ["75.0 %", "25.0 %"]
+    wide, narrow = (bar.evaluate("it => parseFloat(getComputedStyle(it, '::after').width)") for bar in bars.all())
+    assert wide == pytest.approx(3 * narrow, rel=0.02)
+    formats.get_by_role("radio", name="JSON").check()
+    page.get_by_label("JSON schema").fill("{")
+    page.get_by_label("Your query").press("Enter")
+    expect(page.locator("#schema-note")).to_contain_text("This is not JSON: ")
+    schema = {"type": "object"}
+    page.get_by_label("JSON schema").fill(json.dumps(schema))
+    (asked, _) = ask(page, "apple 1")
+    assert asked["response_format"]["json_schema"]["schema"] == schema
+    assert "choices" not in asked
+    page.get_by_label("JSON schema").fill("")
+    assert ask(page, "apple 1")[0]["response_format"] == {"type": "json_object"}
+    formats.get_by_role("radio", name="free text").check()
+    assert "response_format" not in ask(page, "apple 1")[0]
