@@ -8,10 +8,11 @@ import { probabilityRows } from "./probabilities.js";
 export class Answer {
   /** In a section of the page; `ask(request)` is called when more of an answer is wanted. */
   constructor(section, ask) {
-    section.append(at("answer-parts").content.cloneNode(true));
     const part = (name) => section.querySelector(`.${name}`);
+    const heading = section.querySelectorAll("h2");
+    section.prepend(at("answer-parts").content.cloneNode(true)); // above the hint, which goes with the first answer
     this._message = part("message");
-    this._message.prepend(...section.querySelectorAll("h2")); // read aloud together with the text
+    this._message.prepend(...heading); // read aloud together with the text
     [this._text, this._limit, this._more] = [part("text"), part("limit"), part("more")];
     [this._probabilities, this._facts, this._copy] = [part("probabilities"), part("facts"), part("copy")];
     this._hint = part("hint");

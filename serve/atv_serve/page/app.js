@@ -103,8 +103,10 @@ function longest() {
   const typed = at("longest").valueAsNumber;
   const set = Math.min(Math.max(Math.round(typed) || limits.maxTokens, 1), limits.maxTokens);
   at("longest").value = set;
-  at("longest-note").textContent =
-    typed > set ? `Set to ${grouped(set)}, the most that this server writes.` : typed === set ? "" : `Set to ${grouped(set)}.`;
+  if (typed !== set) {
+    const why = typed > set ? ", the most that this server writes" : "";
+    at("longest-note").textContent = `Set to ${grouped(set)}${why}.`;
+  }
   return set;
 }
 
@@ -163,6 +165,7 @@ at("query").addEventListener("keydown", (event) => {
   event.preventDefault();
   send();
 });
+at("longest").addEventListener("input", () => (at("longest-note").textContent = ""));
 at("longest").addEventListener("change", longest);
 at("stop").addEventListener("click", stop);
 at("clear").addEventListener("click", () => {

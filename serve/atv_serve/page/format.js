@@ -3,6 +3,7 @@
 import { at } from "./dom.js";
 
 const LABELS = { text: "free text", choices: "choices", schema: "JSON" };
+const PROBLEMS = { choices: choicesProblem, schema: schemaProblem };
 
 export class Format {
   constructor() {
@@ -20,8 +21,7 @@ export class Format {
   /** Fields of a request; null if what was typed is invalid, which is said beside it. */
   get fields() {
     if (this._kind === "text") return {};
-    const problem = this._check();
-    if (problem) {
+    if (this._check()) {
       at("format").open = true;
       at(this._kind).focus();
       return null;
@@ -39,16 +39,14 @@ export class Format {
   _place() {
     for (const kind of ["choices", "schema"]) at(`${kind}-field`).hidden = kind !== this._kind;
     at("format-chosen").textContent = LABELS[this._kind];
-    this._check();
   }
 
   /** What is wrong with what was typed, empty if nothing is. */
   _check() {
-    const problem = this._kind === "text" ? "" : { choices: choicesProblem, schema: schemaProblem }[this._kind](at(this._kind).value);
-    if (this._kind !== "text") {
-      at(this._kind).setAttribute("aria-invalid", String(Boolean(problem)));
-      at(`${this._kind}-note`).textContent = problem;
-    }
+    const kind = this._kind;
+    const problem = PROBLEMS[kind](at(kind).value);
+    at(kind).setAttribute("aria-invalid", String(Boolean(problem)));
+    at(`${kind}-note`).textContent = problem;
     return problem;
   }
 }
@@ -60,7 +58,9 @@ function choicesOf(text) {
   return [...new Set(parts.map((part) => part.trim()).filter(Boolean))];
 }
 
-const choicesProblem = (text) => (choicesOf(text).length < 2 ? "Name at least two different answers." : "");
+function choicesProblem(text) {
+  return choicesOf(text).length < 2 ? "Name at least two different answers." : "";
+}
 
 function schemaProblem(text) {
   if (!text.trim()) return "";
