@@ -126,6 +126,15 @@ class Generator:
         with native_call():
             return len(self._encode(query).ids)
 
+    def read_length(self, query: str) -> int:
+        """Characters of a query that it reads: all of them, unless they are more tokens than its limit."""
+        with native_call():
+            encoding = self._encode(query)
+        if not encoding.overflowing:
+            return len(query)
+        end = max(end for _, end in encoding.offsets) - self._template.index("{query}")
+        return min(max(end, 0), len(query))
+
     def _trial(self, session: Any) -> None:
         inputs = sorted(node.name for node in session.get_inputs())
         if inputs != ["attention_mask", "input_ids"]:

@@ -224,12 +224,22 @@ def test_a_refusal_is_said_in_the_servers_words_and_then_gone(visit: Visit, tiny
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_a_busy_server_says_when_to_come_again(visit: Visit, tiny: str) -> None:
-    page = visit(tiny, "status of 429")
-    page.route("**/completions", lambda route: route.fulfill(status=429, headers={"retry-after": "7"}, json={}))
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (429, "The server is busy. Try again in 7 seconds."),
+        (503, "The server is stopping. Start it again, then send this again."),
+        (500, "Something broke."),
+    ],
+)
+def test_a_server_that_cannot_answer_says_why(visit: Visit, tiny: str, status: int, words: str) -> None:
+    page = visit(tiny, f"status of {status}")
+    said = {"error": {"message": "something broke"}}
+    page.route("**/completions", lambda route: route.fulfill(status=status, headers={"retry-after": "7"}, json=said))
     page.get_by_label("Your query").fill("apple 1")
     page.get_by_role("button", name="Answer", exact=True).click()
-    expect(page.get_by_role("alert")).to_have_text("The server is busy. Try again in 7 seconds.")
+    expect(page.get_by_role("alert")).to_have_text(words)
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab(visit: Visit, tiny_gguf: Path, tiny_bundle: Path) -> None:

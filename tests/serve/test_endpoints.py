@@ -31,6 +31,12 @@ def test_norms_of_what_would_steer(url: str, engines: dict[str, Engine]) -> None
     norms = 2 * engines["kinds"].vector("apple 1").norms()
     assert found["norms"] == pytest.approx([0, norms[1], 0], rel=1e-5)
     assert found["steering"]["layers"] == [2, 2]
+    assert found["read_length"] == len("apple 1")
+    long = "apple " * 100
+    read = HTTP.post(f"{url}/v1/steering", json={"query": long}).json()["read_length"]
+    assert 0 < read < len(long)
+    np.testing.assert_array_equal(engines["kinds"].vector(long[:read]).array, engines["kinds"].vector(long).array)
+    assert engines["other"].generator.read_length(long[:read]) == read
 
 
 def test_models_and_their_names(client: openai.OpenAI, url: str) -> None:

@@ -149,9 +149,11 @@ class Application:
         applied = self._models.steering(body.model, body.steering)
         if applied.bundle is None:
             return api.VectorResponse(steering=False, norms=[0.0] * self._models.n_rows)
-        (rows,) = await self._vectors(request, applied, [body.query if applied.query is None else applied.query])
+        query = body.query if applied.query is None else applied.query
+        (rows,) = await self._vectors(request, applied, [query])
         norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-        return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist())
+        length = await self._replies.aside(partial(self._models.generators[applied.bundle].read_length, query))
+        return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist(), read_length=length)
 
     async def _vectors(self, request: Request, applied: AppliedSteering, texts: list[str]) -> list[NDArray[np.float32]]:
         """A vector float32 [n_layer-1, n_embd] for each text, as it would be added."""

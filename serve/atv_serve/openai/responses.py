@@ -190,6 +190,8 @@ class VectorResponse(_Response):
 
     steering: SteeringResponse | Literal[False]
     norms: list[float]
+    read_length: int = 0
+    """Characters of the query that the generator reads; it has a limit."""
 
 
 class ModelResponse(_Response):

@@ -19,7 +19,10 @@ const controls = new Controls(() => {
   norms.later();
   if (bundle !== controls.bundle) examples.show((bundle = controls.bundle));
 });
-const norms = new Norms(controls, () => at("query").value.trim() || (chatting() ? conversation.last : ""));
+const norms = new Norms(controls, () => {
+  const query = at("query").value;
+  return query.trim() ? query : chatting() ? conversation.last : "";
+});
 const conversation = new Conversation(run, place);
 const answers = Object.fromEntries(
   ["steered", "base"].map((name) => [name, new Answer(at(name), (longer) => run([[answers[name], longer]]))]),
@@ -132,6 +135,7 @@ function standing(text, busy) {
   const [gone, here] = busy ? [at("send"), at("stop")] : [at("stop"), at("send")];
   const focused = document.activeElement === gone;
   at("status").textContent = text;
+  document.body.classList.toggle("answering", busy);
   here.hidden = false;
   gone.hidden = true;
   if (focused) here.focus();

@@ -2,7 +2,7 @@
 
 import { norms } from "./api.js";
 import { draw } from "./chart.js";
-import { at } from "./dom.js";
+import { at, grouped } from "./dom.js";
 
 const PAUSE = 200; // milliseconds without a change before they are fetched
 
@@ -33,14 +33,23 @@ export class Norms {
         const asked = [steering, whole].map((each) => norms(query, each, signal));
         const [added, all] = await Promise.all(asked);
         draw(at("norms"), added.norms, all.norms);
+        this._say(all.read_length < [...query].length ? cut(all.read_length) : "");
       } else {
         const nothing = Array(whole.layers[1]).fill(0);
         draw(at("norms"), nothing, nothing);
+        this._say("The vector is read from the query; there is none yet.");
       }
       this._drawn = wanted;
-      at("norms-note").textContent = query ? "" : "The vector is read from the query; there is none yet.";
     } catch (error) {
-      if (error.name !== "AbortError") at("norms-note").textContent = error.message;
+      if (error.name !== "AbortError") this._say(error.message);
     }
   }
+
+  _say(text) {
+    at("norms-note").textContent = text;
+  }
+}
+
+function cut(length) {
+  return `The vector is read from the first ${grouped(length)} characters; the generator reads no more.`;
 }
