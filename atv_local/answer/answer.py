@@ -73,7 +73,7 @@ class Answer:
         finish_reason: why it ended; None for an answer that was not read to its end.
         tokens: counts of tokens.
         timings_ms: times in milliseconds; None where many queries were answered together.
-        steering: as it was applied, with the layers written out; strength 0 is the base model.
+        steering: as it was applied, with the layers and the control vectors written out; strength 0 is the base model.
         bundle: id of the bundle whose generator made the vector, None without one.
         precision: of the graph that the generator ran.
         provider: the execution provider that it ran on.
@@ -112,6 +112,9 @@ class Answer:
             generated: whether the generator of the engine made the vector.
         """
         generator = engine.generator if generated and not steering.off else None
+        if engine.control_vectors or steering.control_vectors:
+            vectors = engine.control_vectors_of(steering) if generated else ()
+            steering = replace(steering, control_vectors=vectors)
         if not steering.off:
             steering = replace(steering, layers=steering.range(engine.target.n_rows))
         return cls(
@@ -162,6 +165,7 @@ class Answer:
             "strength": self.steering.strength,
             "layers": list(layers) if steered and layers else None,
             "positions": self.steering.positions if steered else None,
+            "control_vectors": [vector.as_dict() for vector in self.steering.control_vectors or ()],
         }
 
     def __str__(self) -> str:

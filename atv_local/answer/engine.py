@@ -20,11 +20,11 @@ from atv_local.data import as_integer
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling, Target
-from atv_local.vectors import ControlVector, Steering, TaskVector
+from atv_local.vectors import ControlVector, ScaledVector, Steering, TaskVector, VectorSources, scaled_vectors
 
 
 class Engine:
-    """A target, and what steers it: a generator made for it, a static vector, or both.
+    """A target, and what steers it: a generator made for it, control vectors, or both.
 
     An engine is a context manager; leaving it frees the context. Answers do not depend on each other. A target gives
     one answer at a time, whichever engine it is for. A stream keeps its turn until it is read to the end or closed:
@@ -33,13 +33,14 @@ class Engine:
     Args:
         target: the loaded model. `atv_local.load` makes an engine from the names of files.
         generator: reads each query and makes its vector.
-        static: added to the vector of every query, in all its layers and at the generator's positions; without a
-            generator it steers all tokens, as llama.cpp's own tools do.
+        control_vectors: as `load` takes them. Their sum is added to the vector of every query, in all its layers and at
+            the generator's positions; without a generator it steers the tokens that all were made for, or else all
+            tokens, as llama.cpp's own tools do.
         steering: what answers use unless they are given another; by default that of the bundle.
 
     Raises:
         BundleError: a generator made for another target.
-        VectorError: a static vector of another shape.
+        VectorError: a control vector made for another target.
         UsageError: something else than a `Target`, such as the path of a file, or layers that it does not have.
     """
 
@@ -47,16 +48,16 @@ class Engine:
         self,
         target: Target,
         generator: VectorGenerator | None = None,
-        static: TaskVector | None = None,
+        control_vectors: VectorSources = (),
         *,
         steering: Steering | None = None,
     ) -> None:
         self.target = target
-        self._vectors = QueryVectors(target, generator, static)
+        self._vectors = QueryVectors(target, generator, control_vectors)
         if steering is not None:
             check_settings(steering)
         self._steering = self._vectors.default_steering() if steering is None else steering
-        self._has_own = steering is not None or generator is not None or static is not None
+        self._has_own = steering is not None or generator is not None or bool(self.control_vectors)
         """Whether `steering` says how to steer, rather than that there is nothing to steer by."""
         if not self._steering.off:
             self._steering.range(target.n_rows)
@@ -70,28 +71,56 @@ class Engine:
         return self._vectors.generator
 
     @property
-    def static(self) -> TaskVector | None:
-        """What is added to every vector, or steers alone."""
-        return self._vectors.static
+    def control_vectors(self) -> tuple[ScaledVector, ...]:
+        """What is added to every vector, or steers alone, unless a steering has others."""
+        return self._vectors.control_vectors
 
     @property
     def steering(self) -> Steering:
         """The default steering of answers."""
         return self._steering
 
-    def vector(self, query: str) -> TaskVector:
+    def vector(self, query: str, *, steering: Steering | None = None) -> TaskVector:
         """The vector that steers the answer to a query, float32 [n_layer-1, n_embd].
 
         Args:
             query: the user's words, as they would be answered.
+            steering: its control vectors are part of the vector, its strength and layers are not; by default
+                `self.steering`.
 
         Raises:
             UsageError: an empty query, one that is not Unicode text, or an engine that is closed or has nothing to
                 steer by.
+            VectorError: a control vector made for another target.
         """
         self.check_open()
         check_query(query)
-        return self._vectors(query)
+        steering = self.steering if steering is None else steering
+        check_settings(steering)
+        return self._vectors(query, steering)
+
+    def with_control_vectors(self, control_vectors: VectorSources, steering: Steering | None = None) -> Steering:
+        """A steering with these control vectors, for one answer or for many.
+
+        Args:
+            control_vectors: as `load` takes them, in place of those of the engine; empty for none.
+            steering: what else it says; by default `self.steering`. Layers that are the bundle's hold for the
+                generator's vector alone, beside control vectors. Where nothing steered before, these steer all layers,
+                at the positions that they were made for.
+
+        Raises:
+            NotFoundError, VectorError, UsageError: as `load`.
+        """
+        steering = self.steering if steering is None else steering
+        check_settings(steering)
+        changed = self._vectors.with_control_vectors(steering, scaled_vectors(control_vectors))
+        if changed.control_vectors:
+            self._vectors.check(changed)
+        return changed
+
+    def control_vectors_of(self, steering: Steering) -> tuple[ScaledVector, ...]:
+        """The control vectors that a steering applies: its own, or those of the engine; none where it is off."""
+        return () if steering.off else self._vectors.applied_control_vectors(steering)
 
     def control_vector(self, queries: Iterable[str], *, steering: Steering | None = None) -> ControlVector:
         """The mean vector of queries as a control vector: `save` it, and other programs can steer with it.
@@ -125,7 +154,7 @@ class Engine:
 
         Args:
             query: the user's words; the chat template of the GGUF is put around them for the target alone.
-            vector: steer with this vector instead of `self.vector(query)`, so without the static one too: a
+            vector: steer with this vector instead of `self.vector(query)`, so without control vectors too: a
                 `TaskVector`, an array, a `ControlVector` or the path of its GGUF.
             steering: by default `self.steering`. An engine that is off because it has nothing to steer by takes all
                 layers at strength 1 for a given vector, and the positions that a control-vector file was made for.
@@ -250,6 +279,8 @@ class Engine:
         else:
             self.check_open()
             steering = self._applied(steering, default)
+            if steering.control_vectors:
+                raise UsageError("`vector` takes the place of the control vectors of `steering`; leave one of them out")
         check_prompt(prompt)
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
@@ -257,7 +288,7 @@ class Engine:
         check_settings(steering, sampling, system)
         return self._answers.events(
             prompt or self._prompts(system)(query),
-            lambda: self.vector(query) if given is None else given,
+            lambda: self.vector(query, steering=steering) if given is None else given,
             steering,
             sampling or Sampling(),
             max_tokens,
@@ -277,7 +308,7 @@ class Engine:
         self.check_open()
         steering = self._applied(steering, None)
         if not steering.off:
-            self._vectors.check()
+            self._vectors.check(steering)
         return steering
 
     def _applied(self, steering: Steering | None, given: Steering | None) -> Steering:
@@ -313,5 +344,5 @@ class Engine:
         self.close()
 
     def __repr__(self) -> str:
-        steered_by = [repr(part) for part in (self.generator, self.static) if part is not None]
+        steered_by = [repr(part) for part in (self.generator, *self.control_vectors) if part]
         return f"Engine({', '.join([repr(self.target), *steered_by, repr(self.steering)])})"

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias, get_args
+from typing import get_args
 
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_settings
-from atv_local.data import as_number, as_path, is_iterable
+from atv_local.data import as_path
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
 from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_defaults
 from atv_local.target import Target
-from atv_local.vectors import (
-    MAX_STRENGTH,
-    OFF,
-    ControlVector,
-    Steering,
-    TaskVector,
-    read_control_vector,
-    sum_control_vectors,
-    trained_positions,
-)
-
-VectorSource: TypeAlias = "str | Path | ControlVector | TaskVector"
+from atv_local.vectors import OFF, Steering, VectorSources, scaled_vectors
 
 
 def load(
@@ -35,7 +23,7 @@ def load(
     n_ctx: int | None = None,
     n_threads: int | None = None,
     n_gpu_layers: int = -1,
-    control_vectors: Sequence[VectorSource | tuple[VectorSource, float]] = (),
+    control_vectors: VectorSources = (),
     provider: Provider | None = None,
     precision: Precision | None = None,
     steering: Steering | None = None,
@@ -52,8 +40,8 @@ def load(
         n_threads: threads of llama.cpp; by default all cores.
         n_gpu_layers: layers to offload; -1 is all.
         control_vectors: control-vector GGUFs, each alone or with a factor as `(path, factor)`, or in place of a path a
-            `ControlVector` or a `TaskVector`, which steers all tokens. Their sum steers every query, together with the
-            generator if `bundle` is named, otherwise instead of one.
+            `ControlVector`, or a `TaskVector` or array, which steers all tokens. Their sum steers every query, together
+            with the generator if `bundle` is named, otherwise instead of one.
         provider: the execution provider of the generator; by default the first that works.
         precision: which graph of the bundle the generator runs; by default the one that suits the provider.
         steering: what answers use unless they are given another; by default that of the bundle.
@@ -79,7 +67,7 @@ def load(
         check_settings(steering)
     chosen_model = choose_model(model)
     path = chosen_model.path()
-    files = _read_files(control_vectors)
+    vectors = scaled_vectors(control_vectors)
     if off:
         if bundle is not None:
             check_bundle_name(bundle)
@@ -87,7 +75,7 @@ def load(
             target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
         return Engine(target, steering=None if steering is None else OFF)
     own = choose_bundle(bundle, model)
-    chosen_bundle = None if own.source and files else own  # control vectors replace a bundle that is only the default
+    chosen_bundle = None if own.source and vectors else own  # control vectors replace a bundle that is only the default
     if (provider or precision) and not chosen_bundle:
         chosen = f"`provider={provider}`" if provider else f"`precision={precision}`"
         raise UsageError(f"no generator is loaded for {chosen}; name its bundle with `bundle=...`, or leave it out")
@@ -95,33 +83,17 @@ def load(
     with explain_defaults(chosen_model, chosen_bundle):
         opened = Bundle(bundle_path) if bundle_path else None
         target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
-    for file, _ in files:
-        file.check_target(target.spec)
-    static = sum_control_vectors(files, target.n_rows, target.n_embd) if files else None
     if opened is None:
-        if files and steering is None:
-            steering = Steering(positions=trained_positions([file for file, _ in files]))
-        return Engine(target, static=static, steering=steering)
+        return Engine(target, control_vectors=vectors, steering=steering)
+    for scaled in vectors:
+        scaled.vector.check_target(target.spec)  # before the generator is loaded, which takes longer
     with explain_defaults(chosen_model, chosen_bundle):
         opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
         generator = Generator(opened, provider=provider, precision=precision)
-    return Engine(target, generator, static, steering=steering)
+    return Engine(target, generator, vectors, steering=steering)
 
 
 def _check_choice(name: str, value: object, choices: object) -> None:
     known = get_args(choices)
     if value is not None and not (isinstance(value, str) and value in known):
         raise UsageError(f"`{name}` {value!r} is not one of {', '.join(known)}")
-
-
-def _read_files(given: Sequence[VectorSource | tuple[VectorSource, float]]) -> list[tuple[ControlVector, float]]:
-    if isinstance(given, str | Path | TaskVector) or not is_iterable(given):
-        raise UsageError(f"`control_vectors` {given!r} is not a list of files or vectors, such as ['happy.gguf']")
-    pairs = [file if isinstance(file, tuple) and len(file) == 2 else (file, 1.0) for file in given]
-    return [(_read(file), as_number("control_vectors", factor, -MAX_STRENGTH, MAX_STRENGTH)) for file, factor in pairs]
-
-
-def _read(file: VectorSource) -> ControlVector:
-    if isinstance(file, TaskVector):
-        return ControlVector.of(file)
-    return file if isinstance(file, ControlVector) else read_control_vector(as_path("control_vectors", file))

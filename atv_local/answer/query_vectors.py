@@ -1,9 +1,10 @@
-"""Where the vectors of answers come from: a generator, a static vector, or one given with the query."""
+"""Where the vectors of answers come from: a generator, control vectors, or a vector given with the query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -15,11 +16,14 @@ from atv_local.target import Target
 from atv_local.vectors import (
     OFF,
     ControlVector,
-    Positions,
+    ScaledVector,
     Steering,
     TaskVector,
+    VectorSources,
     mean_control_vector,
     read_control_vector,
+    scaled_vectors,
+    sum_control_vectors,
     trained_positions,
 )
 
@@ -30,61 +34,83 @@ class QueryVectors:
     Args:
         target: what they steer.
         generator: reads each query and makes its vector.
-        static: added to the vector of every query, or used alone.
+        control_vectors: added to the vector of every query, or used alone, unless a steering has others.
 
     Raises:
         BundleError: a generator made for another target.
-        VectorError: a static vector of another shape.
-        UsageError: something else than a `Target`, `Generator` or `TaskVector`, or a target that is closed.
+        VectorError: a control vector made for another target.
+        UsageError: something else than a `Target`, `Generator` or control vectors, or a target that is closed.
     """
 
-    def __init__(self, target: Target, generator: Generator | None, static: TaskVector | None) -> None:
+    def __init__(self, target: Target, generator: Generator | None, control_vectors: VectorSources = ()) -> None:
         if not isinstance(target, Target):
             raise UsageError(f"`target` {target!r} is not a Target; load files with atv_local.load")
         target.check_open()
         if not isinstance(generator, Generator | None):
             raise UsageError(f"`generator` {generator!r} is not a Generator; load files with atv_local.load")
-        if not isinstance(static, TaskVector | None):
-            raise UsageError(f"`static` {static!r} is not a TaskVector; read one with TaskVector.load")
-        if static is not None:
-            target.check_vector(static)
+        self.target, self.generator = target, generator
+        self.control_vectors = scaled_vectors(control_vectors)
+        self._sum = lru_cache(maxsize=8)(lambda vectors: _checked_sum(vectors, target))
+        self._sum(self.control_vectors)  # one that does not fit raises now
         if generator is not None:
             generator.bundle.check_target(target.spec)
-        self.target, self.generator, self.static = target, generator, static
 
     def default_steering(self) -> Steering:
-        """That of the bundle; all tokens for a static vector alone, as llama.cpp's own tools do; else off."""
+        """That of the bundle; that of the control vectors without one; else off."""
+        vectors = self.control_vectors
         if self.generator is None:
-            return OFF if self.static is None else Steering(positions=Positions.ALL)
-        trained = self.generator.steering
-        return trained if self.static is None else replace(trained, layers=None)
+            return Steering(positions=trained_positions(vectors)) if vectors else OFF
+        return replace(self.generator.steering, layers=None) if vectors else self.generator.steering
 
-    def check(self) -> None:
-        """Raise UsageError if there is neither a generator nor a static vector."""
-        if self.generator is None and self.static is None:
+    def with_control_vectors(self, steering: Steering, vectors: tuple[ScaledVector, ...]) -> Steering:
+        """A steering with these control vectors.
+
+        Layers that are the bundle's default hold for the generator's vector alone, beside control vectors. Where
+        nothing steered before, these steer all layers, at the positions that they were made for.
+        """
+        if self.generator is None:
+            nothing = steering.off and not (self.control_vectors or steering.control_vectors)
+            steering = Steering(positions=trained_positions(vectors)) if nothing and vectors else steering
+        else:
+            own = self.generator.steering.layers
+            if vectors and steering.layers == own:
+                steering = replace(steering, layers=None)
+            elif not vectors and steering.layers is None:
+                steering = replace(steering, layers=own)
+        return replace(steering, control_vectors=vectors)
+
+    def applied_control_vectors(self, steering: Steering) -> tuple[ScaledVector, ...]:
+        """The control vectors of a steering, or those of the engine where it does not say."""
+        return self.control_vectors if steering.control_vectors is None else steering.control_vectors
+
+    def check(self, steering: Steering) -> None:
+        """Raise UsageError if there is nothing to steer by, and VectorError for a control vector of another target."""
+        vectors = self.applied_control_vectors(steering)
+        if self.generator is None and not vectors:
             raise UsageError("no generator is loaded, so the target cannot be steered; name one with `bundle=...`")
+        self._sum(vectors)
 
-    def __call__(self, query: str) -> TaskVector:
-        """The vector for a query, float32 [n_layer-1, n_embd].
+    def __call__(self, query: str, steering: Steering) -> TaskVector:
+        """The vector for a query, float32 [n_layer-1, n_embd], control vectors added; `steering.apply` takes it.
 
         Raises:
-            UsageError: as `check`.
+            UsageError, VectorError: as `check`.
         """
-        self.check()
+        self.check(steering)
+        vectors = self.applied_control_vectors(steering)
         if self.generator is None:
-            assert self.static is not None
-            return self.static
+            return self._sum(vectors)
         vector = self.generator(query)
-        if self.static is None:
+        if not vectors:
             return vector
         layers = self.generator.steering.layers
-        return (vector.only(*layers) if layers else vector) + self.static
+        return (vector.only(*layers) if layers else vector) + self._sum(vectors)
 
     def control_vector(self, queries: Sequence[str], steering: Steering) -> ControlVector:
         """The mean over queries, with strength and layers applied; it names the bundle that alone made it."""
-        if self.generator is not None and self.static is None:
+        if self.generator is not None and not self.applied_control_vectors(steering):
             return self.generator.control_vector(queries, steering=steering)
-        return mean_control_vector(self, queries, steering, self.target.spec)
+        return mean_control_vector(lambda query: self(query, steering), queries, steering, self.target.spec)
 
     def given(self, vector: ControlVector | TaskVector | ArrayLike | str | Path) -> tuple[TaskVector, Steering]:
         """A vector given with a query, and how it steers where nothing else says.
@@ -98,8 +124,14 @@ class QueryVectors:
             vector = read_control_vector(as_path("vector", vector))
         if isinstance(vector, ControlVector):
             vector.check_target(self.target.spec)
-            steering = Steering(positions=trained_positions([vector]))
+            steering = Steering(positions=trained_positions([ScaledVector(vector)]))
             vector = vector.vector(self.target.n_rows)
         vector = vector if isinstance(vector, TaskVector) else TaskVector(vector)
         self.target.check_vector(vector)
         return vector, steering
+
+
+def _checked_sum(vectors: tuple[ScaledVector, ...], target: Target) -> TaskVector:
+    for scaled in vectors:
+        scaled.vector.check_target(target.spec)
+    return sum_control_vectors(vectors, target.n_rows, target.n_embd)

@@ -201,7 +201,7 @@ class Batch:
             check_query(query)
             prompts = self._prompts(system)
             prompt = prompts(query)
-            vector = None if steering.off else self._engine.vector(query)
+            vector = None if steering.off else self._engine.vector(query, steering=steering)
             return BatchQuestion(
                 prompt,
                 [SteeredPrompt.of(steering, vector)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from atv_local.errors import DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
 from atv_local.names import choose_bundle, choose_model, explain_defaults
 from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling, identity
-from atv_local.vectors import OFF
+from atv_local.vectors import OFF, scaled_vectors
 
 ADDED = ("line", "text", "finish_reason", "tokens")
 """What a record has beside the columns of the row it answers."""
+CONTROL_VECTORS = "control_vectors"
+"""What a record has as well where control vectors steered, as `Answer.as_dict` has it."""
 ADDED_COLUMNS = ("line", "text", "finish_reason", "prompt_tokens", "generated_tokens")
 """The same in a CSV file; see `as_csv_row`."""
 
@@ -32,6 +34,8 @@ class AnswerSettings:
     """A path or a name, as `load` takes it; so is `bundle`."""
     bundle: str | Path | None = None
     off: bool = False
+    control_vectors: Sequence[tuple[str | Path, float]] = ()
+    """Files with their factors, beside a bundle that is named or in place of one, as in `load`."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields to replace in the bundle's own `Steering`."""
     system: str | None = None
@@ -51,18 +55,22 @@ class AnswerSettings:
         """All that decides what the answers are, as JSON; the files by what is in them.
 
         Raises:
-            ModelError, BundleError: one that cannot be read.
+            ModelError, BundleError, VectorError: one that cannot be read.
         """
-        model, bundle_id = choose_model(self.model), None
+        model, bundle_id, steering = choose_model(self.model), None, dict[str, Any]()
         if not self.off:
+            steering = {name: str(value) for name, value in self.changes.items()}
             bundle = choose_bundle(self.bundle, self.model)
-            bundle_path = bundle.path()
-            with explain_defaults(model, bundle):
-                bundle_id = Bundle(bundle_path).id
+            if vectors := scaled_vectors(self.control_vectors):
+                steering["control_vectors"] = [(scaled.vector.sha256, scaled.scale) for scaled in vectors]
+            if not (vectors and bundle.source):  # a bundle that is only the default
+                bundle_path = bundle.path()
+                with explain_defaults(model, bundle):
+                    bundle_id = Bundle(bundle_path).id
         return {
             "model": identity(model.path()),
             "bundle": bundle_id,
-            **({} if self.off else {name: str(value) for name, value in self.changes.items()}),
+            **steering,
             "system": self.system,
             "max_tokens": self.max_tokens,
             "sampling": asdict(self.sampling) if self.sampling.temperature else "greedy",
@@ -96,6 +104,7 @@ class Answerer:
             settings.model,
             settings.bundle,
             off=settings.off,
+            control_vectors=settings.control_vectors,
             n_ctx=settings.n_ctx,
             n_threads=settings.n_threads,
             n_gpu_layers=settings.n_gpu_layers,
@@ -106,6 +115,8 @@ class Answerer:
         steering = replace(self._engine.steering, **settings.changes)
         self._steering = OFF if settings.off else steering
         self._steering.range(target.n_rows)
+        vectors = self._engine.control_vectors_of(self._steering)
+        self._applied = {CONTROL_VECTORS: [vector.as_dict() for vector in vectors]} if vectors else {}
         target.prompts.after(system=settings.system)  # a template that does not take it fails now
         self._batch = Batch(self._engine, parallel=settings.parallel)
 
@@ -116,7 +127,7 @@ class Answerer:
             if reply.error:
                 yield RowResult(request, error=str(reply.error))
             else:
-                yield RowResult(request, _record(request, reply))
+                yield RowResult(request, _record(request, reply) | self._applied)
 
     def _question(self, request: RowRequest) -> BatchQuestion:
         settings = self._settings
@@ -166,7 +177,7 @@ def as_csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A row without what its record adds."""
-    return {name: value for name, value in fields.items() if name not in ADDED}
+    return {name: value for name, value in fields.items() if name not in (*ADDED, CONTROL_VECTORS)}
 
 
 def _record(request: RowRequest, reply: BatchReply) -> dict[str, Any]:

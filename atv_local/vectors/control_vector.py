@@ -6,9 +6,11 @@ Tensors `direction.N`, N from 1, F32, one-dimensional; several files add up, and
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +19,7 @@ import numpy as np
 from atv_local.data import as_path, check_replaceable_file, reading, replacing
 from atv_local.errors import UsageError, VectorError
 from atv_local.vectors import gguf_file
-from atv_local.vectors.steering import MAX_STRENGTH, Positions
+from atv_local.vectors.steering import Positions
 from atv_local.vectors.target_spec import TargetSpec
 from atv_local.vectors.task_vector import TaskVector
 
@@ -42,12 +44,24 @@ class ControlVector:
         model_hint: the target's architecture, empty if it is not known.
         provenance: what it was made from and for, such as `positions` and `vocabulary_sha256`: the `atv.*` keys of the
             file. Empty in files of other programs.
+        file_sha256: of the file that it was read from.
     """
 
     path: Path | None
     rows: Mapping[int, Any]
     model_hint: str
     provenance: Mapping[str, str]
+    file_sha256: str | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> ControlVector:
+        """Read a control-vector GGUF, whichever program wrote it.
+
+        Raises:
+            NotFoundError: no such file.
+            VectorError: a file of another kind, or a damaged one.
+        """
+        return read_control_vector(as_path("path", path))
 
     @classmethod
     def of(cls, vector: TaskVector, architecture: str = "", provenance: Mapping[str, str] | None = None) -> Self:
@@ -73,6 +87,21 @@ class ControlVector:
         return f"ControlVector({len(self.rows)} layers of width {self.n_embd}, positions={positions!r})"
 
     @property
+    def name(self) -> str:
+        """The name of its file; `vector` for one that was made here."""
+        return "vector" if self.path is None else self.path.name
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file that it was read from, otherwise of its values."""
+        if self.file_sha256 is not None:
+            return self.file_sha256
+        content = hashlib.sha256()
+        for layer in sorted(self.rows):
+            content.update(struct.pack("<I", layer) + np.asarray(self.rows[layer], dtype="<f4").tobytes())
+        return content.hexdigest()
+
+    @property
     def _name(self) -> str:
         return "the control vector" if self.path is None else str(self.path)
 
@@ -91,9 +120,7 @@ class ControlVector:
             VectorError: a direction for a layer that the target does not have.
         """
         n_rows = n_rows or max(self.rows)
-        if max(self.rows) > n_rows:
-            layers = f"{min(self.rows)}-{max(self.rows)}"
-            raise VectorError(f"{self._name} has directions for layers {layers}, the target has 1-{n_rows}")
+        self.check_shape(n_rows, self.n_embd)
         array = np.zeros((n_rows, self.n_embd), dtype=np.float32)
         for layer, row in self.rows.items():
             array[layer - 1] = row
@@ -107,7 +134,15 @@ class ControlVector:
             raise VectorError(
                 f"{self._name} was made for {made_for!r}, whose vocabulary is not that of {target.name!r}"
             )
-        sum_control_vectors([(self, 1.0)], target.n_layer - 1, target.n_embd)
+        self.check_shape(target.n_layer - 1, target.n_embd)
+
+    def check_shape(self, n_rows: int, n_embd: int) -> None:
+        """Raise VectorError for directions of another width, or for layers that are not there."""
+        if self.n_embd != n_embd:
+            raise VectorError(f"{self._name} has directions of width {self.n_embd}, the target has {n_embd}")
+        if max(self.rows) > n_rows:
+            layers = f"{min(self.rows)}-{max(self.rows)}"
+            raise VectorError(f"{self._name} has directions for layers {layers}, the target has 1-{n_rows}")
 
 
 def read_control_vector(path: Path) -> ControlVector:
@@ -122,7 +157,8 @@ def read_control_vector(path: Path) -> ControlVector:
     if path.stat().st_size > _MAX_BYTES:
         raise VectorError(f"{path} is larger than any control vector: {path.stat().st_size} bytes")
     try:
-        content = gguf_file.parse(path.read_bytes())
+        data = path.read_bytes()
+        content = gguf_file.parse(data)
         rows = {_layer(name): row for name, row in content.tensors.items()}
     except (ValueError, OSError) as error:
         raise VectorError(f"{path} is a damaged control-vector GGUF: {error}") from error
@@ -133,7 +169,8 @@ def read_control_vector(path: Path) -> ControlVector:
         raise VectorError(f"{path} has values that are NaN or infinite")
     prefix = f"{OURS}."
     provenance = {name.removeprefix(prefix): str(v) for name, v in content.values.items() if name.startswith(prefix)}
-    return ControlVector(path, rows, str(content.values.get(f"{ARCHITECTURE}.model_hint", "")), provenance)
+    model_hint = str(content.values.get(f"{ARCHITECTURE}.model_hint", ""))
+    return ControlVector(path, rows, model_hint, provenance, hashlib.sha256(data).hexdigest())
 
 
 def write_control_vector(
@@ -195,50 +232,6 @@ def check_control_vector_output(path: Path, *, overwrite: bool) -> None:
         return is_control_vector(file) and bool(read_control_vector(file).provenance)
 
     check_replaceable_file(path, is_ours, "control vector that says what it was made from", overwrite=overwrite)
-
-
-def parse_scaled_file(text: str) -> tuple[Path, float]:
-    """`FILE:SCALE`, as llama.cpp's `--control-vector-scaled` takes it.
-
-    Raises:
-        UsageError: no number after a colon.
-    """
-    name, _, scale = text.rpartition(":")
-    try:
-        factor = float(scale)
-    except ValueError:
-        factor = float("nan")
-    if not name or not abs(factor) <= MAX_STRENGTH:  # NaN too
-        raise UsageError(
-            f"`control_vector_scaled` {text!r} is not FILE:SCALE with a scale within {MAX_STRENGTH:g}, "
-            "such as happy.gguf:0.8"
-        )
-    return Path(name), factor
-
-
-def sum_control_vectors(files: Sequence[tuple[ControlVector, float]], n_rows: int, n_embd: int) -> TaskVector:
-    """The sum of several files, each times its factor.
-
-    Args:
-        files: with their factors.
-        n_rows: number of steerable layers of the target.
-        n_embd: width of the target's hidden state.
-
-    Raises:
-        VectorError: a file that was made for a target of another shape.
-    """
-    total = TaskVector(np.zeros((n_rows, n_embd), dtype=np.float32))
-    for file, factor in files:
-        if file.n_embd != n_embd:
-            raise VectorError(f"{file._name} has directions of width {file.n_embd}, the target has {n_embd}")
-        total = total + factor * file.vector(n_rows)
-    return total
-
-
-def trained_positions(files: Sequence[ControlVector]) -> Positions:
-    """The positions that all files were trained for, if all are ours and agree; else all, as in llama.cpp's tools."""
-    positions = {file.provenance.get("positions") for file in files}
-    return next((choice for choice in Positions if positions == {choice.value}), Positions.ALL)
 
 
 def _layer(name: str) -> int:

@@ -1,4 +1,4 @@
-"""How a task vector is applied: strength, layers and positions. Knows neither vectors nor models.
+"""How a task vector is applied: strength, layers, positions, and the control vectors added to it.
 
 Runtime (`atv_local.answer`, `atv_local.batch`) and training (`atv_train.frozen_target`) read the same two properties of
 `Positions`, so a word means the same on both sides.
@@ -7,18 +7,18 @@ Runtime (`atv_local.answer`, `atv_local.batch`) and training (`atv_train.frozen_
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from atv_local.data import as_integer, as_number
+from atv_local.data import as_integer, as_number, is_iterable
 from atv_local.errors import UsageError
 from atv_local.text import shown
+from atv_local.vectors.scaled_vector import MAX_STRENGTH, ScaledVector
 
 if TYPE_CHECKING:
     from atv_local.vectors.task_vector import TaskVector
-
-MAX_STRENGTH = 1000.0
 
 
 class Positions(StrEnum):
@@ -52,20 +52,25 @@ class Steering:
         layers: first and last layer to steer, counted from 1 as in llama.cpp; None is all. A text such as `8-20` is
             read as well.
         positions: which tokens to steer, a `Positions` or its name.
+        control_vectors: added to the vector of the query; None are those of the engine. `Engine.with_control_vectors`
+            sets them.
 
     Raises:
-        UsageError: a strength beyond 1000, no range of layers, or an unknown name of positions.
+        UsageError: a strength beyond 1000, no range of layers, an unknown name of positions, or something else than
+            `ScaledVector`s.
     """
 
     strength: float = 1.0
     layers: tuple[int, int] | None = None
     positions: Positions = Positions.DECODE
+    control_vectors: tuple[ScaledVector, ...] | None = None
 
     def __init__(
         self,
         strength: float = 1.0,
         layers: tuple[int, int] | str | None = None,
         positions: Positions | str = Positions.DECODE,
+        control_vectors: Iterable[ScaledVector] | None = None,
     ) -> None:
         checked_layers = None if layers is None else layer_range(layers)
         if not isinstance(positions, str) or positions not in list(Positions):
@@ -74,9 +79,12 @@ class Steering:
         object.__setattr__(self, "strength", as_number("strength", strength, -MAX_STRENGTH, MAX_STRENGTH, note=note))
         object.__setattr__(self, "layers", checked_layers)
         object.__setattr__(self, "positions", Positions(positions))
+        object.__setattr__(self, "control_vectors", _checked_vectors(control_vectors))
 
     def __repr__(self) -> str:
-        return f"Steering(strength={self.strength:g}, layers={self.layers}, positions={self.positions.value!r})"
+        vectors = f", control_vectors={[*map(str, self.control_vectors)]}" if self.control_vectors else ""
+        positions = f"positions={self.positions.value!r}"
+        return f"Steering(strength={self.strength:g}, layers={self.layers}, {positions}{vectors})"
 
     @property
     def off(self) -> bool:
@@ -98,6 +106,19 @@ class Steering:
             UsageError: a layer the target does not have.
         """
         return layer_range(self.layers or (1, n_rows), n_rows)
+
+
+def _checked_vectors(given: Iterable[ScaledVector] | None) -> tuple[ScaledVector, ...] | None:
+    if given is None:
+        return None
+    vectors: tuple[Any, ...] = tuple(given) if is_iterable(given) and not isinstance(given, str) else (given,)
+    for vector in vectors:
+        if not isinstance(vector, ScaledVector):
+            raise UsageError(
+                f"`control_vectors` has {shown(vector)}, which is not a ScaledVector; `Engine.with_control_vectors` "
+                "takes files too"
+            )
+    return vectors
 
 
 OFF = Steering(strength=0.0)

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, Strict
 
 from atv_local.data import Expected, WholeNumber, plain
-from atv_local.vectors.steering import MAX_STRENGTH, Positions, layer_range
+from atv_local.vectors.scaled_vector import MAX_STRENGTH
+from atv_local.vectors.steering import Positions, layer_range
 
 
 def _checked_range(layers: tuple[int, int] | str) -> tuple[int, int]:

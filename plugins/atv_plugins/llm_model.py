@@ -22,6 +22,8 @@ from atv_local.errors import AtvError, UsageError
 from atv_local.vectors import Positions, parse_layers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from atv_local.answer import Engine
     from atv_local.target import Message
 
@@ -51,6 +53,11 @@ class Atv(llm.Model):
         positions: Positions | None = Field(
             None,
             description="Steer all tokens, only the last prompt token (last), or that token and the answer (decode)",
+        )
+        control_vectors: str | None = Field(
+            None,
+            description="Steer with these control-vector GGUFs, each FILE or FILE:SCALE, separated by commas: "
+            "in addition to a bundle that is named, else instead of one",
         )
         off: bool | None = Field(None, description="Turn steering off: answer with the base model")
         temperature: float | None = Field(
@@ -99,7 +106,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     """Pass an answer to `say` until it ends or its reader stops; return its record as `run --json` has it."""
     from atv_local.answer import Answer
     from atv_local.target import Sampling
-    from atv_local.vectors import OFF
+    from atv_local.vectors import OFF, parse_vector_file
 
     options = cast(Atv.Options, prompt.options)
     messages = _messages(prompt.messages)
@@ -107,7 +114,9 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     if options.layers is not None:
         changes["layers"] = parse_layers(options.layers)
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
-    engine = _loaded(options.model, options.bundle, bool(options.off), options.n_ctx)
+    files = [text.strip() for text in (options.control_vectors or "").split(",")]
+    vectors = tuple(parse_vector_file(file) for file in files if file)
+    engine = _loaded(options.model, options.bundle, bool(options.off), options.n_ctx, vectors)
     how = replace(engine.steering, **changes)
     steering = OFF if options.off else how
     for event in engine.stream(
@@ -130,11 +139,13 @@ def _given(options: Atv.Options, *names: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str | None, bundle: str | None, off: bool, n_ctx: int | None) -> Engine:
+def _loaded(
+    model: str | None, bundle: str | None, off: bool, n_ctx: int | None, vectors: tuple[tuple[Path, float], ...]
+) -> Engine:
     """Cached, since llm makes a model for each call, and a chat makes many calls."""
     from atv_local.answer import load
 
-    return load(model, bundle, off=off, n_ctx=n_ctx)
+    return load(model, bundle, off=off, n_ctx=n_ctx, control_vectors=vectors)
 
 
 def _messages(turns: Sequence[llm.Message]) -> list[Message]:

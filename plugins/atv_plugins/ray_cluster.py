@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,7 +23,7 @@ from atv_local.batch import Answerer, AnswerSettings, RowResult
 from atv_local.data import RowRequest
 from atv_local.errors import AtvError, ModelError, UsageError, first_problem
 from atv_local.generator import Bundle
-from atv_local.names import resolve_bundle, resolve_model
+from atv_local.names import choose_bundle, resolve_bundle, resolve_model
 
 BLOCK = 64
 """Rows a worker gets at a time."""
@@ -145,13 +146,15 @@ def _alike_everywhere(settings: AnswerSettings) -> AnswerSettings:
     Without a provider and a precision each worker would choose a graph that suits its machine.
     """
     model = resolve_model(settings.model).absolute()
-    if settings.off:
-        return replace(settings, model=model)
+    vectors = [(Path(path).absolute(), factor) for path, factor in settings.control_vectors]
+    settings = replace(settings, model=model, control_vectors=vectors)
+    if settings.off or (vectors and choose_bundle(settings.bundle, settings.model).source):  # no bundle is loaded
+        return settings
     bundle = resolve_bundle(settings.bundle, model=settings.model).absolute()
     precision = settings.precision
     if not (settings.provider or precision):
         precision = next(iter(Bundle(bundle).graphs))
-    return replace(settings, model=model, bundle=bundle, precision=precision)
+    return replace(settings, bundle=bundle, precision=precision)
 
 
 def _line(error: Exception) -> str:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from atv_cli.main import app
 from atv_local.batch import ADDED, ADDED_COLUMNS, AnswerSettings, as_csv_row
 from atv_local.data import ResumableOutput, read_requests
 from atv_local.data.record_table import MAX_COLUMNS, read_header, write_table
 from atv_local.errors import UsageError
 from atv_local.target import Sampling
+from atv_local.vectors import ControlVector, TaskVector
 from tests.cli.batch_runs import batch, one_sentence, records, written
 
 
@@ -47,7 +52,11 @@ def test_csv_to_csv_keeps_the_columns_and_their_order(base: list[str], tmp_path:
 
 
 def test_json_lines_to_csv_has_the_columns_of_all_rows(base: list[str], tmp_path: Path) -> None:
-    rows = [{"input": "apple 1", "n": 1.5, "ok": True}, {"input": "bad"}, {"id": ["x", "é"], "input": "cat", "n": None}]
+    rows: list[dict[str, Any]] = [
+        {"input": "apple 1", "n": 1.5, "ok": True},
+        {"input": "bad"},
+        {"id": ["x", "é"], "input": "cat", "n": None},
+    ]
     file = written(tmp_path / "in.jsonl", rows)
     file.write_text(file.read_text().replace('{"input": "bad"}', "bad"))
     assert batch(file, tmp_path / "out.csv", *base).exit_code == 0
@@ -104,6 +113,37 @@ def test_only_tables_of_answers_are_replaced(base: list[str], tmp_path: Path) ->
     output.write_text("line,text\n1,mine\n")
     one_sentence(batch(tmp_path / "in.csv", output, *base, "--overwrite"), 2, "no answers of this program")
     assert output.read_text() == "line,text\n1,mine\n"
+
+
+def test_control_vectors_steer_and_are_named(base: list[str], tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("input,control_vectors\napple 1,x\n")
+    TaskVector(np.full((3, 64), 0.5)).save(tmp_path / "half.gguf")
+    steered = [*base[:2], *base[3:], "--control-vector-scaled", f"{tmp_path / 'half.gguf'}:3"]
+    result = batch(tmp_path / "in.csv", tmp_path / "out.csv", *steered)
+    assert result.exit_code == 0, result.stderr
+    assert "'control_vectors'" in result.stderr
+    (row,) = table(tmp_path / "out.csv")
+    sha256 = ControlVector.load(tmp_path / "half.gguf").sha256[:12]
+    assert json.loads(row["control_vectors"]) == [{"name": "half.gguf", "sha256": sha256, "scale": 3.0}]
+    alone = CliRunner().invoke(app, ["run", *steered, "--json", "apple 1"], input="")
+    record = json.loads(alone.stdout)
+    assert (record["text"], record["control_vectors"]) == (row["text"], json.loads(row["control_vectors"]))
+    assert batch(tmp_path / "in.csv", tmp_path / "off.csv", *base).exit_code == 0
+    assert table(tmp_path / "off.csv")[0]["text"] != row["text"]
+    off = batch(tmp_path / "in.csv", tmp_path / "off.jsonl", *steered, "--off")
+    assert (off.exit_code, records(tmp_path / "off.jsonl")[0]["control_vectors"]) == (0, "x")
+
+
+def test_other_control_vectors_do_not_continue_an_output(base: list[str], tiny_gguf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.gguf"
+    TaskVector(np.full((3, 64), 0.5)).save(path)
+    chosen = AnswerSettings(tiny_gguf, control_vectors=[(path, 1.0)], max_tokens=3, sampling=Sampling(seed=0))
+    with ResumableOutput(tmp_path / "out.csv", chosen.identity(), as_row=as_csv_row) as partial:
+        partial.append({"input": "apple 1", **dict.fromkeys(ADDED, 2)})
+    (tmp_path / "in.csv").write_text("input\napple 1\n")
+    TaskVector(np.full((3, 64), 0.25)).save(path, overwrite=True)
+    steered = [*base[:2], *base[3:], "--control-vector", path]
+    one_sentence(batch(tmp_path / "in.csv", tmp_path / "out.csv", *steered), 2, "control_vectors")
 
 
 def test_without_any_answer_there_is_no_table(base: list[str], tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from atv_cli.chat.commands import COMMANDS
 from atv_cli.main import app
+from atv_local.vectors import TaskVector
 from tests.cli.chat_lines import BEAST, FRUIT, chat
 
 
@@ -36,9 +38,55 @@ def test_every_command_is_explained(pair: list[str]) -> None:
         assert line.endswith(command.run.__doc__ or "?")
 
 
-def test_settings_are_shown_and_changed(pair: list[str]) -> None:
+@pytest.fixture
+def vector(tmp_path: Path) -> str:
+    TaskVector(np.full((3, 64), 0.5)).save(tmp_path / "half.gguf")
+    return "half.gguf"
+
+
+def test_control_vectors_are_added_scaled_and_taken_away(
+    pair: list[str], vector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    TaskVector(np.full((3, 64), -0.5)).save(tmp_path / "minus.gguf")
+    lines = [FRUIT, "/clear", f"/vector {vector}:2", FRUIT, "/clear", "/vector minus.gguf", f"/vector {vector}", FRUIT]
+    result = chat(pair, *lines, "/vector", "/save two.json", "/clear", "/vector off", FRUIT, "/vector", "/save no.json")
+    said = [line for line in result.stderr.splitlines() if "gguf" in line or "off" in line]
+    both = f"minus.gguf:1 {vector}:1"
+    assert said == [
+        f"vector {vector}:2",
+        f"vector {vector}:2 minus.gguf:1",
+        f"vector {both}",
+        both,
+        "vector off",
+        "off",
+    ]
+    names = [("minus.gguf", 1), (vector, 1)]
+    for file, applied in {"two.json": names, "no.json": []}.items():
+        (answer,) = json.loads((tmp_path / file).read_text())["answers"]
+        assert [(one["name"], one["scale"]) for one in answer["control_vectors"]] == applied
+    plain, steered, undone, again = result.stdout.splitlines()
+    assert plain == undone == again != steered  # those of the third answer add up to zero
+
+
+def test_a_control_vector_steers_a_chat_without_a_bundle(
+    pair: list[str], vector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    again = ["/regen", "/off", "/regen", "/on", "/regen", "/show"]
+    result = chat([*pair, "--off"], FRUIT, f"/vector {vector}:3", *again)
+    plain, steered, off, on = result.stdout.splitlines()
+    assert plain == off != steered == on
+    refused = chat(pair, "/vector absent.gguf:2", f"/vector {vector}:1e9", "/vector :2", "/vector")
+    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (1, "off")
+
+
+def test_settings_are_shown_and_changed(
+    pair: list[str], vector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     changes = {"strength": "0.5", "positions": "last", "layers": "1-2", "temperature": "0.7", "top_p": "0.5"}
-    changes |= {"top_k": "3", "seed": "7", "max_tokens": "9", "verbose": "on"}
+    changes |= {"vector": f"{vector}:0.5", "top_k": "3", "seed": "7", "max_tokens": "9", "verbose": "on"}
     before = dict(line.split(maxsplit=1) for line in chat(pair, "/set").stderr.splitlines())
     assert before.keys() == changes.keys()
     assert not before.items() & changes.items()
@@ -51,6 +99,7 @@ def test_settings_are_shown_and_changed(pair: list[str]) -> None:
     assert "top_k        0\nseed         random\n" in back.stderr
     steered = ("strength", "positions", "layers")
     changed = [f"/set {name} {changes[name]}" for name in steered]
+    assert back.stderr.count("vector       off") == 1
     undone = chat(pair, *changed, *(f"/set {name} default" for name in steered)).stderr.splitlines()[3:]
     assert dict(line.split() for line in undone) == {name: before[name] for name in steered}
 

@@ -50,7 +50,7 @@ def test_an_answer_as_json_says_what_steered_it(engine: Engine) -> None:
     record = json.loads(json.dumps(engine.answer("apple 1", steering=Steering(0.5, (1, 2))).as_dict()))
     assert record.keys() == {
         *("text", "finish_reason", "tokens", "timings_ms"),
-        *("bundle", "precision", "provider", "strength", "layers", "positions"),
+        *("bundle", "precision", "provider", "strength", "layers", "positions", "control_vectors"),
     }
     assert (record["strength"], record["layers"], record["positions"]) == (0.5, [1, 2], "decode")
     assert (record["bundle"], record["provider"]) == (engine.generator.bundle.id, "cpu")

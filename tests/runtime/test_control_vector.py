@@ -21,11 +21,12 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
-from atv_local import Engine, Positions, Steering, Target, TaskVector
+from atv_local import OFF, ControlVector, Engine, Positions, Steering, Target, TaskVector
 from atv_local.errors import NotFoundError, UsageError, VectorError
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.vectors import (
+    ScaledVector,
     gguf_file,
     parse_scaled_file,
     read_control_vector,
@@ -92,10 +93,10 @@ def test_files_add_up_with_their_scales(tmp_path: Path) -> None:
         read_control_vector(written(one, tmp_path / "1.gguf")),
         read_control_vector(written(two, tmp_path / "2.gguf")),
     ]
-    found = sum_control_vectors([(files[0], 0.5), (files[1], -2.0)], ROWS, WIDTH)
+    found = sum_control_vectors([ScaledVector(files[0], 0.5), ScaledVector(files[1], -2.0)], ROWS, WIDTH)
     assert np.allclose(found.array, 0.5 * one.array - 2 * two.array, atol=1e-6)
     with pytest.raises(VectorError, match="width 64, the target has 32"):
-        sum_control_vectors([(files[0], 1.0)], ROWS, 32)
+        sum_control_vectors([ScaledVector(files[0])], ROWS, 32)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +271,61 @@ def test_a_strangers_file_steers_all_tokens(tiny_gguf: Path, tmp_path: Path) -> 
     assert engine.vector("anything") == 2 * noise(3)
 
 
+def test_an_answer_can_have_other_control_vectors_than_its_engine(
+    target: Target, tiny_generator: Generator, tmp_path: Path
+) -> None:
+    file = ControlVector.load(written(noise(5), tmp_path / "five.gguf"))
+    engine = Engine(target, tiny_generator, [noise(4)])
+    own = tiny_generator("fig")
+    assert engine.vector("fig") == own + noise(4)
+    other = engine.with_control_vectors([(file, 2.0)], Steering(0.5, (1, 2)))
+    assert engine.vector("fig", steering=other) == own + 2 * noise(5)
+    assert (other.strength, other.layers) == (0.5, (1, 2))
+    answer = engine.answer("fig", steering=other, max_tokens=2)
+    assert answer.as_dict()["control_vectors"] == [{"name": "five.gguf", "sha256": file.sha256[:12], "scale": 2.0}]
+    assert (
+        answer.text
+        == engine.answer("fig", vector=own + 2 * noise(5), steering=Steering(0.5, (1, 2)), max_tokens=2).text
+    )
+    assert next(engine.answer_many(["fig"], steering=other, max_tokens=2)).text == answer.text
+    none = engine.with_control_vectors([])
+    assert engine.vector("fig", steering=none) == own
+    assert engine.answer("fig", steering=none, max_tokens=1).as_dict()["control_vectors"] == []
+    assert [one["name"] for one in engine.answer("fig", max_tokens=1).as_dict()["control_vectors"]] == ["vector"]
+    assert engine.answer("fig", steering=OFF, max_tokens=1).as_dict()["control_vectors"] == []
+    with pytest.raises(UsageError, match="`vector`"):
+        engine.answer("fig", vector=own, steering=other)
+
+
+def test_a_base_engine_steers_by_control_vectors_of_an_answer(target: Target, tmp_path: Path) -> None:
+    engine = Engine(target)
+    write_control_vector(noise(1), tmp_path / "last.gguf", provenance={"positions": "last"})
+    steering = engine.with_control_vectors([tmp_path / "last.gguf"])
+    assert (steering.strength, steering.layers, steering.positions) == (1, None, Positions.LAST)
+    assert engine.vector("fig", steering=steering) == noise(1)
+    assert engine.with_control_vectors([np.ones((3, 64))]).positions is Positions.ALL
+    assert engine.answer("fig", steering=steering, max_tokens=3).text != engine.answer("fig", max_tokens=3).text
+    with pytest.raises(VectorError, match="the target has 1-3"):
+        engine.with_control_vectors([np.ones((4, 64))])
+    with pytest.raises(UsageError, match="`control_vectors`"):
+        Steering(control_vectors=["last.gguf"])  # type: ignore[list-item]  # the mistake under test
+
+
+def test_the_bundles_layers_are_not_those_of_control_vectors(
+    tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    manifest = json.loads((bundle / "atv.json").read_text())
+    manifest["injection"]["layers"] = [1, 1]
+    (bundle / "atv.json").write_text(json.dumps(manifest))
+    with atv_local.load(tiny_gguf, bundle, n_threads=1) as engine:
+        own = engine.generator("fig") if engine.generator else None
+        steering = engine.with_control_vectors([noise(4)])
+        assert own is not None
+        assert steering.apply(engine.vector("fig", steering=steering)) == own.only(1, 1) + noise(4)
+        assert engine.with_control_vectors([], steering).layers == engine.steering.layers == (1, 1)
+
+
 def test_the_command_writes_the_vector_of_a_query(tiny_bundle: Path, tmp_path: Path) -> None:
     generator = Generator(Bundle(tiny_bundle))
     output = tmp_path / "v.gguf"
@@ -331,7 +387,7 @@ def test_a_control_vector_has_the_steering_it_was_made_with(engine: Engine, tmp_
 def test_a_control_vector_of_an_engine_with_files_has_both(
     target: Target, tiny_generator: Generator, tmp_path: Path
 ) -> None:
-    engine = Engine(target, tiny_generator, noise(1))
+    engine = Engine(target, tiny_generator, [noise(1)])
     found = engine.control_vector(["apple 1"])
     assert found.vector() == engine.vector("apple 1")
     assert "bundle" not in found.provenance  # it would not be made from that alone

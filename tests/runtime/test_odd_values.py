@@ -32,8 +32,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any], list[str]]] = {
     "control_vector": (lambda e, **given: e.control_vector(**given), {"queries": ["apple"]}, ["queries", "steering"]),
     "conversation": (Conversation, {}, SETTINGS),
     "batch": (Batch, {}, ["parallel", "n_ctx"]),
-    "Engine": (lambda e, **given: Engine(**{"target": e.target, **given}), {}, ["generator", "static", "steering"]),
-    "Steering": (lambda _, **given: Steering(**given), {}, ["strength", "layers", "positions"]),
+    "Engine": (
+        lambda e, **given: Engine(**{"target": e.target, **given}),
+        {},
+        ["generator", "control_vectors", "steering"],
+    ),
+    "Steering": (lambda _, **given: Steering(**given), {}, ["strength", "layers", "positions", "control_vectors"]),
     "Sampling": (lambda _, **given: Sampling(**given), {}, ["temperature", "top_p", "top_k", "seed"]),
 }
 

@@ -24,7 +24,7 @@ class Command:
     @property
     def help(self) -> str:
         """The line of `/?`."""
-        return f"{f'{self.name} {self.arguments}'.strip():24} {self.run.__doc__}"
+        return f"{f'{self.name} {self.arguments}'.strip():27} {self.run.__doc__}"
 
 
 COMMANDS: dict[str, Command] = {}
@@ -61,6 +61,8 @@ def summary(session: Session) -> str:
     parts = [session.model]
     if engine.generator:
         parts.append(f"bundle {engine.generator.bundle.id}")
+    if not steering.off:
+        parts += map(str, session.control_vectors)
     layers = f"layers {SETTINGS['layers'].show(session)}, {steering.positions} positions"
     parts.append("steering off" if steering.off else f"strength {steering.strength:g}, {layers}")
     return " · ".join(parts)
@@ -93,6 +95,15 @@ def _layers(session: Session, text: str) -> None:
 def _change(session: Session, name: str, value: str) -> None:
     SETTINGS[name].change(session, value)
     session.say(f"{name} {SETTINGS[name].show(session)}")
+
+
+@_command("[FILE[:SCALE]|off]", "/vector")
+def _vector(session: Session, text: str) -> None:
+    """Show the control vectors, add one or change its scale, or use none."""
+    if text:
+        _change(session, "vector", text)
+    else:
+        session.say(SETTINGS["vector"].show(session))
 
 
 @_command("", "/off")
@@ -135,7 +146,7 @@ def _show(session: Session, _text: str) -> None:
         raise UsageError("the last turn was loaded from a file, which has no vectors; /regen answers it again")
     if last.steering.off:
         raise UsageError("the last turn was not steered, so it has no vector; /on and /regen answer it steered")
-    plot_norms(last.steering.apply(session.conversation.engine.vector(last.query)))
+    plot_norms(last.steering.apply(session.conversation.engine.vector(last.query, steering=last.steering)))
 
 
 @_command('[TEXT|""]', "/system")

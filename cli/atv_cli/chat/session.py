@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from atv_local.text import strip_control
 
 if TYPE_CHECKING:
     from atv_local.answer import Conversation, Event
+    from atv_local.vectors import ScaledVector
 
 MORE_CONTEXT = "/clear starts a new conversation, and a larger --n-ctx holds more"
 
@@ -67,12 +68,28 @@ class Session:
             UsageError: nothing is loaded to steer with, or the target lacks a layer.
         """
         engine = self.conversation.engine
-        if engine.generator is None and engine.static is None:
-            raise UsageError("no bundle is loaded to steer with; start the chat without --off")
         steering = replace(self.conversation.steering, **changes)
+        if engine.generator is None and not (engine.control_vectors or steering.control_vectors):
+            raise UsageError("no bundle is loaded to steer with; start the chat without --off, or give a /vector")
         steering.range(engine.target.n_rows)  # raises if the target lacks a layer
         self.conversation.steering = steering
         self._strength = steering.strength or self._strength
+
+    @property
+    def control_vectors(self) -> Sequence[ScaledVector]:
+        """What is added to the vectors of the following turns, or steers them alone."""
+        engine, given = self.conversation.engine, self.conversation.steering.control_vectors
+        return engine.control_vectors if given is None else given
+
+    def steer_by(self, control_vectors: Sequence[ScaledVector]) -> None:
+        """Use these control vectors for the following turns, in place of those so far.
+
+        Raises:
+            VectorError: one that was made for another target.
+        """
+        conversation = self.conversation
+        conversation.steering = conversation.engine.with_control_vectors(control_vectors, conversation.steering)
+        self._strength = conversation.steering.strength or self._strength
 
     def answer(self, events: Generator[Event]) -> None:
         """Stream an answer of the conversation to stdout; Ctrl-C at a terminal stops it."""

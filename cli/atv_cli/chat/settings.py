@@ -8,7 +8,7 @@ from typing import Any
 
 from atv_cli.chat.session import Session
 from atv_local.errors import UsageError
-from atv_local.vectors import Positions, parse_layers
+from atv_local.vectors import ControlVector, Positions, ScaledVector, parse_layers, parse_vector_file
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,21 @@ def _set_verbose(session: Session, text: str) -> None:
     session.verbose = text == "on"
 
 
+def _show_vectors(session: Session) -> str:
+    return " ".join(map(str, session.control_vectors)) or "off"
+
+
+def _add_vector(session: Session, text: str) -> None:
+    """Add a file to the control vectors, or change its scale."""
+    if text == "off":
+        session.steer_by([])
+        return
+    path, scale = parse_vector_file(text)
+    added = ScaledVector(ControlVector.load(path.expanduser()), scale)
+    others = [one for one in session.control_vectors if one.vector.sha256 != added.vector.sha256]
+    session.steer_by([*others, added])
+
+
 def _layers(text: str) -> tuple[int, int] | None:
     return None if text == "all" else parse_layers(text)
 
@@ -93,6 +108,7 @@ SETTINGS = {
     "strength": _steering("strength", _number, _show_strength),
     "positions": _steering("positions", _positions, lambda session: session.conversation.steering.positions),
     "layers": _steering("layers", _layers, _show_layers),
+    "vector": Setting(_show_vectors, _add_vector),
     "temperature": _sampling("temperature", _number, "{:g}".format),
     "top_p": _sampling("top_p", _number, "{:g}".format),
     "top_k": _sampling("top_k", _integer, str),

@@ -120,7 +120,7 @@ def _engine(path: Path, generator: Path | None) -> tuple[Engine, str]:
     if opened is not None and (generator or not opened.manifest.target.mismatch(target.spec)):
         return Engine(target, Generator(opened)), "generator"
     static = random_vector(target.n_rows, target.n_embd)
-    return Engine(target, static=static, steering=Steering()), "random vector"
+    return Engine(target, control_vectors=[static], steering=Steering()), "random vector"
 
 
 def _first(engine: Engine, steering: Steering) -> tuple[NDArray[np.float32], Event]:

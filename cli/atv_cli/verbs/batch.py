@@ -38,6 +38,7 @@ def batch(
     bundle: options.BundleOption = None,
     steering: options.SteeringOptions,
     off: options.OffOption = False,
+    vectors: options.ControlVectorOptions,
     sampling: options.RowSamplingOptions,
     performance: options.EngineOptions,
     parallel: Annotated[
@@ -99,7 +100,15 @@ def batch(
         raise UsageError("the system message is not UTF-8 text")
 
     from atv_cli.screen import BatchProgress
-    from atv_local.batch import ADDED, ADDED_COLUMNS, AnswerSettings, as_csv_row, load_executor, skip_answered
+    from atv_local.batch import (
+        ADDED,
+        ADDED_COLUMNS,
+        CONTROL_VECTORS,
+        AnswerSettings,
+        as_csv_row,
+        load_executor,
+        skip_answered,
+    )
     from atv_local.data import ResumableOutput, parse_columns, read_requests
 
     execute = None if executor is None else load_executor(executor, executor_options)
@@ -107,6 +116,7 @@ def batch(
         model=model,
         bundle=bundle,
         off=off,
+        control_vectors=vectors.files(),
         changes=changes,
         parallel=parallel,
         **sampling.arguments(),
@@ -121,7 +131,7 @@ def batch(
     ):
         rows = read_requests(source, file, columns)
         answered, skipped = skip_answered(rows, partial)
-        names, noted = {*ADDED, *added}, set[str]()
+        names, noted = {*ADDED, *added, *([CONTROL_VECTORS] if settings.control_vectors else [])}, set[str]()
         size = os.fstat(source.fileno()).st_size if file.is_file() else None
         with BatchProgress(size, answered, skipped) as view:
             try:

@@ -82,7 +82,7 @@ def run(
     settings = sampling.arguments()
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     if show_vector:
-        plot_norms(how.apply(engine.vector(text)))
+        plot_norms(how.apply(engine.vector(text, steering=how)))
     if compare:
         _compare(Conversation(engine, steering=how, **settings), text, as_json)
     elif as_json:

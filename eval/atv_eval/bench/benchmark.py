@@ -132,7 +132,7 @@ def _load(options: BenchOptions, results: BenchResults) -> Subject:
         raise UsageError(f"no bundle fits {path}, so `provider` has no effect; name a bundle with `bundle=...`")
     else:
         results.note(f"no bundle fits {path.name}: a random vector stands in for the generator")
-        engine = Engine(target, static=random_vector(target.n_rows, target.n_embd), steering=Steering())
+        engine = Engine(target, control_vectors=[random_vector(target.n_rows, target.n_embd)], steering=Steering())
     return Subject(engine, options.provider, memory)
 
 

@@ -25,9 +25,9 @@ def test_a_turn_has_the_earlier_ones_in_its_prompt_and_its_own_words_in_its_vect
     queries = []
     vector = Engine.vector
 
-    def told(self: Engine, query: str) -> Any:
+    def told(self: Engine, query: str, **how: Any) -> Any:
         queries.append(query)
-        return vector(self, query)
+        return vector(self, query, **how)
 
     monkeypatch.setattr(Engine, "vector", told)
     few = ["-o", "max_tokens", "8"]
