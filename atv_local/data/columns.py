@@ -74,6 +74,8 @@ class RowParser(Generic[_Model]):
             values = {part: cell for part, cell in values.items() if cell or part not in self._optional}
             if "choices" in values:
                 values["choices"] = values["choices"].split("|")
+            if "references" in values:
+                values["references"] = [values["references"]]
         try:
             return self._model.model_validate(values, strict=False if record.cells else None)
         except ValidationError as error:

@@ -38,17 +38,23 @@ def _not_blank(text: str) -> str:
 
 TextOrBlank = Annotated[str, AfterValidator(_without_nul)]
 NonBlank = Annotated[TextOrBlank, AfterValidator(_not_blank)]
+_Texts = Annotated[tuple[NonBlank, ...], Field(strict=False)]  # not strict: JSON has lists, no tuples
 
 
 class Row(BaseModel):
-    """One training row: what the user asks and what the target should answer, one of `choices` where there are some."""
+    """One training row: what the user asks and what the target should answer, one of `choices` where there are some.
+
+    `references` are further right answers. `instruction` says what to do with the input; a steered prompt goes without.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     input: NonBlank
     output: NonBlank
     task: TextOrBlank = Field(default="", max_length=200)
-    choices: Annotated[tuple[NonBlank, ...], Field(strict=False)] | None = None  # not strict: JSON has lists, no tuples
+    choices: _Texts | None = None
+    references: _Texts | None = None
+    instruction: NonBlank | None = None
 
     @field_validator("choices")
     @classmethod
@@ -103,8 +109,9 @@ def _files(path: Path) -> list[Path]:
 def read_rows(path: Path, columns: Columns = DEFAULT_COLUMNS) -> RowFile:
     """The rows of a file in order: JSON Lines or CSV, by its name.
 
-    A row without `task` belongs to the task named after its file. In CSV, `|` stands between choices. The file is
-    read once, so it may be a pipe, and the hash is that of the rows trained on.
+    A row without `task` belongs to the task named after its file. In CSV, `|` stands between choices
+    and `references` is one text. The file is read once, so it may be a pipe, and the hash is that of the rows trained
+    on.
 
     Raises:
         DataError: an unreadable file, a bad line (named by file and number), or no rows at all.

@@ -9,6 +9,7 @@ from .harm import Harm as Harm
 from .markdown import table as table
 from .match import AnswerMatcher as AnswerMatcher
 from .methods import Method as Method
+from .metrics import Metric as Metric
 from .questions import EvalPlan as EvalPlan
 from .report import EvalResult as EvalResult
 from .scores import MethodScore as MethodScore

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from atv_eval.match import AnswerMatcher
+from atv_eval.eval_task import Task
 from atv_eval.methods import Method
+from atv_eval.metrics import Metric
 from atv_eval.questions import EvalPlan, EvalQuestion, Key, QuestionBuilder
 from atv_local import __version__
 from atv_local.answer import Engine
@@ -36,7 +37,7 @@ class EvalRecord:
     output: str
     answer: str
     matched: str | None
-    """The candidate that `answer` is, if it is one."""
+    """The label or short right answer that `answer` is, if it is one."""
     chosen: str | None
     """The most likely of the row's choices; None if it has none."""
     prompt_tokens: int
@@ -47,6 +48,8 @@ class EvalRecord:
     dropped: int
     """Demonstrations that did not fit the context."""
     error: str | None = None
+    scores: Mapping[Metric, float] = field(default_factory=dict)
+    """The metrics of the task that each answer has; they are not saved, as they follow from the answer."""
 
     @property
     def key(self) -> Key:
@@ -62,8 +65,9 @@ def answer_plan(
     Raises:
         UsageError: the folder holds the answers of another evaluation, or cannot be written.
     """
+    tasks = {task.name: task for task in plan.tasks}
     wanted = {
-        Key(task.name, index, method): _id(row)
+        Key(task.name, index, method): row
         for task in plan.tasks
         for index, row in enumerate(task.rows)
         for method in plan.methods
@@ -71,19 +75,19 @@ def answer_plan(
     output = ResumableOutput(folder / RECORDS, fingerprint(plan, engine), in_place=True) if folder else None
     with output or nullcontext():
         records = _saved_records(output) if output else {}
-        for record in records.values():
-            if record.key in wanted:
-                if record.row_id != wanted[record.key]:
+        for key, record in records.items():
+            if (row := wanted.get(key)) is not None:
+                if record.row_id != _id(row):
                     where = f"row {record.row + 1} of {record.task!r}"
                     raise UsageError(f"{folder} has an answer to another {where}; choose another `output`")
-                on_record(record)
+                records[key] = _scored(record, row, tasks[key.task])
+                on_record(records[key])
         batch = Batch(engine)
-        candidates = {task.name: task for task in plan.tasks}
         for reply in batch.ask(QuestionBuilder(plan, engine).questions(records)):
-            for record in _records(reply, lambda row, task: candidates[task].candidates(row)):
+            for record in _records(reply, tasks):
                 records[record.key] = record
                 if output is not None:
-                    output.append(asdict(record))
+                    output.append(_saved(record))
                 on_record(record)
     return [record for key, record in sorted(records.items()) if key in wanted]
 
@@ -127,37 +131,49 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
         "shots": plan.n_shots,
         "seed": plan.seed,
         "max_tokens": plan.max_tokens,
-        "whole": plan.whole,
+        "whole": [task.name for task in plan.tasks if plan.whole_task(task)],
         "labels_and_shown": texts.hexdigest(),
     }
 
 
-def _records(reply: BatchReply, candidates: Callable[[Row, str], tuple[str, ...]]) -> list[EvalRecord]:
+def _saved(record: EvalRecord) -> dict[str, Any]:
+    fields = asdict(record)
+    del fields["scores"]
+    return fields
+
+
+def _scored(record: EvalRecord, row: Row, task: Task) -> EvalRecord:
+    if record.error:
+        return replace(record, scores=dict.fromkeys((m for m in task.metrics if m.of_rows), 0.0))
+    return replace(record, scores=task.score(row, record.answer, record.chosen))
+
+
+def _records(reply: BatchReply, tasks: Mapping[str, Task]) -> list[EvalRecord]:
     question: EvalQuestion = reply.question.tag
     prompt, row = reply.question.prompt, question.row
+    task = tasks[question.keys[0].task]
     choices = row.choices or ()
     none = Outcome("", (), None, ())
     records = []
     for key, outcome in zip(question.keys, reply.outcomes or [none] * len(question.keys), strict=True):
         likely = max(zip(outcome.options, choices, strict=False), default=None)
-        records.append(
-            EvalRecord(
-                task=key.task,
-                row=key.row,
-                row_id=_id(row),
-                method=key.method,
-                output=row.output,
-                answer=outcome.text,
-                matched=AnswerMatcher(candidates(row, key.task)).match(outcome.text),
-                chosen=likely[1] if likely else None,
-                prompt_tokens=len(prompt.tokens),
-                evaluated_tokens=len(prompt.tokens) - prompt.shared + len(outcome.tokens),
-                generated_tokens=len(outcome.tokens),
-                n_choices=len(choices),
-                dropped=question.dropped,
-                error=str(reply.error) if reply.error else None,
-            )
+        record = EvalRecord(
+            task=key.task,
+            row=key.row,
+            row_id=_id(row),
+            method=key.method,
+            output=row.output,
+            answer=outcome.text,
+            matched=task.match(row, outcome.text),
+            chosen=likely[1] if likely else None,
+            prompt_tokens=len(prompt.tokens),
+            evaluated_tokens=len(prompt.tokens) - prompt.shared + len(outcome.tokens),
+            generated_tokens=len(outcome.tokens),
+            n_choices=len(choices),
+            dropped=question.dropped,
+            error=str(reply.error) if reply.error else None,
         )
+        records.append(_scored(record, row, task))
     return records
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, InstanceOf, Strict
 
 from atv_eval.eval_hooks import EvalHooks
 from atv_eval.markdown import table
+from atv_eval.metrics import Metric, check_metric_packages
 from atv_eval.steering_search import STRENGTHS, SteeringResult, search_steering
 from atv_eval.tasks import read_tasks, read_unrelated
 from atv_local.answer import load
@@ -50,11 +51,13 @@ class CalibrationResult:
         points: one for each steering measured, in order.
         best: the point chosen; None if all do more harm than the budget allows.
         bundle: the calibrated bundle; None if none was written.
+        metric: that points are scored by; None if the tasks have different ones.
     """
 
     points: Sequence[SteeringResult]
     best: SteeringResult | None
     bundle: Bundle | None = None
+    metric: Metric | None = None
 
     def as_markdown(self) -> str:
         """A table by strength and layers, in which the chosen point is marked."""
@@ -62,7 +65,7 @@ class CalibrationResult:
             [
                 f"{point.steering.strength:g}{' (chosen)' if point is self.best else ''}",
                 "-".join(map(str, point.steering.layers)) if point.steering.layers else "all",
-                point.accuracy.percent(),
+                point.score.percent(),
                 f"{point.harm.kl:.3f}",
                 f"{100 * point.harm.agreement:.1f}",
                 f"{100 * point.harm.same:.1f}",
@@ -70,7 +73,8 @@ class CalibrationResult:
             for point in self.points
         ]
         harm = ["KL, nats per token", "same token, %", "same answer, %"]
-        return table(["strength", "layers", "exact match, %", *harm], rows)
+        score = self.metric.heading if self.metric else "main metric"
+        return table(["strength", "layers", f"{score}, %", *harm], rows)
 
 
 Strengths = Annotated[
@@ -109,7 +113,8 @@ def calibrate(
     """Choose the strength and the layers that answer best within a budget of harm, as a bundle's defaults.
 
     First all strengths are measured with the layers of training; then, at the two best of them, ranges that leave out
-    the first or last quarters. The best has the highest accuracy, and of those alike the smallest KL.
+    the first or last quarters. The best has the highest mean of the tasks' main metrics, and of those alike
+    the smallest KL.
 
     Args:
         data: validation rows, as for `evaluate`; not those that results are reported on.
@@ -156,6 +161,9 @@ def calibrate(
             raise UsageError(f"{place} is a file; name a folder for the calibrated bundle with `output=...`")
         check_replaceable(place, MANIFEST, overwrite=overwrite)
     tasks = read_tasks(data, (), columns, rows, labels=False)
+    mains = {task.main for task in tasks}
+    check_metric_packages(mains)
+    metric = next(iter(mains)) if len(mains) == 1 else None
     queries = read_unrelated(unrelated)
     with nullcontext() if dry_run else holding(place):
         with load(
@@ -178,9 +186,9 @@ def calibrate(
             )
         best = min(points, key=lambda point: point.rank(budget))
         if best.harm.kl > budget:
-            return CalibrationResult(points, None)
+            return CalibrationResult(points, None, metric=metric)
         written = None if dry_run else write_calibrated(opened, best.steering, place, overwrite=overwrite)
-        return CalibrationResult(points, best, written)
+        return CalibrationResult(points, best, written, metric)
 
 
 def write_calibrated(bundle: Bundle, steering: Steering, output: Path, *, overwrite: bool = False) -> Bundle:

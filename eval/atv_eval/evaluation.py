@@ -15,6 +15,7 @@ from atv_eval.eval_hooks import EvalHooks
 from atv_eval.first_token import first_token_ms
 from atv_eval.harm import Harm, measure_harm
 from atv_eval.methods import Method
+from atv_eval.metrics import Metric, check_metric_packages
 from atv_eval.questions import EvalPlan
 from atv_eval.report import EvalResult
 from atv_eval.scores import differences, score_methods
@@ -42,6 +43,9 @@ from atv_local.vectors import OFF, LayerRange, Positions, PositionsName, Steerin
 MethodNames = Annotated[
     Sequence[Annotated[Method | str, AfterValidator(Method)]], Expected(f"a list of methods, of {', '.join(Method)}")
 ]
+MetricNames = Annotated[
+    Sequence[Annotated[Metric | str, AfterValidator(Metric)]], Expected(f"a list of metrics, of {', '.join(Metric)}")
+]
 
 
 @checked_arguments
@@ -58,6 +62,7 @@ def evaluate(
     layers: LayerRange | None = None,
     positions: PositionsName | None = None,
     methods: MethodNames = (),
+    metrics: MetricNames = (),
     shots_from: FilePaths = (),
     shots: Count = 16,
     max_tokens: Count | None = None,
@@ -73,7 +78,7 @@ def evaluate(
     precision: Precision | None = None,
     hooks: Annotated[EvalHooks, InstanceOf()] | None = None,
 ) -> EvalResult:
-    """Measure accuracy on rows with known answers, for the base model, steering and prompts with demonstrations.
+    """Score answers to rows with known outputs, for the base model, steering and prompts with demonstrations.
 
     Args:
         data: JSON Lines or CSV files of rows, or folders of them.
@@ -87,10 +92,14 @@ def evaluate(
         layers: first and last layer to steer, 1-based.
         positions: which tokens to steer.
         methods: ways to answer, of `Method`; by default all that are possible.
+        metrics: ways to score answers, of `Metric`, of which each task has those that suit it; the first is its main
+            metric. By default they are chosen by the kind of the task's outputs.
         shots_from: files of rows to show in the prompts of the methods `k-shot` and `bm25`.
         shots: how many rows they show.
-        max_tokens: limit of an answer; by default as many as the longest right answer of its task, and a few more.
-        whole: generate every answer to its end, instead of stopping once its score is known.
+        max_tokens: limit of an answer; by default a few more than the longest right answer of its task has, and a
+            quarter more where answers are texts.
+        whole: generate every answer to its end, instead of stopping once its score is known; only answers with labels
+            are ever stopped.
         harm: measure how steering changes answers to unrelated queries.
         unrelated: text file of such queries, one per line; by default a packaged list.
         timed: measure the time to the first token of this many queries.
@@ -119,7 +128,10 @@ def evaluate(
         precision=precision,
     )
     _check_effect(methods, [Method.SHOTS, Method.BM25], shots_from=shots_from or None)
-    tasks = read_tasks(data, shots_from, columns, rows, labels, hooks.on_message)
+    tasks = read_tasks(
+        data, shots_from, columns, rows, labels, [Metric(metric) for metric in metrics], hooks.on_message
+    )
+    check_metric_packages(metric for task in tasks for metric in task.metrics)
     possible = [m for m in Method if m in (Method.BASE, Method.STEERED) or all(task.pool for task in tasks)]
     chosen = [Method(method) for method in dict.fromkeys(methods)] or possible
     steered = Method.STEERED in chosen
@@ -150,8 +162,8 @@ def evaluate(
         result = EvalResult(
             about=about | {"model": engine.target.path.name, "threads": engine.target.n_threads},
             records=records,
-            scores=score_methods(records),
-            differences=differences(records),
+            scores=score_methods(records, tasks),
+            differences=differences(records, tasks),
             first_token_ms=first_token_ms(plan, engine, timed),
             harm=_harm(engine, queries, plan, hooks.on_message),
         )

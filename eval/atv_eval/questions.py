@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from atv_eval.demonstrations import BM25, balanced
+from atv_eval.eval_task import Task, TaskKind, right_answers
 from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
 from atv_local.answer import Engine
 from atv_local.batch import BatchQuestion, SteeredPrompt
-from atv_local.data import MAX_LABELS, Row
+from atv_local.data import Row
 from atv_local.errors import AtvError, DataError, UsageError
 from atv_local.target import Prompt, PromptFormat
 from atv_local.vectors import Steering
 
 ROOM = 4
-"""Tokens an answer may have beyond the longest right one: quotes, a stop."""
+"""Tokens an answer may have at least beyond the longest right one: quotes, a stop."""
 
 
 class Key(NamedTuple):
@@ -29,29 +30,6 @@ class Key(NamedTuple):
     task: str
     row: int
     method: Method
-
-
-@dataclass(frozen=True)
-class Task:
-    """Rows to answer, rows to show, and all answers that count as answers."""
-
-    name: str
-    rows: Sequence[Row]
-    pool: Sequence[Row]
-    labels: tuple[str, ...]
-    """What an answer can be: the outputs and choices of all rows; empty if they are written for each row."""
-
-    @classmethod
-    def of(cls, name: str, rows: Sequence[Row], pool: Sequence[Row], limit: int | None = None) -> Task:
-        """A task from rows, the first `limit` of them to answer, and rows to show. All rows say what its labels are."""
-        outputs = dict.fromkeys(label for row in rows for label in (row.output, *(row.choices or ())))
-        written = len(outputs) > MAX_LABELS or len({row.output for row in rows}) * 2 > len(rows) > 1
-        shared = all(row.choices == rows[0].choices for row in rows) and rows[0].choices is not None
-        return cls(name, rows[:limit], pool, () if written and not shared else tuple(outputs))
-
-    def candidates(self, row: Row) -> tuple[str, ...]:
-        """What an answer to this row can be."""
-        return self.labels or row.choices or (row.output,)
 
 
 @dataclass(frozen=True)
@@ -64,7 +42,8 @@ class EvalPlan:
     n_shots: int = 16
     seed: int = 0
     max_tokens: int | None = None
-    """The token limit of an answer; by default as many as the longest right answer of its task and a few more."""
+    """The token limit of an answer; by default a quarter more than the longest right answer of its task has, or a few
+    more."""
     whole: bool = False
     """Write answers to their end, also where they can be none of the task's any more."""
 
@@ -73,6 +52,10 @@ class EvalPlan:
             if method in self.methods and not all(task.pool for task in self.tasks):
                 name = next(task.name for task in self.tasks if not task.pool)
                 raise UsageError(f"{method} needs rows of task {name!r} to show; name their file with `shots_from=...`")
+
+    def whole_task(self, task: Task) -> bool:
+        """Whether the answers of a task are written to their end."""
+        return self.whole or task.whole
 
     @property
     def n_answers(self) -> int:
@@ -132,7 +115,7 @@ class QuestionBuilder:
             ways,
             self._limit(task),
             [self._bare.answer(row.input, choice) for choice in row.choices or ()],
-            enough=None if self._plan.whole else AnswerMatcher(task.candidates(row)).decided(self._vocabulary),
+            enough=None if self._plan.whole_task(task) else self._decided(task, row),
             tag=EvalQuestion(keys, row, dropped),
         )
 
@@ -158,11 +141,15 @@ class QuestionBuilder:
             return SteeredPrompt()
         return SteeredPrompt.of(self._plan.steering, self._engine.vector(row.input))
 
+    def _decided(self, task: Task, row: Row) -> Callable[[Sequence[int]], bool]:
+        return AnswerMatcher(task.candidates(row)).decided(self._vocabulary)
+
     def _limit(self, task: Task) -> int:
         if self._plan.max_tokens is None and task.name not in self._limits:
-            texts = {text for row in task.rows for text in task.candidates(row)}
+            texts = {text for row in task.rows for text in {*task.candidates(row), *right_answers(row)}}
             longest = max(len(self._vocabulary.tokenize(text, special=False)) for text in texts)
-            self._limits[task.name] = longest + ROOM
+            room = ROOM if task.kind is TaskKind.LABELS else max(ROOM, longest // 4)
+            self._limits[task.name] = longest + room
         return self._plan.max_tokens or self._limits[task.name]
 
     def _showable(self, task: Task) -> list[Row]:

@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_eval.answer_records import EvalRecord
+from atv_eval.eval_task import Task, right_answers
 from atv_eval.methods import Method
+from atv_eval.metrics import Metric, bleu
 from atv_eval.statistics import Difference, Estimate, difference, macro_f1, mean_over_tasks
 
 MEAN = "mean of tasks"
+MAIN = "main"
+"""The name of a score that is each task's main metric."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,12 @@ class MethodScore:
     task: str
     method: Method
     rows: int
-    exact: Estimate
-    """Share of greedy answers that are right."""
-    choice: Estimate | None
-    """Share of rows whose right choice is the most likely one, where all rows have choices."""
-    f1: Estimate | None
-    """Macro-F1 of the greedy answers; of a task."""
+    metric: Metric | None
+    """The main metric; None for the mean of tasks that have different ones."""
+    main: Estimate
+    """The main metric, or the mean of the tasks' main metrics."""
+    scores: Mapping[Metric, Estimate]
+    """Every metric of the task; for the mean of tasks those that each row of every task has."""
     prompt_tokens: float
     evaluated_tokens: float
     """Tokens of prompt and answer, without the beginning that a method's prompts share; mean of rows."""
@@ -36,63 +40,101 @@ class MethodScore:
     errors: int
 
 
-def score_methods(records: Sequence[EvalRecord]) -> list[MethodScore]:
-    """Every task and method, and the mean of the tasks for each method where there are several."""
+def score_methods(records: Sequence[EvalRecord], tasks: Sequence[Task]) -> list[MethodScore]:
+    """Every task and method, and where there are several tasks, the mean for each method that has answered them all."""
     scores = []
-    methods = sorted({r.method for r in records}, key=list(Method).index)
-    tasks = list(dict.fromkeys(r.task for r in records))
-    for method in methods:
-        rows = {task: [r for r in records if r.task == task and r.method == method] for task in tasks}
-        rows = {task: some for task, some in rows.items() if some}
-        scores += [_score(task, method, {task: some}) for task, some in rows.items()]
-        if len(rows) > 1:
-            scores.append(_score(MEAN, method, rows))
+    by_place: dict[tuple[Method, str], list[EvalRecord]] = {}
+    for record in records:
+        by_place.setdefault((record.method, record.task), []).append(record)
+    for method in Method:
+        answered = [task for task in tasks if (method, task.name) in by_place]
+        scores += [_task_score(task, method, by_place[method, task.name]) for task in answered]
+        if len(answered) == len(tasks) > 1:
+            scores.append(_mean_score(answered, method, [by_place[method, task.name] for task in answered]))
     return scores
 
 
-def differences(records: Sequence[EvalRecord]) -> dict[Method, dict[str, Difference]]:
-    """The advantage of steering over each other method, on the rows that both answered."""
+def differences(records: Sequence[EvalRecord], tasks: Sequence[Task]) -> dict[Method, dict[str, Difference]]:
+    """The advantage of steering over each other method, on the rows that both answered.
+
+    For each method it is that of the tasks' main metrics (`MAIN`), and of every metric that all these rows have.
+    """
     ours = {r.key[:2]: r for r in records if r.method is Method.STEERED}
     by_method: dict[Method, dict[str, Difference]] = {}
-    for method in (Method.BASE, Method.SHOTS, Method.BM25):
-        theirs = [r for r in records if r.method is method and r.key[:2] in ours]
+    for method in Method:
+        theirs = [r for r in records if r.method is method and r.key[:2] in ours and r.method is not Method.STEERED]
         if theirs:
             pairs = [[ours[r.key[:2]] for r in theirs], theirs]
-            by_method[method] = {"exact": difference(*(_hits(side, _exact) for side in pairs))}
-            if all(r.n_choices > 0 for side in pairs for r in side):
-                by_method[method]["choice"] = difference(*(_hits(side, _choice) for side in pairs))
+            named = {MAIN: _main(tasks)} | {metric.value: _of(metric) for metric in _common(theirs)}
+            by_method[method] = {
+                name: difference(*(_values(side, score) for side in pairs)) for name, score in named.items()
+            }
     return by_method
 
 
-def _score(task: str, method: Method, tasks: Mapping[str, Sequence[EvalRecord]]) -> MethodScore:
-    every = [record for records in tasks.values() for record in records]
-    all_choose = all(record.n_choices > 0 for record in every)
-    one = next(iter(tasks.values()))
-    labelled = len(tasks) == 1 and len({record.output for record in one}) * 2 <= len(one)
+_Score = Callable[[EvalRecord], float]
+
+
+def _main(tasks: Sequence[Task]) -> _Score:
+    metrics = {task.name: task.main for task in tasks}
+    return lambda record: record.scores[metrics[record.task]]
+
+
+def _of(metric: Metric) -> _Score:
+    return lambda record: record.scores[metric]
+
+
+def _common(records: Sequence[EvalRecord]) -> list[Metric]:
+    """The metrics that every record has."""
+    return [metric for metric in Metric if all(metric in record.scores for record in records)]
+
+
+def _task_score(task: Task, method: Method, records: Sequence[EvalRecord]) -> MethodScore:
+    scores: dict[Metric, Estimate] = {}
+    for metric in Metric:
+        if metric not in task.metrics:
+            continue
+        if metric is Metric.MACRO_F1:
+            scores[metric] = macro_f1([r.output for r in records], [r.matched for r in records])
+        elif metric is Metric.BLEU:
+            scores[metric] = bleu([r.answer for r in records], [right_answers(task.rows[r.row]) for r in records])
+        else:
+            scores[metric] = mean_over_tasks(_values(records, _of(metric)))
+    return _score(task.name, method, records, task.main, scores[task.main], scores)
+
+
+def _mean_score(tasks: Sequence[Task], method: Method, by_task: Sequence[Sequence[EvalRecord]]) -> MethodScore:
+    every = [record for records in by_task for record in records]
+    scores = {metric: mean_over_tasks(_values(every, _of(metric))) for metric in _common(every)}
+    metrics = {task.main for task in tasks}
+    main = mean_over_tasks(_values(every, _main(tasks)))
+    return _score(MEAN, method, every, metrics.pop() if len(metrics) == 1 else None, main, scores)
+
+
+def _score(
+    task: str,
+    method: Method,
+    records: Sequence[EvalRecord],
+    metric: Metric | None,
+    main: Estimate,
+    scores: Mapping[Metric, Estimate],
+) -> MethodScore:
     return MethodScore(
         task=task,
         method=method,
-        rows=len(every),
-        exact=mean_over_tasks(_hits(every, _exact)),
-        choice=mean_over_tasks(_hits(every, _choice)) if all_choose else None,
-        f1=macro_f1([r.output for r in one], [r.matched for r in one]) if labelled else None,
-        prompt_tokens=float(np.mean([r.prompt_tokens for r in every])),
-        evaluated_tokens=float(np.mean([r.evaluated_tokens for r in every])),
-        dropped=float(np.mean([r.dropped for r in every])),
-        errors=sum(r.error is not None for r in every),
+        rows=len(records),
+        metric=metric,
+        main=main,
+        scores=scores,
+        prompt_tokens=float(np.mean([r.prompt_tokens for r in records])),
+        evaluated_tokens=float(np.mean([r.evaluated_tokens for r in records])),
+        dropped=float(np.mean([r.dropped for r in records])),
+        errors=sum(r.error is not None for r in records),
     )
 
 
-def _hits(records: Sequence[EvalRecord], hit: Callable[[EvalRecord], bool]) -> dict[str, NDArray[np.float64]]:
+def _values(records: Sequence[EvalRecord], score: _Score) -> dict[str, NDArray[np.float64]]:
     tasks: dict[str, list[float]] = {}
     for record in records:
-        tasks.setdefault(record.task, []).append(float(hit(record)))
-    return {task: np.array(hits) for task, hits in tasks.items()}
-
-
-def _exact(record: EvalRecord) -> bool:
-    return record.matched == record.output
-
-
-def _choice(record: EvalRecord) -> bool:
-    return record.chosen == record.output
+        tasks.setdefault(record.task, []).append(score(record))
+    return {task: np.array(values) for task, values in tasks.items()}

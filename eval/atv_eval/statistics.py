@@ -1,4 +1,4 @@
-"""Accuracy, macro-F1, their intervals, and whether two methods differ. Knows rows by their scores alone."""
+"""Means of scores, macro-F1, their intervals, and whether two methods differ. Knows rows by their scores alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+PERMUTATIONS = 10_000
+_PRIOR_ROWS = 8  # with them, 30 rows of which most are 0 have an interval that holds the mean 95 times in 100
 _Z = NormalDist().inv_cdf(0.975)
 Hits = Mapping[str, NDArray[np.float64]]
 """From task to one value in 0 to 1 for each row, such as 1 where the answer is right."""
@@ -40,28 +42,39 @@ def mean_over_tasks(hits: Hits) -> Estimate:
     """The mean of the tasks' means, with Wilson's score interval at the effective number of rows.
 
     For one task of zeros and ones that is Wilson's own interval. It does not shrink to a point where all rows are right
-    or all are wrong, as a bootstrap's does.
+    or all are wrong, as a bootstrap's does. Scores between 0 and 1 spread less; how much less is guessed from the rows
+    and, as few rows say little about it, from `_PRIOR_ROWS` more in all that are right or wrong.
     """
     tasks = list(hits.values())
     value = float(np.mean([task.mean() for task in tasks]))
-    n = _effective_rows(tasks, value * (1 - value))
+    more = _PRIOR_ROWS / len(tasks)
+    spreads = [
+        float(len(task) * task.var() + more * task.mean() * (1 - task.mean())) / (len(task) + more) for task in tasks
+    ]
+    n = _effective_rows([len(task) for task in tasks], spreads, value * (1 - value))
     scale = 1 + _Z**2 / n
     middle = (value + _Z**2 / (2 * n)) / scale
     half = _Z / scale * sqrt(value * (1 - value) / n + (_Z / (2 * n)) ** 2)
     return Estimate(value, max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half)))
 
 
-def _effective_rows(tasks: Sequence[NDArray[np.float64]], variance: float) -> float:
+def _effective_rows(counts: Sequence[int], spreads: Sequence[float], variance: float) -> float:
     """How many independent rows of this variance would leave the mean of the tasks' means as uncertain as it is.
 
     Rows are drawn within each task; with few rows a task their spread is corrected for the task's mean. For one task
     of zeros and ones this is the number of rows; without any spread it counts the rows alone.
+
+    Args:
+        counts: the rows of each task.
+        spreads: the variance of each task's rows.
+        variance: of all rows.
     """
-    n_rows, n_tasks = sum(map(len, tasks)), len(tasks)
-    of_mean = sum(float(task.var()) / max(1, len(task) - 1) for task in tasks) / n_tasks**2 * (n_rows - 1) / n_rows
+    n_rows, n_tasks = sum(counts), len(counts)
+    of_mean = sum(spread / max(1, n - 1) for n, spread in zip(counts, spreads, strict=True))
+    of_mean *= (n_rows - 1) / n_rows / n_tasks**2
     if variance > 0 and of_mean > 0:
-        return variance / of_mean
-    return n_tasks**2 / sum(1 / len(task) for task in tasks)
+        return float(variance / of_mean)
+    return n_tasks**2 / sum(1 / n for n in counts)
 
 
 def macro_f1(gold: Sequence[str], predicted: Sequence[str | None], seed: int = 0) -> Estimate:
@@ -94,18 +107,20 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str | None], seed: int = 0
 
 
 def difference(ours: Hits, theirs: Hits) -> Difference:
-    """Mean over tasks of ours minus theirs, row by row; p is that of the exact McNemar test over all rows.
+    """Mean over tasks of ours minus theirs, row by row.
 
-    The interval is Bonett and Price's (2012), Wald's with one row more that each side wins, at the effective number of
+    p is that of the exact McNemar test over all rows where each is right or wrong, else of a permutation test. The
+    interval is Bonett and Price's (2012), Wald's with one row more that each side wins, at the effective number of
     rows; so it does not shrink to a point where no row differs.
     """
     tasks = [hits - theirs[task] for task, hits in ours.items()]
     value, square = (float(np.mean([(task**power).mean() for task in tasks])) for power in (1, 2))
-    n = _effective_rows(tasks, square - value**2)
+    n = _effective_rows([len(task) for task in tasks], [float(task.var()) for task in tasks], square - value**2)
     middle = n * value / (n + 2)
     half = _Z * sqrt(((n * square + 2) / (n + 2) - middle**2) / (n + 2))
     rows = np.concatenate(tasks)
-    p = mcnemar(int((rows > 0).sum()), int((rows < 0).sum()))
+    binary = bool(np.isin(rows, (-1, 0, 1)).all())
+    p = mcnemar(int((rows > 0).sum()), int((rows < 0).sum())) if binary else permutation(tasks)
     return Difference(value, max(-1.0, middle - half), min(1.0, middle + half), p)
 
 
@@ -113,3 +128,18 @@ def mcnemar(wins: int, losses: int) -> float:
     """Two-sided p-value of so many wins and losses if either were as likely (exact binomial)."""
     n, k = wins + losses, min(wins, losses)
     return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / (1 << n))
+
+
+def permutation(differences: Sequence[NDArray[np.float64]], seed: int = 0) -> float:
+    """Two-sided p-value of the mean over tasks of the rows' differences, if each could as well have the other sign.
+
+    It is estimated from random signs, so it is not below 1 / (`PERMUTATIONS` + 1).
+    """
+    weighted = np.concatenate([task / (len(task) * len(differences)) for task in differences])
+    observed = abs(float(weighted.sum()))
+    rng = np.random.default_rng(seed)
+    extreme = 0
+    for _ in range(PERMUTATIONS // 100):  # bounds the memory
+        signs = rng.integers(0, 2, size=(100, len(weighted)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ weighted) >= observed - 1e-12).sum())
+    return (extreme + 1) / (PERMUTATIONS + 1)

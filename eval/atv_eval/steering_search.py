@@ -1,4 +1,4 @@
-"""Searches for the strength and layers with the best accuracy within a budget of harm."""
+"""Searches for the strength and layers with the best answers within a budget of harm."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from atv_eval.eval_task import Task
 from atv_eval.harm import Harm, measure_harm
-from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
-from atv_eval.questions import EvalPlan, QuestionBuilder, Task
+from atv_eval.questions import EvalPlan, QuestionBuilder
 from atv_eval.statistics import Estimate, mean_over_tasks
 from atv_local.answer import Engine
 from atv_local.batch import Batch, SteeredPrompt
@@ -21,16 +21,17 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 @dataclass(frozen=True)
 class SteeringResult:
-    """The mean accuracy and the harm of one steering."""
+    """The score and the harm of one steering."""
 
     steering: Steering
-    accuracy: Estimate
+    score: Estimate
+    """The mean of the tasks' main metrics."""
     harm: Harm
 
     def rank(self, budget: float) -> tuple[bool, float, float]:
-        """For sorting, best first: within the budget by accuracy, then by KL; beyond it the smallest KL first."""
+        """For sorting, best first: within the budget by score, then by KL; beyond it the smallest KL first."""
         kl = self.harm.kl
-        return (False, -self.accuracy.value, kl) if kl <= budget else (True, kl, 0.0)
+        return (False, -self.score.value, kl) if kl <= budget else (True, kl, 0.0)
 
 
 def search_steering(
@@ -90,7 +91,7 @@ def _measure(
         return []
     harms = measure_harm(engine, queries, steerings)
     plan = EvalPlan(tasks, [Method.STEERED], steerings[0])
-    hits: list[dict[str, list[float]]] = [{} for _ in steerings]
+    scores: list[dict[str, list[float]]] = [{} for _ in steerings]
     questions = (
         replace(
             question, options=(), ways=[SteeredPrompt.of(s, engine.vector(question.tag.row.input)) for s in steerings]
@@ -102,12 +103,12 @@ def _measure(
         if reply.error:
             raise reply.error
         (key,), row = reply.question.tag.keys, reply.question.tag.row
-        matcher = AnswerMatcher(by_name[key.task].candidates(row))
-        for of_steering, outcome in zip(hits, reply.outcomes, strict=True):
-            of_steering.setdefault(key.task, []).append(float(matcher.match(outcome.text) == row.output))
+        task = by_name[key.task]
+        for of_steering, outcome in zip(scores, reply.outcomes, strict=True):
+            of_steering.setdefault(key.task, []).append(task.score(row, outcome.text, None)[task.main])
     return [
         SteeringResult(
             steering, mean_over_tasks({task: np.array(values) for task, values in of_steering.items()}), harm
         )
-        for steering, of_steering, harm in zip(steerings, hits, harms, strict=False)
+        for steering, of_steering, harm in zip(steerings, scores, harms, strict=False)
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from atv_eval.questions import Task
+from atv_eval.eval_task import Task
+from atv_eval.metrics import Metric
 from atv_local.data import MAX_LABELS, Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
 from atv_local.errors import DataError
 
@@ -19,6 +20,7 @@ def read_tasks(
     columns: Columns,
     rows: int | None,
     labels: bool,
+    metrics: Collection[Metric] = (),
     on_message: Callable[[str], None] = lambda _: None,
 ) -> list[Task]:
     """Rows by the name of their task, in the order of the files; the first `rows` of each, if not all.
@@ -30,10 +32,12 @@ def read_tasks(
         columns: the names of a row's parts.
         rows: the limit for each task.
         labels: give rows without choices all outputs of their task as choices.
+        metrics: those to measure, of which each task has the ones that suit it; by default those of its kind.
         on_message: called with a line about rows to show that go by another name, and about tasks without a partner.
 
     Raises:
         DataError: rows that cannot be read, that are asked and shown both, or too many labels.
+        UsageError: none of the metrics suits a task.
     """
     by_task, by_shown = _by_task(data, columns), _by_task(shots_from, columns)
     pools = _matched(by_task, by_shown, on_message)
@@ -53,7 +57,7 @@ def read_tasks(
                 f"task {name!r}: {len(common)} rows are also in `shots_from`, such as {text!r}; "
                 "use other rows as demonstrations"
             )
-        tasks.append(Task.of(name, asked, shown, rows))
+        tasks.append(Task.of(name, asked, shown, rows, metrics))
     return tasks
 
 

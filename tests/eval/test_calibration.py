@@ -48,7 +48,7 @@ def test_calibration_keeps_the_budget_and_the_bundle_remembers(tiny: Engine, ask
     queries = [f"say {word}" for word in ANSWERS]
     points = search_steering(tiny, tasks, queries, budget=99, strengths=[0.01, 0.3, 1])
     free = min(points, key=lambda point: point.rank(99))
-    assert free.accuracy.value == max(point.accuracy.value for point in points)
+    assert free.score.value == max(point.score.value for point in points)
     budget = sorted(point.harm.kl for point in points)[len(points) // 3]
     best = min(points, key=lambda point: point.rank(budget))
     assert best.harm.kl <= budget

@@ -23,7 +23,7 @@ def test_tables_agree(tiny: Engine, asked: Path, tmp_path: Path) -> None:
     second = write_task(tmp_path / "more.jsonl", ["cat 1", "fig 1", "dog 1", "lime 1"])
     tasks = read_tasks([asked, second], [], DEFAULT_COLUMNS, 3, False)
     records = answer_plan(EvalPlan(tasks, (Method.BASE, Method.STEERED), Steering()), tiny, None)
-    result = EvalResult({}, records, score_methods(records), differences(records), {Method.BASE: 3.5}, {})
+    result = EvalResult({}, records, score_methods(records, tasks), differences(records, tasks), {Method.BASE: 3.5}, {})
     rows = list(csv.DictReader(io.StringIO(result.as_csv())))
     assert [(row["task"], row["method"]) for row in rows] == [
         (task, method) for method in ("base", "steered") for task in ("kinds", "more", MEAN)
@@ -32,5 +32,5 @@ def test_tables_agree(tiny: Engine, asked: Path, tmp_path: Path) -> None:
     for row in rows:
         line = next(line for line in text.splitlines() if line.startswith(f"| {row['task']}: {row['method']} |"))
         assert f" {100 * float(row['exact']):.1f} [" in line
-    assert result.as_dict()["scores"][0]["exact"]["value"] == float(rows[0]["exact"])
+    assert result.as_dict()["scores"][0]["scores"]["exact"]["value"] == float(rows[0]["exact"])
     assert json.loads(result.as_json()) == json.loads(json.dumps(result.as_dict()))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 # scipy and scikit-learn are imported where they are used: every worker reads this file
-from atv_eval.statistics import difference, macro_f1, mcnemar, mean_over_tasks
+from atv_eval.statistics import difference, macro_f1, mcnemar, mean_over_tasks, permutation
 
 EDGES = (0.02, 0.5, 0.98)
 Rng = np.random.Generator
@@ -136,3 +136,45 @@ def test_mcnemar_is_a_sign_test() -> None:
     assert mcnemar(6, 0) == mcnemar(0, 6) == pytest.approx(2 / 64)
     assert mcnemar(8, 2) == pytest.approx(2 * sum(math.comb(10, k) for k in range(3)) / 1024)
     assert mcnemar(8, 2) == pytest.approx(binomtest(8, 10).pvalue)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.98])
+@pytest.mark.parametrize(("n_tasks", "n"), [(1, 30), (1, 100), (3, 60)])
+def test_coverage_of_scores_between_0_and_1(p: float, n_tasks: int, n: int) -> None:
+    """As F1 and chrF have them: many rows at the ends, the others anywhere between."""
+    rng, held, held_gap = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        ours, theirs = (
+            {
+                str(task): np.where(rng.random(n) < 0.5, drawn(rng, n, q), rng.beta(4 * q, 4 * (1 - q), n))
+                for task in range(n_tasks)
+            }
+            for q in (p, 0.5)
+        )
+        estimate = mean_over_tasks(ours)
+        held += estimate.low <= p <= estimate.high
+        gap = difference(ours, theirs)
+        held_gap += gap.low <= p - 0.5 <= gap.high
+    assert held >= (330 if p == 0.98 and n > 30 else 360)  # the half that is near 1 hides how far the others can be
+    assert held_gap >= 364
+
+
+def test_a_permutation_test_is_the_textbooks() -> None:
+    from scipy.stats import permutation_test
+
+    rng = np.random.default_rng(0)
+    for shift in (0.02, 0.1):
+        scores = rng.normal(shift, 0.3, 60)
+        wanted = permutation_test((scores,), np.mean, permutation_type="samples", n_resamples=20_000, rng=1).pvalue
+        assert permutation([scores]) == pytest.approx(wanted, abs=0.02)
+    assert permutation([np.zeros(9)]) == 1
+    assert permutation([np.full(40, 0.5), np.full(40, 0.1)]) < 0.001
+
+
+def test_false_alarms_are_as_rare_as_p_says() -> None:
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(200):
+        ours, theirs = ({"a": rng.beta(0.5, 0.5, 40), "b": rng.beta(2, 1, 80)} for _ in range(2))
+        alarms += difference(ours, theirs).p < 0.1
+    assert 8 <= alarms <= 34

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from atv_eval.demonstrations import BM25, balanced
-from atv_eval.questions import Task
+from atv_eval.eval_task import Task
 from atv_eval.tasks import read_tasks
 from atv_local.data.columns import DEFAULT_COLUMNS
 from atv_local.data.rows import Row
@@ -40,7 +40,7 @@ def test_labels_stand_in_for_choices(tmp_path: Path) -> None:
 def test_one_task_on_each_side_is_the_same_task(tmp_path: Path) -> None:
     asked, shown = write_task(tmp_path / "test.jsonl", ["cat 1"]), write_task(tmp_path / "train.jsonl", ["fig 1"])
     said: list[str] = []
-    (task,) = read_tasks([asked], [shown], DEFAULT_COLUMNS, None, False, said.append)
+    (task,) = read_tasks([asked], [shown], DEFAULT_COLUMNS, None, False, on_message=said.append)
     assert (task.name, [row.input for row in task.pool]) == ("test", ["fig 1"])
     assert len(said) == 1
     assert "'train'" in said[0]
@@ -53,7 +53,7 @@ def test_a_task_without_rows_to_show_is_named(tmp_path: Path) -> None:
     (tmp_path / "shown").mkdir()
     shown = [write_task(tmp_path / "shown" / f"{name}.jsonl", ["fig 1"]) for name in ("one", "other")]
     said: list[str] = []
-    tasks = read_tasks(asked, shown, DEFAULT_COLUMNS, None, False, said.append)
+    tasks = read_tasks(asked, shown, DEFAULT_COLUMNS, None, False, on_message=said.append)
     assert [len(task.pool) for task in tasks] == [1, 0]
     without, unused = said
     assert "'two'" in without

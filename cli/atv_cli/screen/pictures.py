@@ -1,4 +1,4 @@
-"""Pictures as PNG files: vectors of queries, and the accuracies of an evaluation."""
+"""Pictures as PNG files: vectors of queries, and the scores of an evaluation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def draw_vectors(queries: Sequence[str], vectors: Sequence[TaskVector], path: Pa
 
 
 def draw_scores(result: EvalResult, path: Path) -> None:
-    """Write bars of each task's accuracy by method, with their intervals, to `path`.
+    """Write bars of each task's main metric by method, with their intervals, to `path`.
 
     Raises:
         UsageError: it cannot be written.
@@ -59,7 +59,7 @@ def draw_scores(result: EvalResult, path: Path) -> None:
         for number, method in enumerate(methods):
             scores = [score for score in result.scores if score.method == method]
             places = [tasks.index(score.task) + number * height for score in scores]
-            estimates = [score.exact for score in scores]
+            estimates = [score.main for score in scores]
             reach = [
                 [100 * (e.value - e.low) for e in estimates],
                 [100 * (e.high - e.value) for e in estimates],
@@ -68,7 +68,10 @@ def draw_scores(result: EvalResult, path: Path) -> None:
             axes.barh(places, values, height, xerr=reach, label=str(method), error_kw={"linewidth": 1})
         axes.set_yticks([place + 0.4 - height / 2 for place in range(len(tasks))], tasks)
         axes.invert_yaxis()
-        axes.set(xlabel="exact match, %, with 95 % intervals", xlim=(0, 100))
+        metrics = {score.metric for score in result.scores}
+        metric = metrics.pop() if len(metrics) == 1 else None
+        name = metric.heading if metric else "main metric"
+        axes.set(xlabel=f"{name}, %, with 95 % intervals", xlim=(0, 100))
         axes.legend(fontsize="small")
         _save(figure, path)
 

@@ -13,7 +13,7 @@ from atv_cli import options
 from atv_cli.error_messages import for_command_line
 from atv_cli.given_options import was_given
 from atv_cli.help_pages import Panel
-from atv_eval import Method
+from atv_eval import Method, Metric
 from atv_local.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +54,15 @@ def evaluate(
             show_default="all that are possible; k-shot and bm25 need --shots-from",
         ),
     ] = None,
+    metric: Annotated[
+        list[Metric] | None,
+        Panel.MEASURING.option(
+            "--metric",
+            metavar="METRIC",
+            help=f"Score answers by this metric: {', '.join(Metric)}; repeatable. The first that suits a task decides.",
+            show_default="chosen by each task's outputs",
+        ),
+    ] = None,
     shots_from: Annotated[
         list[Path] | None,
         Panel.MEASURING.option(
@@ -76,13 +85,13 @@ def evaluate(
             metavar="N",
             min=1,
             help="Stop each answer after this many tokens.",
-            show_default="a few more than the longest right answer has",
+            show_default="a few more than the longest right answer has; for texts a quarter more",
         ),
     ] = None,
     whole: Annotated[
         bool,
         Panel.MEASURING.option(
-            "--whole", help="Generate every answer to its end, instead of stopping once its score is known."
+            "--whole", help="Generate every label to its end too, instead of stopping once its score is known."
         ),
     ] = False,
     harm: Annotated[
@@ -136,6 +145,7 @@ def evaluate(
                 labels=labels,
                 **steering.changes(),
                 methods=method or (),
+                metrics=metric or (),
                 shots_from=shots_from or (),
                 shots=shots,
                 max_tokens=max_tokens,

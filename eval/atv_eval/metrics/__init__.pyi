@@ -1,0 +1,11 @@
+from .corpus_bleu import bleu as bleu
+from .json_scores import is_json_container as is_json_container
+from .json_scores import json_exact as json_exact
+from .json_scores import json_valid as json_valid
+from .json_scores import slot_f1 as slot_f1
+from .metric_names import Metric as Metric
+from .metric_packages import check_metric_packages as check_metric_packages
+from .text_scores import chrf as chrf
+from .text_scores import rouge_l as rouge_l
+from .text_scores import text_exact as text_exact
+from .text_scores import token_f1 as token_f1
