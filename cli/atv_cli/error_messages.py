@@ -29,7 +29,13 @@ _MAPPING = re.compile(r"\{'(\w+)': \.\.\.\}")
 _MAX_MESSAGE = 500
 _OUTPUTS = ("output", "picture")
 """Parameters that are a file or folder to write."""
-_SAME = {"control_vectors": "control_vector", "columns": "column", "queries": "file", "methods": "method"}
+_SAME = {
+    "control_vectors": "control_vector",
+    "columns": "column",
+    "queries": "file",
+    "methods": "method",
+    "metrics": "metric",
+}
 """Parameters that take several values in Python: repeatable options here, or a file of them."""
 
 

@@ -45,12 +45,13 @@ def test_the_command_writes_results_and_resumes(
     assert (tmp_path / "out" / "results.png").read_bytes()[:4] == b"\x89PNG"
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert set(results["harm"]) == {"steered", "random vectors of the same norms"}
+    assert first.stdout.endswith(f"\n{results['verdict']}\n")
     assert set(results["first_token_ms"]) == {"base", "steered", "k-shot", "bm25"}
     kept = (tmp_path / "out" / RECORDS).read_bytes()
     again = cli(*command, "--timed", "0", "--no-harm", "--format", "csv")
     assert again.exit_code == 0, again.stderr
     assert (tmp_path / "out" / RECORDS).read_bytes() == kept
-    assert again.stdout.startswith("task,method,rows,exact,")
+    assert again.stdout.startswith("task,method,rows,metric,main,")
     other = cli(*command, "--strength", "0.5")
     assert other.exit_code == 2
     assert "strength" in other.stderr
@@ -79,3 +80,27 @@ def test_a_row_that_fails_counts_as_wrong(cli: Callable[..., Result], tmp_path: 
     (row,) = csv.DictReader(io.StringIO(result.stdout))
     assert (row["rows"], row["errors"]) == ("3", "1")
     assert float(row["exact"]) <= 2 / 3
+
+
+def test_texts_are_scored_as_texts(cli: Callable[..., Result], tmp_path: Path) -> None:
+    rows = tmp_path / "slots.jsonl"
+    rows.write_text("".join(json.dumps({"input": f"q {n}", "output": json.dumps({"n": n})}) + "\n" for n in range(4)))
+    command = ["eval", rows, "--timed", "0", "--no-harm", "--format", "json"]
+    (base, _) = json.loads(cli(*command).stdout)["scores"]
+    assert (base["metric"], set(base["scores"])) == ("slot_f1", {"exact", "json_valid", "slot_f1"})
+    (base, _) = json.loads(cli(*command, "--metric", "chrf", "--metric", "bleu").stdout)["scores"]
+    assert (base["metric"], set(base["scores"])) == ("chrf", {"chrf", "bleu"})
+    refused = cli(*command, "--metric", "choice")
+    assert refused.exit_code == 2
+    assert "'slots'" in refused.stderr
+    assert "--metric" in refused.stderr
+
+
+def test_a_metric_without_its_package_is_said_before_anything_is_loaded(
+    asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atv_eval.metrics.metric_packages.find_spec", lambda _: None)
+    result = CliRunner().invoke(app, ["eval", str(asked), "--metric", "chrf", "-m", "missing.gguf"])
+    assert result.exit_code == 2
+    assert "sacrebleu" in result.stderr
+    assert "atv-local[eval]" in result.stderr

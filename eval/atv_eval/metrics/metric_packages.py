@@ -22,5 +22,5 @@ def check_metric_packages(metrics: Iterable[Metric]) -> None:
         if find_spec(module) is None:
             raise UsageError(
                 f"the metric {metric} needs {package}, which is not installed; run: pip install 'atv-local[eval]', or "
-                "choose others with `metrics=['exact']`"
+                "choose other `metrics`"
             )
