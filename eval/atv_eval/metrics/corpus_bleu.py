@@ -12,7 +12,7 @@ from atv_eval.statistics import RESAMPLES, Estimate
 
 def bleu(answers: Sequence[str], references: Sequence[Sequence[str]], seed: int = 0) -> Estimate:
     """BLEU of sacrebleu from 0 to 1, with a percentile bootstrap over rows."""
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     metric = BLEU(effective_order=True)  # which only silences a warning about single sentences
     rows = [metric.sentence_score(answer, list(right)) for answer, right in zip(answers, references, strict=True)]

@@ -50,7 +50,7 @@ def _overlap(answer: Sequence[str], reference: Sequence[str]) -> float:
 
 @cache
 def _chrf() -> Any:
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     return CHRF()
 
