@@ -1,6 +1,9 @@
 from .answer_defaults import DEFAULT_MAX_TOKENS as DEFAULT_MAX_TOKENS
 from .answer_defaults import DEFAULT_TOP_K as DEFAULT_TOP_K
 from .answer_defaults import DEFAULT_TOP_P as DEFAULT_TOP_P
+from .grammar import MAX_GRAMMAR_CHARS as MAX_GRAMMAR_CHARS
+from .grammar import Grammar as Grammar
+from .grammar import GrammarState as GrammarState
 from .last_user_message import LastUserMessage as LastUserMessage
 from .logits import kl_divergence as kl_divergence
 from .logits import logprobs as logprobs

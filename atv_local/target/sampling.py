@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import secrets
 import weakref
@@ -9,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import llama_cpp as lib
+import numpy as np
 
 from atv_local.data import as_integer, as_number
 from atv_local.errors import UsageError
 from atv_local.target.answer_defaults import DEFAULT_TOP_K, DEFAULT_TOP_P
+from atv_local.target.grammar import GrammarState
 from atv_local.target.target import Target
 
 
@@ -53,10 +56,19 @@ class Sampling:
         return replace(self, seed=int.from_bytes(digest[:4], "big"))
 
 
-class Sampler:
-    """A chain of llama.cpp samplers: top-k, top-p, temperature, draw; or greedy."""
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""llama_token_data."""
 
-    def __init__(self, sampling: Sampling) -> None:
+
+class Sampler:
+    """A chain of llama.cpp samplers: top-k, top-p, temperature, draw; or greedy.
+
+    Under a grammar a token is drawn from all first, and only if that one is not allowed again from those that are: a
+    model that knows what to write is then hardly slowed down.
+    """
+
+    def __init__(self, sampling: Sampling, grammar: GrammarState | None = None) -> None:
+        self._grammar = grammar
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         self._close = weakref.finalize(self, lib.llama_sampler_free, self._chain)
         if sampling.temperature == 0:
@@ -78,9 +90,30 @@ class Sampler:
             return self.pick(handle, -1)
 
     def pick(self, context: Any, row: int) -> int:
-        """Draw it from one row of a context's logits."""
-        return int(lib.llama_sampler_sample(self._chain, context, row))
+        """Draw it from one row of a context's logits.
+
+        Raises:
+            ModelError: no token is allowed by the grammar, or it needs too much work.
+        """
+        token = int(lib.llama_sampler_sample(self._chain, context, row))
+        if self._grammar is not None:
+            if not self._grammar.allows(token):
+                token = self._pick_allowed(self._grammar, lib.llama_get_logits_ith(context, row))
+            self._grammar.accept(token)
+        return token
+
+    def _pick_allowed(self, grammar: GrammarState, logits: Any) -> int:
+        tokens = grammar.allowed()
+        candidates = np.zeros(len(tokens), _CANDIDATE)
+        candidates["id"] = tokens
+        candidates["logit"] = np.ctypeslib.as_array(logits, (int(tokens[-1]) + 1,))[tokens]
+        data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(lib.llama_token_data))
+        array = lib.llama_token_data_array(data, len(candidates), -1, False)
+        lib.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
 
     def reset(self) -> None:
-        """Start again with the same seed."""
+        """Start again with the same seed, at the beginning of the grammar."""
         lib.llama_sampler_reset(self._chain)
+        if self._grammar is not None:
+            self._grammar.reset()

@@ -31,6 +31,11 @@ class Vocabulary:
         self._vocab = lib.llama_model_get_vocab(model.handle)
         self.n_tokens = int(lib.llama_vocab_n_tokens(self._vocab))
 
+    @property
+    def model(self) -> Model:
+        """What it belongs to; vocabularies of one model are equal."""
+        return self._model
+
     def check(self, tokens: Sequence[int]) -> None:
         """Raise UsageError for an id that is not a token; llama.cpp would end the process."""
         if len(tokens) and not (min(tokens) >= 0 and max(tokens) < self.n_tokens):
@@ -156,6 +161,11 @@ class Vocabulary:
         """Whether `token` ends an answer (end of sequence, of turn, ...)."""
         self.check((token,))
         return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    @cached_property
+    def control_tokens(self) -> list[int]:
+        """Tokens that are no text, such as those between turns."""
+        return [token for token in range(self.n_tokens) if lib.llama_vocab_is_control(self._vocab, token)]
 
     @cached_property
     def eos(self) -> int:

@@ -1,0 +1,203 @@
+"""Grammars that answers must follow, from a JSON schema or in GBNF, matched by llguidance.
+
+llama.cpp's own grammar sampler is not used: some grammars of a few lines, which a client may send, keep it busy for
+ever or end the process, and it takes milliseconds to look at a vocabulary. llguidance bounds its work.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atv_local.errors import ModelError, UsageError
+from atv_local.target.gbnf import lark_of_gbnf
+from atv_local.target.vocabulary import Vocabulary
+from atv_local.text import shown
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+MAX_GRAMMAR_CHARS = 1 << 16
+"""Of a schema as JSON, or a grammar. Schemas of large programs have some 20,000; checking this many takes 0.3 s."""
+_MAX_STEP_ITEMS = 500_000
+"""States of a parse that may be tried for a token, 25 ms of work. Grammars that are slow to match have millions."""
+_SCHEMA_OPTIONS = {
+    "whitespace_pattern": r"( |\n {0,32})?",  # one space, or a line that is indented: more would never end
+    "coerce_one_of": True,
+}
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A checked grammar.
+
+    Attributes:
+        source: in the form that llguidance reads.
+    """
+
+    source: str
+
+    @classmethod
+    def of_schema(cls, schema: Mapping[str, Any]) -> Grammar:
+        """The grammar of JSON texts that are valid under a JSON schema. `{"type": "object"}` is any JSON object.
+
+        Raises:
+            UsageError: not a JSON schema, one that uses what cannot be guaranteed, or one that is too large.
+        """
+        if not isinstance(schema, Mapping):
+            raise UsageError(f"`schema` {shown(schema)} is not a JSON schema, such as {{'type': 'object'}}")
+        try:
+            text = json.dumps(schema, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(f"`schema` is not JSON: {error}") from error
+        _check_size("schema", text)
+        from llguidance import LLMatcher
+
+        try:
+            source = LLMatcher.grammar_from_json_schema(text, defaults=_SCHEMA_OPTIONS)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise UsageError(f"`schema` cannot be read: {_first_line(error)}") from error
+        return cls._checked("schema", source)
+
+    @classmethod
+    def of_gbnf(cls, text: str) -> Grammar:
+        """A grammar in GBNF, the notation of llama.cpp.
+
+        Raises:
+            UsageError: not GBNF, or too large.
+        """
+        if not isinstance(text, str):
+            raise UsageError(f"`grammar` {shown(text)} is not a text in GBNF, such as 'root ::= \"yes\" | \"no\"'")
+        _check_size("grammar", text)
+        lark = lark_of_gbnf(text)
+        from llguidance import LLMatcher
+
+        return cls._checked("grammar", LLMatcher.grammar_from_lark(lark))
+
+    @classmethod
+    def _checked(cls, name: str, source: str) -> Grammar:
+        from llguidance import LLMatcher
+
+        failed, messages = LLMatcher.validate_grammar_with_warnings(source, limits=_limits())
+        if failed:
+            raise UsageError(f"`{name}` cannot be used: {_first_line(messages[0])}")
+        return cls(source)
+
+
+class GrammarState:
+    """A grammar and how far an answer has followed it.
+
+    Args:
+        grammar: what the answer must follow.
+        vocabulary: of the target.
+
+    Raises:
+        ModelError: no token of the vocabulary ends an answer.
+        UsageError: the grammar needs too much work.
+    """
+
+    def __init__(self, grammar: Grammar, vocabulary: Vocabulary) -> None:
+        from llguidance import LLMatcher
+
+        self._vocabulary = vocabulary
+        self._matcher: LLMatcher = LLMatcher(
+            _tokenizer(vocabulary), grammar.source, log_level=0, limits=_limits()
+        )
+        if self._matcher.is_error():
+            raise UsageError(f"the grammar cannot be used: {_first_line(self._matcher.get_error())}")
+
+    def allows(self, token: int) -> bool:
+        """Whether a token may come next; one that ends the answer may where the grammar is complete."""
+        if self._vocabulary.ends(token):
+            return self._matcher.is_accepting()
+        return self._matcher.validate_tokens([token]) == 1
+
+    def allowed(self) -> NDArray[np.intp]:
+        """The tokens that may come next, in order.
+
+        Raises:
+            ModelError: none may, or the grammar needs too much work.
+        """
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        self._check()
+        tokens = np.flatnonzero(np.unpackbits(bits, bitorder="little")[: self._vocabulary.n_tokens])
+        if not len(tokens):
+            raise ModelError("no token of the target can continue the answer under this grammar or schema")
+        return tokens
+
+    def accept(self, token: int) -> None:
+        """Go on after a token that is allowed.
+
+        Raises:
+            ModelError: the grammar needs too much work.
+        """
+        if not self._vocabulary.ends(token):
+            self._matcher.consume_token(token)
+            self._check()
+
+    def reset(self) -> None:
+        """Start again, before the first token."""
+        self._matcher.reset()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise ModelError(f"the grammar or schema is too complex: {_first_line(self._matcher.get_error())}")
+
+
+class _Pieces:
+    """A vocabulary as llguidance takes it. It does not keep the model, which could otherwise not be freed."""
+
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary, ends: list[int]) -> None:
+        self.eos_token_id = ends[0]
+        self.tokens = [vocabulary.piece(token, special=True) for token in range(vocabulary.n_tokens)]
+        self.special_token_ids = vocabulary.control_tokens
+        self._model = weakref.ref(vocabulary.model)
+
+    def __call__(self, text: bytes) -> list[int]:
+        model = self._model()
+        return [] if model is None else Vocabulary(model).tokenize(text.decode("utf-8", "replace"), special=False)
+
+
+_tokenizers: weakref.WeakKeyDictionary[object, LLTokenizer] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
+    """What llguidance knows of a vocabulary; it takes some 0.3 s to make and is shared by all contexts of a model."""
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    with _lock:
+        found = _tokenizers.get(vocabulary.model)
+        if found is None:
+            ends = [token for token in range(vocabulary.n_tokens) if vocabulary.ends(token)]
+            if not ends:
+                raise ModelError("no token of the target ends an answer, so a grammar or schema cannot be followed")
+            found = LLTokenizer(TokenizerWrapper(_Pieces(vocabulary, ends)), eos_token=ends)
+            _tokenizers[vocabulary.model] = found
+        return found
+
+
+def _limits() -> LLParserLimits:
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(step_max_items=_MAX_STEP_ITEMS, verbose_errors=False)
+
+
+def _check_size(name: str, text: str) -> None:
+    if len(text) > MAX_GRAMMAR_CHARS:
+        raise UsageError(f"`{name}` has {len(text)} characters, and {MAX_GRAMMAR_CHARS} are allowed")
+
+
+def _first_line(message: object) -> str:
+    lines = str(message).strip().splitlines()
+    error = next((line for line in reversed(lines) if line.startswith("error: ")), None)  # of a regular expression
+    return (error.removeprefix("error: ") if error else lines[0] if lines else "no reason given").strip()
