@@ -3,6 +3,12 @@ from .answer import Event as Event
 from .answer import Finish as Finish
 from .answer import Timings as Timings
 from .answer import TokenCounts as TokenCounts
+from .constraint import AUTO as AUTO
+from .constraint import MAX_CHOICES as MAX_CHOICES
+from .constraint import Choices as Choices
+from .constraint import Constraint as Constraint
+from .constraint import Schema as Schema
+from .constraint import choose as choose
 from .conversation import Conversation as Conversation
 from .conversation import Turn as Turn
 from .engine import Engine as Engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -55,6 +55,7 @@ class Event:
         tokens: counts of tokens so far.
         timings_ms: times in milliseconds; `total` is up to this event.
         finish_reason: why the answer ended; None before its end.
+        probabilities: of each choice, where choices were given.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Event:
     tokens: TokenCounts
     timings_ms: Timings
     finish_reason: Finish | None = None
+    probabilities: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Answer:
         bundle: id of the bundle whose generator made the vector, None without one.
         precision: of the graph that the generator ran.
         provider: the execution provider that it ran on.
+        probabilities: of each choice, where choices were given; together 1.
     """
 
     text: str
@@ -87,6 +90,7 @@ class Answer:
     bundle: str | None = None
     precision: Precision | None = None
     provider: Provider | None = None
+    probabilities: Mapping[str, float] | None = None
 
     @classmethod
     def of(
@@ -99,6 +103,7 @@ class Answer:
         tokens: TokenCounts,
         timings_ms: Timings | None = None,
         generated: bool = True,
+        probabilities: Mapping[str, float] | None = None,
     ) -> Answer:
         """An answer of an engine.
 
@@ -110,6 +115,7 @@ class Answer:
             tokens: counts of tokens.
             timings_ms: times, where they were taken.
             generated: whether the generator of the engine made the vector.
+            probabilities: of each choice, where choices were given.
         """
         generator = engine.generator if generated and not steering.off else None
         if engine.control_vectors or steering.control_vectors:
@@ -123,7 +129,8 @@ class Answer:
             tokens,
             timings_ms,
             steering,
-            *((generator.bundle.id, generator.precision, generator.provider) if generator else ()),
+            *((generator.bundle.id, generator.precision, generator.provider) if generator else (None, None, None)),
+            probabilities=probabilities,
         )
 
     @classmethod
@@ -137,6 +144,7 @@ class Answer:
             tokens=event.tokens,
             timings_ms=event.timings_ms,
             generated=generated,
+            probabilities=event.probabilities,
         )
 
     @classmethod
@@ -166,6 +174,7 @@ class Answer:
             "layers": list(layers) if steered and layers else None,
             "positions": self.steering.positions if steered else None,
             "control_vectors": [vector.as_dict() for vector in self.steering.control_vectors or ()],
+            **({} if self.probabilities is None else {"probabilities": dict(self.probabilities)}),
         }
 
     def __str__(self) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 from atv_local.answer.answer import Event, Finish, Timings, TokenCounts
+from atv_local.answer.constraint import Constraint, choose
 from atv_local.errors import PromptError, UsageError
-from atv_local.target import Prompt, Sampler, Sampling, Target
+from atv_local.target import GrammarState, Prompt, Sampler, Sampling, Target, score_options
 from atv_local.vectors import Steering, TaskVector
 
 
@@ -28,6 +29,8 @@ class AnswerStream:
         sampling: Sampling,
         max_tokens: int,
         started: float,
+        constraint: Constraint | None = None,
+        options: Callable[[str], Sequence[int]] = lambda _: (),
     ) -> Generator[Event]:
         """The answer to a prompt, token by token; what can be checked is checked at once.
 
@@ -38,6 +41,8 @@ class AnswerStream:
             sampling: how tokens are drawn.
             max_tokens: of the answer.
             started: `perf_counter` when the query was given.
+            constraint: what the answer is restricted to. A choice is one event, whatever `max_tokens` is.
+            options: the tokens of a choice, with the one that ends an answer.
 
         Raises:
             UsageError: the target is closed, or an answer that this thread has begun on it is unfinished.
@@ -50,7 +55,11 @@ class AnswerStream:
                 f"the prompt has {len(prompt.tokens)} tokens and the context {target.n_ctx}; "
                 "shorten it or raise `n_ctx`"
             )
-        return self._in_turn(self._write(prompt, vector, steering, Sampler(sampling), max_tokens, started))
+        if constraint is not None and constraint.choices:
+            return self._in_turn(self._choose(prompt, vector, steering, sampling, started, constraint.choices, options))
+        grammar = constraint and constraint.grammar
+        sampler = Sampler(sampling, GrammarState(grammar, target.vocabulary) if grammar else None)
+        return self._in_turn(self._write(prompt, vector, steering, sampler, max_tokens, started))
 
     def _in_turn(self, events: Generator[Event]) -> Generator[Event]:
         target = self._target
@@ -96,6 +105,27 @@ class AnswerStream:
             if finish:
                 return
             target.evaluate([token])
+
+    def _choose(
+        self,
+        prompt: Prompt,
+        vector: Callable[[], TaskVector],
+        steering: Steering,
+        sampling: Sampling,
+        started: float,
+        choices: Sequence[str],
+        options: Callable[[str], Sequence[int]],
+    ) -> Generator[Event]:
+        target = self._target
+        evaluated_before = target.n_evaluated
+        generator_ms = self._evaluate_prompt(prompt, vector, steering)
+        evaluated = target.n_evaluated - evaluated_before
+        tokens = {choice: options(choice) for choice in choices}
+        choice, probabilities = choose(choices, score_options(target, list(tokens.values())), sampling)
+        total_ms = 1000 * (perf_counter() - started)
+        counts = TokenCounts(len(prompt.tokens), evaluated, len(tokens[choice]) - 1)
+        timings = Timings(generator_ms, total_ms, total_ms)
+        yield Event(choice, tokens[choice][-1], counts, timings, Finish.STOP, probabilities)
 
     def close(self) -> None:
         """End the thread."""

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
+from atv_local.answer.constraint import Choices, Constraint, Schema
 from atv_local.answer.messages import as_messages
 from atv_local.answer.queries import check_prompt, check_queries, check_query, check_settings
 from atv_local.answer.query_vectors import QueryVectors
 from atv_local.data import as_integer
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
-from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling, Target
+from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Prompt, Sampling, Target
 from atv_local.vectors import ControlVector, ScaledVector, Steering, TaskVector, VectorSources, scaled_vectors
 
 
@@ -149,6 +150,9 @@ class Engine:
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
         system: str | None = None,
+        choices: Choices | None = None,
+        schema: Schema | None = None,
+        grammar: str | Grammar | None = None,
     ) -> Answer:
         """Answer a query.
 
@@ -161,9 +165,16 @@ class Engine:
             sampling: greedy by default.
             max_tokens: of the answer, at least 1.
             system: a system message.
+            choices: allowed answers, up to 256 texts, or `"auto"` for the labels that the bundle was trained on. The
+                answer is the most likely one as a whole, or with a temperature drawn from `Answer.probabilities`;
+                `max_tokens` has no effect.
+            schema: a JSON schema; the answer is JSON that is valid under it, unless `max_tokens` ends it before.
+            grammar: a grammar in GBNF, the notation of llama.cpp, that the answer follows. At most one of `choices`,
+                `schema` and `grammar`.
 
         Raises:
-            UsageError: an empty query, `max_tokens` below 1, or steering that this target does not have.
+            UsageError: an empty query, `max_tokens` below 1, steering that this target does not have, or choices, a
+                schema or a grammar that cannot be used.
             PromptError: a prompt that leaves no room for an answer in the context.
             ModelError: the target cannot be evaluated, as under a vector that is too strong.
             VectorError: a vector that does not fit the target.
@@ -171,7 +182,15 @@ class Engine:
         given, default = (None, None) if vector is None else self._vectors.given(vector)
         steering = self._applied(steering, default)
         events = self.stream(
-            query, vector=given, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
+            query,
+            vector=given,
+            steering=steering,
+            sampling=sampling,
+            max_tokens=max_tokens,
+            system=system,
+            choices=choices,
+            schema=schema,
+            grammar=grammar,
         )
         return Answer.of_events(self, steering, events, generated=given is None)
 
@@ -182,6 +201,9 @@ class Engine:
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
+        choices: Choices | None = None,
+        schema: Schema | None = None,
+        grammar: str | Grammar | None = None,
     ) -> Answer:
         """Answer the last message of a conversation, which is the user's and alone makes the vector.
 
@@ -193,6 +215,7 @@ class Engine:
             steering: by default `self.steering`.
             sampling: greedy by default.
             max_tokens: of the answer, at least 1.
+            choices: as for `answer`, and so are `schema` and `grammar`.
 
         Raises:
             UsageError: another role or content, the last message is not the user's, or as `answer`.
@@ -202,7 +225,16 @@ class Engine:
         query = conversation[-1]["content"]
         steering = self._applied(steering, None)
         prompt = self.target.prompts.conversation(conversation, self.target.n_ctx)
-        events = self.stream(query, prompt=prompt, steering=steering, sampling=sampling, max_tokens=max_tokens)
+        events = self.stream(
+            query,
+            prompt=prompt,
+            steering=steering,
+            sampling=sampling,
+            max_tokens=max_tokens,
+            choices=choices,
+            schema=schema,
+            grammar=grammar,
+        )
         return Answer.of_events(self, steering, events)
 
     def answer_many(
@@ -257,6 +289,9 @@ class Engine:
         max_tokens: int = DEFAULT_MAX_TOKENS,
         system: str | None = None,
         prompt: Prompt | None = None,
+        choices: Choices | None = None,
+        schema: Schema | None = None,
+        grammar: str | Grammar | None = None,
     ) -> Generator[Event]:
         """Answer a query, token by token. Arguments are checked at once. Close the generator to stop early.
 
@@ -264,6 +299,7 @@ class Engine:
             query: as for `answer`, and so are `vector`, `steering`, `sampling`, `max_tokens` and `system`.
             prompt: what the target reads instead of the query, such as the conversation that the query ends; the query
                 still makes the vector.
+            choices: as for `answer`, and so are `schema` and `grammar`. A choice is a single event.
 
         Yields:
             Events; the last one has `finish_reason` set.
@@ -286,14 +322,39 @@ class Engine:
             check_query(query)
         max_tokens = as_integer("max_tokens", max_tokens, 1)
         check_settings(steering, sampling, system)
+        constraint = self.constraint(choices, schema, grammar)
+        prompts = self._prompts(system)
         return self._answers.events(
-            prompt or self._prompts(system)(query),
+            prompt or prompts(query),
             lambda: self.vector(query, steering=steering) if given is None else given,
             steering,
             sampling or Sampling(),
             max_tokens,
             started,
+            constraint,
+            lambda choice: prompts.answer_after(prompt, choice) if prompt else prompts.answer(query, choice),
         )
+
+    def constraint(
+        self,
+        choices: Choices | None = None,
+        schema: Schema | None = None,
+        grammar: str | Grammar | None = None,
+    ) -> Constraint | None:
+        """What these arguments of `answer` restrict answers to, checked; None without one.
+
+        Raises:
+            UsageError: more than one of them, one that cannot be used, or `"auto"` for a bundle without labels.
+        """
+        return Constraint.of(choices, schema, grammar, labels=self._labels)
+
+    def _labels(self) -> tuple[str, ...]:
+        if self.generator is None:
+            raise UsageError("no bundle is loaded whose labels could be `choices`; list them, or name its `bundle=...`")
+        bundle = self.generator.bundle
+        if not (labels := bundle.manifest.labels):
+            raise UsageError(f"{bundle.path} stores no labels, so `choices` cannot be 'auto'; list them")
+        return labels
 
     def checked_steering(self, steering: Steering | None = None) -> Steering:
         """The steering of answers with vectors of this engine.

@@ -5,10 +5,11 @@ Every field is bounded, so a hostile manifest cannot make a reader allocate with
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from atv_local.data import MAX_LABELS
 from atv_local.generator.pooling import Pooling
 from atv_local.generator.providers import Precision
 from atv_local.vectors import MAX_STRENGTH, BoundedText, Positions, Sha256, Steering, TargetSpec
@@ -70,10 +71,26 @@ class DataFile(_Section):
     sha256: Sha256
 
 
+MAX_TASKS = 1000
+"""As many as files of training rows."""
+MAX_LABEL_CHARS = 256
+"""Of one label; those of a data set are a few words. Longer outputs are texts, which nobody lists."""
+
+
+class TaskSpec(_Section):
+    """One task that the generator was trained on; a task whose outputs are `labels` lists them all, sorted."""
+
+    name: BoundedText
+    kind: Literal["labels", "text"]
+    labels: list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS)]] = Field(
+        default=[], max_length=MAX_LABELS
+    )
+
+
 class Provenance(_Section):
     """Where the weights come from."""
 
-    data: list[DataFile] = Field(default=[], max_length=1000)
+    data: list[DataFile] = Field(default=[], max_length=MAX_TASKS)
     seed: int = 0
     epochs: float = 0
     versions: dict[BoundedText, BoundedText] = Field(default={}, max_length=100)
@@ -88,6 +105,13 @@ class Spec(_Section):
     generator: GeneratorSpec
     injection: InjectionSpec
     provenance: Provenance = Provenance()
+    tasks: list[TaskSpec] = Field(default=[], max_length=MAX_TASKS)
+    """None in a checkpoint or bundle that was made before tasks were listed."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of all tasks, each once, in the order of the tasks."""
+        return tuple(dict.fromkeys(label for task in self.tasks for label in task.labels))
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Spec:

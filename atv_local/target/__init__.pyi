@@ -21,6 +21,7 @@ from .sampling import Sampler as Sampler
 from .sampling import Sampling as Sampling
 from .scoring import Score as Score
 from .scoring import score as score
+from .scoring import score_options as score_options
 from .scoring import score_text as score_text
 from .target import Target as Target
 from .target_file import TargetFile as TargetFile

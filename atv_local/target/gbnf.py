@@ -105,7 +105,7 @@ class _Grammar:
         if sign == "(":
             return self._group(depth + 1)
         if sign in "<!":
-            self._fail('a text in quotes, since tokens such as <...> are not supported')
+            self._fail("a text in quotes, since tokens such as <...> are not supported")
         return self._named(self._name())
 
     def _literal(self) -> str:

@@ -6,7 +6,6 @@ ever or end the process, and it takes milliseconds to look at a vocabulary. llgu
 
 from __future__ import annotations
 
-import json
 import threading
 import weakref
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from atv_local.errors import ModelError, UsageError
 from atv_local.target.gbnf import lark_of_gbnf
+from atv_local.target.json_schema import schema_source
 from atv_local.target.vocabulary import Vocabulary
 from atv_local.text import shown
 
@@ -28,10 +28,6 @@ MAX_GRAMMAR_CHARS = 1 << 16
 """Of a schema as JSON, or a grammar. Schemas of large programs have some 20,000; checking this many takes 0.3 s."""
 _MAX_STEP_ITEMS = 500_000
 """States of a parse that may be tried for a token, 25 ms of work. Grammars that are slow to match have millions."""
-_SCHEMA_OPTIONS = {
-    "whitespace_pattern": r"( |\n {0,32})?",  # one space, or a line that is indented: more would never end
-    "coerce_one_of": True,
-}
 
 
 @dataclass(frozen=True)
@@ -49,22 +45,10 @@ class Grammar:
         """The grammar of JSON texts that are valid under a JSON schema. `{"type": "object"}` is any JSON object.
 
         Raises:
-            UsageError: not a JSON schema, one that uses what cannot be guaranteed, or one that is too large.
+            UsageError: not a JSON schema, one with keywords that cannot be guaranteed, such as `not` and
+                `uniqueItems`, one that refers to other files, or one that is too large.
         """
-        if not isinstance(schema, Mapping):
-            raise UsageError(f"`schema` {shown(schema)} is not a JSON schema, such as {{'type': 'object'}}")
-        try:
-            text = json.dumps(schema, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise UsageError(f"`schema` is not JSON: {error}") from error
-        _check_size("schema", text)
-        from llguidance import LLMatcher
-
-        try:
-            source = LLMatcher.grammar_from_json_schema(text, defaults=_SCHEMA_OPTIONS)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise UsageError(f"`schema` cannot be read: {_first_line(error)}") from error
-        return cls._checked("schema", source)
+        return cls._checked("schema", schema_source(schema, MAX_GRAMMAR_CHARS))
 
     @classmethod
     def of_gbnf(cls, text: str) -> Grammar:
@@ -74,8 +58,9 @@ class Grammar:
             UsageError: not GBNF, or too large.
         """
         if not isinstance(text, str):
-            raise UsageError(f"`grammar` {shown(text)} is not a text in GBNF, such as 'root ::= \"yes\" | \"no\"'")
-        _check_size("grammar", text)
+            raise UsageError(f'`grammar` {shown(text)} is not a text in GBNF, such as \'root ::= "yes" | "no"\'')
+        if len(text) > MAX_GRAMMAR_CHARS:
+            raise UsageError(f"`grammar` has {len(text)} characters, and {MAX_GRAMMAR_CHARS} are allowed")
         lark = lark_of_gbnf(text)
         from llguidance import LLMatcher
 
@@ -107,9 +92,7 @@ class GrammarState:
         from llguidance import LLMatcher
 
         self._vocabulary = vocabulary
-        self._matcher: LLMatcher = LLMatcher(
-            _tokenizer(vocabulary), grammar.source, log_level=0, limits=_limits()
-        )
+        self._matcher: LLMatcher = LLMatcher(_tokenizer(vocabulary), grammar.source, log_level=0, limits=_limits())
         if self._matcher.is_error():
             raise UsageError(f"the grammar cannot be used: {_first_line(self._matcher.get_error())}")
 
@@ -190,11 +173,6 @@ def _limits() -> LLParserLimits:
     from llguidance import LLParserLimits
 
     return LLParserLimits(step_max_items=_MAX_STEP_ITEMS, verbose_errors=False)
-
-
-def _check_size(name: str, text: str) -> None:
-    if len(text) > MAX_GRAMMAR_CHARS:
-        raise UsageError(f"`{name}` has {len(text)} characters, and {MAX_GRAMMAR_CHARS} are allowed")
 
 
 def _first_line(message: object) -> str:

@@ -18,6 +18,9 @@ from atv_local.target.vocabulary import Vocabulary
 MARK = "\ufdd0query\ufdd0"
 """Stands for the content of a message in a rendered template; text does not contain Unicode noncharacters."""
 
+_END = 32
+"""Tokens at the end of a prompt that decide how an answer after it is tokenised; some templates end with about 10."""
+
 Message = Mapping[str, str]
 """One message of a conversation: `role` (system, user, assistant) and `content`."""
 
@@ -137,6 +140,14 @@ class PromptFormat:
         whole = self._vocabulary.tokenize(self.render(self._messages(query)) + text, special=True)
         if tuple(whole[: len(prompt)]) == prompt and not self._vocabulary.spells_control(text):
             return (*whole[len(prompt) :], self.end_of_answer)
+        return (*self._vocabulary.tokenize(text, special=False), self.end_of_answer)
+
+    def answer_after(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """As `answer`, after any prompt."""
+        end = prompt.tokens[-_END:]
+        whole = self._vocabulary.tokenize(self._vocabulary.text(end) + text, special=True, bos=False)
+        if tuple(whole[: len(end)]) == end and not self._vocabulary.spells_control(text):
+            return (*whole[len(end) :], self.end_of_answer)
         return (*self._vocabulary.tokenize(text, special=False), self.end_of_answer)
 
     @cached_property

@@ -242,6 +242,22 @@ class Target:
             for row in range(len(chunk)):
                 yield self._finite(self.logits(row))
 
+    def rewind(self, n_past: int) -> None:
+        """Drop the tokens after the first `n_past` from the cache, which must not end inside a prefilled prompt.
+
+        Raises:
+            ModelError: the architecture has a recurrent state, which cannot be cut.
+        """
+        with self._changing() as handle:
+            cut = lib.llama_memory_seq_rm(lib.llama_get_memory(handle), 0, n_past, -1)
+        if not cut:
+            self.reset()
+            raise ModelError(
+                f"the state of architecture {self.model.architecture!r} cannot be cut, so choices cannot be compared "
+                "here; ask with `answer_many`"
+            )
+        self._n_past = n_past
+
     def _finite(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(logits.max()):
             self.reset()

@@ -1,0 +1,117 @@
+"""What an answer is restricted to: one of some choices, or a text that follows a schema or grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from atv_local.answer.queries import check_text
+from atv_local.data import is_iterable
+from atv_local.errors import UsageError
+from atv_local.target import Grammar, Sampling
+from atv_local.text import shown
+
+AUTO: Literal["auto"] = "auto"
+"""The choices are the labels that the bundle was trained on."""
+
+MAX_CHOICES = 256
+"""Each is evaluated, which takes some milliseconds. Data sets of many classes have about 150."""
+MAX_CHOICE_CHARS = 256
+"""Of one choice. Scoring keeps the distribution before each of its tokens, of up to 1 MB."""
+
+Choices = Sequence[str] | Literal["auto"]
+Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A restriction of answers: `choices`, or else `grammar`."""
+
+    choices: tuple[str, ...] = ()
+    grammar: Grammar | None = None
+
+    @classmethod
+    def of(
+        cls,
+        choices: Choices | None = None,
+        schema: Schema | None = None,
+        grammar: str | Grammar | None = None,
+        *,
+        labels: Callable[[], Sequence[str]],
+    ) -> Constraint | None:
+        """The restriction that arguments of an answer ask for; None without one.
+
+        Args:
+            choices: allowed answers, or `auto`.
+            schema: a JSON schema.
+            grammar: a text in GBNF, or a grammar that has been checked.
+            labels: gives the choices for `auto`.
+
+        Raises:
+            UsageError: more than one of them, or one that cannot be used.
+        """
+        given = {"choices": choices, "schema": schema, "grammar": grammar}
+        names = [f"`{name}`" for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise UsageError(f"{' and '.join(names)} exclude each other; give one of them")
+        if schema is not None:
+            return cls(grammar=Grammar.of_schema(schema))
+        if grammar is not None:
+            return cls(grammar=grammar if isinstance(grammar, Grammar) else Grammar.of_gbnf(grammar))
+        if choices is None:
+            return None
+        return cls(choices=check_choices(labels() if isinstance(choices, str) and choices == AUTO else choices))
+
+
+def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
+    """Choices as a tuple.
+
+    Raises:
+        UsageError: not a list of different texts, none, too many, or one that is blank or too long.
+    """
+    if isinstance(choices, str | Mapping) or not is_iterable(choices):
+        raise UsageError(f"`choices` {shown(choices)} is not a list of texts, such as ['yes', 'no'], or 'auto'")
+    choices = tuple(choices)
+    if not choices:
+        raise UsageError("`choices` is empty; give the allowed answers")
+    if len(choices) > MAX_CHOICES:
+        raise UsageError(f"`choices` has {len(choices)} answers, and {MAX_CHOICES} are allowed")
+    for choice in choices:
+        check_text("one of `choices`", choice)
+        if not choice.strip():
+            raise UsageError(f"one of `choices` is blank: {shown(choice)}; leave it out")
+        if len(choice) > MAX_CHOICE_CHARS:
+            raise UsageError(
+                f"{shown(choice)} of `choices` has {len(choice)} characters, and {MAX_CHOICE_CHARS} are allowed"
+            )
+    if twice := next((choice for place, choice in enumerate(choices) if choice in choices[:place]), None):
+        raise UsageError(f"{shown(twice)} is twice in `choices`; give it once")
+    return choices
+
+
+def choose(
+    choices: Sequence[str], logprobs: Sequence[float], sampling: Sampling | None
+) -> tuple[str, dict[str, float]]:
+    """The choice that answers, and the probability of each.
+
+    Args:
+        choices: the allowed answers.
+        logprobs: of each as a complete answer, in nats.
+        sampling: with a temperature the choice is drawn; otherwise it is the most likely one, of equals the first.
+            `top_p` and `top_k`, which are about tokens, have no effect.
+    """
+    totals = np.array(logprobs, dtype=np.float64)
+    probabilities = _softmax(totals)
+    if sampling is None or sampling.temperature == 0:
+        index = int(totals.argmax())
+    else:
+        index = int(np.random.default_rng(sampling.seed).choice(len(totals), p=_softmax(totals / sampling.temperature)))
+    return choices[index], dict(zip(choices, probabilities.tolist(), strict=True))
+
+
+def _softmax(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    shares: np.ndarray[Any, np.dtype[np.float64]] = np.exp(values - values.max())
+    return shares / shares.sum()
