@@ -8,7 +8,7 @@ from .constraint import MAX_CHOICES as MAX_CHOICES
 from .constraint import Choices as Choices
 from .constraint import Constraint as Constraint
 from .constraint import Schema as Schema
-from .constraint import choose as choose
+from .constraint import choose_answer as choose_answer
 from .conversation import Conversation as Conversation
 from .conversation import Turn as Turn
 from .engine import Engine as Engine

@@ -129,7 +129,9 @@ class Answer:
             tokens,
             timings_ms,
             steering,
-            *((generator.bundle.id, generator.precision, generator.provider) if generator else (None, None, None)),
+            bundle=generator.bundle.id if generator else None,
+            precision=generator.precision if generator else None,
+            provider=generator.provider if generator else None,
             probabilities=probabilities,
         )
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 from atv_local.answer.answer import Event, Finish, Timings, TokenCounts
-from atv_local.answer.constraint import Constraint, choose
+from atv_local.answer.constraint import Constraint, choose_answer
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import GrammarState, Prompt, Sampler, Sampling, Target, score_options
 from atv_local.vectors import Steering, TaskVector
@@ -121,7 +121,7 @@ class AnswerStream:
         generator_ms = self._evaluate_prompt(prompt, vector, steering)
         evaluated = target.n_evaluated - evaluated_before
         tokens = {choice: options(choice) for choice in choices}
-        choice, probabilities = choose(choices, score_options(target, list(tokens.values())), sampling)
+        choice, probabilities = choose_answer(choices, score_options(target, list(tokens.values())), sampling)
         total_ms = 1000 * (perf_counter() - started)
         counts = TokenCounts(len(prompt.tokens), evaluated, len(tokens[choice]) - 1)
         timings = Timings(generator_ms, total_ms, total_ms)

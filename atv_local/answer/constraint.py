@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atv_local.answer.queries import check_text
 from atv_local.data import is_iterable
@@ -92,7 +93,7 @@ def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
     return choices
 
 
-def choose(
+def choose_answer(
     choices: Sequence[str], logprobs: Sequence[float], sampling: Sampling | None
 ) -> tuple[str, dict[str, float]]:
     """The choice that answers, and the probability of each.
@@ -112,6 +113,7 @@ def choose(
     return choices[index], dict(zip(choices, probabilities.tolist(), strict=True))
 
 
-def _softmax(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    shares: np.ndarray[Any, np.dtype[np.float64]] = np.exp(values - values.max())
-    return shares / shares.sum()
+def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = np.exp(values - values.max())
+    shares /= shares.sum()
+    return shares

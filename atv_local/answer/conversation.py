@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from atv_local.answer.answer import Answer, Event
+from atv_local.answer.constraint import Choices, Schema
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_query, check_settings
 from atv_local.data import as_integer
 from atv_local.errors import PromptError, UsageError
-from atv_local.target import DEFAULT_MAX_TOKENS, Message, Prompt, Sampling
+from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Message, Prompt, Sampling
 from atv_local.vectors import OFF, Steering
 
 INTERRUPTED = "interrupted"
@@ -45,8 +46,8 @@ class Turn:
 class Conversation:
     """Turns with one engine.
 
-    Assign to `system`, `steering`, `sampling` and `max_tokens` to change them for the following turns; they are checked
-    when the next turn begins. `turns` changes only by answers, `restore` and `clear`.
+    Assign to `system`, `steering`, `sampling`, `max_tokens`, `choices`, `schema` and `grammar` to change them for the
+    following turns; they are checked when the next turn begins. `turns` changes only by answers, `restore` and `clear`.
 
     An answer is what a fresh engine with these settings gives to the same conversation, bit for bit.
 
@@ -56,6 +57,7 @@ class Conversation:
         steering: steering of the next answers, by default the engine's.
         sampling: greedy by default; with a seed each answer draws from it anew.
         max_tokens: limit of an answer.
+        choices: what answers are restricted to, as for `Engine.answer`; so are `schema` and `grammar`.
 
     Raises:
         UsageError: values of another type or out of range, or an engine that is closed.
@@ -69,6 +71,9 @@ class Conversation:
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
+        choices: Choices | None = None,
+        schema: Schema | None = None,
+        grammar: str | Grammar | None = None,
     ) -> None:
         if not isinstance(engine, Engine):
             raise UsageError(f"`engine` {engine!r} is not an Engine; make one with atv_local.load")
@@ -76,6 +81,7 @@ class Conversation:
         self.engine, self.system, self.max_tokens = engine, system, max_tokens
         self.steering = engine.steering if steering is None else steering
         self.sampling = Sampling() if sampling is None else sampling
+        self.choices, self.schema, self.grammar = choices, schema, grammar
         self._turns: tuple[Turn, ...] = ()
         self._check_settings()
         self._format = engine.target.prompts
@@ -192,6 +198,7 @@ class Conversation:
     def _check_settings(self) -> None:
         check_settings(self.steering, self.sampling, self.system)
         self.max_tokens = as_integer("max_tokens", self.max_tokens, 1)
+        self.engine.constraint(self.choices, self.schema, self.grammar)
 
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:
         messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
@@ -201,7 +208,14 @@ class Conversation:
 
     def _stream(self, text: str, prompt: Prompt, steering: Steering) -> Generator[Event]:
         return self.engine.stream(
-            text, prompt=prompt, steering=steering, sampling=self.sampling, max_tokens=self.max_tokens
+            text,
+            prompt=prompt,
+            steering=steering,
+            sampling=self.sampling,
+            max_tokens=self.max_tokens,
+            choices=self.choices,
+            schema=self.schema,
+            grammar=self.grammar,
         )
 
     def _answer(self, text: str, before: tuple[Turn, ...]) -> Generator[Event]:

@@ -245,6 +245,9 @@ class Engine:
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
         system: str | None = None,
+        choices: Choices | None = None,
+        schema: Schema | None = None,
+        grammar: str | Grammar | None = None,
     ) -> Generator[Answer]:
         """Answer many queries together, in order. For several calls make a `Batch` once, which this does each time.
 
@@ -256,6 +259,7 @@ class Engine:
             sampling: greedy by default; a seed is used for every answer.
             max_tokens: of each answer, at least 1.
             system: a system message for all.
+            choices: as for `answer`, and so are `schema` and `grammar`.
 
         Yields:
             Answers without times. Each has the text that `answer` gives, within what `Batch` promises.
@@ -268,13 +272,21 @@ class Engine:
         check_queries(queries)
         check_settings(steering, sampling, system)
         max_tokens = as_integer("max_tokens", max_tokens, 1)
+        self.constraint(choices, schema, grammar)
 
         def answers() -> Generator[Answer]:
             from atv_local.batch import Batch
 
             with Batch(self) as batch:
                 yield from batch.answer(
-                    queries, steering=steering, sampling=sampling, max_tokens=max_tokens, system=system
+                    queries,
+                    steering=steering,
+                    sampling=sampling,
+                    max_tokens=max_tokens,
+                    system=system,
+                    choices=choices,
+                    schema=schema,
+                    grammar=grammar,
                 )
 
         return answers()

@@ -13,7 +13,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.answer import Answer, Engine, TokenCounts, check_queries, check_query, check_settings
+from atv_local.answer import (
+    Answer,
+    Choices,
+    Constraint,
+    Engine,
+    Schema,
+    TokenCounts,
+    check_queries,
+    check_query,
+    check_settings,
+)
 from atv_local.batch.limits import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.batch.question import (
     BatchQuestion,
@@ -29,7 +39,7 @@ from atv_local.batch.sequence_context import SequenceContext
 from atv_local.batch.token_tree import Tree
 from atv_local.data import as_integer
 from atv_local.errors import AtvError, PromptError, UsageError
-from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling
+from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Prompt, Sampling
 from atv_local.vectors import Steering
 
 
@@ -103,13 +113,21 @@ class Batch:
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
         system: str | None = None,
+        choices: Choices | None = None,
+        schema: Schema | None = None,
+        grammar: str | Grammar | None = None,
     ) -> Generator[Answer]:
         """Answer queries, in order. Arguments, answers and errors are those of `Engine.answer_many`."""
         self._check_open()
         steering = self._engine.checked_steering(steering)
         check_queries(queries)
         check_settings(steering, sampling, system)
-        settings = {"sampling": sampling, "max_tokens": as_integer("max_tokens", max_tokens, 1), "system": system}
+        settings = {
+            "sampling": sampling,
+            "max_tokens": as_integer("max_tokens", max_tokens, 1),
+            "system": system,
+            "constraint": self._engine.constraint(choices, schema, grammar),
+        }
         return self._answers(queries, steering, settings)
 
     def _answers(self, queries: Iterable[str], steering: Steering, settings: dict[str, Any]) -> Generator[Answer]:
@@ -124,6 +142,7 @@ class Batch:
                 text=outcome.text,
                 finish_reason=outcome.finish_reason,
                 tokens=TokenCounts(len(prompt.tokens), len(prompt.tokens) - shared, outcome.n_generated),
+                probabilities=outcome.probabilities,
             )
 
     def score(
@@ -174,6 +193,7 @@ class Batch:
         max_tokens: int = 0,
         options: Sequence[str] = (),
         system: str | None = None,
+        constraint: Constraint | None = None,
         tag: Any = None,
     ) -> BatchQuestion:
         """A query as a question for `ask`, steered by its own vector.
@@ -185,6 +205,8 @@ class Batch:
             max_tokens: of the answer; 0 writes none.
             options: answers to score, as texts.
             system: a system message.
+            constraint: of the answer, as `Engine.constraint` gives it. Choices are scored in place of `options`, and
+                nothing is written.
             tag: whatever the caller wants to find in the reply.
 
         Returns:
@@ -194,7 +216,8 @@ class Batch:
             UsageError: `max_tokens`, `options` or settings of another type.
         """
         max_tokens = as_integer("max_tokens", max_tokens, 0)
-        options = check_options(options)
+        choices = constraint.choices if constraint else ()
+        options = choices or check_options(options)
         steering = self._engine.steering if steering is None else steering
         check_settings(steering, sampling, system)
         try:
@@ -205,9 +228,11 @@ class Batch:
             return BatchQuestion(
                 prompt,
                 [SteeredPrompt.of(steering, vector)],
-                max_tokens,
+                0 if choices else max_tokens,
                 [prompts.answer(query, text) for text in options],
                 sampling=sampling,
+                choices=choices,
+                grammar=constraint.grammar if constraint else None,
                 tag=tag,
             )
         except AtvError as error:
@@ -248,7 +273,7 @@ class Batch:
             question, n_trees = parts.popleft()
             group = [tree, *islice(trees, n_trees - 1)]
             error = next((tree.error for tree in group if tree.error), None)
-            outcomes = () if error else outcomes_of(group, self._engine.target.vocabulary)
+            outcomes = () if error else outcomes_of(question, group, self._engine.target.vocabulary)
             yield BatchReply(question, outcomes, sum(tree.n_evaluated for tree in group), error)
             self._check_open()
 
@@ -294,4 +319,7 @@ class Batch:
             )
             return Tree((), [], tag=question, error=error)
         room = self._n_ctx - length + 1  # the last token written is not evaluated
-        return tree_of(question, min(question.max_tokens, room), keep=keep)
+        try:
+            return tree_of(question, self._engine.target.vocabulary, min(question.max_tokens, room), keep=keep)
+        except AtvError as error:  # a grammar that does not suit the vocabulary
+            return Tree((), [], tag=question, error=error)

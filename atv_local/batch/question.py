@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from atv_local.answer import Finish, check_text
 from atv_local.data import is_iterable
 from atv_local.errors import AtvError, UsageError
-from atv_local.target import Prompt, Sampling
+from atv_local.target import Grammar, Prompt, Sampling
 from atv_local.text import shown
 from atv_local.vectors import OFF, Steering, TaskVector
 
@@ -52,6 +52,8 @@ class BatchQuestion:
         max_tokens: limit of the answer; 0 generates none.
         options: token ids to score, as `PromptFormat.answer` gives them: with the token that ends an answer.
         sampling: greedy by default.
+        choices: with these texts, whose tokens are `options`, the answer is one of them.
+        grammar: what an answer that is written follows.
         enough: takes the tokens written so far; True ends the answer there.
         tag: whatever the caller wants to find in the reply.
         error: why it cannot be asked; the reply carries it, in its turn.
@@ -66,6 +68,8 @@ class BatchQuestion:
     max_tokens: int = 0
     options: Sequence[Sequence[int]] = ()
     sampling: Sampling | None = None
+    choices: Sequence[str] = ()
+    grammar: Grammar | None = None
     enough: Callable[[Sequence[int]], bool] | None = None
     tag: Any = None
     error: AtvError | None = None
@@ -86,6 +90,7 @@ class Outcome:
         finish_reason: why it ended; None if nothing was to be written.
         options: log-probability of each option, in nats.
         greedy: for each option, whether a greedy answer begins with it.
+        probabilities: of each choice, if the question has choices.
     """
 
     text: str
@@ -93,6 +98,7 @@ class Outcome:
     finish_reason: Finish | None
     options: tuple[float, ...]
     greedy: tuple[bool, ...] = ()
+    probabilities: Mapping[str, float] | None = None
 
     @property
     def n_generated(self) -> int:

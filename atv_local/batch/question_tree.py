@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from atv_local.answer import Finish
+from atv_local.answer import Finish, choose_answer
 from atv_local.batch.question import BatchQuestion, Outcome
 from atv_local.batch.token_tree import Branch, Tree
-from atv_local.target import Sampler, Vocabulary
+from atv_local.target import GrammarState, Sampler, Sampling, Vocabulary
 
 
-def tree_of(question: BatchQuestion, max_tokens: int, *, keep: bool = False) -> Tree:
+def tree_of(question: BatchQuestion, vocabulary: Vocabulary, max_tokens: int, *, keep: bool = False) -> Tree:
     """The runs to evaluate for a question.
 
     What its ways have in common is evaluated once: the prompt without its last token, except for ways that steer all
@@ -19,6 +19,7 @@ def tree_of(question: BatchQuestion, max_tokens: int, *, keep: bool = False) -> 
 
     Args:
         question: without `error`.
+        vocabulary: of the target.
         max_tokens: to write, as far as the context has room.
         keep: keep the distributions before the tokens of options.
     """
@@ -28,7 +29,6 @@ def tree_of(question: BatchQuestion, max_tokens: int, *, keep: bool = False) -> 
     *prefix, last = prompt.tokens
     for way in question.ways:
         after = way.rows if way.steering.positions.generated else None
-        sampled = question.sampling is not None and question.sampling.temperature > 0
         prompt_rows = way.prompt_rows if prefix else None
         begins = way.from_start and prompt_rows is None
         head = Branch(
@@ -38,7 +38,7 @@ def tree_of(question: BatchQuestion, max_tokens: int, *, keep: bool = False) -> 
             from_start=begins,
             max_tokens=max_tokens,
             after=after,
-            sampler=Sampler(question.sampling) if question.sampling and sampled else None,
+            sampler=_sampler(question, vocabulary),
             enough=question.enough,
         )
         if prompt_rows is not None:
@@ -72,8 +72,21 @@ def trees_of(
     return trees
 
 
-def outcomes_of(trees: Sequence[Tree], vocabulary: Vocabulary) -> tuple[Outcome, ...]:
-    """The outcomes of a question that was evaluated in one or several trees, in the order of its ways."""
+def _sampler(question: BatchQuestion, vocabulary: Vocabulary) -> Sampler | None:
+    sampling = question.sampling or Sampling()
+    if question.grammar is not None:
+        return Sampler(sampling, GrammarState(question.grammar, vocabulary))
+    return Sampler(sampling) if sampling.temperature > 0 else None
+
+
+def outcomes_of(question: BatchQuestion, trees: Sequence[Tree], vocabulary: Vocabulary) -> tuple[Outcome, ...]:
+    """The outcomes of a question that was evaluated in one or several trees, in the order of its ways.
+
+    Args:
+        question: as a whole.
+        trees: at least one, with results.
+        vocabulary: of the target.
+    """
     outcomes: list[Outcome] = []
     for tree in trees:
         part: BatchQuestion = tree.tag
@@ -83,7 +96,13 @@ def outcomes_of(trees: Sequence[Tree], vocabulary: Vocabulary) -> tuple[Outcome,
             options, greedy = before.options + more.options, before.greedy + more.greedy
             found = [replace(before, options=options, greedy=greedy)]
         outcomes += found
-    return tuple(outcomes)
+    return tuple(_chosen(question, outcome) if question.choices else outcome for outcome in outcomes)
+
+
+def _chosen(question: BatchQuestion, outcome: Outcome) -> Outcome:
+    choice, probabilities = choose_answer(question.choices, outcome.options, question.sampling)
+    *tokens, _ = question.options[question.choices.index(choice)]
+    return replace(outcome, text=choice, tokens=tuple(tokens), finish_reason=Finish.STOP, probabilities=probabilities)
 
 
 def _halves(question: BatchQuestion) -> tuple[BatchQuestion, ...]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from atv_local.answer import load
+from atv_local.answer import Choices, Schema, load
 from atv_local.batch.batch import Batch
 from atv_local.batch.limits import DEFAULT_PARALLEL
 from atv_local.batch.question import BatchQuestion, BatchReply
@@ -24,6 +24,8 @@ CONTROL_VECTORS = "control_vectors"
 """What a record has as well where control vectors steered, as `Answer.as_dict` has it."""
 ADDED_COLUMNS = ("line", "text", "finish_reason", "prompt_tokens", "generated_tokens")
 """The same in a CSV file; see `as_csv_row`."""
+PROBABILITIES = "probabilities"
+"""What a record has besides where the answer is one of some choices."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class AnswerSettings:
     max_tokens: int = DEFAULT_MAX_TOKENS
     sampling: Sampling = field(default_factory=Sampling)
     """Each row draws by a seed of its own: `Sampling.of_row` of its line."""
+    choices: Choices | None = None
+    """What answers are restricted to, as for `Engine.answer`; so are `schema` and `grammar`."""
+    schema: Schema | None = None
+    grammar: str | None = None
     n_ctx: int | None = None
     n_threads: int | None = None
     n_gpu_layers: int = -1
@@ -77,7 +83,13 @@ class AnswerSettings:
             "n_ctx": self.n_ctx,
             "provider": None if self.off else self.provider,
             "precision": None if self.off else self.precision,
+            **{name: value for name, value in self.restriction.items() if value is not None},
         }
+
+    @property
+    def restriction(self) -> dict[str, Any]:
+        """The arguments of `Engine.constraint`."""
+        return {"choices": self.choices, "schema": self.schema, "grammar": self.grammar}
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,7 @@ class Answerer:
         vectors = self._engine.control_vectors_of(self._steering)
         self._applied = {CONTROL_VECTORS: [vector.as_dict() for vector in vectors]} if vectors else {}
         target.prompts.after(system=settings.system)  # a template that does not take it fails now
+        self._constraint = self._engine.constraint(**settings.restriction)
         self._batch = Batch(self._engine, parallel=settings.parallel)
 
     def __call__(self, rows: Iterable[RowRequest]) -> Iterator[RowResult]:
@@ -139,6 +152,7 @@ class Answerer:
             sampling=settings.sampling.of_row(request.line),
             max_tokens=request.max_tokens or settings.max_tokens,
             system=settings.system if request.system is None else request.system,
+            constraint=self._constraint,
             tag=request,
         )
 
@@ -177,11 +191,12 @@ def as_csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A row without what its record adds."""
-    return {name: value for name, value in fields.items() if name not in (*ADDED, CONTROL_VECTORS)}
+    return {name: value for name, value in fields.items() if name not in (*ADDED, CONTROL_VECTORS, PROBABILITIES)}
 
 
 def _record(request: RowRequest, reply: BatchReply) -> dict[str, Any]:
     outcome = reply.outcomes[0]
     tokens = {"prompt": len(reply.question.prompt.tokens), "generated": outcome.n_generated}
     added = request.line, outcome.text, outcome.finish_reason, tokens
-    return request.fields | dict(zip(ADDED, added, strict=True))
+    record = request.fields | dict(zip(ADDED, added, strict=True))
+    return record if outcome.probabilities is None else record | {PROBABILITIES: dict(outcome.probabilities)}

@@ -141,13 +141,25 @@ class _Pieces:
 
     def __init__(self, vocabulary: Vocabulary, ends: list[int]) -> None:
         self.eos_token_id = ends[0]
-        self.tokens = [vocabulary.piece(token, special=True) for token in range(vocabulary.n_tokens)]
-        self.special_token_ids = vocabulary.control_tokens
-        self._model = weakref.ref(vocabulary.model)
+        self.tokens = [vocabulary.piece(token) for token in range(vocabulary.n_tokens)]
+        special = {token for token, piece in enumerate(self.tokens) if not piece}  # they write no text
+        self.special_token_ids = sorted(special)
+        for token in special:
+            self.tokens[token] = vocabulary.piece(token, special=True)
+        self._by_text = {piece: token for token, piece in enumerate(self.tokens) if token not in special}
+        self._longest = max(map(len, self._by_text))
 
     def __call__(self, text: bytes) -> list[int]:
-        model = self._model()
-        return [] if model is None else Vocabulary(model).tokenize(text.decode("utf-8", "replace"), special=False)
+        """The tokens of a text, from left to right the longest that fits: those of llama.cpp may add a space."""
+        tokens: list[int] = []
+        while text:
+            ends = range(min(len(text), self._longest), 0, -1)
+            end = next((end for end in ends if text[:end] in self._by_text), None)
+            if end is None:
+                break
+            tokens.append(self._by_text[text[:end]])
+            text = text[end:]
+        return tokens
 
 
 _tokenizers: weakref.WeakKeyDictionary[object, LLTokenizer] = weakref.WeakKeyDictionary()

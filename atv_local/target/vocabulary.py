@@ -163,11 +163,6 @@ class Vocabulary:
         return bool(lib.llama_vocab_is_eog(self._vocab, token))
 
     @cached_property
-    def control_tokens(self) -> list[int]:
-        """Tokens that are no text, such as those between turns."""
-        return [token for token in range(self.n_tokens) if lib.llama_vocab_is_control(self._vocab, token)]
-
-    @cached_property
     def eos(self) -> int:
         """The end-of-sequence token."""
         return int(lib.llama_vocab_eos(self._vocab))
