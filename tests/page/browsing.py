@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("playwright", reason="the page is tested through playwright, which is not installed")
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright
 
 SPAM = "URGENT! You have won a 1 week FREE membership in our prize draw. Txt CLAIM to 81010"
 SECONDS = 60  # that anything may take; nothing here is timed
@@ -89,6 +89,18 @@ def ask(page: Page, query: str) -> list[dict[str, Any]]:
     page.get_by_label("Your query").press("Enter")
     expect(page.locator("#status")).to_have_text("Done.")
     return sent[::-1]
+
+
+def answering(page: Page, said: str, **more: Any) -> None:
+    """Let every answer be this text."""
+
+    def fulfil(route: Route) -> None:
+        chunk = {"choices": [{"delta": {"content": said}, "finish_reason": "stop", **more}], "steering": False}
+        usage = {"choices": [], "steering": False, "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+        events = "".join(f"data: {json.dumps(each)}\n\n" for each in (chunk, usage))
+        route.fulfill(content_type="text/event-stream", body=f"{events}data: [DONE]\n\n")
+
+    page.route("**/completions", fulfil)
 
 
 def text(page: Page, column: str) -> str:

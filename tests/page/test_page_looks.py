@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.page.browsing import SPAM, Visit, ask, bars, chromium, serving, visiting
+from tests.page.browsing import SPAM, Visit, answering, ask, bars, chromium, serving, visiting
 
 WIDGETS = (
     "button",
@@ -43,6 +43,7 @@ COLOURS = """() => {
     edges: [
       ...those(`${fields}, [role=switch], .choice, button:not([aria-disabled=true])`).map(
         (it) => told(it, style(it).borderTopColor, it.parentElement)),
+      ...those(".probabilities dd").map((it) => told(it, style(it, "::after").backgroundColor, it)),
       ...those("rect.added").map((it) => told(it, style(it).fill, it)),
       ...those("h2").map((it) => told(it, style(it, "::before").backgroundColor, it)),
     ],
@@ -95,7 +96,17 @@ def full(page: Page) -> dict[str, Any]:
     expect(page.get_by_role("alert")).to_be_visible()
     page.evaluate("document.getElementById('unlock').hidden = false")
     found: dict[str, Any] = page.evaluate(COLOURS)
-    return found
+    answering(page, '{"a": ["b", 1]}', probabilities={"spam": 0.75, "ham": 0.25}, finish_reason="length")
+    page.get_by_role("radio", name="Chat").check()
+    page.get_by_label("Your message").fill("hello")
+    page.get_by_label("Your message").press("Enter")
+    expect(page.locator(".theirs .json")).to_be_visible()
+    page.evaluate("['format', 'choices-kind'].forEach((id) => document.getElementById(id).hidden = false)")
+    page.get_by_text("Answer format:").click()
+    page.get_by_role("radio", name="choices").check()
+    page.get_by_label("Allowed answers").fill("only one")
+    chat: dict[str, Any] = page.evaluate(COLOURS)
+    return found | {kind: found[kind] + chat[kind] for kind in ("texts", "edges")}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -104,8 +115,8 @@ def test_contrast_is_that_of_wcag_aa(visit: Visit, demo: str, scheme: str) -> No
     found = full(page)
     assert found["scheme"] == "light dark"
     assert (luminance(found["ground"]) > 0.5) == (scheme == "light")
-    assert len(found["texts"]) > 60
-    assert len(found["edges"]) > 35
+    assert len(found["texts"]) > 140
+    assert len(found["edges"]) > 80
     for what, colour, ground in found["texts"]:
         assert contrast(colour, ground) >= 4.5, (what, colour, ground)
     for what, colour, ground in found["edges"]:

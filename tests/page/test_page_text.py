@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.page.browsing import Visit, ask, chromium, norms, serving, text, until, visiting
+from tests.page.browsing import Visit, answering, ask, chromium, norms, serving, text, until, visiting
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +30,6 @@ def tiny(tiny_gguf: Path, tiny_bundle: Path) -> Iterator[str]:
     """The tiny pair, under the name that has examples and under another."""
     with serving("-m", tiny_gguf, "-g", f"other={tiny_bundle}", "-g", f"demo={tiny_bundle}") as (url, _):
         yield url
-
-
-def answering(page: Page, said: str, **more: Any) -> None:
-    """Let every answer be this text."""
-
-    def fulfil(route: Route) -> None:
-        chunk = {"choices": [{"delta": {"content": said}, "finish_reason": "stop", **more}], "steering": False}
-        usage = {"choices": [], "steering": False, "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
-        events = "".join(f"data: {json.dumps(each)}\n\n" for each in (chunk, usage))
-        route.fulfill(content_type="text/event-stream", body=f"{events}data: [DONE]\n\n")
-
-    page.route("**/completions", fulfil)
 
 
 def say(page: Page, message: str) -> dict[str, Any]:
@@ -98,6 +86,15 @@ def test_a_conversation_is_steered_turn_by_turn(visit: Visit, tiny: str) -> None
     assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
     assert second["steering"] is False
     assert page.locator("#log .mine").all_inner_texts() == ["apple 1", "cow 2"]
+    page.route("**/completions", lambda _: None)  # no answer comes
+    page.get_by_label("Your message").fill("apple 3")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Stop").press("Enter")
+    expect(page.locator("#status")).to_have_text("Stopped.")
+    expect(page.get_by_role("button", name="Send")).to_be_focused()
+    expect(page.get_by_label("Your message")).to_have_value("apple 3")  # nothing was said, so it can be sent again
+    assert page.locator("#log .mine").all_inner_texts() == ["apple 1", "cow 2"]
+    page.unroute("**/completions")
     page.reload()  # the mode stays, and the conversation does not
     expect(page.get_by_role("radio", name="Chat")).to_be_checked()
     say(page, "apple 1")

@@ -30,7 +30,7 @@ export class Conversation {
     this._changed();
   }
 
-  /** Ask the next question; whether it was answered. `settings` is the request without the messages. */
+  /** Ask the next question; false if nothing was answered. `settings` is the request without the messages. */
   async ask(text, settings) {
     const turn = this._add(text, settings);
     let errors = await this._show(turn, settings);
@@ -38,11 +38,9 @@ export class Conversation {
       this._from += 1;
       errors = await this._show(turn, settings);
     }
-    if (errors.length && !turn.answer.text && errors.every((error) => error.name !== "AbortError")) {
-      this._remove(turn);
-      return false;
-    }
-    return true;
+    if (!errors.length || turn.answer.text || !this._turns.includes(turn)) return true;
+    this._remove(turn);
+    return false;
   }
 
   _show(turn, settings) {
@@ -74,7 +72,7 @@ export class Conversation {
   }
 
   _remove(turn) {
-    this._turns.pop();
+    this._turns = this._turns.filter((each) => each !== turn);
     turn.item.remove();
     this._changed();
   }
