@@ -18,6 +18,7 @@ import uvicorn
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
 from atv_local.target import Model, Target
+from atv_local.vectors import ControlVector
 from atv_serve.http import LOOPBACK, Application, Connection, Limits, Metrics, Replies
 from atv_serve.work import BASE, Context, InTurn, Pool, ServedModels
 
@@ -89,10 +90,11 @@ class Server:
     Args:
         model: path of a GGUF.
         bundles: paths of bundles by the names that clients use.
+        control_vectors: control vectors by the names that clients use; a request chooses some of them.
         n_ctx: tokens of each context.
 
     Raises:
-        ModelError, BundleError, UsageError: see `atv_local.load`.
+        ModelError, BundleError, VectorError, UsageError: see `atv_local.load`.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Server:
         bundles: Mapping[str, Path],
         options: ServerOptions,
         *,
+        control_vectors: Mapping[str, Path] | None = None,
         n_ctx: int | None = None,
         n_threads: int | None = None,
         n_gpu_layers: int = -1,
@@ -112,12 +115,15 @@ class Server:
             raise UsageError(f"a bundle cannot be named {BASE!r}: that is the model without steering")
         weights = Model(model, n_gpu_layers=n_gpu_layers)
         opened = {name: Bundle(path) for name, path in bundles.items()}
+        vectors = {name: ControlVector.load(path) for name, path in (control_vectors or {}).items()}
         targets: list[Target] = []
         generators: dict[str, Generator] = {}
 
         def context(in_turn: InTurn) -> Context:
             target = Target(weights, n_ctx=n_ctx, n_threads=n_threads, in_turn=in_turn)
             if not targets:
+                for vector in vectors.values():
+                    vector.check_target(target.spec)
                 for name, bundle in opened.items():
                     bundle.check_target(target.spec)
                     generators[name] = Generator(bundle, provider=provider, precision=precision)
@@ -125,7 +131,7 @@ class Server:
             return Context(target, generators)
 
         self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue)
-        self.models = ServedModels(targets[0], generators)
+        self.models = ServedModels(targets[0], generators, vectors)
         metrics = Metrics()
         limit = min(options.max_tokens or self.models.n_ctx, self.models.n_ctx)
         self._replies = Replies(self.models, self.pool, metrics, seconds=options.timeout, max_tokens=limit)

@@ -28,6 +28,14 @@ def serve(
         ),
     ] = None,
     off: options.OffOption = False,
+    control_vector: Annotated[
+        list[str] | None,
+        Panel.STEERING.option(
+            "--control-vector",
+            metavar="[ID=]FILE",
+            help="Let requests steer with this control-vector GGUF, by the name ID; repeatable.",
+        ),
+    ] = None,
     max_tokens: Annotated[
         int | None,
         Panel.SAMPLING.option(
@@ -87,6 +95,9 @@ def serve(
     by_id = dict(_split_id(text) for text in bundle or [])
     if len(by_id) < len(bundle or []):
         raise UsageError("two bundles have the same ID; give each its own with -g ID=NAME")
+    vectors = {vector_id: Path(name) for vector_id, name in map(_split_id, control_vector or [])}
+    if len(vectors) < len(control_vector or []):
+        raise UsageError("two control vectors have the same ID; give each its own with --control-vector ID=FILE")
 
     with require_extra("serve"):
         from atv_serve import Server, ServerOptions
@@ -98,18 +109,19 @@ def serve(
     if off:
         for name in by_id.values():
             check_bundle_name(name)
-        bundles = {}
+        bundles, vectors = {}, {}
     elif not bundles:
         default = choose_bundle(None, model)
         bundles = {_split_id(str(default.name))[0]: default}
     path = chosen.path()
     paths = {bundle_id: bundle.path() for bundle_id, bundle in bundles.items()}
     with explain_defaults(chosen, next(iter(bundles.values()), None)):
-        server = Server(path, paths, settings, **asdict(performance))
+        server = Server(path, paths, settings, control_vectors=vectors, **asdict(performance))
     models = server.models
 
     def say(url: str) -> None:
-        what = f"{models.name}, {', '.join(models.names)}; {parallel} contexts of {models.n_ctx} tokens"
+        vectors = f"; control vectors {', '.join(models.control_vectors)}" if models.control_vectors else ""
+        what = f"{models.name}, {', '.join(models.names)}{vectors}; {parallel} contexts of {models.n_ctx} tokens"
         print(f"{url}  ({what})", file=sys.stderr, flush=True)
 
     def finish(running: int) -> None:
@@ -124,10 +136,10 @@ def serve(
 
 
 def _split_id(text: str) -> tuple[str, str]:
-    """`ID=NAME` in two; without an ID it is the name of the bundle's folder."""
+    """`ID=NAME` in two; without an ID it is the name of the bundle's folder or of the file."""
     bundle_id, equals, name = text.partition("=")
     if not equals:
         bundle_id, name = Path(text).resolve().stem, text
     if not bundle_id or not name or len(bundle_id) > 256 or not bundle_id.isprintable() or "/" in bundle_id:
-        raise UsageError(f"-g {text!r} is not ID=NAME, such as spam=bundles/spam")
+        raise UsageError(f"{text!r} is not ID=NAME, such as spam=bundles/spam")
     return bundle_id, name

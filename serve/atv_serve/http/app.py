@@ -147,11 +147,13 @@ class Application:
     async def steer(self, request: Request, body: api.VectorRequest) -> api.VectorResponse:
         """The vector that would steer a query: the norm at each layer as it would be added."""
         applied = self._models.steering(body.model, body.steering)
-        if applied.bundle is None:
+        if applied.steering.off:
             return api.VectorResponse(steering=False, norms=[0.0] * self._models.n_rows)
         query = body.query if applied.query is None else applied.query
         (rows,) = await self._vectors(request, applied, [query])
         norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+        if applied.bundle is None:  # control vectors alone read nothing
+            return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist())
         length = await self._replies.aside(partial(self._models.generators[applied.bundle].read_length, query))
         return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist(), read_length=length)
 
@@ -162,7 +164,8 @@ class Application:
 
         def work(context: Context) -> Generator[NDArray[np.float32]]:
             for text in texts:
-                yield applied.steering.apply(context.engine(applied).vector(text)).array
+                vector = context.engine(applied).vector(text, steering=applied.steering)
+                yield applied.steering.apply(vector).array
 
         return await self._replies.all(request, work)
 
@@ -223,6 +226,10 @@ class Application:
             steerable_layers=(1, self._models.n_rows),
             max_tokens=self._replies.max_tokens,
             steering=self._models.steering(name).as_response(),
+            control_vectors=[
+                api.ControlVectorResponse(name=name, sha256=vector.sha256[:12])
+                for name, vector in self._models.control_vectors.items()
+            ],
         )
 
     @_operation("GET", "/health", response=api.HealthResponse, also=(503,))

@@ -13,6 +13,7 @@ from .requests import EmbeddingRequest as EmbeddingRequest
 from .requests import SteeringRequest as SteeringRequest
 from .requests import TokenizeRequest as TokenizeRequest
 from .requests import VectorRequest as VectorRequest
+from .responses import AppliedControlVector as AppliedControlVector
 from .responses import AssistantMessage as AssistantMessage
 from .responses import CachedTokens as CachedTokens
 from .responses import ChatChoice as ChatChoice
@@ -23,6 +24,7 @@ from .responses import ChatResponse as ChatResponse
 from .responses import ChosenLogprob as ChosenLogprob
 from .responses import CompletionChoice as CompletionChoice
 from .responses import CompletionResponse as CompletionResponse
+from .responses import ControlVectorResponse as ControlVectorResponse
 from .responses import Delta as Delta
 from .responses import DetokenizeResponse as DetokenizeResponse
 from .responses import Embedding as Embedding

@@ -70,15 +70,23 @@ def _kinds(kind: type[_Request]) -> Iterator[type[_Request]]:
         yield from _kinds(more)
 
 
+class ControlVectorRequest(_Request):
+    """A control vector of the server, and the factor on it."""
+
+    name: Annotated[str, Field(max_length=256)]
+    scale: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] = 1.0
+
+
 class SteeringRequest(_Request):
     """What to change in how a bundle steers. `layers` are the first and the last; `query` steers in place of the
-    user's last words."""
+    user's last words; `control_vectors` are added, or steer alone with the model `base`."""
 
     bundle: Annotated[str, Field(max_length=256)] | None = None
     strength: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] | None = None
     layers: Annotated[list[Layer], Field(min_length=2, max_length=2)] | None = None
     positions: Positions | None = None
     query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY)] | None = None
+    control_vectors: Annotated[list[ControlVectorRequest], Field(max_length=16)] | None = None
 
 
 class _Steered(_Request):

@@ -22,18 +22,33 @@ class _Response(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+class ControlVectorResponse(_Response):
+    """A control vector that requests can name."""
+
+    name: str
+    sha256: str
+    """The first 12 digits, of its file."""
+
+
+class AppliedControlVector(ControlVectorResponse):
+    """A control vector that steered an answer, and the factor on it."""
+
+    scale: float
+
+
 class SteeringResponse(_Response):
     """How an answer was steered."""
 
-    bundle: str
-    """Its name among the models."""
-    bundle_id: str
+    bundle: str | None
+    """Its name among the models; null where control vectors steer alone."""
+    bundle_id: str | None
     strength: float
     layers: tuple[int, int]
     """First and last, 1-based."""
     positions: Positions
     query: str = ""
     """What the generator read in place of the user's words."""
+    control_vectors: list[AppliedControlVector] = []
 
 
 class CachedTokens(_Response):
@@ -209,6 +224,8 @@ class ModelResponse(_Response):
     """The longest answer."""
     steering: SteeringResponse | Literal[False]
     """What a request without `steering` gets."""
+    control_vectors: list[ControlVectorResponse]
+    """What a request's `steering.control_vectors` can name."""
 
 
 class ModelListResponse(_Response):

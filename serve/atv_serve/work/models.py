@@ -1,4 +1,4 @@
-"""The target and generators of a server, and how a request chooses among them."""
+"""The target, generators and control vectors of a server, and how a request chooses among them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from atv_local.answer import Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
 from atv_local.target import LastUserMessage, Target
-from atv_local.vectors import OFF, Steering
-from atv_serve.openai import SteeringRequest, SteeringResponse
+from atv_local.vectors import OFF, ControlVector, ScaledVector, Steering, trained_positions
+from atv_serve.openai import AppliedControlVector, SteeringRequest, SteeringResponse
 
 BASE = "base"
 """The name of the unsteered target among the models."""
@@ -23,26 +23,29 @@ class UnknownModelError(UsageError):
 
 @dataclass(frozen=True)
 class AppliedSteering:
-    """How one answer is steered: by which bundle (None: not at all), how, and by other words than the request's."""
+    """How one answer is steered: by which bundle (None: by control vectors alone, or not at all), how, and by other
+    words than the request's."""
 
     bundle: str | None = None
-    bundle_id: str = ""
+    bundle_id: str | None = None
     steering: Steering = OFF
     layers: tuple[int, int] = (1, 1)
     query: str | None = None
 
     def as_response(self) -> SteeringResponse | Literal[False]:
         """The steering as a response reports it; False for the base model."""
-        if self.bundle is None:
+        if self.steering.off:
             return False
-        query = {} if self.query is None else {"query": self.query}
+        more: dict[str, Any] = {} if self.query is None else {"query": self.query}
+        if vectors := self.steering.control_vectors:
+            more["control_vectors"] = [AppliedControlVector(**vector.as_dict()) for vector in vectors]
         return SteeringResponse(
             bundle=self.bundle,
             bundle_id=self.bundle_id,
             strength=self.steering.strength,
             layers=self.layers,
             positions=self.steering.positions,
-            **query,
+            **more,
         )
 
 
@@ -65,10 +68,16 @@ class ServedModels:
     Args:
         target: any context of it.
         generators: the first one steers unless a request says otherwise; without any the base model answers.
+        control_vectors: what requests can add, by name; made for the target.
     """
 
-    def __init__(self, target: Target, generators: Mapping[str, Generator]) -> None:
-        self.generators = dict(generators)
+    def __init__(
+        self,
+        target: Target,
+        generators: Mapping[str, Generator],
+        control_vectors: Mapping[str, ControlVector] | None = None,
+    ) -> None:
+        self.generators, self.control_vectors = dict(generators), dict(control_vectors or {})
         self.name = target.spec.name
         self.vocabulary, self.prompts = target.vocabulary, target.prompts
         self.n_ctx, self.n_layer, self.n_rows = target.n_ctx, target.model.n_layer, target.n_rows
@@ -77,6 +86,7 @@ class ServedModels:
         """Each generator steering the target is a model, and so is the target alone."""
         self.default = self.names[0]
         paths = [target.path, *(generator.bundle.path for generator in self.generators.values())]
+        paths += [vector.path for vector in self.control_vectors.values() if vector.path is not None]
         self._paths = sorted({path.absolute() for path in paths} | {path.resolve() for path in paths}, reverse=True)
 
     def check(self, name: str) -> None:
@@ -96,18 +106,35 @@ class ServedModels:
         name = self.default if model is None or named_target else model
         self.check(name)
         changes, query = _changes(request), None
+        vectors: tuple[ScaledVector, ...] = ()
         if isinstance(request, SteeringRequest):
-            name, query = request.bundle or name, request.query
+            name, query, vectors = request.bundle or name, request.query, self._vectors(request)
         if name != BASE and name not in self.generators:
             raise UsageError(f"there is no bundle {name!r}; here are {', '.join(self.generators) or 'none'}")
-        if request is False or name == BASE:
+        if request is False or (name == BASE and not vectors):
             if changes:
                 raise UsageError(f"the model {BASE!r} has no bundle to steer by; name one of the others")
             return AppliedSteering()
-        bundle = self.generators[name].bundle
-        steering = replace(bundle.manifest.steering, **changes)
+        bundle = None if name == BASE else self.generators[name].bundle
+        default = Steering(positions=trained_positions(vectors)) if bundle is None else bundle.manifest.steering
+        if vectors:  # the bundle's layers are not theirs
+            default = replace(default, layers=None, control_vectors=vectors)
+        steering = replace(default, **changes)
         layers = steering.range(self.n_rows)
-        return AppliedSteering() if steering.off else AppliedSteering(name, bundle.id, steering, layers, query)
+        if steering.off:
+            return AppliedSteering()
+        return AppliedSteering(bundle and name, bundle and bundle.id, steering, layers, query)
+
+    def _vectors(self, request: SteeringRequest) -> tuple[ScaledVector, ...]:
+        """The control vectors that a request names."""
+        for wanted in request.control_vectors or []:
+            if wanted.name not in self.control_vectors:
+                known = ", ".join(self.control_vectors) or "none"
+                raise UsageError(f"there is no control vector {wanted.name!r}; here are {known}")
+        return tuple(
+            ScaledVector(self.control_vectors[wanted.name], wanted.scale, wanted.name)
+            for wanted in request.control_vectors or []
+        )
 
     def without_paths(self, text: str) -> str:
         """A message with the names of files but not where they are, so that paths do not leak."""
