@@ -95,7 +95,7 @@ def test_they_are_listed_and_their_norms_shown(url: str, vectors: dict[str, Path
 
 
 @pytest.mark.parametrize(
-    ("vectors", "words"),
+    ("given", "words"),
     [
         ([{"name": "absent"}], "here are noise, last"),
         ([{"name": "noise", "scale": 1e9}], "control_vectors.0.scale"),
@@ -106,8 +106,8 @@ def test_they_are_listed_and_their_norms_shown(url: str, vectors: dict[str, Path
         ({"name": "noise"}, "control_vectors"),
     ],
 )
-def test_mistakes_name_the_field(url: str, vectors: Any, words: str) -> None:
-    body = {"messages": user("a"), "steering": {"control_vectors": vectors}}
+def test_mistakes_name_the_field(url: str, given: Any, words: str) -> None:
+    body = {"messages": user("a"), "steering": {"control_vectors": given}}
     answer = HTTP.post(f"{url}/v1/chat/completions", json=body)
     assert (answer.status_code, words in answer.text) == (400, True), answer.text
 

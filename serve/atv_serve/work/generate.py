@@ -99,9 +99,8 @@ def _echo(request: PreparedRequest, prompt: PromptAndQuery, context: Context) ->
         return [Piece(prompt.text, finish=finish, n_prompt=n_prompt)]
     vector = None
     if not applied.steering.off and applied.steering.positions.prefix:
-        vector = applied.steering.apply(
-            context.engine(applied).vector(request.query_of(prompt), steering=applied.steering)
-        ).at_prompt
+        vector = context.engine(applied).vector(request.query_of(prompt), steering=applied.steering)
+        vector = applied.steering.apply(vector).at_prompt
     scores = tuple(score_text(context.target, tokens, request.n_top, vector))
     n_evaluated = len(tokens) - 1
     return [Piece(prompt.text, scores, first=tokens[0], finish=finish, n_prompt=n_prompt, n_evaluated=n_evaluated)]

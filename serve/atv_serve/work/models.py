@@ -123,7 +123,9 @@ class ServedModels:
         layers = steering.range(self.n_rows)
         if steering.off:
             return AppliedSteering()
-        return AppliedSteering(bundle and name, bundle and bundle.id, steering, layers, query)
+        if bundle is None:
+            return AppliedSteering(None, None, steering, layers, query)
+        return AppliedSteering(name, bundle.id, steering, layers, query)
 
     def _vectors(self, request: SteeringRequest) -> tuple[ScaledVector, ...]:
         """The control vectors that a request names."""
