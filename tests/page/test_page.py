@@ -209,7 +209,7 @@ def test_it_works_with_the_keyboard_alone(visit: Visit, tiny: str) -> None:
         if reached[-1] == "on":
             page.keyboard.press("Space")
             page.keyboard.press("Space")
-    radios = {"last", "all", "decode", "chat"}  # Tab stops once in a group, and the arrows move in it
+    radios = {"last", "all", "decode", "chat-mode"}  # Tab stops once in a group, and the arrows move in it
     assert set(every) - radios <= set(reached)
     assert text(page, "With steering") == "a"
     expect(page.get_by_label("Strength, as a number")).to_have_value("0.95")

@@ -36,7 +36,7 @@ let limits = { maxTokens: 256, context: 0 };
 let started; // settles when the models are known
 let running = null; // AbortController of the answers that are being written
 
-const chatting = () => at("chat").checked;
+const chatting = () => at("chat-mode").checked;
 
 async function start() {
   try {
@@ -186,5 +186,5 @@ at("unlock").addEventListener("submit", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") stop();
 });
-at("chat").checked = location.hash === "#chat";
+at("chat-mode").checked = location.hash === "#chat";
 started = start();
