@@ -1,34 +1,29 @@
-// The page: queries, their answers without and with steering, and the vector between them.
+// The page: queries, their answers with and without steering, and the vector between them.
 
 import { Answer } from "./answer.js";
 import { formats, models, Refused, useKey } from "./api.js";
+import { Composer } from "./composer.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
-import { at, grouped } from "./dom.js";
+import { at } from "./dom.js";
 import { Examples } from "./examples.js";
 import { Format } from "./format.js";
 import { Norms } from "./norms.js";
 
-const WORDS = {
-  compare: { label: "Your query", send: "Answer", hint: "Ask something, or paste a text to work on" },
-  chat: { label: "Your message", send: "Send", hint: "Say something" },
-};
-
+const composer = new Composer({ send, stop, changed: () => norms.later() });
 const format = new Format();
 const controls = new Controls(() => {
   norms.later();
   if (bundle !== controls.bundle) examples.show((bundle = controls.bundle));
 });
-const norms = new Norms(controls, () => {
-  const query = at("query").value;
-  return query.trim() ? query : chatting() ? conversation.last : "";
-});
+const norms = new Norms(controls, () => (composer.query.trim() || !chatting() ? composer.query : conversation.last));
 const conversation = new Conversation(run, place);
-const answers = Object.fromEntries(
-  ["steered", "base"].map((name) => [name, new Answer(at(name), (longer) => run([[answers[name], longer]]))]),
-);
+const [steered, base] = ["steered", "base"].map((name) => {
+  const answer = new Answer(at(name), (longer) => run([[answer, longer]]));
+  return answer;
+});
 const examples = new Examples((query) => {
-  at("query").value = query;
+  composer.query = query;
   send();
 });
 let bundle; // whose examples are shown
@@ -45,8 +40,7 @@ async function start() {
     const steers = found.some((each) => each.steering);
     limits = { maxTokens: model.max_tokens, context: model.n_ctx };
     at("served").textContent = model.target;
-    at("longest").max = limits.maxTokens;
-    at("longest").value = Math.min(at("longest").valueAsNumber || limits.maxTokens, limits.maxTokens);
+    composer.serve(limits.maxTokens);
     controls.serve(found);
     format.serve(offered);
     at("unlock").hidden = true;
@@ -60,22 +54,26 @@ async function start() {
 /** Answer what was typed: in two columns, or as the next turn of the conversation. */
 async function send() {
   await started;
-  const query = at("query").value;
-  const fields = query.trim() ? format.fields : null;
+  const { query } = composer;
   if (!query.trim()) {
-    at("status").textContent = "Type something first.";
-    at("query").focus();
+    composer.say("Type something first.");
+    composer.focus();
+    return;
   }
+  if (chatting() && running) {
+    composer.say("Answering… Stop this answer to send the next message.");
+    return;
+  }
+  const fields = format.fields;
   if (!fields) return;
-  const settings = { steering: controls.steering, maxTokens: longest(), format: fields, limits };
+  const settings = { steering: controls.steering, maxTokens: composer.maxTokens, format: fields, limits };
   if (chatting()) {
-    if (running) return stop();
-    at("query").value = "";
-    if (!(await conversation.ask(query, settings)) && !at("query").value) at("query").value = query;
+    composer.query = "";
+    if (!(await conversation.ask(query, settings)) && !composer.query) composer.query = query;
   } else {
     const messages = [{ role: "user", content: query }];
-    const pairs = [[answers.base, { ...settings, steering: false, messages }]];
-    if (controls.whole) pairs.unshift([answers.steered, { ...settings, messages }]); // first, if the server has one slot
+    const pairs = [[base, { ...settings, steering: false, messages }]];
+    if (controls.whole) pairs.unshift([steered, { ...settings, messages }]); // first, if the server has one slot
     await run(pairs);
   }
 }
@@ -85,32 +83,22 @@ async function run(pairs) {
   running?.abort();
   const current = (running = new AbortController());
   tell("");
-  standing("Answering…", true);
+  composer.say("Answering…");
+  composer.busy = true;
   norms.look(); // first, since it is quick and the answers are not
   if (!chatting()) pairs[0][0].reveal();
   const shown = pairs.map(([answer, request]) => answer.show(request, current.signal));
   const errors = (await Promise.allSettled(shown)).flatMap((each) => each.reason ?? []);
   if (current !== running) return errors; // another query came meanwhile
   running = null;
-  standing(current.signal.aborted ? "Stopped." : errors.length ? "" : "Done.", false);
+  composer.say(current.signal.aborted ? "Stopped." : errors.length ? "" : "Done.");
+  composer.busy = false;
   explain(errors);
   return errors;
 }
 
 function stop() {
   running?.abort();
-}
-
-/** Tokens that an answer may have; a number that this server does not write is changed, which is said. */
-function longest() {
-  const typed = at("longest").valueAsNumber;
-  const set = Math.min(Math.max(Math.round(typed) || limits.maxTokens, 1), limits.maxTokens);
-  at("longest").value = set;
-  if (typed !== set) {
-    const why = typed > set ? ", the most that this server writes" : "";
-    at("longest-note").textContent = `Set to ${grouped(set)}${why}.`;
-  }
-  return set;
 }
 
 /** What went wrong, in words; a key that is missing can be typed at once. */
@@ -130,28 +118,14 @@ function tell(text) {
   at("problem").hidden = !text;
 }
 
-/** One button sends and, while answers are written, another in its place stops them; the focus stays on it. */
-function standing(text, busy) {
-  const [gone, here] = busy ? [at("send"), at("stop")] : [at("stop"), at("send")];
-  const focused = document.activeElement === gone;
-  at("status").textContent = text;
-  document.body.classList.toggle("answering", busy);
-  here.hidden = false;
-  gone.hidden = true;
-  if (focused) here.focus();
-}
-
 /** Show the parts of the chosen mode. */
 function place() {
-  const words = WORDS[chatting() ? "chat" : "compare"];
-  at("query-label").textContent = words.label;
-  at("send").textContent = words.send;
-  at("query").placeholder = words.hint;
+  composer.place(chatting() ? "chat" : "compare");
   at("answers").hidden = chatting();
   at("log").hidden = at("clear").hidden = !chatting() || conversation.empty;
   at("examples").classList.toggle("unused", chatting() && !conversation.empty);
   at("steered").hidden = !controls.whole;
-  history.replaceState(null, "", chatting() ? "#chat" : "#");
+  history.replaceState(null, "", chatting() ? "#chat" : location.pathname);
   norms.later();
 }
 
@@ -159,32 +133,16 @@ at("modes").addEventListener("change", () => {
   stop();
   place();
 });
-at("ask").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send();
-});
-at("query").addEventListener("input", () => norms.later());
-at("query").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
-at("longest").addEventListener("input", () => (at("longest-note").textContent = ""));
-at("longest").addEventListener("change", longest);
-at("stop").addEventListener("click", stop);
 at("clear").addEventListener("click", () => {
   stop();
   conversation.clear();
-  at("query").focus();
+  composer.focus();
 });
 at("unlock").addEventListener("submit", (event) => {
   event.preventDefault();
   useKey(at("key").value);
   at("key").value = "";
   started = start();
-});
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") stop();
 });
 at("chat-mode").checked = location.hash === "#chat";
 started = start();

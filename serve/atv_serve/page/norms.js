@@ -29,7 +29,7 @@ export class Norms {
     const wanted = JSON.stringify([query, whole, steering]);
     if (wanted === this._drawn) return;
     try {
-      if (query) {
+      if (query.trim()) {
         const asked = [steering, whole].map((each) => norms(query, each, signal));
         const [added, all] = await Promise.all(asked);
         draw(at("norms"), added.norms, all.norms);
