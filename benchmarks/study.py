@@ -77,7 +77,7 @@ class Bench:
 
     def measure(self, trainer: Trainer) -> TrainingMetrics:
         """Accuracy on test rows and harm on held-out unrelated queries."""
-        return trainer.evaluate(self.test) | trainer.harm(self.unrelated_test)
+        return trainer.validator.evaluate(self.test) | trainer.validator.harm(self.unrelated_test)
 
 
 def drawn(path: Path, count: int, seed: int) -> list[Row]:

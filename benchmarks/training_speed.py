@@ -95,7 +95,7 @@ def main() -> None:
         arguments.accuracy,
         endless(rows, settings.batch_size),
         lambda batch: trainer.step(batch, next(count), total),
-        lambda: trainer.evaluate(valid)["accuracy"],
+        lambda: trainer.validator.evaluate(valid)["accuracy"],
         arguments.every,
     )
 

@@ -88,13 +88,14 @@ class TaskSpec(_Section):
 
 
 class Provenance(_Section):
-    """Where the weights come from."""
+    """Where the weights come from. `measure` names the metric by which their epoch was the best."""
 
     data: list[DataFile] = Field(default=[], max_length=MAX_TASKS)
     seed: int = 0
     epochs: float = 0
     versions: dict[BoundedText, BoundedText] = Field(default={}, max_length=100)
     metrics: dict[BoundedText, float] = Field(default={}, max_length=MAX_METRICS)
+    measure: Literal["valid_accuracy", "valid_loss"] | None = None
 
 
 class Spec(_Section):

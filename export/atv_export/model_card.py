@@ -9,6 +9,11 @@ from atv_export.verify_graph import GraphCheck
 from atv_export.verify_logits import LogitsCheck
 from atv_local.generator import Precision, Spec
 
+_BEST = {
+    "valid_accuracy": "the highest accuracy on validation rows, and of several the smallest loss",
+    "valid_loss": "the smallest loss per answer token on validation rows, the mean over tasks",
+}
+
 
 def model_card(
     name: str,
@@ -34,6 +39,8 @@ def model_card(
     if metrics := spec.provenance.metrics:
         lines += ["", "## Measured on validation rows", ""]
         lines += [f"- {key}: {value:.4g}" for key, value in metrics.items()]
+    if measure := spec.provenance.measure:
+        lines += ["", f"The checkpoint is the epoch with {_BEST[measure]}."]
     lines += [
         "",
         "## Graphs",

@@ -10,6 +10,7 @@ from .plan import TrainingPlan as TrainingPlan
 from .pretrained import check_config as check_config
 from .pretrained import check_present as check_present
 from .pretrained import first_sentence as first_sentence
+from .trainer.answer_sampler import SampleAnswer as SampleAnswer
 from .trainer.baselines import static_trainer as static_trainer
 from .trainer.losses import mean_kl as mean_kl
 from .trainer.trainer import StepReport as StepReport

@@ -14,7 +14,7 @@ from atv_local.generator import Pooling
 from atv_local.vectors import Positions
 from atv_train.examples import Templates
 from atv_train.trainer import TrainingSettings
-from atv_train.training_choices import TargetDtype, Tuning
+from atv_train.training_choices import Measure, TargetDtype, Tuning
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ class TrainingJob:
 
 
 class RunRecord(BaseModel):
-    """The content of run.json: the job, what must be the same when the run is resumed, and warnings about the rows."""
+    """The content of run.json: the job, what must be the same when the run is resumed, and warnings about the rows.
+
+    `measure` is the metric that decides which epoch is the best, None if nothing is measured.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,3 +65,4 @@ class RunRecord(BaseModel):
     processes: int
     prefix_bytes: int
     warnings: list[str] = Field(default_factory=list)
+    measure: Measure | None = None

@@ -11,13 +11,17 @@ from atv_train.examples import Example
 from atv_train.frozen_target import PrefixBudget
 from atv_train.job import TrainingJob
 from atv_train.trainer import StepTiming, Trainer, TrainingSettings, time_step
+from atv_train.training_choices import Measure
 from atv_train.training_data import TrainingData
 from atv_train.vector_sources import backbone_name, default_backbone, n_trainable
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Sizes are in bytes; `sample` has task, prompt as the target reads it, and answer."""
+    """Sizes are in bytes; `sample` has task, prompt as the target reads it, and answer.
+
+    `measure` is the metric that decides which epoch is the best, None if nothing is measured.
+    """
 
     target: str
     computed: str
@@ -27,6 +31,8 @@ class TrainingPlan:
     valid_rows: int
     held_out: bool
     tasks: int
+    text_tasks: int
+    measure: Measure | None
     tokens: int
     settings: TrainingSettings
     processes: int
@@ -48,7 +54,12 @@ class TrainingPlan:
 
 
 def plan_training(
-    job: TrainingJob, target_file: TargetFile, data: TrainingData, trainer: Trainer, budget: PrefixBudget
+    job: TrainingJob,
+    target_file: TargetFile,
+    data: TrainingData,
+    trainer: Trainer,
+    budget: PrefixBudget,
+    measure: Measure | None,
 ) -> TrainingPlan:
     """The plan of a run whose trainer is ready; times a step."""
     spec, target, text = target_file.spec, trainer.target, target_file.vocabulary.text
@@ -61,7 +72,9 @@ def plan_training(
         rows=len(data.train.rows),
         valid_rows=len(data.valid.rows),
         held_out=data.held_out,
-        tasks=len({row.task for row in data.rows}),
+        tasks=len(data.tasks),
+        text_tasks=len(data.text_tasks),
+        measure=measure,
         tokens=sum(example.length for example in data.train.all),
         settings=trainer.settings,
         processes=trainer.accelerator.num_processes,

@@ -1,4 +1,4 @@
-"""Options of training that are one of a few words. Imports nothing heavy, so that the command line can use them."""
+"""What is one of a few words in training. Imports nothing heavy, so that the command line can use them."""
 
 from typing import Literal
 
@@ -6,3 +6,5 @@ Tuning = Literal["full", "lora", "frozen"]
 """Train all of the backbone, a low-rank change of it, or none of it."""
 TargetDtype = Literal["auto", "float32", "bfloat16"]
 """What the target is computed in; `auto` is bfloat16 where the hardware multiplies it, else float32."""
+Measure = Literal["valid_accuracy", "valid_loss"]
+"""The metric that decides which epoch is the best: accuracy, then loss; or loss alone where outputs are texts."""

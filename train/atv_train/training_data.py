@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from atv_local.data import Row, RowFile, data_files, read_rows
+from atv_local.data import Row, RowFile, are_labels, data_files, read_rows
 from atv_local.target import PromptFormat
 from atv_train.examples import EncodedRows, Example, encode, find_warnings
 from atv_train.job import TrainingJob
@@ -36,6 +36,18 @@ class TrainingData:
     def tasks(self) -> list[str]:
         """The names of all tasks, sorted."""
         return sorted({row.task for row in (*self.rows, *self.valid_rows)})
+
+    @property
+    def text_tasks(self) -> frozenset[str]:
+        """Tasks whose outputs are written for each row: by the training rows, or all rows of a task without those."""
+        outputs: dict[str, list[str]] = {}
+        for row in self.rows:
+            outputs.setdefault(row.task, []).append(row.output)
+        trained = set(outputs)
+        for row in self.valid_rows:
+            if row.task not in trained:
+                outputs.setdefault(row.task, []).append(row.output)
+        return frozenset(task for task, texts in outputs.items() if not are_labels(texts))
 
 
 def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:

@@ -29,7 +29,7 @@ from atv_train.load_models import load_models, new_generator
 from atv_train.plan import TrainingPlan, plan_training
 from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
 from atv_train.run_folder import checkpoint_spec
-from atv_train.trainer import Trainer, TrainingSettings
+from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings
 from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
 from atv_train.vector_sources import AdaptiveVectors
@@ -85,6 +85,8 @@ def prepare_training(
     examples = [*data.examples, *unrelated, *unrelated_valid]
     budget = _prefix_budget(job, models.target, examples, scratch, record)
 
+    sampler = AnswerSampler(data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed)
+    measure = sampler.measure if data.valid.rows else None
     new_record = RunRecord(
         job=replace(job, settings=settings, dtype=_dtype(models.target)),
         data_sha256=data.hashes,
@@ -92,16 +94,17 @@ def prepare_training(
         processes=processes,
         prefix_bytes=budget.cached,
         warnings=data.warnings,
+        measure=measure,
     )
     check_writable(new_record)
-    spec = checkpoint_spec(job, target_file.spec, data.files, models.max_query, settings.seed)
+    spec = checkpoint_spec(job, target_file.spec, data.files, models.max_query, settings.seed, measure)
     cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
     split_attention = supports_split_attention(models.target, job.positions, examples)
     n_vectors = spec.injection.n_vectors
     target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention, n_vectors=n_vectors)
     source = new_generator(job, models, target)
-    trainer = Trainer(source, target, settings, unrelated, accelerator)
-    plan = plan_training(job, target_file, data, trainer, budget)
+    trainer = Trainer(source, target, settings, unrelated, accelerator, sampler)
+    plan = plan_training(job, target_file, data, trainer, budget, measure)
     return TrainingParts(trainer, source, target, data, unrelated_valid, spec, new_record, plan)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,8 @@ from atv_local.data import check_replaceable, holding
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state
-from atv_train.trainer import StepReport, TrainingMetrics, measure_baselines, read_baselines
+from atv_train.trainer import SampleAnswer, StepReport, TrainingMetrics, measure_baselines, read_baselines
+from atv_train.training_choices import Measure
 from atv_train.training_parts import TrainingParts, prepare_training
 from atv_train.vector_sources import AdaptiveVectors
 
@@ -31,6 +32,7 @@ class TrainingHooks:
         on_prepared: while prompts are evaluated, with the number of tokens done and of all tokens.
         on_step: after each step.
         on_epoch: after each epoch, with its metrics.
+        on_samples: after that, with answers to validation rows.
         on_baseline: with a baseline's name and metrics.
         stopped: asked before each step; once it is true, the run saves its state and ends.
     """
@@ -39,6 +41,7 @@ class TrainingHooks:
     on_prepared: Callable[[int, int], None] = lambda *_: None
     on_step: Callable[[StepReport], None] = lambda _: None
     on_epoch: Callable[[TrainingMetrics], None] = lambda _: None
+    on_samples: Callable[[Sequence[SampleAnswer]], None] = lambda _: None
     on_baseline: Callable[[str, TrainingMetrics], None] = lambda *_: None
     stopped: Callable[[], bool] = lambda: False
 
@@ -51,6 +54,8 @@ class TrainingResult:
         folder: of the run; `export` takes it.
         metrics: of the best epoch. Of a run stopped in its first epoch only `epoch`, a fraction; of one stopped before
             its first step, empty.
+        measure: the metric that decides which epoch is the best: `valid_accuracy` if the outputs of all tasks are
+            labels, otherwise `valid_loss`; None without validation rows.
         history: metrics of every epoch.
         warnings: a sentence for each problem of the rows, such as rows that are left out as too long.
         baselines: with `baselines=True`, the metrics of each: `adaptive` (the generator itself), `averaged`, `random`,
@@ -60,6 +65,7 @@ class TrainingResult:
     folder: Path
     metrics: TrainingMetrics
     history: list[TrainingMetrics]
+    measure: Measure | None = None
     warnings: list[str] = field(default_factory=list)
     baselines: dict[str, TrainingMetrics] = field(default_factory=dict)
 
@@ -123,6 +129,8 @@ def _run(
         if accelerator.is_main_process:
             files.save_epoch(trainer)
         hooks.on_epoch(metrics)
+        if trainer.validator.samples:
+            hooks.on_samples(trainer.validator.samples)
     if trainer.agreed(hooks.stopped()):
         if accelerator.is_main_process and (trainer.state.history or trainer.state.step):
             files.save_state(trainer)
@@ -131,7 +139,8 @@ def _run(
         _measure_baselines(parts, folder, hooks)
     metrics = trainer.state.best or ({"epoch": round(trainer.epochs_done, 2)} if trainer.state.step else {})
     measured = read_baselines(folder / BASELINES) if job.baselines else {}
-    return TrainingResult(folder, metrics, list(trainer.state.history), data.warnings, measured)
+    history = list(trainer.state.history)
+    return TrainingResult(folder, metrics, history, parts.record.measure, data.warnings, measured)
 
 
 def _measure_baselines(parts: TrainingParts, folder: Path, hooks: TrainingHooks) -> None:

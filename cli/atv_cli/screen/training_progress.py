@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.progress import MofNCompleteColumn
 
 from atv_cli.screen.progress import ProgressView
-from atv_local.text import counted
+from atv_local.text import counted, shorten
 
 if TYPE_CHECKING:
-    from atv_train import StepReport, TrainingMetrics, TrainingPlan
+    from atv_train import SampleAnswer, StepReport, TrainingMetrics, TrainingPlan
+
+_SHOWN, _WIDTH = 3, 100
+"""Sample answers of an epoch, and their characters."""
 
 
 class TrainingProgress(ProgressView):
@@ -32,14 +35,15 @@ class TrainingProgress(ProgressView):
             on_prepared=self._prepared,
             on_step=self._step,
             on_epoch=self._epoch,
+            on_samples=self._samples,
             on_baseline=self._baseline,
             stopped=stopped,
         )
 
     def say_best(self, metrics: TrainingMetrics) -> None:
         """Which epoch the checkpoint is of."""
-        accuracy = f", validation accuracy {metrics['valid_accuracy']:.3f}" if "valid_accuracy" in metrics else ""
-        self.say(f"best: epoch {metrics['epoch']:.0f}{accuracy}")
+        validation = _validation(metrics)
+        self.say(f"best: epoch {metrics['epoch']:.0f}" + (f", validation {validation}" if validation else ""))
 
     def _plan(self, plan: TrainingPlan) -> None:
         settings = plan.settings
@@ -61,6 +65,7 @@ class TrainingProgress(ProgressView):
             f"plan       {counted(settings.epochs, 'epoch')}{early}, {counted(plan.steps, 'step')} of "
             f"{counted(settings.batch_size * plan.processes, 'row')}; at most about {_time(plan.seconds)}"
         )
+        self.say(f"measure    {_measure(plan)}")
         for warning in plan.warnings:
             self.say(f"warning    {warning}")
         for task, prompt, answer in plan.sample:
@@ -71,17 +76,42 @@ class TrainingProgress(ProgressView):
         self.update(line, completed=done, total=total, description="reading prompts", text="tokens")
 
     def _step(self, step: StepReport) -> None:
-        accuracy = "" if step.accuracy is None else f", accuracy {step.accuracy:.3f}"
+        validation = _validation(step.validation)
+        validation = f", validation {validation}" if validation else ""
         speed = f"{step.tokens_per_second:.0f} tokens/s, {_time(step.seconds_left)} left"
-        text = f"loss {step.loss:.3f}{accuracy}, {speed}"
+        text = f"loss {step.loss:.3f}{validation}, {speed}"
         line = f"step {step.step} of {step.steps}: {text}"
         self.update(line, completed=step.step, total=step.steps, description="training", text=text)
 
     def _epoch(self, metrics: TrainingMetrics) -> None:
         self.say("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
 
+    def _samples(self, samples: Sequence[SampleAnswer]) -> None:
+        for sample in samples[:_SHOWN]:
+            self.say(f"sample     {shorten(sample.task)}: {shorten(sample.query, _WIDTH)}")
+            self.say(f"  wanted   {shorten(sample.wanted, _WIDTH)}")
+            self.say(f"  answer   {shorten(sample.answer, _WIDTH)}")
+
     def _baseline(self, name: str, metrics: TrainingMetrics) -> None:
         self.say(f"vector {name:9} " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+
+
+def _measure(plan: TrainingPlan) -> str:
+    """What decides which epoch is the best, and why."""
+    if plan.measure is None:
+        return "none, since there are no validation rows; the last epoch is saved"
+    if plan.measure == "valid_accuracy":
+        return "validation accuracy, since all outputs are labels"
+    texts = "all outputs" if plan.text_tasks == plan.tasks else f"{plan.text_tasks} of {counted(plan.tasks, 'task')}"
+    return f"validation loss per token, since {texts} are text"
+
+
+def _validation(metrics: TrainingMetrics) -> str:
+    """The main results of an epoch: accuracy where there are labels; loss and chrF where there are texts."""
+    measured = [f"accuracy {metrics['valid_accuracy']:.3f}"] if "valid_accuracy" in metrics else []
+    if "valid_chrf" in metrics:
+        measured += [f"loss {metrics['valid_loss']:.3f} per token", f"chrF {metrics['valid_chrf']:.1f}"]
+    return ", ".join(measured)
 
 
 def _size(n_bytes: int) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from statistics import median
 
 from atv_local.data import Row, are_labels
 
 FEW_ROWS = 8
 MAX_SENTENCES = 12
-LARGEST_SHARE, LARGEST_RATIO = 0.8, 10
+LARGEST_SHARE, LARGEST_RATIO, LONG_SHARE = 0.8, 10, 0.3
 SHOWN = 40
 _Tasks = dict[str, list[Row]]
 
@@ -20,12 +21,14 @@ def find_warnings(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
     Problems of all rows come first, then those of each task.
     """
     train_tasks, valid_tasks = _by_task(train), _by_task(valid)
-    warnings = [*_leaks(train, valid), *_contradictions(train), *_repeats(train)]
+    texts = {task for task, rows in train_tasks.items() if not are_labels([row.output for row in rows])}
+    warnings = [*_leaks(train, valid), *_contradictions(train, texts), *_repeats(train)]
     warnings += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks)]
     for task, rows in train_tasks.items():
-        outputs = [row.output for row in rows]
-        if are_labels(outputs):
-            labels = Counter(outputs)
+        if task in texts:
+            warnings += _long_outputs(task, rows)
+        else:
+            labels = Counter(row.output for row in rows)
             warnings += [*_imbalance(task, labels), *_unseen_labels(task, labels, valid_tasks.get(task, []))]
     if len(warnings) > MAX_SENTENCES:
         rest = len(warnings) - MAX_SENTENCES + 1
@@ -46,16 +49,23 @@ def _leaks(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[str]:
     if leaked:
         yield (
             f"training has the inputs of {len(leaked)} of {len(valid)} validation rows too, such as "
-            f"{_shown(leaked[0])}; take them out of either, or the accuracy will look better than it is"
+            f"{_shown(leaked[0])}; take them out of either, or validation will look better than it is"
         )
 
 
-def _contradictions(train: Sequence[Row]) -> Iterator[str]:
-    """Whatever the tasks: a task vector is made from the input alone."""
+def _contradictions(train: Sequence[Row], texts: Collection[str]) -> Iterator[str]:
+    """Of one task or several: a task vector is made from the input alone. One text task may word its answer in several
+    ways."""
     outputs: dict[str, dict[str, None]] = defaultdict(dict)  # a set that keeps its order
+    tasks: dict[str, set[str]] = defaultdict(set)
     for row in train:
         outputs[row.input][row.output] = None
-    torn = {text: list(several) for text, several in outputs.items() if len(several) > 1}
+        tasks[row.input].add(row.task)
+    torn = {
+        text: list(several)
+        for text, several in outputs.items()
+        if len(several) > 1 and (len(tasks[text]) > 1 or not tasks[text] <= set(texts))
+    }
     if torn:
         text, (one, other, *_) = next(iter(torn.items()))
         yield (
@@ -108,6 +118,19 @@ def _imbalance(task: str, labels: Counter[str]) -> Iterator[str]:
         yield (
             f"of {labels.total()} training rows of the task {_shown(task)}, {most_rows} have the output "
             f"{_shown(most)} and {least_rows} {_shown(least)}; expect the rare ones to be missed, or add rows with them"
+        )
+
+
+def _long_outputs(task: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Every token of an answer weighs the same, so a few long answers can be most of what is learned."""
+    typical = median(len(row.output) for row in rows)
+    long = [row for row in rows if len(row.output) >= LARGEST_RATIO * typical]
+    share = sum(len(row.output) for row in long) / sum(len(row.output) for row in rows)
+    if len(rows) >= FEW_ROWS and share >= LONG_SHARE:
+        yield (
+            f"{len(long)} of {len(rows)} training outputs of the task {_shown(task)} are at least {LARGEST_RATIO} "
+            f"times as long as is typical and make up {share:.0%} of its text, such as that of "
+            f"{_shown(long[0].input)}; they outweigh the others, so shorten them or leave them out"
         )
 
 

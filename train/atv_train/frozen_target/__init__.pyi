@@ -1,5 +1,6 @@
 from .batching import supports_split_attention as supports_split_attention
 from .frozen_target import FrozenTarget as FrozenTarget
+from .greedy import greedy_answers as greedy_answers
 from .injection import decoder_blocks as decoder_blocks
 from .injection import injected as injected
 from .injection import position_mask as position_mask

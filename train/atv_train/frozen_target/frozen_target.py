@@ -74,6 +74,25 @@ class FrozenTarget:
         """Task vectors of `n` examples that leave the target as it is, float32 [n, *vector_shape]."""
         return torch.zeros(n, *self.vector_shape, device=self.device)
 
+    def prompt_states(self, examples: Sequence[Example], vectors: Tensor) -> list[Tensor]:
+        """Keys and values [n_layer, 2, n_head_kv, length, d_head] of each prompt before its last token, steered where
+        the positions say so."""
+        prefixes = [example.prompt[:-1] for example in examples]
+        if not self.positions.prefix:
+            return self._prefixes(prefixes)
+        lengths = [len(prefix) for prefix in prefixes]
+        mask = position_mask([length + 1 for length in lengths], lengths, self.positions, self.device)
+        with injected(self.blocks, vectors, mask):
+            return evaluate_prefixes(self.model, prefixes)
+
+    @contextmanager
+    def steering_one_token(self, vectors: Tensor, *, first: bool) -> Iterator[None]:
+        """Within the context the model's input is one token a row: the last of the prompt, or one of the answer."""
+        steered = first or self.positions.generated
+        mask = torch.full((len(vectors), 1), steered, device=self.device)
+        with injected(self.blocks, vectors, mask):
+            yield
+
     @contextmanager
     def temporary_cache(self) -> Iterator[None]:
         """Within the context every prefix is cached, however large; nothing of it stays."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atv_local.data import replacing
 
-_TASK = "valid_accuracy/"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SHARES = {"valid_accuracy": ("accuracy", 100), "valid_chrf": ("chrF", 1), "valid_exact": ("exactly right", 100)}
+"""Label of each metric, and what makes it a percentage."""
+_NAMED_TASKS = 8
 
 
 def draw_curves(history: Sequence[dict[str, float]], path: Path) -> bool:
-    """Loss and accuracy by epoch as a PNG at `path`; False where matplotlib is not installed.
+    """Loss by epoch, and beside it accuracy and chrF where they are measured, as a PNG at `path`; False where
+    matplotlib is not installed.
 
     Raises:
         UsageError: the file cannot be written.
@@ -20,24 +27,35 @@ def draw_curves(history: Sequence[dict[str, float]], path: Path) -> bool:
         from matplotlib.figure import Figure
     except ImportError:
         return False
+    measured = [name for name in _SHARES if any(name in metrics for metrics in history)]
+    figure = Figure(figsize=(9 if measured else 4.5, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
     epochs = [metrics["epoch"] for metrics in history]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
     for name, label in (("loss", "training"), ("valid_loss", "validation")):
         if all(name in metrics for metrics in history):
-            left.plot(epochs, [metrics[name] for metrics in history], marker=".", label=label)
-    left.set(title="loss per answer token", xlabel="epoch", ylabel="nats", ylim=(0, None))
-    left.legend()
-    tasks = sorted(name for name in history[-1] if name.startswith(_TASK))
-    for name in tasks:
-        values = [metrics.get(name, float("nan")) for metrics in history]
-        short = name.removeprefix(_TASK).replace("$", r"\$") if len(tasks) <= 8 else None
-        right.plot(epochs, values, linewidth=0.8, alpha=0.6, label=short)
-    if "valid_accuracy" in history[-1]:
-        values = [metrics["valid_accuracy"] for metrics in history]
-        right.plot(epochs, values, color="black", marker=".", label="mean of tasks")
-        right.legend(fontsize="small")
-    right.set(title="validation accuracy", xlabel="epoch", ylim=(0, 1.02))
+            axes[0].plot(epochs, [metrics[name] for metrics in history], marker=".", label=label)
+    axes[0].set(title="loss per answer token", xlabel="epoch", ylabel="nats", ylim=(0, None))
+    axes[0].legend()
+    if measured:
+        _draw_shares(axes[1], history, measured)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return True
+
+
+def _draw_shares(axes: Axes, history: Sequence[dict[str, float]], measured: Sequence[str]) -> None:
+    """Mean of tasks in black, and each task thin and in colour, in percent."""
+    epochs = [metrics["epoch"] for metrics in history]
+    tasks = [name for name in history[-1] if name.startswith(("valid_accuracy/", "valid_chrf/"))]
+    for name in tasks if len(tasks) > 1 else ():
+        metric, _, task = name.partition("/")
+        label, factor = _SHARES[metric]
+        values = [factor * metrics.get(name, float("nan")) for metrics in history]
+        named = f"{label}, {task}".replace("$", r"\$") if len(tasks) <= _NAMED_TASKS else None
+        axes.plot(epochs, values, linewidth=0.8, alpha=0.6, label=named)
+    for name, style in zip(measured, ("-", "--", ":"), strict=False):
+        label, factor = _SHARES[name]
+        values = [factor * metrics.get(name, 0.0) for metrics in history]
+        axes.plot(epochs, values, style, color="black", marker=".", label=f"{label}, mean" if len(tasks) > 1 else label)
+    axes.legend(fontsize="small")
+    axes.set(title="validation, percent", xlabel="epoch", ylim=(0, 102))

@@ -2,6 +2,7 @@
 
 - `run.json`: the job, with which resuming needs no other option, and warnings about the rows
 - `metrics.jsonl`: one line per epoch; `curves.png`: the same as a picture, where matplotlib is installed
+- `samples.jsonl`: answers to validation rows after each epoch, beside the wanted ones
 - `checkpoint/`: the best epoch
 - `state.safetensors`: the last step, to continue from
 - `baselines/`: with `baselines`, their metrics, and static vectors as llama.cpp control-vector GGUFs
@@ -10,6 +11,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -18,9 +21,9 @@ from atv_local.generator import MAX_METRICS, Spec
 from atv_train.job import RunRecord
 from atv_train.run_folder.checkpoint import save_checkpoint
 from atv_train.run_folder.curves import draw_curves
-from atv_train.run_folder.run_record import CHECKPOINT, CURVES, METRICS, RUN, STATE
+from atv_train.run_folder.run_record import CHECKPOINT, CURVES, METRICS, RUN, SAMPLES, STATE
 from atv_train.run_folder.saved_state import save_state
-from atv_train.trainer import Trainer, TrainingMetrics
+from atv_train.trainer import SampleAnswer, Trainer, TrainingMetrics
 from atv_train.vector_sources import AdaptiveVectors
 
 
@@ -44,8 +47,20 @@ class RunFolder:
             self._save_checkpoint(self.path, trainer, history[-1])
         with replacing(self.path / METRICS) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+        self._save_samples(history[-1]["epoch"], trainer.validator.samples)
         draw_curves(history, self.path / CURVES)
         save_state(self.path / STATE, trainer)  # last: an epoch that it does not have is trained, and saved, again
+
+    def _save_samples(self, epoch: float, samples: Sequence[SampleAnswer]) -> None:
+        """Add those of an epoch; an epoch that is trained again after a crash replaces its own."""
+        if not samples:
+            return
+        file = self.path / SAMPLES
+        before = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        before = [line for line in before if json.loads(line)["epoch"] < epoch]
+        lines = [json.dumps({"epoch": int(epoch), **asdict(sample)}, ensure_ascii=False) + "\n" for sample in samples]
+        with replacing(file) as temporary:
+            temporary.write_text("".join([*before, *lines]), encoding="utf-8")
 
     def save_state(self, trainer: Trainer) -> None:
         """Within an epoch, save what resuming needs, and a checkpoint if there is none yet."""

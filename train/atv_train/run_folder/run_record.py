@@ -10,7 +10,8 @@ from atv_local.data import reading, restore
 from atv_local.errors import BundleError, first_problem
 from atv_train.job import RunRecord
 
-RUN, METRICS, CURVES, STATE, BASELINES = "run.json", "metrics.jsonl", "curves.png", "state.safetensors", "baselines"
+RUN, METRICS, SAMPLES, CURVES = "run.json", "metrics.jsonl", "samples.jsonl", "curves.png"
+STATE, BASELINES = "state.safetensors", "baselines"
 CHECKPOINT = "checkpoint"
 
 
@@ -34,5 +35,5 @@ def restore_run(folder: Path) -> None:
     Raises:
         UsageError: another process is writing it.
     """
-    for path in (folder, *(folder / name for name in (METRICS, CURVES, STATE, CHECKPOINT, BASELINES))):
+    for path in (folder, *(folder / name for name in (METRICS, SAMPLES, CURVES, STATE, CHECKPOINT, BASELINES))):
         restore(path)

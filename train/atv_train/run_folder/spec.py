@@ -12,10 +12,18 @@ from atv_local.errors import UsageError, first_problem
 from atv_local.generator import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.vectors import Steering, TargetSpec
 from atv_train.job import TrainingJob
+from atv_train.training_choices import Measure
 from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name, default_backbone
 
 
-def checkpoint_spec(job: TrainingJob, target: TargetSpec, data: Sequence[RowFile], max_query: int, seed: int) -> Spec:
+def checkpoint_spec(
+    job: TrainingJob,
+    target: TargetSpec,
+    data: Sequence[RowFile],
+    max_query: int,
+    seed: int,
+    measure: Measure | None = None,
+) -> Spec:
     """The spec of a run's checkpoint, without metrics.
 
     Raises:
@@ -39,6 +47,7 @@ def checkpoint_spec(job: TrainingJob, target: TargetSpec, data: Sequence[RowFile
             provenance=Provenance(
                 data=[DataFile(name=file.name, rows=len(file.rows), sha256=file.sha256) for file in data],
                 seed=seed,
+                measure=measure,
                 versions={name: version(name) for name in ("torch", "transformers", "llama_cpp_python")},
             ),
         )

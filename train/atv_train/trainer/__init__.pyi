@@ -1,3 +1,5 @@
+from .answer_sampler import AnswerSampler as AnswerSampler
+from .answer_sampler import SampleAnswer as SampleAnswer
 from .baselines import measure_baselines as measure_baselines
 from .baselines import read_baselines as read_baselines
 from .baselines import static_trainer as static_trainer
@@ -9,3 +11,4 @@ from .trainer import Trainer as Trainer
 from .trainer_state import TrainerState as TrainerState
 from .trainer_state import TrainingMetrics as TrainingMetrics
 from .training_settings import TrainingSettings as TrainingSettings
+from .validator import Validator as Validator

@@ -15,9 +15,11 @@ from atv_local.errors import BundleError, first_problem
 from atv_local.vectors import Positions, TaskVector, write_control_vector
 from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget
+from atv_train.trainer.answer_sampler import AnswerSampler
 from atv_train.trainer.trainer import Trainer
 from atv_train.trainer.trainer_state import TrainingMetrics
 from atv_train.trainer.training_settings import TrainingSettings
+from atv_train.trainer.validator import Validator
 from atv_train.vector_sources import AdaptiveVectors, StaticVectors, VectorSource, averaged_vectors, random_vectors
 
 RATE = 1e-2
@@ -26,11 +28,16 @@ MARKER, MEASURED = "README.txt", "metrics.json"
 
 
 def static_trainer(
-    names: Sequence[str], target: FrozenTarget, settings: TrainingSettings, layers: tuple[int, int] | None = None
+    names: Sequence[str],
+    target: FrozenTarget,
+    settings: TrainingSettings,
+    layers: tuple[int, int] | None = None,
+    sampler: AnswerSampler | None = None,
 ) -> Trainer:
     """A trainer of static vectors, one for each name, with the same loop as for generators."""
     static = StaticVectors(names, target.vector_shape, layers, target.n_vectors).to(target.device)
-    return Trainer(static, target, replace(settings, learning_rate=RATE, harmless=0.0, contrastive=0.0))
+    settings = replace(settings, learning_rate=RATE, harmless=0.0, contrastive=0.0)
+    return Trainer(static, target, settings, sampler=sampler)
 
 
 def measure_baselines(
@@ -49,7 +56,7 @@ def measure_baselines(
         Name and metrics: `adaptive`, `averaged` (the mean of its vectors for each task), `random` (of the same norms),
         `per-task` (one learned vector for each task), `static` (one for all) and `none` (the base model).
     """
-    target, settings = trainer.target, trainer.settings
+    target, settings, sampler = trainer.target, trainer.settings, trainer.validator.sampler
     first = [wordings[0] for wordings in rows]
     tasks = sorted({example.task for example in first})
     mean = averaged_vectors(best, first)
@@ -60,10 +67,10 @@ def measure_baselines(
     }
     sources["none"] = StaticVectors(["none"], target.vector_shape).to(target.device)
     for name, names in (("per-task", tasks), ("static", ["static"])):
-        learner = static_trainer(names, target, settings, (best.generator.first, best.generator.last))
+        learner = static_trainer(names, target, settings, (best.generator.first, best.generator.last), sampler)
         best_weights = learner.source.state_dict()
         for metrics in learner.epochs(rows, valid, stopped=stopped):
-            if learner.state.best is metrics:  # the best epoch counts, as for the generator
+            if learner.state.best is metrics:  # the best epoch counts, by the same measure as for the generator
                 best_weights = deepcopy(learner.source.state_dict())
         learner.source.load_state_dict(best_weights)
         sources[name] = learner.source
@@ -71,8 +78,7 @@ def measure_baselines(
         return
     measured: dict[str, TrainingMetrics] = {}
     for name, source in sources.items():
-        trial = Trainer(source, target, settings, accelerator=trainer.accelerator)
-        measured[name] = trial.evaluate(valid, "valid_")
+        measured[name] = Validator(source, target, settings.batch_size, trainer.accelerator, sampler)(valid)
         yield name, measured[name]
     trainer.accelerator.wait_for_everyone()
     if not trainer.accelerator.is_main_process:

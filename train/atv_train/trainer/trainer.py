@@ -11,20 +11,21 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from atv_local.errors import TrainingError
 from atv_train.examples import Example, epoch_batches
 from atv_train.frozen_target import FrozenTarget
+from atv_train.trainer.answer_sampler import AnswerSampler
 from atv_train.trainer.losses import answer_loss, contrast, mean_kl
 from atv_train.trainer.trainer_state import TrainerState, TrainingMetrics, load_state_tensors, state_tensors
 from atv_train.trainer.training_settings import TrainingSettings
+from atv_train.trainer.validator import Validator
 from atv_train.vector_sources import VectorSource
 
 
@@ -32,13 +33,13 @@ from atv_train.vector_sources import VectorSource
 class StepReport:
     """After a step: where training is, how fast, and how long the rest will take at the pace so far.
 
-    `accuracy` is that of the last epoch's validation.
+    `validation` has the metrics of the last epoch; in the first there are none.
     """
 
     step: int
     steps: int
     loss: float
-    accuracy: float | None
+    validation: TrainingMetrics
     tokens_per_second: float
     seconds_left: float
 
@@ -54,6 +55,7 @@ class Trainer:
         source: what gives task vectors.
         target: the frozen target they steer.
         unrelated: examples outside the tasks, for the do-no-harm term; needed if `settings.harmless` is above 0.
+        sampler: answers validation rows after each epoch; see `Validator`.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class Trainer:
         settings: TrainingSettings,
         unrelated: Sequence[Example] = (),
         accelerator: Accelerator | None = None,
+        sampler: AnswerSampler | None = None,
     ) -> None:
         self.source, self.target, self.settings, self.unrelated = source, target, settings, unrelated
-        self.state = TrainerState()
         self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu", mixed_precision="no")
+        self.validator = Validator(source, target, settings.batch_size, self.accelerator, sampler)
+        self.state = TrainerState(measure=sampler.measure if sampler else "valid_accuracy")
         groups = source.groups(settings.learning_rate, settings.backbone_learning_rate)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
         self._rates = [group["lr"] for group in groups]
@@ -104,11 +108,11 @@ class Trainer:
                 state.step, state.loss = state.step + 1, state.loss + loss
                 done, tokens = done + 1, tokens + sum(example.length for example in batch)
                 elapsed = time.monotonic() - started
-                accuracy = state.history[-1].get("valid_accuracy") if state.history else None
+                validation = state.history[-1] if state.history else {}
                 left = elapsed / done * (total - number - 1)
-                on_step(StepReport(number + 1, total, loss, accuracy, tokens / elapsed, left))
+                on_step(StepReport(number + 1, total, loss, validation, tokens / elapsed, left))
             metrics = {"epoch": state.epoch + 1.0, "loss": state.loss / per_epoch, "seconds": time.monotonic() - began}
-            metrics |= self.evaluate(valid, "valid_") | self.harm(unrelated_valid)
+            metrics |= self.validator(valid, unrelated_valid)
             state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
             state.history.append(metrics)
             yield metrics
@@ -129,7 +133,7 @@ class Trainer:
             ValueError: tensors of another generator.
         """
         load_state_tensors(tensors, self.source, self.optimizer, stepped=state.epoch + state.step > 0)
-        self.state = state
+        self.state = replace(state, measure=self.state.measure)
 
     def step(self, batch: Sequence[Example], number: int, total: int) -> float:
         """One update from a whole batch, of which this process takes its share; the mean loss per answer token.
@@ -171,53 +175,12 @@ class Trainer:
         if unrelated:
             others = others * self._strengths(unrelated, number, 0.0)
             share_of_tokens = _tokens(unrelated) * world / _tokens(everywhere)
-            harm = mean_kl(self._base(unrelated), self._steered(unrelated, others)) * share_of_tokens
+            with torch.no_grad():
+                base, _ = self.target.answer_logits(unrelated, self.target.zeros(len(unrelated)))
+            changed, _ = self.target.answer_logits(unrelated, others)
+            harm = mean_kl(base, changed) * share_of_tokens
             terms = terms + settings.harmless * harm
         return loss, terms
-
-    @torch.no_grad()
-    def evaluate(self, examples: Sequence[Example], prefix: str = "") -> TrainingMetrics:
-        """`loss` per answer token, and the share of rows whose greedy answer is exactly right: `accuracy`, the mean
-        over tasks, and `accuracy/TASK`.
-
-        Teacher-forced: all answer tokens are the argmax exactly when greedy decoding writes that answer and stops.
-        """
-        if not examples:
-            return {}
-        results: list[tuple[str, bool, float, int]] = []
-        for batch, vectors in self._in_batches(examples):
-            logits, labels = self.target.answer_logits(batch, vectors)
-            sizes = [len(example.answer) for example in batch]
-            hits = (logits.argmax(dim=-1) == labels).split(sizes)
-            losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none").split(sizes)
-            for example, hit, loss in zip(batch, hits, losses, strict=True):
-                results.append((example.task, bool(hit.all()), float(loss.sum()), len(loss)))
-        right: dict[str, list[bool]] = {}
-        results = gather_object(results)
-        for task, hit, _, _ in results:
-            right.setdefault(task, []).append(hit)
-        accuracy = {task: sum(hits) / len(hits) for task, hits in sorted(right.items())}
-        loss = sum(loss for _, _, loss, _ in results) / sum(count for _, _, _, count in results)
-        mean = {"accuracy": sum(accuracy.values()) / len(accuracy), "loss": loss}
-        by_task = {f"accuracy/{task}": value for task, value in accuracy.items()}
-        return {prefix + name: value for name, value in (mean | by_task).items()}
-
-    @torch.no_grad()
-    def harm(self, examples: Sequence[Example]) -> TrainingMetrics:
-        """The change that steering makes to answers outside the tasks: `unrelated_kl`, KL(base || steered) in nats per
-        token, and `unrelated_agreement`, the share of tokens whose most likely successor is the same."""
-        if not examples:
-            return {}
-        results: list[tuple[float, float, int]] = []
-        for batch, vectors in self._in_batches(examples):
-            base, steered = self._base(batch), self._steered(batch, vectors)
-            same = (base.argmax(dim=-1) == steered.argmax(dim=-1)).sum()
-            results.append((float(mean_kl(base, steered)) * len(base), float(same), len(base)))
-        divergences, same_tokens, counts = zip(*gather_object(results), strict=True)
-        return {
-            "unrelated_kl": sum(divergences) / sum(counts),
-            "unrelated_agreement": sum(same_tokens) / sum(counts),
-        }
 
     def agreed(self, flag: bool) -> bool:
         """Whether it is set in any process: all must stop at the same step."""
@@ -225,26 +188,10 @@ class Trainer:
             return flag
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.target.device), "sum") > 0)
 
-    def _in_batches(self, examples: Sequence[Example]) -> Iterator[tuple[list[Example], Tensor]]:
-        """This process's share, by length, with vectors as they are used after training."""
-        self._model.eval()
-        order = sorted(examples, key=lambda e: (len(e.answer), len(e.prompt), e.index))
-        mine = order[self.accelerator.process_index :: self.accelerator.num_processes]
-        for start in range(0, len(mine), self.settings.batch_size):
-            batch = mine[start : start + self.settings.batch_size]
-            yield batch, self.source(batch)
-
     def _unrelated(self, number: int) -> list[Example]:
         count = min(len(self.unrelated), max(1, self.settings.batch_size // 8) * self.accelerator.num_processes)
         draw = random.Random(f"{self.settings.seed}/general/{number}")  # the word is part of what a seed draws
         return draw.sample(list(self.unrelated), count)
-
-    @torch.no_grad()
-    def _base(self, examples: Sequence[Example]) -> Tensor:
-        return self._steered(examples, self.target.zeros(len(examples)))
-
-    def _steered(self, examples: Sequence[Example], vectors: Tensor) -> Tensor:
-        return self.target.answer_logits(examples, vectors)[0]
 
     def _strengths(self, examples: Sequence[Example], number: int, low: float) -> Tensor:
         """float32 [batch, 1, 1], each drawn from `low` to the upper end of the range."""

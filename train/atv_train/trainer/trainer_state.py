@@ -10,6 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from atv_train.training_choices import Measure
+
 TrainingMetrics = dict[str, float]
 """Measured after an epoch: `epoch`, `loss`, `seconds`, `valid_*` and `unrelated_*`."""
 
@@ -18,27 +20,31 @@ _WEIGHT, _MOMENT = "weight.", "moment."
 
 @dataclass
 class TrainerState:
-    """`step` steps of `epoch` are done, with a summed loss of `loss`; `history` has the epochs before."""
+    """`step` steps of `epoch` are done, with a summed loss of `loss`; `history` has the epochs before.
+
+    `measure` decides which of them is the best.
+    """
 
     epoch: Annotated[int, Field(ge=0)] = 0
     step: Annotated[int, Field(ge=0)] = 0
     loss: float = 0.0
     history: list[TrainingMetrics] = field(default_factory=list)
+    measure: Measure = "valid_accuracy"
 
     @property
     def best(self) -> TrainingMetrics | None:
-        """The epoch with the best validation accuracy, then loss; the latest if nothing is measured."""
-        return max(self.history, key=_quality) if self.history else None
+        """The best epoch by the measure; the latest if nothing is measured."""
+        return max(self.history, key=self._quality) if self.history else None
 
     def stale(self) -> int:
         """Epochs since the best one."""
         return len(self.history) - 1 - self.history.index(self.best) if self.best else 0
 
-
-def _quality(metrics: TrainingMetrics) -> tuple[float, ...]:
-    if "valid_accuracy" not in metrics:
-        return (metrics["epoch"],)
-    return (metrics["valid_accuracy"], -metrics["valid_loss"])
+    def _quality(self, metrics: TrainingMetrics) -> tuple[float, ...]:
+        if self.measure not in metrics:
+            return (metrics["epoch"],)
+        accuracy = metrics["valid_accuracy"] if self.measure == "valid_accuracy" else 0.0
+        return (accuracy, -metrics["valid_loss"])
 
 
 def state_tensors(source: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
