@@ -68,6 +68,23 @@ def test_inputs_with_several_outputs(task: str) -> None:
     assert "more than one output to 1 of 39 inputs, such as 'query a 1' with 'a' and 'b'" in only([*train, twisted])
 
 
+def test_one_text_task_may_word_an_answer_in_several_ways() -> None:
+    """Across tasks it may not: the vector for an input is one."""
+    train = some(20)
+    again = Row(input=train[0].input, output="the same in other words", task="t")
+    assert find_warnings([*train, again], []) == []
+    other = some(8, task="another", text="others")
+    torn = Row(input=train[0].input, output="quite another thing", task="another")
+    assert "more than one output to 1 of 28 inputs" in only([*train, *other, torn])
+
+
+def test_outputs_that_outweigh_the_others_of_their_task() -> None:
+    long = [Row(input="essay", output="word " * 100, task="t")]
+    assert "1 of 21 training outputs of the task 't'" in only([*some(20), *long])
+    assert find_warnings([*some(200), *long], []) == []  # they are a small part of it
+    assert "fewer than" in only([*some(4), *long])
+
+
 def test_rows_of_validation_that_are_trained_on() -> None:
     train = some(10, "a") + some(10, "b")
     valid = [Row(input=" QUERY  a\n3", output="a", task="t"), *some(4, "b", text="other")]

@@ -22,15 +22,17 @@ def examples() -> list[Example]:
     return [Example(n, "", "t", tuple(range(60 + n, 60 + 3 * n + 4)), (70,)) for n in range(3)]
 
 
-@pytest.mark.parametrize("split", [True, False])
-@pytest.mark.parametrize("positions", Positions)
+@pytest.mark.parametrize(
+    ("positions", "n_vectors", "split"),
+    [*((positions, 1, split) for positions in Positions for split in (True, False)), (Positions.ALL, 2, False)],
+)
 def test_answers_are_those_of_teacher_forcing(
-    tiny_gguf: Path, examples: list[Example], positions: Positions, split: bool
+    tiny_gguf: Path, examples: list[Example], positions: Positions, n_vectors: int, split: bool
 ) -> None:
     model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
-    target = FrozenTarget(model, positions, PrefixCache(1 << 30), split_attention=split)
+    target = FrozenTarget(model, positions, PrefixCache(1 << 30), split_attention=split, n_vectors=n_vectors)
     target.cache_prefixes(examples)
-    vectors = torch.randn(3, target.n_rows, target.n_embd, generator=torch.Generator().manual_seed(3))
+    vectors = torch.randn(3, *target.vector_shape, generator=torch.Generator().manual_seed(3))
     answers = greedy_answers(target, examples, vectors, LIMITS, ends=lambda _: False)
     assert [len(answer) for answer in answers] == LIMITS
     forced = [replace(example, answer=tuple(answer)) for example, answer in zip(examples, answers, strict=True)]

@@ -14,7 +14,7 @@ from atv_local.generator import Pooling
 from atv_local.vectors import Positions
 from atv_train.examples import Templates
 from atv_train.trainer import TrainingSettings
-from atv_train.training_choices import Measure, TargetDtype, Tuning
+from atv_train.training_choices import EpochMeasure, TargetDtype, Tuning
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,4 @@ class RunRecord(BaseModel):
     processes: int
     prefix_bytes: int
     warnings: list[str] = Field(default_factory=list)
-    measure: Measure | None = None
+    measure: EpochMeasure | None = None

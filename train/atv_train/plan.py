@@ -11,7 +11,7 @@ from atv_train.examples import Example
 from atv_train.frozen_target import PrefixBudget
 from atv_train.job import TrainingJob
 from atv_train.trainer import StepTiming, Trainer, TrainingSettings, time_step
-from atv_train.training_choices import Measure
+from atv_train.training_choices import EpochMeasure
 from atv_train.training_data import TrainingData
 from atv_train.vector_sources import backbone_name, default_backbone, n_trainable
 
@@ -32,7 +32,7 @@ class TrainingPlan:
     held_out: bool
     tasks: int
     text_tasks: int
-    measure: Measure | None
+    measure: EpochMeasure | None
     tokens: int
     settings: TrainingSettings
     processes: int
@@ -59,7 +59,7 @@ def plan_training(
     data: TrainingData,
     trainer: Trainer,
     budget: PrefixBudget,
-    measure: Measure | None,
+    measure: EpochMeasure | None,
 ) -> TrainingPlan:
     """The plan of a run whose trainer is ready; times a step."""
     spec, target, text = target_file.spec, trainer.target, target_file.vocabulary.text

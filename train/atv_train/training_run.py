@@ -16,7 +16,7 @@ from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state
 from atv_train.trainer import SampleAnswer, StepReport, TrainingMetrics, measure_baselines, read_baselines
-from atv_train.training_choices import Measure
+from atv_train.training_choices import EpochMeasure
 from atv_train.training_parts import TrainingParts, prepare_training
 from atv_train.vector_sources import AdaptiveVectors
 
@@ -65,7 +65,7 @@ class TrainingResult:
     folder: Path
     metrics: TrainingMetrics
     history: list[TrainingMetrics]
-    measure: Measure | None = None
+    measure: EpochMeasure | None = None
     warnings: list[str] = field(default_factory=list)
     baselines: dict[str, TrainingMetrics] = field(default_factory=dict)
 

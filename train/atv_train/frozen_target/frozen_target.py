@@ -80,9 +80,9 @@ class FrozenTarget:
         prefixes = [example.prompt[:-1] for example in examples]
         if not self.positions.prefix:
             return self._prefixes(prefixes)
-        lengths = [len(prefix) for prefix in prefixes]
-        mask = position_mask([length + 1 for length in lengths], lengths, self.positions, self.device)
-        with injected(self.blocks, vectors, mask):
+        prompts, lengths = [len(example.prompt) for example in examples], [len(prefix) for prefix in prefixes]
+        mask = position_mask(prompts, lengths, self.positions, self.device)
+        with injected(self.blocks, vectors, vector_masks(mask, prompts, self.n_vectors)):
             return evaluate_prefixes(self.model, prefixes)
 
     @contextmanager
@@ -90,7 +90,7 @@ class FrozenTarget:
         """Within the context the model's input is one token a row: the last of the prompt, or one of the answer."""
         steered = first or self.positions.generated
         mask = torch.full((len(vectors), 1), steered, device=self.device)
-        with injected(self.blocks, vectors, mask):
+        with injected(self.blocks, vectors, vector_masks(mask, [1] * len(vectors), self.n_vectors)):
             yield
 
     @contextmanager

@@ -25,7 +25,7 @@ def greedy_answers(
 
     Args:
         examples: their prompts are answered, in one batch.
-        vectors: [batch, n_layer-1, n_embd].
+        vectors: [batch, *vector_shape].
         limits: most tokens of each answer, 1 or more.
         ends: whether a token ends an answer.
 

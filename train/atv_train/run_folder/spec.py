@@ -12,7 +12,7 @@ from atv_local.errors import UsageError, first_problem
 from atv_local.generator import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
 from atv_local.vectors import Steering, TargetSpec
 from atv_train.job import TrainingJob
-from atv_train.training_choices import Measure
+from atv_train.training_choices import EpochMeasure
 from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name, default_backbone
 
 
@@ -22,7 +22,7 @@ def checkpoint_spec(
     data: Sequence[RowFile],
     max_query: int,
     seed: int,
-    measure: Measure | None = None,
+    measure: EpochMeasure | None = None,
 ) -> Spec:
     """The spec of a run's checkpoint, without metrics.
 

@@ -10,13 +10,13 @@ from itertools import islice
 
 import torch
 from accelerate.utils import gather_object
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics.chrf import CHRF
 
 from atv_local.target import Vocabulary
 from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget, greedy_answers
 from atv_train.trainer.trainer_state import TrainingMetrics
-from atv_train.training_choices import Measure
+from atv_train.training_choices import EpochMeasure
 from atv_train.vector_sources import VectorSource
 
 MAX_ROWS = 32
@@ -57,7 +57,7 @@ class AnswerSampler:
         self._vocabulary = vocabulary
 
     @property
-    def measure(self) -> Measure:
+    def measure(self) -> EpochMeasure:
         """Decides which epoch is the best. If a task is text it is the loss, which all kinds of tasks have."""
         return "valid_loss" if self.text_tasks else "valid_accuracy"
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from atv_train.training_choices import Measure
+from atv_train.training_choices import EpochMeasure
 
 TrainingMetrics = dict[str, float]
 """Measured after an epoch: `epoch`, `loss`, `seconds`, `valid_*` and `unrelated_*`."""
@@ -29,7 +29,7 @@ class TrainerState:
     step: Annotated[int, Field(ge=0)] = 0
     loss: float = 0.0
     history: list[TrainingMetrics] = field(default_factory=list)
-    measure: Measure = "valid_accuracy"
+    measure: EpochMeasure = "valid_accuracy"
 
     @property
     def best(self) -> TrainingMetrics | None:
