@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atv_local.data import replacing
+from atv_local.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def _draw_shares(axes: Axes, history: Sequence[dict[str, float]], measured: Sequ
         metric, _, task = name.partition("/")
         label, factor = _SHARES[metric]
         values = [factor * metrics.get(name, float("nan")) for metrics in history]
-        named = f"{label}, {task}".replace("$", r"\$") if len(tasks) <= _NAMED_TASKS else None
+        named = f"{label}, {shorten(task)}".replace("$", r"\$") if len(tasks) <= _NAMED_TASKS else None
         axes.plot(epochs, values, linewidth=0.8, alpha=0.6, label=named)
     for name, style in zip(measured, ("-", "--", ":"), strict=False):
         label, factor = _SHARES[name]
