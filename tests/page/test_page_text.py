@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.page.browsing import Visit, answering, ask, chromium, norms, serving, text, until, visiting
+from atv_local import TaskVector
+from tests.page.browsing import Visit, answering, ask, chromium, facts, norms, serving, text, until, visiting
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +29,18 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_gguf: Path, tiny_bundle: Path) -> Iterator[str]:
-    """The tiny pair, under the name that has examples and under another."""
-    with serving("-m", tiny_gguf, "-g", f"other={tiny_bundle}", "-g", f"demo={tiny_bundle}") as (url, _):
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A control vector for the tiny target."""
+    path = tmp_path_factory.mktemp("vectors") / "noise.gguf"
+    TaskVector(np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_gguf: Path, tiny_bundle: Path, noise: Path) -> Iterator[str]:
+    """The tiny pair, under the name that has examples and under another, and a control vector."""
+    bundles = ("-g", f"other={tiny_bundle}", "-g", f"demo={tiny_bundle}")
+    with serving("-m", tiny_gguf, *bundles, "--control-vector", f"noise={noise}") as (url, _):
         yield url
 
 
@@ -189,3 +201,15 @@ def test_formats_are_offered_if_the_server_has_them(visit: Visit, tiny: str) -> 
     assert ask(page, "apple 1")[0]["response_format"] == {"type": "json_object"}
     formats.get_by_role("radio", name="free text").check()
     assert "response_format" not in ask(page, "apple 1")[0]
+
+
+def test_control_vectors_are_added_with_their_factor(visit: Visit, tiny: str) -> None:
+    page = visit(tiny)
+    assert "control_vectors" not in ask(page, "apple 1")[1]["steering"]
+    plain = norms(page)
+    page.get_by_label("noise").fill("0.5")
+    until(lambda: norms(page) != plain)
+    assert ask(page, "apple 1")[1]["steering"]["control_vectors"] == [{"name": "noise", "scale": 0.5}]
+    assert re.search(", 0.5 . noise, strength 1, ", facts(page, "With steering")["Applied"])
+    page.get_by_role("button", name="Defaults of the bundle").click()
+    until(lambda: norms(page) == plain)

@@ -112,6 +112,7 @@ function applied(steering) {
   if (!steering) return "nothing; this is the base model";
   const [first, last] = steering.layers;
   const layers = first === last ? `layer ${first}` : `layers ${first}-${last}`;
-  const { bundle, bundle_id: id, strength, positions } = steering;
-  return `${bundle} ${id}, strength ${strength}, ${layers}, ${positions}`;
+  const { bundle, bundle_id: id, control_vectors: vectors = [], strength, positions } = steering;
+  const added = vectors.map(({ name, scale }) => `${scale} × ${name}`);
+  return [`${bundle} ${id}`, ...added, `strength ${strength}`, layers, positions].join(", ");
 }

@@ -37,7 +37,6 @@ async function start() {
   try {
     const [found, offered] = await Promise.all([models(), formats()]);
     const [model] = found;
-    const steers = found.some((each) => each.steering);
     limits = { maxTokens: model.max_tokens, context: model.n_ctx };
     at("served").textContent = model.target;
     composer.serve(limits.maxTokens);
@@ -45,7 +44,7 @@ async function start() {
     format.serve(offered);
     at("unlock").hidden = true;
     place();
-    tell(steers ? "" : "This server has no bundle, so there is nothing to steer by; start it with -g BUNDLE.");
+    tell(controls.whole ? "" : "This server has no bundle, so there is nothing to steer by; start it with -g BUNDLE.");
   } catch (error) {
     explain([error]);
   }

@@ -1,6 +1,7 @@
 // The steering controls: their values, and the defaults of each bundle.
 
 import { at } from "./dom.js";
+import { ControlVectors } from "./vectors.js";
 
 const MOST = 2; // the slider's end, unless a bundle asks for more
 const POSITIONS = {
@@ -14,6 +15,7 @@ export class Controls {
   constructor(changed) {
     this._changed = changed;
     this._models = [];
+    this._vectors = new ControlVectors(changed);
     at("on").addEventListener("change", changed);
     at("positions").addEventListener("change", () => this._place());
     at("bundle").addEventListener("change", () => this._reset());
@@ -28,6 +30,7 @@ export class Controls {
   /** Take the models of a server; without a bundle there is nothing to steer by. */
   serve(models) {
     this._models = models.filter((model) => model.steering);
+    this._vectors.serve(models[0].control_vectors);
     at("bundle").replaceChildren(...this._models.map((model) => new Option(model.id)));
     at("bundles").hidden = this._models.length < 2;
     at("steering").hidden = !this._models.length;
@@ -41,9 +44,10 @@ export class Controls {
 
   /** What a request's `steering` is to be. */
   get steering() {
-    return this._models.length && at("on").checked
-      ? { ...this.whole, strength: this._strength, layers: this._layers, positions: this._positions }
-      : false;
+    if (!this._models.length || !at("on").checked) return false;
+    const vectors = this._vectors.chosen;
+    const chosen = { strength: this._strength, layers: this._layers, positions: this._positions };
+    return { ...this.whole, ...chosen, ...(vectors.length && { control_vectors: vectors }) };
   }
 
   /** The same for the whole vector as its generator writes it; false if there is no bundle. */
@@ -68,6 +72,7 @@ export class Controls {
     const { steerable_layers, steering } = this._model;
     const most = Math.max(MOST, Math.ceil(steering.strength));
     at("on").checked = true;
+    this._vectors.reset();
     at("positions").querySelector(`[value="${steering.positions}"]`).checked = true;
     this._place();
     at("strength").max = at("strength-number").max = most;
