@@ -9,6 +9,9 @@ from .constraint import Choices as Choices
 from .constraint import Constraint as Constraint
 from .constraint import Schema as Schema
 from .constraint import choose_answer as choose_answer
+from .constraint_arguments import parse_choices as parse_choices
+from .constraint_arguments import read_grammar as read_grammar
+from .constraint_arguments import read_schema as read_schema
 from .conversation import Conversation as Conversation
 from .conversation import Turn as Turn
 from .engine import Engine as Engine

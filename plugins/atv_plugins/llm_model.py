@@ -36,6 +36,7 @@ class Atv(llm.Model):
 
     model_id = "atv"
     can_stream = True
+    supports_schema = True
 
     class Options(llm.Options):
         """All are None unless given: llm would prefer any other default to what a user has set for the model."""
@@ -69,6 +70,11 @@ class Atv(llm.Model):
         top_k: int | None = Field(None, description="Sample from this many of the most likely tokens; default: 40")
         seed: int | None = Field(None, description="Sample with this seed; default: random")
         max_tokens: int | None = Field(None, description="Stop each answer after this many tokens; default: 256")
+        choices: str | None = Field(
+            None,
+            description="Answer with one of these texts: separated by commas, the lines of a file, or the bundle's own "
+            "labels (auto)",
+        )
         n_ctx: int | None = Field(None, description="Context size in tokens; default: 2048")
 
     def execute(
@@ -104,7 +110,7 @@ def register_models(register: Callable[..., None]) -> None:
 
 def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
     """Pass an answer to `say` until it ends or its reader stops; return its record as `run --json` has it."""
-    from atv_local.answer import Answer
+    from atv_local.answer import Answer, parse_choices
     from atv_local.target import Sampling
     from atv_local.vectors import OFF, parse_vector_file
 
@@ -124,6 +130,8 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         steering=steering,
         sampling=sampling,
         prompt=engine.target.prompts.conversation(messages, engine.target.n_ctx),
+        choices=None if options.choices is None else parse_choices(options.choices),
+        schema=cast("dict[str, Any] | None", prompt.schema),
         **_given(options, "max_tokens"),
     ):
         say(event.text)

@@ -86,10 +86,14 @@ def _set(session: Session, text: str) -> None:
 @_command("[A-B|all]", "/layers")
 def _layers(session: Session, text: str) -> None:
     """Show the steered layers, or steer these only."""
-    if text:
-        _change(session, "layers", text)
+    _show_or_change(session, "layers", text)
+
+
+def _show_or_change(session: Session, name: str, value: str) -> None:
+    if value:
+        _change(session, name, value)
     else:
-        session.say(SETTINGS["layers"].show(session))
+        session.say(SETTINGS[name].show(session))
 
 
 def _change(session: Session, name: str, value: str) -> None:
@@ -100,10 +104,25 @@ def _change(session: Session, name: str, value: str) -> None:
 @_command("[FILE[:SCALE]|off]", "/vector")
 def _vector(session: Session, text: str) -> None:
     """Show the control vectors, add one or change its scale, or use none."""
-    if text:
-        _change(session, "vector", text)
-    else:
-        session.say(SETTINGS["vector"].show(session))
+    _show_or_change(session, "vector", text)
+
+
+@_command("[A,B,C|FILE|auto|off]", "/choices")
+def _choices(session: Session, text: str) -> None:
+    """Show the allowed answers, set them, or allow any."""
+    _show_or_change(session, "choices", text)
+
+
+@_command("[FILE|off]", "/schema")
+def _schema(session: Session, text: str) -> None:
+    """Answer with JSON under the schema of this file, or with any text."""
+    _show_or_change(session, "schema", text)
+
+
+@_command("[FILE|off]", "/grammar")
+def _grammar(session: Session, text: str) -> None:
+    """Answer with what the grammar of this file allows, or with any text."""
+    _show_or_change(session, "grammar", text)
 
 
 @_command("", "/off")

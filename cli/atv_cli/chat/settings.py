@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from atv_cli.chat.session import Session
+from atv_local.answer import Choices, parse_choices, read_grammar, read_schema
 from atv_local.errors import UsageError
+from atv_local.text import one_line
 from atv_local.vectors import ControlVector, Positions, ScaledVector, parse_layers, parse_vector_file
 
 
@@ -76,6 +79,26 @@ def _add_vector(session: Session, text: str) -> None:
     session.steer_by([*others, added])
 
 
+def _constraint(name: str, parse: Callable[[str], Any], show: Callable[[Any], str]) -> Setting:
+    """What answers are restricted to, in place of any other restriction; `off` removes it."""
+
+    def change(session: Session, text: str) -> None:
+        given = dict.fromkeys(_CONSTRAINTS) | {name: None if text == "off" else parse(text)}
+        session.conversation.engine.constraint(**given)  # raises before anything is changed
+        for one, value in given.items():
+            setattr(session.conversation, one, value)
+
+    def text_of(session: Session) -> str:
+        value = getattr(session.conversation, name)
+        return "off" if value is None else show(value)
+
+    return Setting(text_of, change)
+
+
+def _show_choices(choices: Choices) -> str:
+    return choices if isinstance(choices, str) else ", ".join(map(one_line, choices))
+
+
 def _layers(text: str) -> tuple[int, int] | None:
     return None if text == "all" else parse_layers(text)
 
@@ -104,6 +127,11 @@ def _integer(text: str) -> int:
         raise UsageError(f"{text!r} is not a whole number") from error
 
 
+_CONSTRAINTS = {
+    "choices": _constraint("choices", parse_choices, _show_choices),
+    "schema": _constraint("schema", lambda text: read_schema(Path(text).expanduser()), lambda _: "on"),
+    "grammar": _constraint("grammar", lambda text: read_grammar(Path(text).expanduser()), lambda _: "on"),
+}
 SETTINGS = {
     "strength": _steering("strength", _number, _show_strength),
     "positions": _steering("positions", _positions, lambda session: session.conversation.steering.positions),
@@ -114,5 +142,6 @@ SETTINGS = {
     "top_k": _sampling("top_k", _integer, str),
     "seed": _sampling("seed", _seed, lambda seed: "random" if seed is None else str(seed)),
     "max_tokens": Setting(lambda session: str(session.conversation.max_tokens), _set_max_tokens),
+    **_CONSTRAINTS,
     "verbose": Setting(lambda session: "on" if session.verbose else "off", _set_verbose),
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from atv_cli import options
+from atv_cli.constraint_options import ConstraintOptions
 from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
 from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
@@ -40,6 +41,7 @@ def batch(
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
     sampling: options.RowSamplingOptions,
+    constraint: ConstraintOptions,
     performance: options.EngineOptions,
     parallel: Annotated[
         int,
@@ -83,8 +85,8 @@ def batch(
 
     A row is {"input": "..."}. If it also has "system" or "max_tokens", these override the options for that row. Each
     output row is the row with "line", "text", "finish_reason" and "tokens" added or replaced; in a CSV file the counts
-    are "prompt_tokens" and "generated_tokens". A row that cannot be answered is reported on stderr and has no output
-    row.
+    are "prompt_tokens" and "generated_tokens". With --choices there is also "probabilities". A row that cannot be
+    answered is reported on stderr and has no output row.
 
     To resume a run that was stopped, repeat the same command. Until all rows are answered, their answers are in
     OUTPUT.partial, as JSON Lines. Rows added to the input in the meantime are answered too.
@@ -104,6 +106,7 @@ def batch(
         ADDED,
         ADDED_COLUMNS,
         CONTROL_VECTORS,
+        PROBABILITIES,
         AnswerSettings,
         as_csv_row,
         load_executor,
@@ -120,6 +123,7 @@ def batch(
         changes=changes,
         parallel=parallel,
         **sampling.arguments(),
+        **constraint.arguments(),
         **asdict(performance),
     )
     columns = parse_columns(column or [])
@@ -131,7 +135,9 @@ def batch(
     ):
         rows = read_requests(source, file, columns)
         answered, skipped = skip_answered(rows, partial)
-        names, noted = {*ADDED, *added, *([CONTROL_VECTORS] if settings.control_vectors else [])}, set[str]()
+        names, noted = {*ADDED, *added}, set[str]()
+        names |= {CONTROL_VECTORS} if settings.control_vectors else set()
+        names |= {PROBABILITIES} if settings.choices is not None else set()
         size = os.fstat(source.fileno()).st_size if file.is_file() else None
         with BatchProgress(size, answered, skipped) as view:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atv_cli import options
+from atv_cli.constraint_options import ConstraintOptions
 
 
 def chat(
@@ -13,6 +14,7 @@ def chat(
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
     sampling: options.SamplingOptions,
+    constraint: ConstraintOptions,
     performance: options.EngineOptions,
 ) -> None:
     """Hold a conversation in which each turn is steered by its own task vector.
@@ -23,6 +25,6 @@ def chat(
     from atv_cli.load_engine import load_engine
     from atv_local.answer import Conversation
 
-    settings = sampling.arguments()
+    settings = sampling.arguments() | constraint.arguments()
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     run_chat(Conversation(engine, steering=how, **settings))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atv_cli import options
+from atv_cli.constraint_options import ConstraintOptions
 from atv_cli.given_options import was_given
 from atv_cli.help_pages import Panel
 from atv_cli.verbs.chat import chat
@@ -41,6 +42,7 @@ def run(
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
     sampling: options.SamplingOptions,
+    constraint: ConstraintOptions,
     performance: options.EngineOptions,
     stream: Annotated[
         bool,
@@ -70,6 +72,7 @@ def run(
             off=off,
             vectors=vectors,
             sampling=sampling,
+            constraint=constraint,
             performance=performance,
         )
         return
@@ -79,7 +82,7 @@ def run(
     from atv_cli.screen import plot_norms
     from atv_local.answer import Conversation
 
-    settings = sampling.arguments()
+    settings = sampling.arguments() | constraint.arguments()
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     if show_vector:
         plot_norms(how.apply(engine.vector(text, steering=how)))
