@@ -1,7 +1,7 @@
 """Grammars that answers must follow, from a JSON schema or in GBNF, matched by llguidance.
 
-llama.cpp's own grammar sampler is not used: some grammars of a few lines, which a client may send, keep it busy for
-ever or end the process, and it takes milliseconds to look at a vocabulary. llguidance bounds its work.
+llama.cpp's own grammar sampler is not used: some grammars of a few lines, which a client may send, keep it busy forever
+or end the process, and it takes milliseconds to look at a vocabulary. llguidance bounds its work.
 """
 
 from __future__ import annotations

@@ -1,0 +1,135 @@
+"""Choices, schemas and grammars on the command line: `run`, `batch` and `chat`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from atv_cli.main import app
+from atv_local.batch import AnswerSettings
+from tests.cli.batch_runs import ROWS, batch, one_sentence, records, written
+from tests.cli.chat_lines import BEAST, FRUIT, chat
+
+SCHEMA = {"type": "object", "properties": {"kind": {"enum": ["fruit", "beast"]}}, "required": ["kind"]}
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Path:
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(SCHEMA))
+    return path
+
+
+@pytest.fixture
+def grammar(tmp_path: Path) -> Path:
+    path = tmp_path / "grammar.gbnf"
+    path.write_text('root ::= "x" [yz]\n')
+    return path
+
+
+def test_run_answers_with_one_of_the_choices(pair: list[str], tmp_path: Path) -> None:
+    lines = tmp_path / "choices.txt"
+    lines.write_text("a\n\nb\nsome, other\n")
+    assert run(*pair, FRUIT, "--choices", "a, b").stdout == "a\n"
+    for choices, known in (("a,b,", ["a", "b"]), (lines, ["a", "b", "some, other"])):
+        record = json.loads(run(*pair, BEAST, "--json", "--choices", choices).stdout)
+        assert record["text"] == "b"
+        assert list(record["probabilities"]) == known
+        assert sum(record["probabilities"].values()) == pytest.approx(1)
+
+
+def test_run_answers_under_a_schema_or_grammar(pair: list[str], schema: Path, grammar: Path) -> None:
+    assert json.loads(run(*pair, FRUIT, "--schema", schema).stdout)["kind"] in ("fruit", "beast")
+    assert run(*pair, FRUIT, "--grammar", grammar).stdout in ("xy\n", "xz\n")
+    compared = json.loads(run(*pair, FRUIT, "--compare", "--json", "--choices", "a,b").stdout)
+    assert compared["without"]["probabilities"] != compared["with"]["probabilities"]
+
+
+def test_batch_records_have_the_probabilities(pair: list[str], tmp_path: Path) -> None:
+    file, output, table = written(tmp_path / "in.jsonl", ROWS[:4]), tmp_path / "out.jsonl", tmp_path / "out.csv"
+    for path in (output, table):
+        assert batch(*pair, file, path, "--choices", "a,b").exit_code == 0
+    found = records(output)
+    assert [record["text"] for record in found] == ["a", "b", "a", "b"]
+    for record in found:
+        assert record["text"] == max(record["probabilities"], key=record["probabilities"].__getitem__)
+    with table.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [json.loads(row["probabilities"]) for row in rows] == [record["probabilities"] for record in found]
+
+
+def test_a_batch_is_resumed_only_with_the_same_restriction(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    def identity(**restriction: Any) -> dict[str, Any]:
+        return AnswerSettings(tiny_gguf, tiny_bundle, **restriction).identity()
+
+    restrictions: list[dict[str, Any]] = [
+        *({"choices": ["a", "b"]}, {"choices": ["b", "a"]}, {"choices": "auto"}),
+        *({"schema": SCHEMA}, {"grammar": 'root ::= "x"'}),
+    ]
+    identities = [identity(), *(identity(**restriction) for restriction in restrictions)]
+    assert len({json.dumps(one) for one in identities}) == len(identities)
+    assert not {"choices", "schema", "grammar"} & identities[0].keys()  # runs begun before these existed go on
+
+
+def test_a_chat_changes_what_its_answers_are_restricted_to(pair: list[str], schema: Path, grammar: Path) -> None:
+    result = chat(
+        [*pair, "--choices", "b"],
+        *(
+            FRUIT,
+            "/choices",
+            "/choices a,b",
+            FRUIT,
+            f"/grammar {grammar}",
+            FRUIT,
+            "/choices",
+            f"/schema {schema}",
+            BEAST,
+        ),
+        *("/schema", "/schema off", "/clear", BEAST),
+    )
+    assert result.exit_code == 0
+    first, second, third, fourth, last = result.stdout.splitlines()
+    assert (first, second, last) == ("b", "a", "b")
+    assert third in ("xy", "xz")
+    assert json.loads(fourth)["kind"] in ("fruit", "beast")
+    said = result.stderr.splitlines()
+    assert said == [*("b", "choices a, b", "grammar on", "off", "schema on", "on", "schema off"), said[-1]]
+
+
+def test_a_chat_keeps_its_restriction_after_a_wrong_one(pair: list[str]) -> None:
+    result = chat([*pair, "--choices", "b"], "/schema missing.json", "/choices a,a", "/choices auto", FRUIT)
+    assert result.stdout == "b\n"
+    missing, twice, auto = result.stderr.splitlines()
+    assert "missing.json" in missing
+    assert "'a' is twice" in twice
+    assert "auto" in auto
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--choices", "a,a"], ["--choices", "'a'"]),
+        (["--choices", ","], ["--choices"]),
+        (["--choices", "auto"], ["--choices", "auto"]),
+        (["--choices", "missing.txt"], ["missing.txt"]),
+        (["--choices", "a", "--schema", "SCHEMA"], ["--choices", "--schema"]),
+        (["--schema", "missing.json"], ["missing.json"]),
+        (["--schema", "GRAMMAR"], ["grammar.gbnf", "JSON"]),
+        (["--grammar", "missing.gbnf"], ["missing.gbnf"]),
+        (["--grammar", "SCHEMA"], ["--grammar", "line 1"]),
+    ],
+)
+def test_a_restriction_that_cannot_be_used_is_one_sentence(
+    pair: list[str], schema: Path, grammar: Path, arguments: list[str], named: list[str]
+) -> None:
+    files = {"SCHEMA": str(schema), "GRAMMAR": str(grammar)}
+    one_sentence(run(*pair, FRUIT, *(files.get(text, text) for text in arguments)), 2, *named)
