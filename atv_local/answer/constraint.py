@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from atv_local.answer.queries import check_text
 from atv_local.data import is_iterable
 from atv_local.errors import UsageError
+from atv_local.generator import MAX_LABEL_CHARS
 from atv_local.target import Grammar, Sampling
 from atv_local.text import shown
 
@@ -20,7 +21,7 @@ AUTO: Literal["auto"] = "auto"
 
 MAX_CHOICES = 256
 """Each is evaluated, which takes some milliseconds. Data sets of many classes have about 150."""
-MAX_CHOICE_CHARS = 256
+MAX_CHOICE_CHARS = MAX_LABEL_CHARS
 """Of one choice. Scoring keeps the distribution before each of its tokens, of up to 1 MB."""
 
 Choices = Sequence[str] | Literal["auto"]

@@ -5,7 +5,9 @@ from .bundle import Bundle as Bundle
 from .bundle import read_manifest as read_manifest
 from .generator import Generator as Generator
 from .manifest import FORMAT_VERSION as FORMAT_VERSION
+from .manifest import MAX_LABEL_CHARS as MAX_LABEL_CHARS
 from .manifest import MAX_METRICS as MAX_METRICS
+from .manifest import MAX_TASKS as MAX_TASKS
 from .manifest import DataFile as DataFile
 from .manifest import Fidelity as Fidelity
 from .manifest import FileEntry as FileEntry
@@ -14,6 +16,7 @@ from .manifest import InjectionSpec as InjectionSpec
 from .manifest import Manifest as Manifest
 from .manifest import Provenance as Provenance
 from .manifest import Spec as Spec
+from .manifest import TaskSpec as TaskSpec
 from .pooling import Pooling as Pooling
 from .providers import Precision as Precision
 from .providers import Provider as Provider

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def test_run_answers_with_one_of_the_choices(pair: list[str], tmp_path: Path) ->
         assert record["text"] == "b"
         assert list(record["probabilities"]) == known
         assert sum(record["probabilities"].values()) == pytest.approx(1)
+
+
+def test_the_labels_of_the_bundle_are_the_choices(pair: list[str], tiny_bundle: Path) -> None:
+    record = json.loads(run(*pair, FRUIT, "--json", "--choices", "auto").stdout)
+    assert (record["text"], [*record["probabilities"]]) == ("a", ["a", "b"])
+    shown = CliRunner().invoke(app, ["inspect", str(tiny_bundle)]).stdout
+    assert re.search(r"^tasks +kinds  a, b$", shown, re.MULTILINE)
 
 
 def test_run_answers_under_a_schema_or_grammar(pair: list[str], schema: Path, grammar: Path) -> None:
@@ -106,12 +114,11 @@ def test_a_chat_changes_what_its_answers_are_restricted_to(pair: list[str], sche
 
 
 def test_a_chat_keeps_its_restriction_after_a_wrong_one(pair: list[str]) -> None:
-    result = chat([*pair, "--choices", "b"], "/schema missing.json", "/choices a,a", "/choices auto", FRUIT)
+    result = chat([*pair, "--choices", "b"], "/schema missing.json", "/choices a,a", FRUIT)
     assert result.stdout == "b\n"
-    missing, twice, auto = result.stderr.splitlines()
+    missing, twice = result.stderr.splitlines()
     assert "missing.json" in missing
     assert "'a' is twice" in twice
-    assert "auto" in auto
 
 
 @pytest.mark.parametrize(
@@ -119,7 +126,7 @@ def test_a_chat_keeps_its_restriction_after_a_wrong_one(pair: list[str]) -> None
     [
         (["--choices", "a,a"], ["--choices", "'a'"]),
         (["--choices", ","], ["--choices"]),
-        (["--choices", "auto"], ["--choices", "auto"]),
+        (["--choices", "auto", "--off"], ["--choices", "no bundle"]),
         (["--choices", "missing.txt"], ["missing.txt"]),
         (["--choices", "a", "--schema", "SCHEMA"], ["--choices", "--schema"]),
         (["--schema", "missing.json"], ["missing.json"]),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
 import pytest
 
-from atv_local import OFF, Batch, Conversation, Engine, Finish, Sampling, UsageError
+from atv_local import OFF, Batch, Conversation, Engine, Finish, Generator, Sampling, Target, UsageError
+from atv_local.generator import Bundle
 from atv_local.target import Grammar, score_options
 
 QUERIES = ["apple 1", "dog 1", "what is this?", "pear 2"]
@@ -199,3 +202,20 @@ def test_a_restriction_that_cannot_be_used_is_refused_at_once(
 def test_a_checked_grammar_is_taken_too(engine: Engine) -> None:
     grammar = Grammar.of_schema({"enum": ["a"]})
     assert engine.answer("dog 1", grammar=grammar).text == '"a"'
+
+
+def test_the_choices_can_be_the_labels_of_the_bundle(engine: Engine) -> None:
+    assert engine.answer("dog 1", choices="auto").as_dict()["probabilities"].keys() == {"a", "b"}
+    with pytest.raises(UsageError, match="no bundle"):
+        Engine(engine.target).answer("dog 1", choices="auto")
+
+
+def test_a_bundle_without_labels_has_no_choices(target: Target, tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(copytree(tiny_bundle, tmp_path / "old"))
+    manifest = json.loads((folder / "atv.json").read_text())
+    del manifest["tasks"]  # as in bundles that were made before
+    (folder / "atv.json").write_text(json.dumps(manifest))
+    old = Engine(target, Generator(Bundle(folder)))
+    assert old.answer("dog 1").text == "b"
+    with pytest.raises(UsageError, match="stores no labels"):
+        old.answer("dog 1", choices="auto")

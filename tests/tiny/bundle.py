@@ -27,6 +27,7 @@ from atv_local.generator import (
     Manifest,
     Precision,
     Provenance,
+    TaskSpec,
 )
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
@@ -62,6 +63,7 @@ def write_bundle(
         generator=GeneratorSpec(backbone="a table of words", pooling="mean", max_tokens=64),
         injection=InjectionSpec(positions=Positions.DECODE),
         provenance=Provenance(data=[data], versions={"onnx": onnx.__version__}),
+        tasks=[TaskSpec(name=rows.stem, kind="labels", labels=sorted({*ANSWERS.values()}))],
         files={path.relative_to(folder).as_posix(): _entry(path) for path in sorted(folder.rglob("*.*"))},
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json())

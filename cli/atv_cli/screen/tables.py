@@ -79,6 +79,8 @@ def _flat(facts: Mapping[str, Any], top: bool = True) -> list[tuple[str, str]]:
             rows += [(name, f"{file}  {decimal(e['size'])}  sha256 {_short(e['sha256'])}") for file, e in value.items()]
         elif name == "data" and isinstance(value, list):
             rows += [(name, f"{e['name']}  {e['rows']} rows  sha256 {_short(e['sha256'])}") for e in value]
+        elif top and name == "tasks":
+            rows += [(name, f"{e['name']}  {', '.join(e['labels']) or e['kind']}") for e in value]
         elif isinstance(value, Mapping):
             rows += [(f"{name}.{inner}", text) for inner, text in _flat(value, top=False)]
         elif name in ("layers", "steerable_layers") and isinstance(value, list):

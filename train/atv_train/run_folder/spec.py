@@ -7,13 +7,26 @@ from importlib.metadata import version
 
 from pydantic import ValidationError
 
-from atv_local.data import RowFile
+from atv_local.data import RowFile, are_labels
 from atv_local.errors import UsageError, first_problem
-from atv_local.generator import FORMAT_VERSION, DataFile, GeneratorSpec, InjectionSpec, Provenance, Spec
+from atv_local.generator import (
+    FORMAT_VERSION,
+    MAX_LABEL_CHARS,
+    MAX_TASKS,
+    DataFile,
+    GeneratorSpec,
+    InjectionSpec,
+    Provenance,
+    Spec,
+    TaskSpec,
+)
 from atv_local.vectors import Steering, TargetSpec
 from atv_train.job import TrainingJob
 from atv_train.training_choices import EpochMeasure
 from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name, default_backbone
+
+_MAX_TASK_CHARS = 1 << 18
+"""Of all labels and names: a quarter of what a manifest can be."""
 
 
 def checkpoint_spec(
@@ -50,6 +63,24 @@ def checkpoint_spec(
                 measure=measure,
                 versions={name: version(name) for name in ("torch", "transformers", "llama_cpp_python")},
             ),
+            tasks=_tasks(data),
         )
     except ValidationError as error:
         raise UsageError(f"this run cannot be described in a manifest: {first_problem(error)}") from error
+
+
+def _tasks(data: Sequence[RowFile]) -> list[TaskSpec]:
+    """The tasks of the training rows, in the order of their first rows; none if they would fill the manifest."""
+    outputs: dict[str, list[str]] = {}
+    for file in data:
+        for row in file.rows:
+            outputs.setdefault(row.task, []).append(row.output)
+    tasks = [_task(name, texts) for name, texts in outputs.items()] if len(outputs) <= MAX_TASKS else []
+    size = sum(len(text) for task in tasks for text in (task.name, *task.labels))
+    return tasks if size <= _MAX_TASK_CHARS else []
+
+
+def _task(name: str, outputs: Sequence[str]) -> TaskSpec:
+    if are_labels(outputs) and max(map(len, outputs)) <= MAX_LABEL_CHARS:
+        return TaskSpec(name=name, kind="labels", labels=sorted(set(outputs)))
+    return TaskSpec(name=name, kind="text")
