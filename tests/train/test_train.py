@@ -22,7 +22,7 @@ import atv_local
 from atv_cli.main import app
 from atv_export.export_bundle import export
 from atv_local import Positions
-from atv_local.data.rows import read_rows
+from atv_local.data.rows import Row, RowFile, read_rows
 from atv_local.errors import BundleError, DataError, ModelError, TrainingError, UsageError
 from atv_local.generator import Pooling
 from atv_local.generator.manifest import Spec
@@ -34,6 +34,7 @@ from atv_train.frozen_target.prefix_cache import PrefixCache
 from atv_train.frozen_target.weights import check_length, load_target
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
+from atv_train.run_folder.spec import checkpoint_spec
 from atv_train.trainer import StepReport
 from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.training_run import TrainingHooks, run_training
@@ -61,10 +62,28 @@ def test_the_checkpoint_says_where_it_comes_from(trained_checkpoint: Path, tiny_
     assert (spec.generator.backbone, spec.generator.query_template) == ("tiny-bert", "{query}")
     assert spec.injection.positions is Positions.DECODE
     assert [(file.name, file.rows) for file in spec.provenance.data] == [(tiny_rows.name, 40)]
+    assert [(task.name, task.kind, task.labels) for task in spec.tasks] == [("kinds", "labels", ["a", "b"])]
     assert len((trained_checkpoint / "metrics.jsonl").read_text().splitlines()) == 20
     inside = ["checkpoint", "curves.png", "metrics.jsonl", "run.json", "state.safetensors"]
     assert sorted(path.name for path in trained_checkpoint.iterdir()) == inside
     assert (trained_checkpoint / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_checkpoint_lists_the_tasks_of_the_training_rows(tiny_gguf: Path, job: TrainingJob) -> None:
+    """Labels only where they fit, and nothing that would fill the manifest."""
+
+    def tasks(*groups: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
+        files = [
+            RowFile("x", [Row(input="q", output=text, task=task) for task, text in rows], "0" * 64) for rows in groups
+        ]
+        spec = checkpoint_spec(job, TargetFile.open(tiny_gguf).spec, files, 64, 0)
+        return [(task.name, task.kind, len(task.labels)) for task in spec.tasks]
+
+    twice = [("yesno", "yes"), ("yesno", "no")] * 2
+    text, long = [("text", "hello"), ("text", "bye")], [("long", "x" * 257)] * 4
+    assert tasks(twice, text + twice, long) == [("yesno", "labels", 2), ("text", "text", 0), ("long", "text", 0)]
+    assert tasks([(str(number), "x") for number in range(1001)]) == []
+    assert tasks([(f"{task}", f"{label:0250}") for task in range(30) for label in [*range(40)] * 2]) == []
 
 
 @pytest.mark.parametrize("positions", [Positions.ALL, Positions.LAST])
