@@ -9,6 +9,7 @@ from .batch.batch import Batch as Batch
 from .errors import AtvError as AtvError
 from .errors import BundleError as BundleError
 from .errors import DataError as DataError
+from .errors import GrammarError as GrammarError
 from .errors import MismatchError as MismatchError
 from .errors import ModelError as ModelError
 from .errors import NotFoundError as NotFoundError

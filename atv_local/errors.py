@@ -51,6 +51,10 @@ class UnstableError(ModelError):
     """Logits that are not finite, as under a vector that is too strong."""
 
 
+class GrammarError(ModelError):
+    """An answer that cannot go on under its grammar or schema, or a grammar that takes too much work to follow."""
+
+
 class BundleError(AtvError):
     """The bundle is damaged, of a later format, or made for another target."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.errors import ModelError, UsageError
+from atv_local.errors import GrammarError, ModelError, UsageError
 from atv_local.target.gbnf import lark_of_gbnf
 from atv_local.target.json_schema import schema_source
 from atv_local.target.vocabulary import Vocabulary
@@ -106,20 +106,20 @@ class GrammarState:
         """The tokens that may come next, in order.
 
         Raises:
-            ModelError: none may, or the grammar needs too much work.
+            GrammarError: none may, or the grammar needs too much work.
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._check()
         tokens = np.flatnonzero(np.unpackbits(bits, bitorder="little")[: self._vocabulary.n_tokens])
         if not len(tokens):
-            raise ModelError("no token of the target can continue the answer under this grammar or schema")
+            raise GrammarError("no token of the target can continue the answer under this grammar or schema")
         return tokens
 
     def accept(self, token: int) -> None:
         """Go on after a token that is allowed.
 
         Raises:
-            ModelError: the grammar needs too much work.
+            GrammarError: the grammar needs too much work.
         """
         if not self._vocabulary.ends(token):
             self._matcher.consume_token(token)
@@ -131,7 +131,7 @@ class GrammarState:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise ModelError(f"the grammar or schema is too complex: {_first_line(self._matcher.get_error())}")
+            raise GrammarError(f"the grammar or schema is too complex: {_first_line(self._matcher.get_error())}")
 
 
 class _Pieces:

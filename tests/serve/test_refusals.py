@@ -29,7 +29,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 0}, "at least 1"),
     ({"frequency_penalty": 0.5}, "frequency_penalty: this has no effect here; leave it out"),
     ({"tools": [{}]}, "tools: this has no effect here"),
-    ({"response_format": {"type": "json_object"}}, "response_format: this has no effect here"),
     ({"store": 0}, "store: this has no effect here"),
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "assistant", "content": "a"}]}, "the user's"),

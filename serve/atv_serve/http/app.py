@@ -227,9 +227,10 @@ class Application:
             max_tokens=self._replies.max_tokens,
             steering=self._models.steering(name).as_response(),
             control_vectors=[
-                api.ControlVectorResponse(name=name, sha256=vector.sha256[:12])
-                for name, vector in self._models.control_vectors.items()
+                api.ControlVectorResponse(name=known, sha256=vector.sha256[:12])
+                for known, vector in self._models.control_vectors.items()
             ],
+            labels=list(self._models.labels(name)),
         )
 
     @_operation("GET", "/health", response=api.HealthResponse, also=(503,))

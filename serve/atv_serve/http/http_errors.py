@@ -8,11 +8,11 @@ from typing import Literal
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from atv_local.errors import AtvError, ModelError, PromptError, UnstableError, UsageError, VectorError
+from atv_local.errors import AtvError, GrammarError, ModelError, PromptError, UnstableError, UsageError, VectorError
 from atv_local.text import one_line
 from atv_serve.http.model_response import model_response
 from atv_serve.openai import RENAMED_FIELDS, REQUEST_FIELDS, ErrorDetails, ErrorResponse
-from atv_serve.work import BrokenError, BusyError, ClosedError, GoneError, TimeUpError, UnknownModelError
+from atv_serve.work import BrokenError, BusyError, ClosedError, FieldError, GoneError, TimeUpError, UnknownModelError
 
 _GONE = 499
 """What proxies log for a client that went away; it is never sent."""
@@ -26,6 +26,7 @@ _STATUS: dict[type[AtvError], tuple[int, str | None]] = {
     UsageError: (400, None),
     VectorError: (400, None),
     UnstableError: (400, None),
+    GrammarError: (400, None),
 }
 
 
@@ -109,6 +110,6 @@ def of_error(error: AtvError, message: str, *, preparing: bool = False) -> Probl
         status,
         message,
         code=code,
-        param="model" if status == 404 else None,
+        param=error.field if isinstance(error, FieldError) else "model" if status == 404 else None,
         retry_after=5 if status == 503 else None,
     )

@@ -16,8 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from atv_local.answer import Role, as_message
-from atv_local.target import Message, Sampling
+from atv_local.answer import MAX_CHOICE_CHARS, Role, as_message
+from atv_local.answer import MAX_CHOICES as MAX_ALLOWED_ANSWERS
+from atv_local.target import MAX_GRAMMAR_CHARS, Message, Sampling
 from atv_local.vectors import MAX_STRENGTH, Positions
 
 MAX_CHOICES = 128
@@ -48,6 +49,8 @@ Query = Annotated[str, Field(max_length=MAX_QUERY)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Tokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
+Choice = Annotated[str, Field(min_length=1, max_length=MAX_CHOICE_CHARS)]
+AllowedAnswers = Annotated[list[Choice], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
 FalseOnly = Annotated[Literal[False], BeforeValidator(_boolean)]
 WITHOUT_EFFECT = WrapValidator(_unsupported)
@@ -103,7 +106,8 @@ class StreamOptions(_Request):
 
 class _Generation(_Steered):
     """What chats and completions have in common. The default temperature is 0, which is greedy: bundles are measured
-    with it. The fields at the end have no effect.
+    with it. `choices` are the allowed answers, or `auto` for the labels of the bundle; the answer follows `grammar`,
+    which is GBNF. The fields at the end have no effect.
     """
 
     stream: bool | None = None
@@ -115,6 +119,10 @@ class _Generation(_Steered):
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    choices: Literal["auto"] | Annotated[list[Choice], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)] | None = (
+        None
+    )
+    grammar: Annotated[str, Field(max_length=MAX_GRAMMAR_CHARS)] | None = None
     frequency_penalty: Zero = None
     presence_penalty: Zero = None
     logit_bias: Nothing = None
@@ -167,10 +175,36 @@ class ChatMessage(_Request):
         return as_message(self.model_dump(include={"role", "content"}))
 
 
-class ResponseFormat(_Request):
-    """Free text is the only one."""
+class JsonSchemaFormat(_Request):
+    """A JSON schema, by the name that a client has for it. It always holds, whatever `strict` is; without a schema the
+    answer is any object."""
 
-    type: Literal["text"]
+    name: Annotated[str, Field(max_length=256)]
+    description: Annotated[str, Field(max_length=MAX_GRAMMAR_CHARS)] | None = None
+    definition: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Request):
+    """Free text, any JSON object, or JSON that is valid under a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+    @model_validator(mode="after")
+    def _has_a_schema(self) -> ResponseFormat:
+        if (self.json_schema is None) == (self.type == "json_schema"):
+            raise ValueError("json_schema is needed with type json_schema, and only then")
+        return self
+
+    @property
+    def wanted_schema(self) -> dict[str, Any] | None:
+        """The schema that an answer must be valid under; None for free text."""
+        if self.type == "text":
+            return None
+        if self.json_schema is None or self.json_schema.definition is None:
+            return {"type": "object"}
+        return self.json_schema.definition
 
 
 class ChatRequest(_Generation):
@@ -180,7 +214,7 @@ class ChatRequest(_Generation):
     max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: Annotated[ResponseFormat | None, WITHOUT_EFFECT] = None
+    response_format: ResponseFormat | None = None
     tools: Nothing = None
     tool_choice: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
     parallel_tool_calls: bool | None = None
@@ -271,7 +305,9 @@ class DetokenizeRequest(_Request):
     tokens: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_TOKENS)]
 
 
-REQUEST_FIELDS = frozenset(name for kind in _kinds(_Request) for name in kind.model_fields)
+REQUEST_FIELDS = frozenset(
+    field.alias or name for kind in _kinds(_Request) for name, field in kind.model_fields.items()
+)
 """Names of all fields of all requests."""
 RENAMED_FIELDS = {"generator": "bundle"}
 """What fields of earlier versions are called now."""

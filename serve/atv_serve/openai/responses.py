@@ -113,6 +113,8 @@ class ChatChoice(_Response):
     message: AssistantMessage
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
+    probabilities: dict[str, float] | None = None
+    """Of each of the request's `choices`."""
 
 
 class ChatResponse(_Answer):
@@ -137,6 +139,8 @@ class ChatChunkChoice(_Response):
     delta: Delta
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
+    probabilities: dict[str, float] | None = None
+    """Of each of the request's `choices`."""
 
 
 class ChatChunk(_Answer):
@@ -164,6 +168,8 @@ class CompletionChoice(_Response):
     logprobs: TextLogprobs | None
     finish_reason: FinishReason | None
     """Null in a chunk that is not the last one."""
+    probabilities: dict[str, float] | None = None
+    """Of each of the request's `choices`."""
 
 
 class CompletionResponse(_Answer):
@@ -226,6 +232,8 @@ class ModelResponse(_Response):
     """What a request without `steering` gets."""
     control_vectors: list[ControlVectorResponse]
     """What a request's `steering.control_vectors` can name."""
+    labels: list[str]
+    """What `choices: "auto"` stands for; empty if the bundle has none."""
 
 
 class ModelListResponse(_Response):

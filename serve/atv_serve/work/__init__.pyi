@@ -13,6 +13,7 @@ from .pool import InTurn as InTurn
 from .pool import Pool as Pool
 from .pool import PoolJob as PoolJob
 from .pool import TimeUpError as TimeUpError
+from .prepare import FieldError as FieldError
 from .prepare import PreparedRequest as PreparedRequest
 from .prepare import prepare_chat as prepare_chat
 from .prepare import prepare_completion as prepare_completion

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from atv_local.answer import Finish
+from atv_local.answer import Constraint, Finish
 from atv_local.target import Score, score, score_text
 from atv_serve.openai import Stops
 from atv_serve.work.models import Context
@@ -29,6 +29,8 @@ class Piece:
     n_evaluated: int = 0
     n_generated: int = 0
     choice: int = 0
+    probabilities: Mapping[str, float] | None = None
+    """Of each allowed answer, where the request has such."""
 
 
 def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Piece]:
@@ -62,12 +64,15 @@ def _answer(
     stops, target, sampling = Stops(request.stops), context.target, request.sampling
     if number and sampling.seed is not None:
         sampling = sampling.of_row(number)
+    constraint = request.constraint or Constraint()
     events = context.engine(request.applied).stream(
         request.query_of(prompt),
         prompt=prompt.prompt,
         steering=request.applied.steering,
         sampling=sampling,
         max_tokens=request.max_tokens,
+        choices=constraint.choices or None,
+        grammar=constraint.grammar,
     )
     n_generated = 0
     with closing(events):  # at once: its vector stays applied until then
@@ -84,6 +89,7 @@ def _answer(
                 n_prompt=0 if n_generated else event.tokens.prompt,
                 n_evaluated=0 if n_generated else event.tokens.evaluated,
                 n_generated=event.tokens.generated - n_generated,
+                probabilities=event.probabilities,
             )
             n_generated = event.tokens.generated
             if finish:

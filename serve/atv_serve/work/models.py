@@ -94,6 +94,24 @@ class ServedModels:
         if name not in self.names:
             raise UnknownModelError(f"there is no model {name!r}; here are {', '.join(self.names)}")
 
+    def labels(self, model: str | None, request: SteeringRequest | bool | None = None) -> tuple[str, ...]:
+        """The labels that the bundle of a request was trained on, also where steering is off; of the base model none.
+
+        Raises:
+            UnknownModelError: no such model.
+        """
+        name = self._chosen(model)
+        if isinstance(request, SteeringRequest):
+            name = request.bundle or name
+        return self.generators[name].bundle.manifest.labels if name in self.generators else ()
+
+    def _chosen(self, model: str | None) -> str:
+        """The model of a request that names this one: the default for the name of the target, and for none."""
+        named_target = model == self.name and model not in self.names
+        name = self.default if model is None or named_target else model
+        self.check(name)
+        return name
+
     def steering(self, model: str | None, request: SteeringRequest | bool | None = None) -> AppliedSteering:
         """What a request for a model asks for; what it leaves open is as the bundle says. The default model answers
         requests that name none, or the target.
@@ -102,9 +120,7 @@ class ServedModels:
             UnknownModelError: no such model.
             UsageError: no such bundle, a strength or layers that are not there, or nothing to steer by.
         """
-        named_target = model == self.name and model not in self.names
-        name = self.default if model is None or named_target else model
-        self.check(name)
+        name = self._chosen(model)
         changes, query = _changes(request), None
         vectors: tuple[ScaledVector, ...] = ()
         if isinstance(request, SteeringRequest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from atv_local.answer import Constraint
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
@@ -14,6 +15,18 @@ _MAX_SCORES = 1 << 18
 """Log-probabilities in one response, about 20 MB of JSON; 20 for each of 8,192 tokens stay below it."""
 _MAX_TOKENS = 16
 """The default `max_tokens` of a completion, as in OpenAI's API."""
+
+
+_LONGEST_REASON = 400
+"""Characters of what is wrong with a schema or grammar, which may repeat parts of it."""
+
+
+class FieldError(UsageError):
+    """A field of a request that cannot be used."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message[:_LONGEST_REASON])
+        self.field = field
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class PreparedRequest:
     n_top: int | None = None
     """How many of the most likely tokens are wanted for each; None: no log-probabilities at all."""
     echo: bool = False
+    constraint: Constraint | None = None
+    """What answers are restricted to."""
 
     @property
     def segments(self) -> list[tuple[int, ...]]:
@@ -108,16 +123,49 @@ def _prepare(
     limit: int,
     n_top: int | None,
 ) -> PreparedRequest:
+    applied = models.steering(request.model, request.steering)
+    constraint = _constraint(models, request)
+    if n_top is not None and constraint is not None and constraint.choices:
+        raise FieldError(
+            "logprobs", "choices are scored as a whole: the response has probabilities; leave logprobs out"
+        )
     return PreparedRequest(
         models.default if request.model is None else request.model,
         prompts,
-        models.steering(request.model, request.steering),
+        applied,
         request.sampling,
         limit if max_tokens is None else min(max_tokens, limit),  # many clients ask for what another model could write
         request.stops,
         request.n or 1,
         n_top,
+        constraint=constraint,
     )
+
+
+def _constraint(models: ServedModels, request: ChatRequest | CompletionRequest) -> Constraint | None:
+    """What the answers to a request are restricted to. A schema or grammar is checked, which may take 0.3 s.
+
+    Raises:
+        FieldError: it cannot be used.
+    """
+    schema = None
+    if isinstance(request, ChatRequest) and request.response_format is not None:
+        schema = request.response_format.wanted_schema
+    fields = {"choices": request.choices, "grammar": request.grammar, "response_format": schema}
+    given = [name for name, value in fields.items() if value is not None]
+    if len(given) > 1:
+        raise FieldError(given[1], f"{given[0]} and {given[1]} exclude each other; give one of them")
+
+    def labels() -> tuple[str, ...]:
+        if found := models.labels(request.model, request.steering):
+            return found
+        raise UsageError("`choices` cannot be 'auto': the model has no labels; list the allowed answers")
+
+    try:
+        return Constraint.of(request.choices, schema, request.grammar, labels=labels)
+    except UsageError as error:
+        field = "response_format.json_schema.schema" if schema is not None else given[0]
+        raise FieldError(field, str(error).replace("`schema`", f"`{field}`")) from error
 
 
 def _check_room(models: ServedModels, prompt: Prompt) -> None:

@@ -113,6 +113,7 @@ class ResponseBuilder:
                 message=AssistantMessage(role="assistant", content=_text(some), refusal=None),
                 logprobs=self._chat_logprobs(some),
                 finish_reason=_FINISH[some[-1].finish or Finish.LENGTH],
+                **_probabilities(some[-1]),
             )
             for index, some in choices.items()
         ]
@@ -130,7 +131,7 @@ class ResponseBuilder:
             yield self._chat_chunk(piece.choice, Delta(role="assistant", content=""))
         logprobs = self._chat_logprobs([piece])
         if piece.text or logprobs:
-            yield self._chat_chunk(piece.choice, Delta(content=piece.text), logprobs)
+            yield self._chat_chunk(piece.choice, Delta(content=piece.text), logprobs, **_probabilities(piece))
         if piece.finish:
             yield self._chat_chunk(piece.choice, Delta(), finish_reason=_FINISH[piece.finish])
 
@@ -147,8 +148,9 @@ class ResponseBuilder:
         delta: Delta,
         logprobs: ChatLogprobs | None = None,
         finish_reason: FinishReason | None = None,
+        **more: Any,
     ) -> ChatChunk:
-        choice = ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        choice = ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason, **more)
         return ChatChunk(**self._frame, object="chat.completion.chunk", choices=[choice])
 
     def _text_choice(self, index: int, pieces: Sequence[Piece]) -> CompletionChoice:
@@ -158,6 +160,7 @@ class ResponseBuilder:
             text=_text(pieces),
             logprobs=self._text_logprobs(pieces),
             finish_reason=_FINISH[finish] if finish else None,
+            **_probabilities(pieces[-1]),
         )
 
     def _chat_logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
@@ -205,6 +208,10 @@ class ResponseBuilder:
 
     def _token_text(self, token: int) -> str:
         return self._vocabulary.piece(token, special=True).decode("utf-8", "replace")
+
+
+def _probabilities(piece: Piece) -> dict[str, Any]:
+    return {} if piece.probabilities is None else {"probabilities": dict(piece.probabilities)}
 
 
 def _text(pieces: Sequence[Piece]) -> str:
