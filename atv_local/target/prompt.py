@@ -144,10 +144,14 @@ class PromptFormat:
 
     def answer_after(self, prompt: Prompt, text: str) -> tuple[int, ...]:
         """As `answer`, after any prompt."""
-        end = prompt.tokens[-_END:]
-        whole = self._vocabulary.tokenize(self._vocabulary.text(end) + text, special=True, bos=False)
-        if tuple(whole[: len(end)]) == end and not self._vocabulary.spells_control(text):
-            return (*whole[len(end) :], self.end_of_answer)
+        end = self._vocabulary.text(prompt.tokens[-_END:])
+        before = self._vocabulary.tokenize(
+            end, special=True, bos=False
+        )  # it may begin with other tokens than the prompt
+        whole = self._vocabulary.tokenize(end + text, special=True, bos=False)
+        follows = before[-1:] == [prompt.tokens[-1]] and whole[: len(before)] == before
+        if follows and not self._vocabulary.spells_control(text):
+            return (*whole[len(before) :], self.end_of_answer)
         return (*self._vocabulary.tokenize(text, special=False), self.end_of_answer)
 
     @cached_property

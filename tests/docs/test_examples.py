@@ -46,13 +46,20 @@ def output(*command: str, **environment: str) -> list[str]:
 def test_every_example_is_tested() -> None:
     """A new file needs a test here."""
     programs = {path.name for path in EXAMPLES.iterdir() if path.suffix not in (".csv", "")}
-    assert programs == {"python.py", "openai_client.py", "langchain_chat.py", "llm.sh", "steering.ipynb"}
+    clients = {"openai_client.py", "openai_schema.py", "langchain_chat.py"}
+    assert programs == {"python.py", *clients, "llm.sh", "steering.ipynb"}
 
 
 def test_python() -> None:
     lines = output(sys.executable, str(EXAMPLES / "python.py"))
     assert lines[0] == "kitchen and dining"
     assert lines[-2:] == ["travel", "spam"]
+
+
+def test_openai_schema(server: str) -> None:
+    trip, choice = output(sys.executable, str(EXAMPLES / "openai_schema.py"), ATV_URL=f"{server}/v1")
+    assert trip == "city='Rome' days=4 transport='train'"
+    assert choice.startswith("kitchen and dining {'kitchen and dining': 0.9")
 
 
 def test_openai_client(server: str) -> None:

@@ -26,9 +26,12 @@ BODIES: dict[str, list[dict[str, Any]]] = {
         CHAT,
         CHAT | {"logprobs": True, "top_logprobs": 2, "n": 2, "steering": {"query": "cow 1", "layers": [2, 3]}},
         CHAT | {"steering": False},
+        CHAT | {"choices": ["a", "b"]},
+        CHAT | {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [1, 2]}}}},
     ],
     "/v1/completions": [
         {"prompt": "abc"},
+        {"prompt": "abc", "choices": ["a", "b"]},
         {"prompt": ["abc", "x"], "echo": True, "logprobs": 1, "max_tokens": 0},
     ],
     "/v1/embeddings": [{"input": "apple 1"}, {"input": ["a", "b"], "encoding_format": "base64"}],

@@ -49,8 +49,8 @@ Query = Annotated[str, Field(max_length=MAX_QUERY)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Tokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
-Choice = Annotated[str, Field(min_length=1, max_length=MAX_CHOICE_CHARS)]
-AllowedAnswers = Annotated[list[Choice], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)]
+AllowedAnswer = Annotated[str, Field(min_length=1, max_length=MAX_CHOICE_CHARS)]
+AllowedAnswers = Annotated[list[AllowedAnswer], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
 FalseOnly = Annotated[Literal[False], BeforeValidator(_boolean)]
 WITHOUT_EFFECT = WrapValidator(_unsupported)
@@ -119,9 +119,7 @@ class _Generation(_Steered):
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
-    choices: Literal["auto"] | Annotated[list[Choice], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)] | None = (
-        None
-    )
+    choices: Literal["auto"] | AllowedAnswers | None = None
     grammar: Annotated[str, Field(max_length=MAX_GRAMMAR_CHARS)] | None = None
     frequency_penalty: Zero = None
     presence_penalty: Zero = None

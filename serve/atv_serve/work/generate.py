@@ -6,11 +6,12 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from atv_local.answer import Constraint, Finish
-from atv_local.target import Score, score, score_text
+from atv_local.answer import Constraint, Event, Finish
+from atv_local.errors import GrammarError
+from atv_local.target import Score, Target, score, score_text
 from atv_serve.openai import Stops
 from atv_serve.work.models import Context
-from atv_serve.work.prepare import PreparedRequest, PromptAndQuery
+from atv_serve.work.prepare import FieldError, PreparedRequest, PromptAndQuery
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _answer(
     request: PreparedRequest, prompt: PromptAndQuery, context: Context, number: int
 ) -> Generator[Piece, None, None]:
     """One of `n` answers to a prompt; the first is what one alone would be."""
-    stops, target, sampling = Stops(request.stops), context.target, request.sampling
+    target, sampling = context.target, request.sampling
     if number and sampling.seed is not None:
         sampling = sampling.of_row(number)
     constraint = request.constraint or Constraint()
@@ -74,7 +75,15 @@ def _answer(
         choices=constraint.choices or None,
         grammar=constraint.grammar,
     )
-    n_generated = 0
+    try:
+        yield from _pieces(request, events, target)
+    except GrammarError as error:
+        raise FieldError(request.constraint_field, str(error)) from error
+
+
+def _pieces(request: PreparedRequest, events: Generator[Event], target: Target) -> Generator[Piece]:
+    """The events of an answer as pieces, until a stop string is met."""
+    stops, n_generated = Stops(request.stops), 0
     with closing(events):  # at once: its vector stays applied until then
         for event in events:
             text, finish = stops.feed(event.text), event.finish_reason

@@ -54,7 +54,8 @@ class PreparedRequest:
     """How many of the most likely tokens are wanted for each; None: no log-probabilities at all."""
     echo: bool = False
     constraint: Constraint | None = None
-    """What answers are restricted to."""
+    """What answers are restricted to, by the request's `constraint_field`."""
+    constraint_field: str = ""
 
     @property
     def segments(self) -> list[tuple[int, ...]]:
@@ -124,7 +125,7 @@ def _prepare(
     n_top: int | None,
 ) -> PreparedRequest:
     applied = models.steering(request.model, request.steering)
-    constraint = _constraint(models, request)
+    constraint, constraint_field = _constraint(models, request)
     if n_top is not None and constraint is not None and constraint.choices:
         raise FieldError(
             "logprobs", "choices are scored as a whole: the response has probabilities; leave logprobs out"
@@ -139,11 +140,12 @@ def _prepare(
         request.n or 1,
         n_top,
         constraint=constraint,
+        constraint_field=constraint_field,
     )
 
 
-def _constraint(models: ServedModels, request: ChatRequest | CompletionRequest) -> Constraint | None:
-    """What the answers to a request are restricted to. A schema or grammar is checked, which may take 0.3 s.
+def _constraint(models: ServedModels, request: ChatRequest | CompletionRequest) -> tuple[Constraint | None, str]:
+    """What the answers to a request are restricted to, and by which field. Checking a schema may take 0.3 s.
 
     Raises:
         FieldError: it cannot be used.
@@ -161,10 +163,10 @@ def _constraint(models: ServedModels, request: ChatRequest | CompletionRequest) 
             return found
         raise UsageError("`choices` cannot be 'auto': the model has no labels; list the allowed answers")
 
+    field = "response_format.json_schema.schema" if schema is not None else "".join(given)
     try:
-        return Constraint.of(request.choices, schema, request.grammar, labels=labels)
+        return Constraint.of(request.choices, schema, request.grammar, labels=labels), field
     except UsageError as error:
-        field = "response_format.json_schema.schema" if schema is not None else given[0]
         raise FieldError(field, str(error).replace("`schema`", f"`{field}`")) from error
 
 
