@@ -145,9 +145,7 @@ class PromptFormat:
     def answer_after(self, prompt: Prompt, text: str) -> tuple[int, ...]:
         """As `answer`, after any prompt."""
         end = self._vocabulary.text(prompt.tokens[-_END:])
-        before = self._vocabulary.tokenize(
-            end, special=True, bos=False
-        )  # it may begin with other tokens than the prompt
+        before = self._vocabulary.tokenize(end, special=True, bos=False)  # may begin with other tokens than the prompt
         whole = self._vocabulary.tokenize(end + text, special=True, bos=False)
         follows = before[-1:] == [prompt.tokens[-1]] and whole[: len(before)] == before
         if follows and not self._vocabulary.spells_control(text):

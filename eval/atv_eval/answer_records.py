@@ -118,6 +118,7 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
     texts = hashlib.sha256()
     for task in plan.tasks:
         texts.update(json.dumps([task.name, task.labels, [row.model_dump() for row in task.pool]]).encode())
+    vectors = [vector.as_dict() for vector in engine.control_vectors_of(plan.steering)]
     return {
         "version": __version__,
         "target": json.loads(engine.target.spec.model_dump_json()),
@@ -127,6 +128,7 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
         "strength": plan.steering.strength,
         "layers": list(plan.steering.layers) if plan.steering.layers else None,
         "positions": plan.steering.positions,
+        **({"control_vectors": vectors} if vectors else {}),
         "n_ctx": engine.target.n_ctx,
         "shots": plan.n_shots,
         "seed": plan.seed,

@@ -61,6 +61,7 @@ def evaluate(
     strength: StrengthNumber | None = None,
     layers: LayerRange | None = None,
     positions: PositionsName | None = None,
+    control_vectors: Annotated[Sequence[Any], Expected("a list of control-vector files or vectors")] = (),
     methods: MethodNames = (),
     metrics: MetricNames = (),
     shots_from: FilePaths = (),
@@ -91,6 +92,7 @@ def evaluate(
         strength: factor on the vector; by default the bundle's, as `layers` and `positions` are.
         layers: first and last layer to steer, 1-based.
         positions: which tokens to steer.
+        control_vectors: steer with these too, or in place of a bundle that is only the default, as in `atv_local.load`.
         methods: ways to answer, of `Method`; by default all that are possible.
         metrics: ways to score answers, of `Metric`, of which each task has those that suit it; the first is its main
             metric. By default they are chosen by the kind of the task's outputs.
@@ -123,6 +125,7 @@ def evaluate(
         strength=strength,
         layers=layers,
         positions=positions,
+        control_vectors=control_vectors or None,
         unrelated=unrelated,
         provider=provider,
         precision=precision,
@@ -145,6 +148,7 @@ def evaluate(
             model,
             bundle,
             off=not steered,
+            control_vectors=control_vectors if steered else (),
             n_ctx=n_ctx,
             n_threads=n_threads,
             n_gpu_layers=n_gpu_layers,

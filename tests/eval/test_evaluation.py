@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from atv_eval.answer_records import EvalRecord
 from atv_eval.calibration import calibrate
 from atv_eval.eval_hooks import EvalHooks
 from atv_eval.evaluation import evaluate
+from atv_local.answer import load
 from atv_local.errors import UsageError
 
 
@@ -99,3 +101,29 @@ def test_an_output_that_cannot_be_used_is_refused_before_the_target_is_loaded(as
         with pytest.raises(UsageError, match=name):
             evaluate([asked], model="missing.gguf", bundle="missing", output=tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_control_vectors_steer_alone_or_beside_a_bundle(
+    tiny_gguf: Path, tiny_bundle: Path, asked: Path, tmp_path: Path
+) -> None:
+    with load(tiny_gguf, tiny_bundle, n_threads=1) as engine:
+        engine.control_vector(["apple 1"]).save(tmp_path / "fruit.gguf")
+        (-engine.vector("apple 1")).save(tmp_path / "minus.gguf")
+    settings: dict[str, Any] = {"model": tiny_gguf, "rows": 6, "timed": 0, "harm": False, "methods": ["steered"]}
+    given = [tmp_path / "fruit.gguf", (tmp_path / "minus.gguf", 0.5)]
+    alone = evaluate(asked, control_vectors=given, **settings)
+    assert alone.about["bundle"] is None
+    assert [(one["name"], one["scale"]) for one in alone.about["control_vectors"]] == [
+        ("fruit.gguf", 1.0),
+        ("minus.gguf", 0.5),
+    ]
+    flags = ["--control-vector", tmp_path / "fruit.gguf", "--control-vector-scaled", f"{tmp_path / 'minus.gguf'}:0.5"]
+    options = ["--timed", 0, "--no-harm", "--format", "json", "--rows", 6, "--method", "steered", *flags]
+    command = CliRunner().invoke(app, ["eval", str(asked), *map(str, options), "-m", str(tiny_gguf)])
+    assert json.loads(command.stdout) == json.loads(alone.as_json())
+    beside = evaluate(asked, bundle=tiny_bundle, control_vectors=given, **settings)
+    plain = evaluate(asked, bundle=tiny_bundle, output=tmp_path / "out", **settings)
+    assert "control_vectors" not in plain.about
+    assert len({result.as_json() for result in (alone, beside, plain)}) == 3
+    with pytest.raises(UsageError, match="control_vectors"):
+        evaluate(asked, bundle=tiny_bundle, output=tmp_path / "out", control_vectors=given, **settings)

@@ -45,6 +45,7 @@ def evaluate(
     model: options.ModelOption = None,
     bundle: options.BundleOption = None,
     steering: options.SteeringOptions,
+    vectors: options.ControlVectorOptions,
     method: Annotated[
         list[Method] | None,
         Panel.MEASURING.option(
@@ -144,6 +145,7 @@ def evaluate(
                 rows=rows,
                 labels=labels,
                 **steering.changes(),
+                control_vectors=vectors.files(),
                 methods=method or (),
                 metrics=metric or (),
                 shots_from=shots_from or (),
