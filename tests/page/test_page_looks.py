@@ -101,7 +101,6 @@ def full(page: Page) -> dict[str, Any]:
     page.get_by_label("Your message").fill("hello")
     page.get_by_label("Your message").press("Enter")
     expect(page.locator(".theirs .json")).to_be_visible()
-    page.evaluate("['format', 'choices-kind'].forEach((id) => document.getElementById(id).hidden = false)")
     page.get_by_text("Answer format:").click()
     page.get_by_role("radio", name="choices").check()
     page.get_by_label("Allowed answers").fill("only one")

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from atv_local import TaskVector
-from tests.page.browsing import Visit, answering, ask, chromium, facts, norms, serving, text, until, visiting
+from tests.page.browsing import Visit, answering, ask, chromium, facts, norms, of_server, serving, text, until, visiting
 
 
 @pytest.fixture(scope="module")
@@ -165,42 +165,59 @@ def test_json_is_indented_and_can_be_copied(visit: Visit, tiny: str) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == wanted
 
 
-def test_formats_are_offered_if_the_server_has_them(visit: Visit, tiny: str) -> None:
+def test_choices_are_the_only_answers_and_have_probabilities(visit: Visit, tiny: str) -> None:
     page = visit(tiny)
-    described = page.request.get(f"{tiny}/openapi.json").json()
-    described["components"]["schemas"]["ChatRequest"]["properties"]["choices"] = {}
-    described["components"]["schemas"]["ResponseFormat"]["properties"]["type"] = {"enum": ["text", "json_schema"]}
-    page.route("**/openapi.json", lambda route: route.fulfill(json=described))
-    page.reload()
     page.get_by_text("Answer format:").click()
-    answering(page, "spam", probabilities={"ham": 0.25, "spam": 0.75})
-    formats = page.get_by_role("group", name="Answer format")
-    formats.get_by_role("radio", name="choices").check()
-    page.get_by_label("Allowed answers").fill("spam")
+    page.get_by_role("group", name="Answer format").get_by_role("radio", name="choices").check()
+    allowed = page.get_by_label("Allowed answers")
+    assert allowed.input_value().split("\n") == of_server(tiny, "/v1/models/other")["labels"] != [""]
+    allowed.fill("spam")
     page.get_by_label("Your query").fill("apple 1")
     page.get_by_role("button", name="Answer", exact=True).click()
     expect(page.locator("#choices-note")).to_have_text("Name at least two different answers.")
-    expect(page.get_by_label("Allowed answers")).to_be_focused()
-    page.get_by_label("Allowed answers").fill("spam, ham, spam,")
+    expect(allowed).to_be_focused()
+    allowed.fill("spam, ham, spam,")
     assert [asked["choices"] for asked in ask(page, "apple 1")] == [["spam", "ham"]] * 2
-    bars = page.locator("#steered .probabilities dd")
-    assert page.locator("#steered .probabilities dt").all_inner_texts() == ["spam", "ham"]
-    assert bars.all_inner_texts() == ["75.0 %", "25.0 %"]
-    wide, narrow = (bar.evaluate("it => parseFloat(getComputedStyle(it, '::after').width)") for bar in bars.all())
-    assert wide == pytest.approx(3 * narrow, rel=0.02)
+    for column in ("#steered", "#base"):
+        best, other = page.locator(f"{column} .probabilities dt").all_inner_texts()
+        assert {best, other} == {"spam", "ham"}
+        assert page.locator(f"{column} .text").inner_text() == best
+        shares = [
+            float(bar.removesuffix(" %")) for bar in page.locator(f"{column} .probabilities dd").all_inner_texts()
+        ]
+        assert sum(shares) == pytest.approx(100, abs=0.2)
+        assert shares[0] >= shares[1]
+        wide, narrow = (
+            bar.evaluate("it => parseFloat(getComputedStyle(it, '::after').width)")
+            for bar in page.locator(f"{column} .probabilities dd").all()
+        )
+        assert wide * shares[1] == pytest.approx(narrow * shares[0], rel=0.05, abs=300)
+
+
+def test_json_follows_a_schema(visit: Visit, tiny: str) -> None:
+    page = visit(tiny, "status of 400")
+    page.get_by_text("Answer format:").click()
+    formats = page.get_by_role("group", name="Answer format")
     formats.get_by_role("radio", name="JSON").check()
     page.get_by_label("JSON schema").fill("{")
+    page.get_by_label("Your query").fill("apple 1")
     page.get_by_label("Your query").press("Enter")
     expect(page.locator("#schema-note")).to_contain_text("This is not JSON: ")
-    schema = {"type": "object"}
+    properties = {"kind": {"enum": ["fruit", "animal"]}, "ok": {"type": "boolean"}}
+    schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     page.get_by_label("JSON schema").fill(json.dumps(schema))
-    (asked, _) = ask(page, "apple 1")
+    asked, _ = ask(page, "apple 1")
     assert asked["response_format"]["json_schema"]["schema"] == schema
-    assert "choices" not in asked
-    page.get_by_label("JSON schema").fill("")
-    assert ask(page, "apple 1")[0]["response_format"] == {"type": "json_object"}
+    for column in ("With steering", "Without steering"):
+        answer = json.loads(text(page, column))
+        assert answer["kind"] in ("fruit", "animal")
+        assert isinstance(answer["ok"], bool)
+    page.get_by_label("JSON schema").fill('{"not": {}}')
+    page.get_by_label("Your query").press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("schema")
     formats.get_by_role("radio", name="free text").check()
     assert "response_format" not in ask(page, "apple 1")[0]
+    assert text(page, "With steering") == "a"
 
 
 def test_control_vectors_are_added_with_their_factor(visit: Visit, tiny: str) -> None:

@@ -39,7 +39,7 @@ export class Answer {
         last = chunk;
         usage = chunk.usage ?? usage;
         finish = choice?.finish_reason ?? finish;
-        probabilities = chunk.probabilities ?? choice?.probabilities ?? probabilities;
+        probabilities = choice?.probabilities ?? probabilities;
         if (!choice?.delta.content) continue;
         first ??= performance.now() - begun;
         written += 1;

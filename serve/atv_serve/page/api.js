@@ -18,15 +18,6 @@ export async function models(signal) {
   return (await (await ask("/v1/models", undefined, signal)).json()).data;
 }
 
-/** Which formats of an answer the server can be asked for, by its own description: {choices, schema}. */
-export async function formats(signal) {
-  const { schemas } = (await (await ask("/openapi.json", undefined, signal)).json()).components;
-  return {
-    choices: "choices" in schemas.ChatRequest.properties,
-    schema: JSON.stringify(schemas).includes('"json_schema"'),
-  };
-}
-
 /** What would be added for a query: {steering, norms}, a norm for each layer from the first on. */
 export async function norms(query, steering, signal) {
   return (await ask("/v1/steering", { query, steering }, signal)).json();

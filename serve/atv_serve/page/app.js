@@ -1,7 +1,7 @@
 // The page: queries, their answers with and without steering, and the vector between them.
 
 import { Answer } from "./answer.js";
-import { formats, models, Refused, useKey } from "./api.js";
+import { models, Refused, useKey } from "./api.js";
 import { Composer } from "./composer.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
@@ -11,7 +11,7 @@ import { Format } from "./format.js";
 import { Norms } from "./norms.js";
 
 const composer = new Composer({ send, stop, changed: () => norms.later() });
-const format = new Format();
+const format = new Format(() => controls.labels);
 const controls = new Controls(() => {
   norms.later();
   if (bundle !== controls.bundle) examples.show((bundle = controls.bundle));
@@ -35,13 +35,13 @@ const chatting = () => at("chat-mode").checked;
 
 async function start() {
   try {
-    const [found, offered] = await Promise.all([models(), formats()]);
+    const found = await models();
     const [model] = found;
     limits = { maxTokens: model.max_tokens, context: model.n_ctx };
     at("served").textContent = model.target;
     composer.serve(limits.maxTokens);
     controls.serve(found);
-    format.serve(offered);
+    format.place();
     at("unlock").hidden = true;
     place();
     tell(controls.whole ? "" : "This server has no bundle, so there is nothing to steer by; start it with -g BUNDLE.");

@@ -42,6 +42,11 @@ export class Controls {
     return this._model?.id;
   }
 
+  /** Labels that the bundle was trained on. */
+  get labels() {
+    return this._model?.labels ?? [];
+  }
+
   /** What a request's `steering` is to be. */
   get steering() {
     if (!this._models.length || !at("on").checked) return false;

@@ -2,20 +2,15 @@
 
 import { at } from "./dom.js";
 
-const LABELS = { text: "free text", choices: "choices", schema: "JSON" };
+const NAMES = { text: "free text", choices: "choices", schema: "JSON" };
 const PROBLEMS = { choices: choicesProblem, schema: schemaProblem };
 
 export class Format {
-  constructor() {
-    at("format-kinds").addEventListener("change", () => this._place());
+  /** `labels()` are those of the bundle: the choices to begin with. */
+  constructor(labels) {
+    this._labels = labels;
+    at("format-kinds").addEventListener("change", () => this.place());
     for (const kind of ["choices", "schema"]) at(kind).addEventListener("input", () => this._check());
-  }
-
-  /** Offer what the server can do; nothing if it can do neither. */
-  serve({ choices, schema }) {
-    at("format").hidden = !choices && !schema;
-    at("choices-kind").hidden = !choices;
-    at("schema-kind").hidden = !schema;
   }
 
   /** Fields of a request; null if what was typed is invalid, which is said beside it. */
@@ -28,7 +23,7 @@ export class Format {
     }
     if (this._kind === "choices") return { choices: choicesOf(at("choices").value) };
     const schema = at("schema").value.trim();
-    const json_schema = schema && { name: "answer", schema: JSON.parse(schema), strict: true };
+    const json_schema = schema && { name: "answer", schema: JSON.parse(schema) };
     return { response_format: schema ? { type: "json_schema", json_schema } : { type: "json_object" } };
   }
 
@@ -36,9 +31,11 @@ export class Format {
     return at("format-kinds").querySelector(":checked").value;
   }
 
-  _place() {
+  /** Show the field of the chosen kind, which the browser may have restored. */
+  place() {
     for (const kind of ["choices", "schema"]) at(`${kind}-field`).hidden = kind !== this._kind;
-    at("format-chosen").textContent = LABELS[this._kind];
+    at("format-chosen").textContent = NAMES[this._kind];
+    if (this._kind === "choices" && !at("choices").value.trim()) at("choices").value = this._labels().join("\n");
   }
 
   /** What is wrong with what was typed, empty if nothing is. */
