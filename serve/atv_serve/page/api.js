@@ -1,6 +1,7 @@
 // Requests to the server and its answers.
 
 const KEY_ITEM = "atv-local key";
+const NAMES = { "response_format.json_schema.schema": "the schema" };
 
 /** The server refused a request, with the error's status and code, or did not respond. */
 export class Refused extends Error {
@@ -67,11 +68,12 @@ async function* events(body) {
 
 async function refusal(response) {
   const { status } = response;
-  const { message, code } = (await response.json().catch(() => null))?.error ?? {};
+  const { message, code, param } = (await response.json().catch(() => null))?.error ?? {};
   const wait = response.headers.get("retry-after");
   if (status === 429) return new Refused(`The server is busy. Try again in ${wait ?? "a few"} seconds.`, status, code);
   if (status === 503) return new Refused("The server is stopping. Start it again, then send this again.", status, code);
-  return new Refused(sentence(message ?? `the server answered with status ${status}`), status, code);
+  const plain = message?.replace(`\`${param}\``, NAMES[param] ?? "$&"); // a field is named as on the page
+  return new Refused(sentence(plain ?? `the server answered with status ${status}`), status, code);
 }
 
 function unreachable(error) {
