@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 
 MAX_GRAMMAR_CHARS = 1 << 16
 """Of a schema as JSON, or a grammar. Schemas of large programs have some 20,000; checking this many takes 0.3 s."""
-_MAX_STEP_ITEMS = 500_000
-"""States of a parse that may be tried for a token, 25 ms of work. Grammars that are slow to match have millions."""
+_MAX_LEXER_STATES = 50_000
+"""Each takes up to 2 kB. The schemas and grammars of the tests have some hundreds."""
+
+_STACK_BYTES = 128 << 20
+"""llguidance takes 4 kB for a rule that begins another one; as many as fit `MAX_GRAMMAR_CHARS` are some 5,000."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Grammar:
     def _checked(cls, name: str, source: str) -> Grammar:
         from llguidance import LLMatcher
 
-        failed, messages = LLMatcher.validate_grammar_with_warnings(source, limits=_limits())
+        failed, messages = _on_large_stack(lambda: LLMatcher.validate_grammar_with_warnings(source, limits=_limits()))
         if failed:
             raise UsageError(f"`{name}` cannot be used: {_first_line(messages[0])}")
         return cls(source)
@@ -92,7 +98,8 @@ class GrammarState:
         from llguidance import LLMatcher
 
         self._vocabulary = vocabulary
-        self._matcher: LLMatcher = LLMatcher(_tokenizer(vocabulary), grammar.source, log_level=0, limits=_limits())
+        tokens, source = _tokenizer(vocabulary), grammar.source
+        self._matcher: LLMatcher = _on_large_stack(lambda: LLMatcher(tokens, source, log_level=0, limits=_limits()))
         if self._matcher.is_error():
             raise UsageError(f"the grammar cannot be used: {_first_line(self._matcher.get_error())}")
 
@@ -131,7 +138,10 @@ class GrammarState:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise GrammarError(f"the grammar or schema is too complex: {_first_line(self._matcher.get_error())}")
+            reason = _first_line(self._matcher.get_error())
+            if reason.startswith("NoExtension"):
+                raise GrammarError("no text follows this grammar or schema; does it refer to itself without end?")
+            raise GrammarError(f"the grammar or schema is too complex: {reason}")
 
 
 class _Pieces:
@@ -181,10 +191,29 @@ def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
         return found
 
 
+def _on_large_stack(make: Callable[[], T]) -> T:
+    """Compile a grammar in a thread whose stack a chain of rules cannot exceed, which would end the process."""
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(make())
+        except BaseException as error:  # raised again by the caller
+            future.set_exception(error)
+
+    with _lock:
+        before = threading.stack_size(_STACK_BYTES)
+        try:
+            threading.Thread(target=work, daemon=True).start()
+        finally:
+            threading.stack_size(before)
+    return future.result()
+
+
 def _limits() -> LLParserLimits:
     from llguidance import LLParserLimits
 
-    return LLParserLimits(step_max_items=_MAX_STEP_ITEMS, verbose_errors=False)
+    return LLParserLimits(max_lexer_states=_MAX_LEXER_STATES, verbose_errors=False)
 
 
 def _first_line(message: object) -> str:
