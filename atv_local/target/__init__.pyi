@@ -17,6 +17,7 @@ from .prompt import MARK as MARK
 from .prompt import Message as Message
 from .prompt import Prompt as Prompt
 from .prompt import PromptFormat as PromptFormat
+from .prompt import shared_length as shared_length
 from .sampling import Sampler as Sampler
 from .sampling import Sampling as Sampling
 from .scoring import Score as Score

@@ -4,13 +4,13 @@ from .calibration import calibrate as calibrate
 from .demonstrations import BM25 as BM25
 from .demonstrations import balanced as balanced
 from .eval_hooks import EvalHooks as EvalHooks
+from .eval_plan import EvalPlan as EvalPlan
 from .evaluation import evaluate as evaluate
 from .harm import Harm as Harm
 from .markdown import table as table
 from .match import AnswerMatcher as AnswerMatcher
 from .methods import Method as Method
 from .metrics import Metric as Metric
-from .questions import EvalPlan as EvalPlan
 from .report import EvalResult as EvalResult
 from .scores import MethodScore as MethodScore
 from .statistics import Difference as Difference

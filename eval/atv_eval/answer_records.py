@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from atv_eval.classifier import fit_classifier
+from atv_eval.demonstrations import BM25
+from atv_eval.eval_plan import EvalPlan
 from atv_eval.eval_task import Task
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
-from atv_eval.questions import EvalPlan, EvalQuestion, Key, QuestionBuilder
+from atv_eval.questions import EvalQuestion, Key, QuestionBuilder
 from atv_local import __version__
 from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchReply, Outcome
@@ -70,7 +74,7 @@ def answer_plan(
         Key(task.name, index, method): row
         for task in plan.tasks
         for index, row in enumerate(task.rows)
-        for method in plan.methods
+        for method in plan.methods_of(task)
     }
     output = ResumableOutput(folder / RECORDS, fingerprint(plan, engine), in_place=True) if folder else None
     with output or nullcontext():
@@ -83,12 +87,13 @@ def answer_plan(
                 records[key] = _scored(record, row, tasks[key.task])
                 on_record(records[key])
         batch = Batch(engine)
-        for reply in batch.ask(QuestionBuilder(plan, engine).questions(records)):
-            for record in _records(reply, tasks):
-                records[record.key] = record
-                if output is not None:
-                    output.append(_saved(record))
-                on_record(record)
+        replies = batch.ask(QuestionBuilder(plan, engine).questions(records))
+        asked = (record for reply in replies for record in _records(reply, tasks))
+        for record in chain(asked, _without_target(plan, engine, records)):
+            records[record.key] = record
+            if output is not None:
+                output.append(_saved(record))
+            on_record(record)
     return [record for key, record in sorted(records.items()) if key in wanted]
 
 
@@ -117,7 +122,8 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
     """What must be the same for saved answers to be used again; rows and methods may differ."""
     texts = hashlib.sha256()
     for task in plan.tasks:
-        texts.update(json.dumps([task.name, task.labels, [row.model_dump() for row in task.pool]]).encode())
+        said = [plan.instructions.given.get(task.name), plan.instructions.of_task(task)]
+        texts.update(json.dumps([task.name, task.labels, [row.model_dump() for row in task.pool], said]).encode())
     vectors = [vector.as_dict() for vector in engine.control_vectors_of(plan.steering)]
     return {
         "version": __version__,
@@ -177,6 +183,43 @@ def _records(reply: BatchReply, tasks: Mapping[str, Task]) -> list[EvalRecord]:
         )
         records.append(_scored(record, row, task))
     return records
+
+
+def _without_target(plan: EvalPlan, engine: Engine, done: Mapping[Key, object]) -> Iterator[EvalRecord]:
+    """The answers of the methods that do not ask the target."""
+    for task in plan.tasks:
+        for method in plan.methods_of(task):
+            keys = [Key(task.name, index, method) for index in range(len(task.rows))]
+            if method.asks_target or not (missing := [key for key in keys if key not in done]):
+                continue
+            answer = _lookup(method, task, plan, engine)
+            for key in missing:
+                row = task.rows[key.row]
+                text = answer(row.input)
+                record = EvalRecord(
+                    task=task.name,
+                    row=key.row,
+                    row_id=_id(row),
+                    method=method,
+                    output=row.output,
+                    answer=text,
+                    matched=task.match(row, text),
+                    chosen=text if text in (row.choices or ()) else None,
+                    prompt_tokens=0,
+                    evaluated_tokens=0,
+                    generated_tokens=0,
+                    n_choices=len(row.choices or ()),
+                    dropped=0,
+                )
+                yield _scored(record, row, task)
+
+
+def _lookup(method: Method, task: Task, plan: EvalPlan, engine: Engine) -> Callable[[str], str]:
+    """From a query to an output of the pool."""
+    if method is Method.CLASSIFIER:
+        return fit_classifier(engine, task.pool, plan.seed)
+    nearest = BM25(task.pool)
+    return lambda query: nearest.nearest(query, 1)[0].output
 
 
 def _id(row: Row) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from atv_eval.answer_records import EvalRecord
-from atv_eval.questions import EvalPlan
+from atv_eval.eval_plan import EvalPlan
 
 
 @dataclass(frozen=True)

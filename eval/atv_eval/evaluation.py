@@ -12,11 +12,12 @@ from pydantic import AfterValidator, InstanceOf
 
 from atv_eval.answer_records import answer_plan, check_folder, fingerprint
 from atv_eval.eval_hooks import EvalHooks
+from atv_eval.eval_plan import EvalPlan, left_out, possible_methods
 from atv_eval.first_token import first_token_ms
 from atv_eval.harm import Harm, measure_harm
+from atv_eval.instructions import Instructions, read_instructions
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric, check_metric_packages
-from atv_eval.questions import EvalPlan
 from atv_eval.report import EvalResult
 from atv_eval.scores import differences, score_methods
 from atv_eval.tasks import read_tasks, read_unrelated
@@ -66,6 +67,7 @@ def evaluate(
     metrics: MetricNames = (),
     shots_from: FilePaths = (),
     shots: Count = 16,
+    instructions: FilePath | None = None,
     max_tokens: Count | None = None,
     whole: Switch = False,
     harm: Switch = True,
@@ -79,7 +81,7 @@ def evaluate(
     precision: Precision | None = None,
     hooks: Annotated[EvalHooks, InstanceOf()] | None = None,
 ) -> EvalResult:
-    """Score answers to rows with known outputs, for the base model, steering and prompts with demonstrations.
+    """Score answers to rows with known outputs, for the base model, steering, prompts, and what needs no model.
 
     Args:
         data: JSON Lines or CSV files of rows, or folders of them.
@@ -93,11 +95,14 @@ def evaluate(
         layers: first and last layer to steer, 1-based.
         positions: which tokens to steer.
         control_vectors: steer with these too, or in place of a bundle that is only the default, as in `atv_local.load`.
-        methods: ways to answer, of `Method`; by default all that are possible.
+        methods: ways to answer, of `Method`; by default all that are possible with these rows.
         metrics: ways to score answers, of `Metric`, of which each task has those that suit it; the first is its main
             metric. By default they are chosen by the kind of the task's outputs.
-        shots_from: files of rows to show in the prompts of the methods `k-shot` and `bm25`.
-        shots: how many rows they show.
+        shots_from: files of rows for the methods `k-shot` and `bm25`, which show them in their prompts, and `nearest`,
+            `static` and `classifier`. One task in `data` and one here are the same, whatever their names.
+        shots: how many rows a prompt shows.
+        instructions: JSON file with a sentence for each task, for the prompts of `zero-shot`, `k-shot` and `bm25`. By
+            default these say what the rows have as `instruction`, and always the labels or keys of an answer.
         max_tokens: limit of an answer; by default a few more than the longest right answer of its task has, and a
             quarter more where answers are texts.
         whole: generate every answer to its end, instead of stopping once its score is known; only answers with labels
@@ -119,26 +124,33 @@ def evaluate(
     hooks = hooks or EvalHooks()
     if unrelated is not None and not harm:
         raise UsageError("`unrelated` has no effect with `harm=False`; leave one of them out")
+    _check_effect(methods, [Method.STEERED], unrelated=unrelated)
+    vectors = [method for method in Method if method.needs_bundle]
+    _check_effect(methods, vectors, provider=provider, precision=precision)
     _check_effect(
         methods,
-        [Method.STEERED],
+        [Method.STEERED, Method.STATIC],
         strength=strength,
         layers=layers,
         positions=positions,
         control_vectors=control_vectors or None,
-        unrelated=unrelated,
-        provider=provider,
-        precision=precision,
     )
-    _check_effect(methods, [Method.SHOTS, Method.BM25], shots_from=shots_from or None)
+    _check_effect(methods, [method for method in Method if method.needs_pool], shots_from=shots_from or None)
+    _check_effect(methods, [Method.ZERO_SHOT, Method.SHOTS, Method.BM25], instructions=instructions)
+    told = Instructions({} if instructions is None else read_instructions(Path(instructions)))
     tasks = read_tasks(
         data, shots_from, columns, rows, labels, [Metric(metric) for metric in metrics], hooks.on_message
     )
     check_metric_packages(metric for task in tasks for metric in task.metrics)
-    possible = [m for m in Method if m in (Method.BASE, Method.STEERED) or all(task.pool for task in tasks)]
-    chosen = [Method(method) for method in dict.fromkeys(methods)] or possible
-    steered = Method.STEERED in chosen
-    queries = read_unrelated(unrelated) if steered and harm else []
+    every = [Method(method) for method in dict.fromkeys(methods)] or list(Method)
+    if not methods and control_vectors and bundle is None:  # no generator, so nothing differs from query to query
+        every = [method for method in every if method not in (Method.STATIC, Method.CLASSIFIER)]
+    possible = possible_methods(tasks, told)
+    chosen = every if methods else [method for method in every if method in possible]
+    for line in left_out(every, tasks, told):
+        hooks.on_message(line)
+    steered = any(method.needs_bundle for method in chosen)
+    queries = read_unrelated(unrelated) if Method.STEERED in chosen and harm else []
     folder = None if output is None else Path(output)
     if folder is not None:
         check_folder(folder)
@@ -157,7 +169,7 @@ def evaluate(
         ) as engine,
     ):
         steering = _steering(engine, strength, layers, positions) if steered else OFF
-        plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole)
+        plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole, told)
         hooks.on_plan(plan)
         records = answer_plan(plan, engine, folder, hooks.on_record)
         if timed:

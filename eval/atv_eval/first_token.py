@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from atv_eval.eval_plan import EvalPlan
 from atv_eval.methods import Method
-from atv_eval.questions import EvalPlan, QuestionBuilder
+from atv_eval.questions import QuestionBuilder
 from atv_local.answer import Engine
 from atv_local.batch import BatchQuestion
 from atv_local.errors import AtvError

@@ -1,24 +1,25 @@
 """What an evaluation asks the target: one question per row and method.
 
 The steered prompt is the bare query, as the base model's is; the generator reads that query and no option.
+Instructions and demonstrations go before it: in the same message, or in that of the first demonstration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from atv_eval.demonstrations import BM25, balanced
+from atv_eval.eval_plan import EvalPlan
 from atv_eval.eval_task import Task, TaskKind, right_answers
 from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
 from atv_local.answer import Engine
 from atv_local.batch import BatchQuestion, SteeredPrompt
 from atv_local.data import Row
-from atv_local.errors import AtvError, DataError, UsageError
-from atv_local.target import Prompt, PromptFormat
-from atv_local.vectors import Steering
+from atv_local.errors import AtvError, DataError
+from atv_local.target import Prompt, PromptFormat, shared_length
+from atv_local.vectors import TaskVector
 
 ROOM = 4
 """Tokens an answer may have at least beyond the longest right one: quotes, a stop."""
@@ -32,37 +33,6 @@ class Key(NamedTuple):
     method: Method
 
 
-@dataclass(frozen=True)
-class EvalPlan:
-    """An evaluation, but for the models."""
-
-    tasks: Sequence[Task]
-    methods: Sequence[Method]
-    steering: Steering
-    n_shots: int = 16
-    seed: int = 0
-    max_tokens: int | None = None
-    """The token limit of an answer; by default a quarter more than the longest right answer of its task has, or a few
-    more."""
-    whole: bool = False
-    """Write answers to their end, also where they can be none of the task's any more."""
-
-    def __post_init__(self) -> None:
-        for method in (Method.SHOTS, Method.BM25):
-            if method in self.methods and not all(task.pool for task in self.tasks):
-                name = next(task.name for task in self.tasks if not task.pool)
-                raise UsageError(f"{method} needs rows of task {name!r} to show; name their file with `shots_from=...`")
-
-    def whole_task(self, task: Task) -> bool:
-        """Whether the answers of a task are written to their end."""
-        return self.whole or task.whole
-
-    @property
-    def n_answers(self) -> int:
-        """Rows times methods."""
-        return len(self.methods) * sum(len(task.rows) for task in self.tasks)
-
-
 class EvalQuestion(NamedTuple):
     """The tag of a question: whose answers its outcomes are."""
 
@@ -71,6 +41,9 @@ class EvalQuestion(NamedTuple):
     dropped: int
     """Demonstrations that did not fit."""
 
+
+MAX_MEAN_ROWS = 256
+"""Rows whose vectors have their mean taken as a task's static vector; more would hardly move it."""
 
 Prompts = Callable[[Row], tuple[Prompt, int]]
 
@@ -83,31 +56,39 @@ class QuestionBuilder:
         self._vocabulary = engine.target.vocabulary
         self._bare = engine.target.prompts
         self._limits: dict[str, int] = {}
+        self._means: dict[str, TaskVector] = {}
 
     def questions(self, done: Mapping[Key, object]) -> Iterator[BatchQuestion]:
-        """Every row under every method that is not `done`: task by task, prompts that share a beginning together."""
+        """Every row under every method that asks the target and is not `done`: task by task, prompts that share a
+        beginning together."""
         for task in self._plan.tasks:
-            vectors = tuple(m for m in self._plan.methods if m in (Method.BASE, Method.STEERED))
-            for methods in [vectors, *((m,) for m in self._plan.methods if m not in vectors)]:
-                prompts = self._prompts(task, methods)
-                for index, row in enumerate(task.rows):
-                    if keys := tuple(key for m in methods if (key := Key(task.name, index, m)) not in done):
-                        yield self._question(task, keys, row, prompts)
+            asked = [method for method in self._plan.methods_of(task) if method.asks_target]
+            bare = tuple(method for method in asked if method.bare)
+            for methods in [bare, *((method,) for method in asked if method not in bare)]:
+                missing = [
+                    (row, keys)
+                    for index, row in enumerate(task.rows)
+                    if (keys := tuple(key for m in methods if (key := Key(task.name, index, m)) not in done))
+                ]
+                prompts = self._prompts(task, methods) if missing else None
+                for row, keys in missing:
+                    yield self._question(task, keys, row, prompts)
 
     def samples(self, n: int) -> Iterator[dict[Method, BatchQuestion]]:
-        """The first rows of the tasks in turn, each under every method on its own."""
-        prompts = {(task.name, m): self._prompts(task, (m,)) for task in self._plan.tasks for m in self._plan.methods}
+        """The first rows of the tasks in turn, each under every method that asks the target on its own."""
+        methods = {task.name: [m for m in self._plan.methods_of(task) if m.asks_target] for task in self._plan.tasks}
+        prompts = {(task.name, m): self._prompts(task, (m,)) for task in self._plan.tasks for m in methods[task.name]}
         rows = [(task, index) for index in range(n) for task in self._plan.tasks if index < len(task.rows)]
         for task, index in rows[:n]:
             yield {
                 m: self._question(task, (Key(task.name, index, m),), task.rows[index], prompts[task.name, m])
-                for m in self._plan.methods
+                for m in methods[task.name]
             }
 
     def _question(self, task: Task, keys: tuple[Key, ...], row: Row, prompts: Prompts) -> BatchQuestion:
         try:
             prompt, dropped = prompts(row)
-            ways = [self._way(row, key.method) for key in keys]
+            ways = [self._way(task, row, key.method) for key in keys]
         except AtvError as error:
             return BatchQuestion(Prompt((), 0), tag=EvalQuestion(keys, row, 0), error=error)
         return BatchQuestion(
@@ -121,25 +102,42 @@ class QuestionBuilder:
 
     def _prompts(self, task: Task, methods: Sequence[Method]) -> Prompts:
         """From a row to its prompt and the number of demonstrations that did not fit it."""
-        n = self._plan.n_shots
-        pool = self._showable(task) if {Method.BM25, Method.SHOTS} & set(methods) else []
+        n, instruction = self._plan.n_shots, None
+        if Method.ZERO_SHOT in methods:
+            return lambda row: (self._after_instruction(self._plan.instructions.of_row(task, row), row.input), 0)
+        if any(method.shows for method in methods):
+            instruction = self._plan.instructions.of_task(task)
         if Method.BM25 in methods:
-            nearest = BM25(pool)
+            nearest = BM25(self._showable(task))
 
             def of_its_own(row: Row) -> tuple[Prompt, int]:
                 shown = nearest.nearest(row.input, n)
-                form, n_shown = self._fitting(task, shown, row.input)
+                form, n_shown = self._fitting(task, shown, row.input, instruction)
                 return Prompt(form(row.input).tokens, 0), len(shown) - n_shown  # no other query has these before it
 
             return of_its_own
-        shown = balanced(pool, n, self._plan.seed) if Method.SHOTS in methods else []
-        form, n_shown = self._fitting(task, shown, max((row.input for row in task.rows), key=len))
+        shown = balanced(self._showable(task), n, self._plan.seed) if Method.SHOTS in methods else []
+        form, n_shown = self._fitting(task, shown, max((row.input for row in task.rows), key=len), instruction)
         return lambda row: (form(row.input), len(shown) - n_shown)
 
-    def _way(self, row: Row, method: Method) -> SteeredPrompt:
-        if method is not Method.STEERED:
-            return SteeredPrompt()
-        return SteeredPrompt.of(self._plan.steering, self._engine.vector(row.input))
+    def _after_instruction(self, instruction: str | None, query: str) -> Prompt:
+        one, other, tokens = (self._bare(f"{instruction}\n\n{text}").tokens for text in ("a", "1", query))
+        shared = shared_length(one[: shared_length(one, other)], tokens)  # what no query changes
+        return Prompt(tokens, min(shared, len(tokens) - 1))
+
+    def _way(self, task: Task, row: Row, method: Method) -> SteeredPrompt:
+        if method is Method.STEERED:
+            return SteeredPrompt.of(self._plan.steering, self._engine.vector(row.input))
+        if method is Method.STATIC:
+            return SteeredPrompt.of(self._plan.steering, self._mean_vector(task))
+        return SteeredPrompt()
+
+    def _mean_vector(self, task: Task) -> TaskVector:
+        if task.name not in self._means:
+            rows = balanced(task.pool, MAX_MEAN_ROWS, self._plan.seed)
+            first, *others = (self._engine.vector(row.input) for row in rows)
+            self._means[task.name] = sum(others, start=first) / len(rows)
+        return self._means[task.name]
 
     def _decided(self, task: Task, row: Row) -> Callable[[Sequence[int]], bool]:
         return AnswerMatcher(task.candidates(row)).decided(self._vocabulary)
@@ -163,11 +161,14 @@ class QuestionBuilder:
             raise DataError(f"all rows of {task.name!r} to show spell control tokens of the target; give plain text")
         return rows
 
-    def _fitting(self, task: Task, shown: Sequence[Row], longest: str) -> tuple[PromptFormat, int]:
-        """The last rows, as many as leave room for the longest query and its answer."""
-        shown = list(shown)
+    def _fitting(
+        self, task: Task, shown: Sequence[Row], longest: str, instruction: str | None
+    ) -> tuple[PromptFormat, int]:
+        """The last rows, as many as leave room for the longest query and its answer; the first has the instruction."""
+        turns = [(row.input, row.output) for row in shown]
         while True:
-            form = self._bare.after(turns=[(row.input, row.output) for row in shown])
-            if not shown or len(form(longest).tokens) + self._limit(task) <= self._engine.target.n_ctx:
-                return form, len(shown)
-            del shown[0]
+            head = [(f"{instruction}\n\n{turns[0][0]}", turns[0][1])] if turns and instruction else turns[:1]
+            form = self._bare.after(turns=[*head, *turns[1:]])
+            if not turns or len(form(longest).tokens) + self._limit(task) <= self._engine.target.n_ctx:
+                return form, len(turns)
+            del turns[0]

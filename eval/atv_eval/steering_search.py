@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from atv_eval.eval_plan import EvalPlan
 from atv_eval.eval_task import Task
 from atv_eval.harm import Harm, measure_harm
 from atv_eval.methods import Method
-from atv_eval.questions import EvalPlan, QuestionBuilder
+from atv_eval.questions import QuestionBuilder
 from atv_eval.statistics import Estimate, mean_over_tasks
 from atv_local.answer import Engine
 from atv_local.batch import Batch, SteeredPrompt

@@ -46,7 +46,7 @@ def test_the_command_writes_results_and_resumes(
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert set(results["harm"]) == {"steered", "random vectors of the same norms"}
     assert first.stdout.endswith(f"\n{results['verdict']}\n")
-    assert set(results["first_token_ms"]) == {"base", "steered", "k-shot", "bm25"}
+    assert set(results["first_token_ms"]) == {"base", "steered", "zero-shot", "k-shot", "bm25", "static"}
     kept = (tmp_path / "out" / RECORDS).read_bytes()
     again = cli(*command, "--timed", "0", "--no-harm", "--format", "csv")
     assert again.exit_code == 0, again.stderr

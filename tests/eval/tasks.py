@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from atv_eval.eval_plan import EvalPlan
 from atv_eval.methods import Method
-from atv_eval.questions import EvalPlan
 from atv_eval.tasks import read_tasks
 from atv_local.data.columns import DEFAULT_COLUMNS
 from atv_local.vectors.steering import Steering

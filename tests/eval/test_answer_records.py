@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from atv_eval.answer_records import RECORDS, EvalRecord, answer_plan
+from atv_eval.eval_plan import EvalPlan
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
-from atv_eval.questions import EvalPlan
 from atv_eval.scores import differences, score_methods
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import Engine
@@ -23,9 +23,9 @@ from tests.tiny import FRUITS
 
 
 def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: Path) -> None:
-    plan = plan_of(asked, shown, Method.BASE, Method.STEERED, Method.SHOTS, Method.BM25)
+    plan = plan_of(asked, shown, *Method)
     records = answer_plan(plan, tiny, None)
-    assert len(records) == 80
+    assert len(records) == 160
     for record in records:
         row = json.loads(asked.read_text().splitlines()[record.row])
         if record.method in (Method.BASE, Method.STEERED):
@@ -34,11 +34,15 @@ def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: P
             assert whole.startswith(record.answer.rstrip("\N{REPLACEMENT CHARACTER}"))
             assert (whole.strip() == row["output"]) == (record.matched == record.output)
         assert record.chosen in ("a", "b")
+        assert (record.prompt_tokens > 0) == record.method.asks_target
     by_method = {score.method: score for score in score_methods(records, plan.tasks)}
     assert by_method[Method.STEERED].main.value > 0.9  # the tiny generator was trained on such rows
     assert Metric.CHOICE in by_method[Method.STEERED].scores
     assert by_method[Method.SHOTS].prompt_tokens > 3 * by_method[Method.BASE].prompt_tokens
     assert by_method[Method.BASE].prompt_tokens == by_method[Method.STEERED].prompt_tokens
+    assert by_method[Method.NEAREST].main.value > 0.9  # the rows to show have the same words
+    assert by_method[Method.CLASSIFIER].main.value > 0.9
+    assert by_method[Method.ZERO_SHOT].prompt_tokens > by_method[Method.BASE].prompt_tokens
     exact = differences(records, plan.tasks)[Method.BASE]["exact"]
     assert exact.value == pytest.approx(by_method[Method.STEERED].main.value - by_method[Method.BASE].main.value)
 

@@ -30,7 +30,7 @@ def test_python_measures_what_the_command_does(tiny_gguf: Path, tiny_bundle: Pat
     assert json.loads(result.as_json()) == json.loads(command.stdout)
     assert result.failures == []
     assert {record.key for record in seen} == {record.key for record in result.records}
-    assert len(seen) == 12
+    assert len(seen) == 18
     assert (tmp_path / "out" / "results.md").read_text() == result.as_markdown()
     with pytest.raises(UsageError, match=r"`methods`.*base, steered"):
         evaluate(asked, methods=["best"], model=tiny_gguf, bundle=tiny_bundle)
@@ -67,6 +67,7 @@ def test_a_value_that_does_not_fit_is_named(asked: Path, name: str, value: objec
         *((name, value, ["base"]) for name, value in (("positions", "last"), ("unrelated", "x.txt"))),
         *((name, value, ["base"]) for name, value in (("provider", "cpu"), ("precision", "fp32"))),
         ("shots_from", "x.jsonl", ["base", "steered"]),
+        ("instructions", "x.json", ["base", "nearest"]),
     ],
 )
 def test_an_option_that_no_method_reads_is_refused(asked: Path, name: str, value: object, methods: list[str]) -> None:

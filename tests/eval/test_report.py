@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 from atv_eval.answer_records import answer_plan
+from atv_eval.eval_plan import EvalPlan
 from atv_eval.methods import Method
-from atv_eval.questions import EvalPlan
 from atv_eval.report import EvalResult
 from atv_eval.scores import MEAN, differences, score_methods
 from atv_eval.tasks import read_tasks

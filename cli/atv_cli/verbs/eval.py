@@ -1,4 +1,4 @@
-"""`atv-local eval`: accuracy and time of steering beside the alternatives, and its harm to unrelated queries."""
+"""`atv-local eval`: scores and time of steering beside the alternatives, and its harm to unrelated queries."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def evaluate(
         Panel.MEASURING.option(
             "--method",
             metavar="METHOD",
-            help="Measure only this method: base, steered, k-shot or bm25; repeatable.",
-            show_default="all that are possible; k-shot and bm25 need --shots-from",
+            help=f"Measure only this method: {', '.join(Method)}; repeatable.",
+            show_default="all that are possible; the last five need --shots-from",
         ),
     ] = None,
     metric: Annotated[
@@ -69,7 +69,16 @@ def evaluate(
         Panel.MEASURING.option(
             "--shots-from",
             metavar="FILE",
-            help="Take the demonstrations of k-shot and bm25 from this file; repeatable.",
+            help="Take rows from this file to show in prompts, and for other methods to learn from; repeatable.",
+        ),
+    ] = None,
+    instructions: Annotated[
+        Path | None,
+        Panel.MEASURING.option(
+            "--instructions",
+            metavar="FILE",
+            help="Begin the prompts of zero-shot, k-shot and bm25 with a sentence for each task from this JSON file.",
+            show_default='the "instruction" of the rows; always the labels or keys of an answer',
         ),
     ] = None,
     shots: Annotated[
@@ -127,7 +136,7 @@ def evaluate(
         Panel.OUTPUT.option("--format", help="Print the results in this format."),
     ] = "md",
 ) -> None:
-    """Measure accuracy on rows with known answers, for the base model, steering and prompts with demonstrations."""
+    """Score answers to rows with known outputs: steering beside prompts and other alternatives."""
     if was_given(context, "shots") and not shots_from:
         raise UsageError("--shots has no effect without --shots-from; add a file of demonstrations, or leave it out")
     import atv_eval
@@ -150,6 +159,7 @@ def evaluate(
                 metrics=metric or (),
                 shots_from=shots_from or (),
                 shots=shots,
+                instructions=instructions,
                 max_tokens=max_tokens,
                 whole=whole,
                 harm=harm,
@@ -157,7 +167,7 @@ def evaluate(
                 timed=timed,
                 seed=seed,
                 **asdict(performance),
-                hooks=atv_eval.EvalHooks(view.begin, view.show, view.say),
+                hooks=atv_eval.EvalHooks(view.begin, view.show, lambda text: view.say(for_command_line(text, context))),
             )
         except KeyboardInterrupt:
             view.say("stopped; run the same command again to resume" if output else "stopped")
