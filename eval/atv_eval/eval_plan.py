@@ -39,7 +39,7 @@ class EvalPlan:
         for method in self.methods:
             reasons = [why_not(method, task, self.instructions) for task in self.tasks]
             if all(reasons):
-                raise UsageError(f"{method} {reasons[0]}")
+                raise UsageError(f"{method} cannot answer: {reasons[0]}")
 
     def methods_of(self, task: Task) -> list[Method]:
         """Those that can answer a task."""
@@ -73,18 +73,18 @@ def left_out(methods: Sequence[Method], tasks: Sequence[Task], instructions: Ins
     for reason, by_tasks in places.items():
         for names, found in by_tasks.items():
             where = "" if len(names) == len(tasks) else f" for {shorten(', '.join(map(repr, names)))}"
-            yield f"left out{where}: {', '.join(found)}, which {reason}"
+            yield f"left out{where}: {', '.join(found)} ({reason})"
 
 
 def why_not(method: Method, task: Task, instructions: Instructions) -> str | None:
-    """Why a method cannot answer a task, to go after its name; None if it can."""
+    """Why a method cannot answer a task; None if it can."""
     if method.needs_pool and not task.pool:
-        return "needs rows to show; name their file with `shots_from=...`"
+        return "no rows to show; name their file with `shots_from=...`"
     if method is Method.ZERO_SHOT and any(instructions.of_row(task, row) is None for row in task.rows):
-        return "needs an instruction for texts; give one with `instructions=...`, or in the rows"
+        return "no instruction; give one with `instructions=...`, or in the rows"
     if method is Method.CLASSIFIER:
         if not task.labels or task.kind is not TaskKind.LABELS:
-            return "needs labels"
+            return "the outputs are no labels"
         if find_spec("sklearn") is None:
-            return "needs scikit-learn, which is not installed; run: pip install 'atv-local[eval]'"
+            return "scikit-learn is not installed; run: pip install 'atv-local[eval]'"
     return None

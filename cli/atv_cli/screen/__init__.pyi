@@ -2,6 +2,7 @@ from .answers import side_by_side as side_by_side
 from .batch_progress import BatchProgress as BatchProgress
 from .describe_file import file_facts as file_facts
 from .eval_progress import EvalProgress as EvalProgress
+from .eval_tables import print_results as print_results
 from .pictures import draw_scores as draw_scores
 from .pictures import draw_vectors as draw_vectors
 from .tables import plot_norms as plot_norms

@@ -132,15 +132,17 @@ def evaluate(
         ),
     ] = None,
     form: Annotated[
-        Format,
-        Panel.OUTPUT.option("--format", help="Print the results in this format."),
-    ] = "md",
+        Format | None,
+        Panel.OUTPUT.option(
+            "--format", help="Print the results in this format.", show_default="tables on a terminal, else md"
+        ),
+    ] = None,
 ) -> None:
     """Score answers to rows with known outputs: steering beside prompts and other alternatives."""
     if was_given(context, "shots") and not shots_from:
         raise UsageError("--shots has no effect without --shots-from; add a file of demonstrations, or leave it out")
     import atv_eval
-    from atv_cli.screen import EvalProgress
+    from atv_cli.screen import EvalProgress, print_results
     from atv_local.data import parse_columns
 
     with EvalProgress() as view:
@@ -175,8 +177,11 @@ def evaluate(
     _report_failures(result, context)
     if output is not None:
         _draw(result, output)
+    if form is None and sys.stdout.isatty():
+        print_results(result)
+        return
     texts = {"md": result.as_markdown, "json": result.as_json, "csv": result.as_csv}
-    print(texts[form](), end="")
+    print(texts[form or "md"](), end="")
 
 
 def _report_failures(result: EvalResult, context: typer.Context) -> None:

@@ -1,0 +1,78 @@
+"""Scores of made-up answers, the sentence about them, and the tables of a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from atv_cli.screen.eval_tables import print_results
+from atv_eval.answer_records import EvalRecord
+from atv_eval.eval_task import Task
+from atv_eval.methods import Method
+from atv_eval.metrics import Metric
+from atv_eval.report import EvalResult
+from atv_eval.scores import MEAN, differences, score_methods
+from atv_local.data.rows import Row
+
+N = 40
+LABELS = Task.of("kinds", [Row(input=f"q{n}", output="ab"[n % 2]) for n in range(N)], [])
+SLOTS = Task.of("slots", [Row(input=f"q{n}", output=json.dumps({"n": n, "m": 1})) for n in range(N)], [])
+
+
+def result_of(tasks: Sequence[Task], right: Mapping[Method, int]) -> EvalResult:
+    """The first rows of each method are right, in slots the others half right."""
+    records = []
+    for method, count in right.items():
+        for task in tasks[: 1 if method is Method.CLASSIFIER else None]:
+            for index, row in enumerate(task.rows):
+                answer = row.output if index < count else '{"m": 1}'
+                matched = task.match(row, answer)
+                record = EvalRecord(task.name, index, "", method, row.output, answer, matched, None, 9, 9, 3, 0, 0)
+                records.append(replace(record, scores=task.score(row, answer, None)))
+    return EvalResult({"shots": 4}, records, score_methods(records, tasks), differences(records, tasks), {}, {})
+
+
+@pytest.mark.parametrize(
+    ("steered", "said"), [(36, "better than"), (2, "worse than"), (21, "No clear difference between")]
+)
+def test_the_verdict_is_about_the_best_alternative(steered: int, said: str) -> None:
+    verdict = result_of([LABELS], {Method.BASE: 4, Method.STEERED: steered, Method.BM25: 20}).verdict
+    assert verdict is not None
+    assert said in verdict
+    assert f"{abs(steered - 20) / N * 100:.1f} points [" in verdict
+    assert "bm25 with 4 rows" in verdict
+    assert f"{N} rows)" in verdict
+
+
+def test_without_steering_or_an_alternative_there_is_no_verdict() -> None:
+    assert result_of([LABELS], {Method.STEERED: 3}).verdict is None
+    assert result_of([LABELS], {Method.BASE: 3, Method.BM25: 5}).verdict is None
+
+
+def test_tasks_with_different_metrics_have_a_mean_of_their_main_ones() -> None:
+    result = result_of([LABELS, SLOTS], {Method.BASE: 0, Method.STEERED: 40, Method.CLASSIFIER: 40})
+    scores = {(score.task, score.method): score for score in result.scores}
+    assert (scores["kinds", Method.BASE].metric, scores["slots", Method.BASE].metric) == (Metric.EXACT, Metric.SLOT_F1)
+    mean = scores[MEAN, Method.BASE]
+    assert mean.metric is None
+    assert mean.main.value == pytest.approx((0 + 2 / 3) / 2)
+    assert set(mean.scores) == {Metric.EXACT}
+    assert (MEAN, Method.CLASSIFIER) not in scores  # it has no answers to slots, so it is not the best alternative
+    assert result.verdict is not None
+    assert "base" in result.verdict
+    gap = result.differences[Method.BASE]["main"]
+    assert gap.value == pytest.approx(1 - (0 + 2 / 3) / 2)
+    assert gap.p < 0.001
+
+
+def test_a_terminal_has_a_table_for_each_task_and_the_verdict_last(capsys: pytest.CaptureFixture[str]) -> None:
+    result = result_of([LABELS, SLOTS], {Method.BASE: 4, Method.STEERED: 30})
+    print_results(result)
+    text = capsys.readouterr().out
+    for score in result.scores:
+        assert score.main.percent() in text
+    assert text.index("kinds") < text.index("slots") < text.index(MEAN)
+    assert " ".join(text.split()).endswith(result.verdict or "none")
