@@ -26,7 +26,7 @@ def json_valid(answer: str) -> float:
 
 
 def json_exact(answer: str, references: Sequence[str]) -> float:
-    """1 if the first object or array in the answer has the value of a reference; the order of keys is no difference."""
+    """1 if the first object or array in the answer has the value of a reference; the order of keys does not matter."""
     found = _first(answer)
     return float(any(_same(found, _first(reference)) for reference in references))
 
