@@ -22,7 +22,7 @@ from atv_train.job import TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import STATE, checkpoint
 from atv_train.run_folder.curves import draw_curves
-from atv_train.trainer import AnswerSampler, StepReport
+from atv_train.trainer import AnswerSampler, StepReport, token_limit
 from atv_train.trainer.trainer_state import TrainerState
 from atv_train.training_run import TrainingHooks, run_training
 
@@ -169,8 +169,16 @@ def test_chrf_and_exact_are_means_over_text_tasks(tiny_gguf: Path) -> None:
     assert 0 < metrics["chrf/b"] < 100
     assert metrics["chrf"] == (metrics["chrf/a"] + metrics["chrf/b"]) / 2
     assert (metrics["exact"], metrics["exact/a"]) == (0.5, 1.0)
+    referred = replace(wrong, references=("find a thing", "find that"))
+    assert sampler.metrics([referred, referred, wrong])["chrf"] < sampler.metrics([referred])["chrf"] == 100
+    assert sampler.metrics([referred])["exact"] == 1
     assert set(sampler.metrics([wrong])) == {"chrf", "chrf/b"}
     assert sampler.metrics([label]) == {}
+
+
+def test_few_rows_have_shorter_answers() -> None:
+    """Decoding must not take longer than training."""
+    assert [token_limit([Example(0, "", "t", (1, 2), (3,) * 10)] * n) for n in (0, 20, 400, 9000)] == [24, 24, 40, 64]
 
 
 @pytest.mark.parametrize(

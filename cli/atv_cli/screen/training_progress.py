@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ class TrainingProgress(ProgressView):
         self.update(line, completed=step.step, total=step.steps, description="training", text=text)
 
     def _epoch(self, metrics: TrainingMetrics) -> None:
-        self.say("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+        self.say(_line(metrics))
 
     def _samples(self, samples: Sequence[SampleAnswer]) -> None:
         for sample in samples[:_SHOWN]:
@@ -93,7 +94,14 @@ class TrainingProgress(ProgressView):
             self.say(f"  answer   {shorten(sample.answer, _WIDTH)}")
 
     def _baseline(self, name: str, metrics: TrainingMetrics) -> None:
-        self.say(f"vector {name:9} " + "  ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        self.say(f"vector {name:9} {_line(metrics)}")
+
+
+def _line(metrics: TrainingMetrics) -> str:
+    """All metrics; those by task only where there are several tasks to tell apart."""
+    tasks = Counter(name.partition("/")[0] for name in metrics if "/" in name)
+    shown = {name: value for name, value in metrics.items() if "/" not in name or tasks[name.partition("/")[0]] > 1}
+    return "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 def _measure(plan: TrainingPlan) -> str:

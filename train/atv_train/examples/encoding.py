@@ -17,13 +17,17 @@ from atv_train.examples.templates import INPUT, Templates, wordings_of
 
 @dataclass(frozen=True)
 class Example:
-    """One row in one wording, tokenised with the target's own vocabulary. `answer` ends with the end-of-turn token."""
+    """One row in one wording, tokenised with the target's own vocabulary. `answer` ends with the end-of-turn token.
+
+    `references` are further right answers, which are not trained on.
+    """
 
     index: int
     query: str
     task: str
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    references: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
@@ -63,7 +67,7 @@ def encode(
         for template in wordings_of(row.task, templates or {}):
             query = template.replace(INPUT, row.input)
             prompt, answer = prompts(query).tokens, prompts.answer(query, row.output)
-            wordings.append(Example(index, query, row.task, prompt, answer))
+            wordings.append(Example(index, query, row.task, prompt, answer, row.references or ()))
         if any(len(example.prompt) < 2 for example in wordings):
             raise DataError(
                 f"row {index + 1} ({row.input[:40]!r}) makes a prompt of one token; training needs two or more"

@@ -58,9 +58,11 @@ class RunFolder:
         file = self.path / SAMPLES
         before = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
         before = [line for line in before if json.loads(line)["epoch"] < epoch]
-        lines = [json.dumps({"epoch": int(epoch), **asdict(sample)}, ensure_ascii=False) + "\n" for sample in samples]
-        with replacing(file) as temporary:
-            temporary.write_text("".join([*before, *lines]), encoding="utf-8")
+        with replacing(file) as temporary, temporary.open("w", encoding="utf-8") as opened:
+            opened.writelines(before)
+            for sample in samples:
+                record = {name: value for name, value in asdict(sample).items() if value or name != "references"}
+                opened.write(json.dumps({"epoch": int(epoch)} | record, ensure_ascii=False) + "\n")
 
     def save_state(self, trainer: Trainer) -> None:
         """Within an epoch, save what resuming needs, and a checkpoint if there is none yet."""

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 
 import torch
 from accelerate.utils import gather_object
@@ -21,8 +21,10 @@ from atv_train.vector_sources import VectorSource
 
 MAX_ROWS = 32
 """Rows of text tasks in a sample."""
-MAX_TOKENS = 64
-"""Tokens of an answer, and of the wanted one, that are compared. Decoding costs as much for each as a small batch."""
+LEAST_TOKENS, MAX_TOKENS = 24, 64
+"""Tokens of an answer, and of the wanted one, that are compared: see `token_limit`."""
+_TRAINED = 100
+"""Answer tokens that an epoch trains on for each token decoded: that is about a tenth of its time on a CPU."""
 N_SHOWN = 3
 """The first answers of a sample, for people to read; of as many tasks as possible."""
 _ROOM = 8
@@ -31,12 +33,20 @@ _ROOM = 8
 
 @dataclass(frozen=True)
 class SampleAnswer:
-    """The greedy answer to a validation row; long texts are cut."""
+    """The greedy answer to a validation row; long texts are cut. `references` are further right answers."""
 
     task: str
     query: str
     wanted: str
     answer: str
+    references: tuple[str, ...] = ()
+
+
+def token_limit(train: Iterable[Example]) -> int:
+    """Tokens to decode of each answer. The time of decoding hardly depends on the number of rows, so an epoch over
+    little data has room for fewer tokens."""
+    trained = sum(len(example.answer) for example in train)
+    return min(MAX_TOKENS, max(LEAST_TOKENS, trained // _TRAINED))
 
 
 class AnswerSampler:
@@ -47,14 +57,20 @@ class AnswerSampler:
         text_tasks: tasks whose outputs are texts. Their rows fill the sample; of other tasks it has rows to show only.
         vocabulary: the target's.
         seed: chooses the rows.
+        max_tokens: answers, and the wanted ones, are cut after so many tokens.
     """
 
     def __init__(
-        self, valid: Sequence[Example], text_tasks: Collection[str], vocabulary: Vocabulary, seed: int = 0
+        self,
+        valid: Sequence[Example],
+        text_tasks: Collection[str],
+        vocabulary: Vocabulary,
+        seed: int = 0,
+        max_tokens: int = MAX_TOKENS,
     ) -> None:
         self.text_tasks = frozenset(text_tasks)
         self.examples = _sample(valid, self.text_tasks, seed)
-        self._vocabulary = vocabulary
+        self._vocabulary, self._max_tokens = vocabulary, max_tokens
 
     @property
     def measure(self) -> EpochMeasure:
@@ -69,11 +85,13 @@ class AnswerSampler:
         answered: list[tuple[int, SampleAnswer]] = []
         if share:
             examples = [example for _, example in share]
-            limits = [min(MAX_TOKENS, len(example.answer) + _ROOM) for example in examples]
+            limits = [min(self._max_tokens, len(example.answer) + _ROOM) for example in examples]
             answers = greedy_answers(target, examples, source(examples), limits, self._ends)
             for (index, example), answer in zip(share, answers, strict=True):
-                texts = self._text(example.answer), self._text(answer)
-                answered.append((index, SampleAnswer(example.task, example.query, *texts)))
+                texts = [self._vocabulary.tokenize(text, special=False) for text in example.references]
+                wanted, *references = dict.fromkeys(map(self._text, [example.answer, *texts]))
+                sample = SampleAnswer(example.task, example.query, wanted, self._text(answer), tuple(references))
+                answered.append((index, sample))
         return [answer for _, answer in sorted(gather_object(answered), key=lambda pair: pair[0])]
 
     def metrics(self, answers: Iterable[SampleAnswer]) -> TrainingMetrics:
@@ -96,16 +114,17 @@ class AnswerSampler:
         return token >= self._vocabulary.n_tokens or self._vocabulary.ends(token)  # some models pad their vocabulary
 
     def _text(self, tokens: Sequence[int]) -> str:
-        tokens = [token for token in tokens[:MAX_TOKENS] if not self._ends(token)]
+        tokens = [token for token in tokens[: self._max_tokens] if not self._ends(token)]
         return self._vocabulary.text(tokens).strip()
 
 
 def _chrf(rows: Sequence[SampleAnswer]) -> float:
-    return float(CHRF().corpus_score([row.answer for row in rows], [[row.wanted for row in rows]]).score)
+    right = zip_longest(*((row.wanted, *row.references) for row in rows))  # the first of each row, then the second, ...
+    return float(CHRF().corpus_score([row.answer for row in rows], list(map(list, right))).score)
 
 
 def _n_exact(rows: Sequence[SampleAnswer]) -> int:
-    return sum(row.answer == row.wanted for row in rows)
+    return sum(row.answer in (row.wanted, *row.references) for row in rows)
 
 
 def _sample(valid: Sequence[Example], text_tasks: Collection[str], seed: int) -> list[Example]:
