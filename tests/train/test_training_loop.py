@@ -189,7 +189,7 @@ def test_two_processes_train_as_one_with_the_doubled_batch(job: TrainingJob, tmp
     backbone = still(Path(str(job.backbone)), tmp_path / "still")
     options = ["-m", "atv_cli", "train", "-m", job.model, *job.data, "--backbone", backbone, "--epochs", 2]
     options += ["--dtype", "float32"]  # rounding to bfloat16 depends on the batch
-    histories = []
+    histories, answered = [], []
     for processes in (1, 2):
         output = tmp_path / str(processes)
         start = launched(2) if processes == 2 else [sys.executable]
@@ -198,6 +198,9 @@ def test_two_processes_train_as_one_with_the_doubled_batch(job: TrainingJob, tmp
         assert done.returncode == 0, done.stderr
         assert done.stdout == f"{output}\n"
         histories.append([json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()])
+        samples = [json.loads(line) for line in (output / "samples.jsonl").read_text().splitlines()]
+        answered.append([(sample["epoch"], sample["query"], sample["wanted"]) for sample in samples])
+    assert answered[0] == answered[1] != []
     for a, b in zip(*histories, strict=True):
         assert a.pop("seconds") > 0 < b.pop("seconds")
         assert a == pytest.approx(b, rel=1e-3)
