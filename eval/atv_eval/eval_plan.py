@@ -71,8 +71,8 @@ def left_out(methods: Sequence[Method], tasks: Sequence[Task], instructions: Ins
         for reason, names in reasons.items():
             places[reason][tuple(names)].append(method)
     for reason, by_tasks in places.items():
-        for names, found in by_tasks.items():
-            where = "" if len(names) == len(tasks) else f" for {shorten(', '.join(map(repr, names)))}"
+        for without, found in by_tasks.items():
+            where = "" if len(without) == len(tasks) else f" for {shorten(', '.join(map(repr, without)))}"
             yield f"left out{where}: {', '.join(found)} ({reason})"
 
 

@@ -70,9 +70,9 @@ class QuestionBuilder:
                     for index, row in enumerate(task.rows)
                     if (keys := tuple(key for m in methods if (key := Key(task.name, index, m)) not in done))
                 ]
-                prompts = self._prompts(task, methods) if missing else None
-                for row, keys in missing:
-                    yield self._question(task, keys, row, prompts)
+                if missing:
+                    prompts = self._prompts(task, methods)
+                    yield from (self._question(task, keys, row, prompts) for row, keys in missing)
 
     def samples(self, n: int) -> Iterator[dict[Method, BatchQuestion]]:
         """The first rows of the tasks in turn, each under every method that asks the target on its own."""

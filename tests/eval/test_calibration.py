@@ -12,6 +12,7 @@ import pytest
 
 from atv_eval.calibration import calibrate, write_calibrated
 from atv_eval.eval_hooks import EvalHooks
+from atv_eval.metrics import Metric
 from atv_eval.steering_search import search_steering
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import Engine
@@ -111,3 +112,20 @@ def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unre
 def test_a_value_that_does_not_fit_is_named(asked: Path, name: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"^`{name}` {re.escape(repr(value))} is not "):
         calibrate(**{"data": [asked], "bundle": "demo", name: value})  # type: ignore[arg-type]  # one of several
+
+
+def test_texts_are_ranked_by_their_own_metric(tiny: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    rows = [
+        {"input": f"{word} {n}", "output": f"{ANSWERS[word]} is the kind of {word} {n}"}
+        for n in (3, 4)
+        for word in ANSWERS
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = read_tasks([file], [], DEFAULT_COLUMNS, 6, False)
+    assert tasks[0].main is Metric.CHRF
+    weak, strong = search_steering(
+        tiny, tasks, ["say fig"], budget=99, strengths=[0.01, 1], search_layers=False
+    )  # no answer is right to the letter, but a steered one has a letter in common
+    assert 0 < strong.score.value < 1
+    assert strong.score.value > weak.score.value
