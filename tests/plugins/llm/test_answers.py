@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import llm
+import numpy as np
 import pytest
 
 from atv_local.answer.engine import Engine
 from atv_local.names import add_alias
 from atv_local.vectors.steering import OFF
+from atv_local.vectors.task_vector import TaskVector
 from atv_plugins import llm_model
 from atv_plugins.llm_model import Atv
 from tests.plugins.llm.helpers import Ask, logged, said
@@ -55,6 +57,25 @@ def test_off_is_the_base_model_and_needs_no_bundle(ask: Ask, pair: list[str], en
     assert ask(*pair, "-o", "strength", "0", "-o", "max_tokens", "8", "apple 1").stdout == base + "\n"
     told = [row["response_json"] for row in logged(ask)]
     assert [(record["bundle"], record["strength"], record["layers"]) for record in told] == [(None, 0, None)] * 2
+
+
+def test_control_vectors_steer(ask: Ask, pair: list[str], engine: Engine, tmp_path: Path) -> None:
+    for name, values in (("some.gguf", 0.5), ("minus.gguf", -0.5)):
+        TaskVector(np.full((3, 64), values)).save(tmp_path / name)
+    both = f"{tmp_path / 'some.gguf'}:2, {tmp_path / 'minus.gguf'}"
+    few = ["-o", "max_tokens", "8", "apple 1"]
+    beside = ask(*pair, "-o", "control_vectors", both, *few)
+    alone = ask(*pair[:5], "-o", "control_vectors", both, *few)
+    vector = np.full((3, 64), 0.5)
+    for answer, answering in ((beside, engine), (alone, Engine(engine.target))):
+        how = answering.with_control_vectors([vector])
+        assert answer.stdout == answering.answer("apple 1", steering=how, max_tokens=8).text + "\n"
+    records = [row["response_json"]["control_vectors"] for row in logged(ask)]
+    assert [[(one["name"], one["scale"]) for one in record] for record in records] == (
+        [[("some.gguf", 2.0), ("minus.gguf", 1.0)]] * 2
+    )
+    refused = ask(*pair, "-o", "control_vectors", "absent.gguf:0.5", *few)
+    assert (refused.exit_code, "absent.gguf" in refused.stderr) == (1, True)
 
 
 def test_a_seed_repeats_what_is_drawn(ask: Ask, pair: list[str]) -> None:
