@@ -67,11 +67,12 @@ def _json_record(text: str, lines: TextLines) -> Record:
 
 
 def _csv(lines: TextLines, check_names: CheckNames) -> Iterator[Record]:
-    """A header, then rows that may span lines. Columns without a name are skipped.
+    """A header, then rows that may span lines. The second column is `column 2` if it has no name.
 
     The csv module bounds a field: 131072 characters.
     """
     header: list[str] = []
+    unnamed: set[str] = set()
     reader = csv.reader(lines, strict=True)
     while True:
         lines.begin_row()
@@ -93,23 +94,35 @@ def _csv(lines: TextLines, check_names: CheckNames) -> Iterator[Record]:
             continue  # a blank line
         if not header:
             header = _header(fields, error, lines.path, begin, check_names)
+            unnamed = {name for name, given in zip(header, fields, strict=True) if not given.strip()}
         elif error or len(fields) != len(header):
             error = error or f"{len(fields)} fields where the header has {len(header)}; {_QUOTING}"
             yield Record(begin, lines.end, error=error)
         else:
-            named = {name: value for name, value in zip(header, fields, strict=True) if name.strip()}
+            named = dict(zip(header, fields, strict=True))
+            for name in unnamed:
+                if not named[name]:  # of commas at the ends of lines, for which no column is meant
+                    del named[name]
             yield Record(begin, lines.end, named, cells=True)
 
 
 def _header(names: list[str], error: str, path: Path, line: int, check_names: CheckNames) -> list[str]:
     twice = [name for name, count in Counter(names).items() if count > 1 and name.strip()]
+    taken = {*names}
     try:
         if error or twice:
             raise DataError(error or f"two columns are named {twice[0]!r}; rename one")
+        names = [name if name.strip() else _new_name(f"column {place}", taken) for place, name in enumerate(names, 1)]
         check_names(names)
     except DataError as problem:
         raise DataError(f"{path}:{line}: {problem}") from problem
     return names
+
+
+def _new_name(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _text_lines(lines: TextLines, _: CheckNames) -> Iterator[Record]:

@@ -66,6 +66,18 @@ def test_json_lines_to_csv_has_the_columns_of_all_rows(base: list[str], tmp_path
     assert [second["n"], second["ok"], json.loads(second["id"])] == ["", "", ["x", "é"]]
 
 
+def test_columns_without_a_name_get_one(base: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text(",input,column 1,\n0,apple 1,x,\n1,cat,y,\n")  # as pandas writes an index, and a comma at the ends
+    assert batch(file, tmp_path / "out.csv", *base).exit_code == 0
+    assert [list(row)[:4] for row in table(tmp_path / "out.csv")] == [["column 1_", "input", "column 1", "line"]] * 2
+    assert [row["column 1_"] for row in table(tmp_path / "out.csv")] == ["0", "1"]
+    (tmp_path / "named.csv").write_text("id,\n7,apple 1\n")
+    result = batch(tmp_path / "named.csv", tmp_path / "named.jsonl", *base, "--column", "input=column 2")
+    assert result.exit_code == 0, result.stderr
+    assert records(tmp_path / "named.jsonl")[0]["column 2"] == "apple 1"
+
+
 def test_a_table_without_rows_has_a_header(base: list[str], tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("input\n")
     assert batch(tmp_path / "in.csv", tmp_path / "out.csv", *base).exit_code == 0

@@ -92,9 +92,9 @@ def test_a_header_that_is_none_is_refused(header: str) -> None:
         read(header.encode("latin-1") + b"a,b,c\n", "x.csv")
 
 
-def test_columns_without_a_name_are_left_out() -> None:
+def test_columns_without_a_name_get_one_where_they_have_cells() -> None:
     (request,) = read("input,,\na,,b\n", "x.csv")
-    assert request.fields == {"input": "a"}
+    assert request.fields == {"input": "a", "column 3": "b"}
 
 
 def test_a_part_that_no_row_has_is_refused_at_once() -> None:
