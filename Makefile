@@ -45,7 +45,7 @@ results: .venv/dev
 	mkdir -p runs
 	rm -rf runs/eval
 	$(EVALUATE) --method base --method steered --method k-shot > runs/eval.md
-	$(EVALUATE) --rows 30 --no-harm --timed 0 > runs/eval-bm25.md
+	$(EVALUATE) --method base --method steered --method k-shot --method bm25 --rows 30 --no-harm --timed 0 > runs/eval-bm25.md
 	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run > runs/calibrate.md
 	$(BIN)/atv-local bench > runs/bench.md
 	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl

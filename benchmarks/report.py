@@ -44,7 +44,7 @@ COMMANDS = (
         "eval-bm25",
         "Against the most similar demonstrations",
         "The first 30 rows of each task; `bm25` is a prompt with the 16 training rows most similar to the query.",
-        f"{EVALUATE} --rows 30 --no-harm --timed 0",
+        f"{EVALUATE} --method base --method steered --method k-shot --method bm25 --rows 30 --no-harm --timed 0",
     ),
     (
         "calibrate",
