@@ -39,6 +39,7 @@ from atv_local.data import (
 )
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Precision, Provider
+from atv_local.text import shorten
 from atv_local.vectors import OFF, LayerRange, Positions, PositionsName, Steering, StrengthNumber
 
 MethodNames = Annotated[
@@ -142,6 +143,8 @@ def evaluate(
         data, shots_from, columns, rows, labels, [Metric(metric) for metric in metrics], hooks.on_message
     )
     check_metric_packages(metric for task in tasks for metric in task.metrics)
+    if instructions is not None and (without := [task.name for task in tasks if task.name not in told.given]):
+        hooks.on_message(f"{instructions} has no instruction for {shorten(', '.join(map(repr, without)))}")
     every = [Method(method) for method in dict.fromkeys(methods)] or list(Method)
     if not methods and control_vectors and bundle is None:  # no generator, so nothing differs from query to query
         every = [method for method in every if method not in (Method.STATIC, Method.CLASSIFIER)]

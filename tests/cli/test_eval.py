@@ -86,7 +86,13 @@ def test_texts_are_scored_as_texts(cli: Callable[..., Result], tmp_path: Path) -
     rows = tmp_path / "slots.jsonl"
     rows.write_text("".join(json.dumps({"input": f"q {n}", "output": json.dumps({"n": n})}) + "\n" for n in range(4)))
     command = ["eval", rows, "--timed", "0", "--no-harm", "--format", "json"]
-    base, *_ = json.loads(cli(*command).stdout)["scores"]
+    told = tmp_path / "told.json"
+    told.write_text('{"other": "Do it."}')
+    first = cli(*command, "--instructions", told)
+    assert "'slots'" in first.stderr  # has no instruction
+    assert "nearest" in first.stderr  # is left out
+    assert "--shots-from" in first.stderr
+    base, *_ = json.loads(first.stdout)["scores"]
     assert (base["metric"], set(base["scores"])) == ("slot_f1", {"exact", "json_valid", "slot_f1"})
     base, *_ = json.loads(cli(*command, "--metric", "chrf", "--metric", "bleu").stdout)["scores"]
     assert (base["metric"], set(base["scores"])) == ("chrf", {"chrf", "bleu"})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from atv_eval.answer_records import RECORDS, EvalRecord, answer_plan
 from atv_eval.eval_plan import EvalPlan
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
+from atv_eval.questions import QuestionBuilder
 from atv_eval.scores import differences, score_methods
 from atv_eval.tasks import read_tasks
 from atv_local.answer.engine import Engine
@@ -53,6 +55,14 @@ def test_the_vector_is_made_from_the_query_alone(tiny: Engine, asked: Path, monk
     monkeypatch.setattr(tiny, "vector", lambda query: (read.append(query), vector(query))[1])
     answer_plan(plan_of(asked), tiny, None)
     assert sorted(read) == sorted(json.loads(line)["input"] for line in asked.read_text().splitlines())
+
+
+def test_the_static_vector_is_the_mean_over_rows(tiny: Engine, asked: Path, shown: Path) -> None:
+    (first, *_) = QuestionBuilder(plan_of(asked, shown, Method.STATIC), tiny).questions({})
+    queries = [json.loads(line)["input"] for line in shown.read_text().splitlines()]
+    mean = np.mean([tiny.vector(query).array for query in queries], axis=0)
+    assert first.ways[0].rows is not None
+    assert np.allclose(first.ways[0].rows.array, mean, atol=1e-5)
 
 
 def test_an_answer_is_read_until_it_is_decided(tiny: Engine, asked: Path) -> None:
