@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -54,7 +55,7 @@ class Grammar:
             UsageError: not a JSON schema, one with keywords that cannot be guaranteed, such as `not` and
                 `uniqueItems`, one that refers to other files, or one that is too large.
         """
-        return cls._checked("schema", schema_source(schema, MAX_GRAMMAR_CHARS))
+        return cls(_checked("schema", schema_source(schema, MAX_GRAMMAR_CHARS)))
 
     @classmethod
     def of_gbnf(cls, text: str) -> Grammar:
@@ -70,16 +71,18 @@ class Grammar:
         lark = lark_of_gbnf(text)
         from llguidance import LLMatcher
 
-        return cls._checked("grammar", LLMatcher.grammar_from_lark(lark))
+        return cls(_checked("grammar", LLMatcher.grammar_from_lark(lark)))
 
-    @classmethod
-    def _checked(cls, name: str, source: str) -> Grammar:
-        from llguidance import LLMatcher
 
-        failed, messages = _on_large_stack(lambda: LLMatcher.validate_grammar_with_warnings(source, limits=_limits()))
-        if failed:
-            raise UsageError(f"`{name}` cannot be used: {_first_line(messages[0])}")
-        return cls(source)
+@lru_cache(maxsize=32)
+def _checked(name: str, source: str) -> str:
+    """The source, which llguidance can compile; that takes up to 0.3 s, and requests often have the same."""
+    from llguidance import LLMatcher
+
+    failed, messages = _on_large_stack(lambda: LLMatcher.validate_grammar_with_warnings(source, limits=_limits()))
+    if failed:
+        raise UsageError(f"`{name}` cannot be used: {_first_line(messages[0])}")
+    return source
 
 
 class GrammarState:

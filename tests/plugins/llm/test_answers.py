@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,18 @@ def test_it_answers_steered_streamed_or_not(ask: Ask, pair: list[str]) -> None:
         for more in ([], ["--no-stream"]):
             result = ask(*pair, *more, query)
             assert (result.exit_code, result.stdout, result.stderr) == (0, answer, "")
+
+
+def test_it_answers_with_a_choice_or_under_a_schema(ask: Ask, pair: list[str]) -> None:
+    assert ask(*pair, "-o", "choices", "a,b", "dog 1").stdout == "b\n"
+    assert logged(ask)[-1]["response_json"]["probabilities"].keys() == {"a", "b"}
+    assert ask(*pair, "-o", "choices", "auto", "apple 1").stdout == "a\n"
+    schema = {"type": "object", "properties": {"kind": {"enum": ["fruit", "beast"]}}, "required": ["kind"]}
+    answer = ask(*pair, "--schema", json.dumps(schema), "apple 1").stdout
+    assert json.loads(answer)["kind"] in ("fruit", "beast")
+    refused = ask(*pair, "--schema", json.dumps(schema), "-o", "choices", "a,b", "apple 1")
+    assert refused.exit_code == 1
+    assert "exclude each other" in refused.output
 
 
 def test_its_other_name_is_that_of_the_project(ask: Ask, pair: list[str]) -> None:
