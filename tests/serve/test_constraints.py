@@ -176,6 +176,8 @@ def test_the_clients_for_structured_answers(client: openai.OpenAI, url: str) -> 
         model="kinds", messages=user("apple 1"), response_format=Ticket, max_tokens=64
     )
     assert isinstance(parsed.choices[0].message.parsed, Ticket)
+    history: list[Any] = [*user("apple 1"), parsed.choices[0].message, *user("dog 1")]
+    assert client.chat.completions.parse(model="kinds", messages=history, response_format=Ticket).choices
     with client.chat.completions.stream(model="kinds", messages=user("dog 1"), response_format=Ticket) as stream:
         assert isinstance(stream.get_final_completion().choices[0].message.parsed, Ticket)
     model = ChatOpenAI(model="kinds", base_url=f"{url}/v1", api_key="none", temperature=0)  # type: ignore[arg-type]

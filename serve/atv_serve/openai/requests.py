@@ -161,6 +161,7 @@ class ChatMessage(_Request):
     function_call: Null = None
     annotations: Nothing = None
     tool_calls: Nothing = None
+    parsed: Any = None
 
     @model_validator(mode="after")
     def _says_something(self) -> ChatMessage:
