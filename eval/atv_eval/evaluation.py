@@ -21,6 +21,7 @@ from atv_eval.metrics import Metric, check_metric_packages
 from atv_eval.report import EvalResult
 from atv_eval.scores import differences, score_methods
 from atv_eval.tasks import read_tasks, read_unrelated
+from atv_eval.wordings import choose_wordings
 from atv_local.answer import Engine, load
 from atv_local.data import (
     DEFAULT_COLUMNS,
@@ -102,8 +103,9 @@ def evaluate(
         shots_from: files of rows for the methods `k-shot` and `bm25`, which show them in their prompts, and `nearest`,
             `static` and `classifier`. One task in `data` and one here are the same, whatever their names.
         shots: how many rows a prompt shows.
-        instructions: JSON file with a sentence for each task, for the prompts of `zero-shot`, `k-shot` and `bm25`. By
-            default these say what the rows have as `instruction`, and always the labels or keys of an answer.
+        instructions: JSON file with a sentence for each task, for the prompts of `zero-shot`, `k-shot` and `bm25`, or
+            with a list of sentences, of which one is chosen on rows of `shots_from`. By default the prompts say what
+            the rows have as `instruction`, and always the labels or keys of an answer.
         max_tokens: limit of an answer; by default a few more than the longest right answer of its task has, and a
             quarter more where answers are texts.
         whole: generate every answer to its end, instead of stopping once its score is known; only answers with labels
@@ -137,8 +139,9 @@ def evaluate(
         control_vectors=control_vectors or None,
     )
     _check_effect(methods, [method for method in Method if method.needs_pool], shots_from=shots_from or None)
-    _check_effect(methods, [Method.ZERO_SHOT, Method.SHOTS, Method.BM25], instructions=instructions)
-    told = Instructions({} if instructions is None else read_instructions(Path(instructions)))
+    _check_effect(methods, [method for method in Method if method.takes_instruction], instructions=instructions)
+    sentences = {} if instructions is None else read_instructions(Path(instructions))
+    told = Instructions({name: wordings[0] for name, wordings in sentences.items()})
     tasks = read_tasks(
         data, shots_from, columns, rows, labels, [Metric(metric) for metric in metrics], hooks.on_message
     )
@@ -172,6 +175,8 @@ def evaluate(
         ) as engine,
     ):
         steering = _steering(engine, strength, layers, positions) if steered else OFF
+        if any(method.takes_instruction for method in chosen):
+            told = choose_wordings(sentences, tasks, engine, seed)
         plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole, told)
         hooks.on_plan(plan)
         records = answer_plan(plan, engine, folder, hooks.on_record)

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from atv_eval.eval_task import Task, TaskKind
 from atv_local.data import Row, are_labels, reading
@@ -22,8 +22,8 @@ _MAX_VALUES = 12
 """Different values of a key up to which an instruction lists them."""
 
 
-def read_instructions(path: Path) -> dict[str, str]:
-    """A JSON file of instructions, such as `{"tickets": "Say which department a ticket is for."}`.
+def read_instructions(path: Path) -> dict[str, list[str]]:
+    """A JSON file of instructions: for each task a sentence, or a list of sentences to choose from.
 
     Raises:
         DataError: an unreadable or large file, or another structure.
@@ -33,10 +33,16 @@ def read_instructions(path: Path) -> dict[str, str]:
     if len(data) > MAX_FILE_BYTES:
         raise DataError(f"{path} is larger than {MAX_FILE_BYTES} bytes; give a sentence for each task")
     try:
-        return TypeAdapter(dict[str, str]).validate_json(data)
+        found = TypeAdapter(dict[str, str | Annotated[list[str], Field(min_length=1)]]).validate_json(data)
     except ValidationError as error:
         form = 'write an object such as {"task": "What to do."}'
         raise DataError(f"{path} has no instructions: {first_problem(error)}; {form}") from error
+    return {task: [said] if isinstance(said, str) else said for task, said in found.items()}
+
+
+def after_instruction(instruction: str | None, query: str) -> str:
+    """The user's message: an instruction, if there is one, and the query."""
+    return f"{instruction}\n\n{query}" if instruction else query
 
 
 class Instructions:

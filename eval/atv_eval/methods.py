@@ -34,6 +34,11 @@ class Method(StrEnum):
         return self in (Method.SHOTS, Method.BM25)
 
     @property
+    def takes_instruction(self) -> bool:
+        """Whether its prompt begins with an instruction."""
+        return self.shows or self is Method.ZERO_SHOT
+
+    @property
     def asks_target(self) -> bool:
         """Whether the target writes the answer."""
         return self not in (Method.NEAREST, Method.CLASSIFIER)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from atv_eval.demonstrations import BM25, balanced
 from atv_eval.eval_plan import EvalPlan
 from atv_eval.eval_task import Task, TaskKind, right_answers
+from atv_eval.instructions import after_instruction
 from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
 from atv_local.answer import Engine
@@ -104,7 +105,7 @@ class QuestionBuilder:
         """From a row to its prompt and the number of demonstrations that did not fit it."""
         n, instruction = self._plan.n_shots, None
         if Method.ZERO_SHOT in methods:
-            return lambda row: (self._after_instruction(self._plan.instructions.of_row(task, row), row.input), 0)
+            return lambda row: (self._instructed(self._plan.instructions.of_row(task, row), row.input), 0)
         if any(method.shows for method in methods):
             instruction = self._plan.instructions.of_task(task)
         if Method.BM25 in methods:
@@ -120,8 +121,8 @@ class QuestionBuilder:
         form, n_shown = self._fitting(task, shown, max((row.input for row in task.rows), key=len), instruction)
         return lambda row: (form(row.input), len(shown) - n_shown)
 
-    def _after_instruction(self, instruction: str | None, query: str) -> Prompt:
-        one, other, tokens = (self._bare(f"{instruction}\n\n{text}").tokens for text in ("a", "1", query))
+    def _instructed(self, instruction: str | None, query: str) -> Prompt:
+        one, other, tokens = (self._bare(after_instruction(instruction, text)).tokens for text in ("a", "1", query))
         shared = shared_length(one[: shared_length(one, other)], tokens)  # what no query changes
         return Prompt(tokens, min(shared, len(tokens) - 1))
 
@@ -167,7 +168,7 @@ class QuestionBuilder:
         """The last rows, as many as leave room for the longest query and its answer; the first has the instruction."""
         turns = [(row.input, row.output) for row in shown]
         while True:
-            head = [(f"{instruction}\n\n{turns[0][0]}", turns[0][1])] if turns and instruction else turns[:1]
+            head = [(after_instruction(instruction, query), output) for query, output in turns[:1]]
             form = self._bare.after(turns=[*head, *turns[1:]])
             if not turns or len(form(longest).tokens) + self._limit(task) <= self._engine.target.n_ctx:
                 return form, len(turns)

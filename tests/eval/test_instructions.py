@@ -12,10 +12,12 @@ from atv_eval.eval_task import Task
 from atv_eval.instructions import Instructions, read_instructions
 from atv_eval.methods import Method
 from atv_eval.questions import QuestionBuilder
+from atv_eval.wordings import choose_wordings
 from atv_local.answer.engine import Engine
+from atv_local.batch.batch import Batch
 from atv_local.data.rows import Row
 from atv_local.errors import DataError, UsageError
-from atv_local.vectors.steering import Steering
+from atv_local.vectors.steering import OFF, Steering
 
 LABELS = Task.of("labels", [Row(input=f"q{n}", output="ab"[n % 2]) for n in range(6)], [])
 SLOTS = [Row(input=f"q{n}", output=json.dumps({"day": n, "kind": "ab"[n % 2], "who": [f"x{n}"]})) for n in range(6)]
@@ -39,9 +41,9 @@ def test_an_instruction_lists_labels_or_keys() -> None:
 
 def test_a_file_of_instructions_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "said.json"
-    file.write_text('{"t": "Do it."}')
-    assert read_instructions(file) == {"t": "Do it."}
-    for wrong in ('{"t": 1}', '["Do it."]', "no", '{"t": "' + "x" * (1 << 20) + '"}'):
+    file.write_text('{"t": "Do it.", "u": ["Do it.", "Please do it."]}')
+    assert read_instructions(file) == {"t": ["Do it."], "u": ["Do it.", "Please do it."]}
+    for wrong in ('{"t": 1}', '{"t": []}', '["Do it."]', "no", '{"t": "' + "x" * (1 << 20) + '"}'):
         file.write_text(wrong)
         with pytest.raises(DataError, match=r"said\.json"):
             read_instructions(file)
@@ -78,3 +80,22 @@ def test_prompts_begin_with_the_instruction_and_share_it(tiny: Engine) -> None:
         assert text.count("Do.\nAnswer with one of these") == 1, method
         assert shared > 0.7
     assert said[Method.SHOTS][0].index("Do.") < min(said[Method.SHOTS][0].index(f"\n{row.input}<") for row in pool[:2])
+
+
+def test_a_wording_is_chosen_on_the_rows_to_show(tiny: Engine) -> None:
+    pool = [Row(input=f"s{n}", output="ab"[n % 2]) for n in range(4)]
+    task, bare = Task.of("labels", LABELS.rows, pool), Task.of("bare", LABELS.rows, [])
+    sentences = {"labels": ["One.", "Two two.", "Three, three."], "bare": ["One.", "Two."]}
+    best = []
+    for order in (1, -1):
+        chosen = choose_wordings({name: said[::order] for name, said in sentences.items()}, [task, bare], tiny, 0)
+        assert chosen.given["bare"] == sentences["bare"][::order][0]
+        best.append(chosen.given["labels"])
+    assert best[0] == best[1]
+    scores = {}
+    for wording in sentences["labels"]:
+        form = Instructions({"labels": wording}).of_row(task, pool[0])
+        with Batch(tiny) as batch:
+            pairs = [(f"{form}\n\n{row.input}", row.output) for row in pool]
+            scores[wording] = sum(next(batch.score([query], [output], steering=OFF))[0] for query, output in pairs)
+    assert best[0] == max(scores, key=scores.__getitem__)
