@@ -110,6 +110,7 @@ def test_mistakes_name_the_field(url: str, given: Any, words: str) -> None:
     body = {"messages": user("a"), "steering": {"control_vectors": given}}
     answer = HTTP.post(f"{url}/v1/chat/completions", json=body)
     assert (answer.status_code, words in answer.text) == (400, True), answer.text
+    assert answer.json()["error"]["param"].startswith("steering")
 
 
 def test_what_does_not_fit_is_refused_at_the_start(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from .generate import generate_pieces as generate_pieces
 from .models import BASE as BASE
 from .models import AppliedSteering as AppliedSteering
 from .models import Context as Context
+from .models import FieldError as FieldError
 from .models import ServedModels as ServedModels
 from .models import UnknownModelError as UnknownModelError
 from .pool import BrokenError as BrokenError
@@ -13,7 +14,6 @@ from .pool import InTurn as InTurn
 from .pool import Pool as Pool
 from .pool import PoolJob as PoolJob
 from .pool import TimeUpError as TimeUpError
-from .prepare import FieldError as FieldError
 from .prepare import PreparedRequest as PreparedRequest
 from .prepare import prepare_chat as prepare_chat
 from .prepare import prepare_completion as prepare_completion

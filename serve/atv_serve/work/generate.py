@@ -10,8 +10,8 @@ from atv_local.answer import Constraint, Event, Finish
 from atv_local.errors import GrammarError
 from atv_local.target import Score, Target, score, score_text
 from atv_serve.openai import Stops
-from atv_serve.work.models import Context
-from atv_serve.work.prepare import FieldError, PreparedRequest, PromptAndQuery
+from atv_serve.work.models import Context, FieldError
+from atv_serve.work.prepare import PreparedRequest, PromptAndQuery
 
 
 @dataclass(frozen=True)

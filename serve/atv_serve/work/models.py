@@ -17,8 +17,20 @@ BASE = "base"
 """The name of the unsteered target among the models."""
 
 
+_LONGEST_REASON = 400
+"""Characters of what is wrong with a field, such as a schema, which may repeat parts of it."""
+
+
 class UnknownModelError(UsageError):
     """A model that this server does not have."""
+
+
+class FieldError(UsageError):
+    """A field of a request that cannot be used."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message[:_LONGEST_REASON])
+        self.field = field
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,8 @@ class ServedModels:
         for wanted in request.control_vectors or []:
             if wanted.name not in self.control_vectors:
                 known = ", ".join(self.control_vectors) or "none"
-                raise UsageError(f"there is no control vector {wanted.name!r}; here are {known}")
+                problem = f"there is no control vector {wanted.name!r}; here are {known}"
+                raise FieldError("steering.control_vectors", problem)
         return tuple(
             ScaledVector(self.control_vectors[wanted.name], wanted.scale, wanted.name)
             for wanted in request.control_vectors or []

@@ -9,24 +9,12 @@ from atv_local.answer import Constraint
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
-from atv_serve.work.models import AppliedSteering, ServedModels
+from atv_serve.work.models import AppliedSteering, FieldError, ServedModels
 
 _MAX_SCORES = 1 << 18
 """Log-probabilities in one response, about 20 MB of JSON; 20 for each of 8,192 tokens stay below it."""
 _MAX_TOKENS = 16
 """The default `max_tokens` of a completion, as in OpenAI's API."""
-
-
-_LONGEST_REASON = 400
-"""Characters of what is wrong with a schema or grammar, which may repeat parts of it."""
-
-
-class FieldError(UsageError):
-    """A field of a request that cannot be used."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message[:_LONGEST_REASON])
-        self.field = field
 
 
 @dataclass(frozen=True)
