@@ -66,7 +66,7 @@ def test_json_is_one_record_with_all_of_it(pair: list[str]) -> None:
     record = json.loads(line)
     assert record.keys() == {
         *("text", "finish_reason", "tokens", "timings_ms", "bundle", "strength", "layers", "positions"),
-        *("precision", "provider"),
+        *("precision", "provider", "control_vectors"),
     }
     assert record["tokens"].keys() == {"prompt", "evaluated", "generated"}
     assert record["timings_ms"].keys() == {"generator", "first_token", "total"}
