@@ -23,7 +23,7 @@ def python_of(page: str) -> str:
     return "\n".join(blocks)
 
 
-@pytest.mark.parametrize("page", ["python.md", "batch.md", "control-vectors.md"])
+@pytest.mark.parametrize("page", ["python.md", "restrict.md", "batch.md", "control-vectors.md"])
 def test_with_the_embedded_models(page: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", python_of(page)]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
