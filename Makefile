@@ -39,6 +39,7 @@ bench: .venv/dev
 	$(BIN)/atv-local bench
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.structured
 
 # Every command whose figures docs/explanation/results.md shows, then the page; what trains is not in it.
 results: .venv/dev

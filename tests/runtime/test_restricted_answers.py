@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from atv_local import OFF, Batch, Conversation, Engine, Finish, Generator, Sampling, Target, UsageError
+from atv_local.errors import GrammarError
 from atv_local.generator import Bundle
 from atv_local.target import Grammar, score_options
 
@@ -219,3 +220,17 @@ def test_a_bundle_without_labels_has_no_choices(target: Target, tiny_bundle: Pat
     assert old.answer("dog 1").text == "b"
     with pytest.raises(UsageError, match="stores no labels"):
         old.answer("dog 1", choices="auto")
+
+
+def test_a_grammar_that_nothing_follows_fails_alone(engine: Engine) -> None:
+    never = engine.constraint(schema={"$ref": "#"})
+    with pytest.raises(GrammarError, match="no text follows"):
+        engine.answer("apple 1", schema={"$ref": "#"})
+    with Batch(engine) as batch:
+        questions = [
+            batch.question(query, max_tokens=8, constraint=never if query == "dog 1" else None) for query in QUERIES
+        ]
+        replies = list(batch.ask(questions))
+        alone = list(batch.answer([QUERIES[0], *QUERIES[2:]], max_tokens=8))
+    assert [type(reply.error) for reply in replies] == [type(None), GrammarError, type(None), type(None)]
+    assert [reply.outcomes[0].text for reply in replies if not reply.error] == [answer.text for answer in alone]
