@@ -43,8 +43,10 @@ class TrainingProgress(ProgressView):
 
     def say_best(self, metrics: TrainingMetrics) -> None:
         """Which epoch the checkpoint is of."""
-        validation = _validation(metrics)
-        self.say(f"best: epoch {metrics['epoch']:.0f}" + (f", validation {validation}" if validation else ""))
+        results = _results(metrics)
+        if "valid_chrf" in metrics:
+            results.insert(0, f"loss {metrics['valid_loss']:.3f} per token")
+        self.say(f"best: epoch {metrics['epoch']:.0f}" + (f", validation {', '.join(results)}" if results else ""))
 
     def _plan(self, plan: TrainingPlan) -> None:
         settings = plan.settings
@@ -77,10 +79,9 @@ class TrainingProgress(ProgressView):
         self.update(line, completed=done, total=total, description="reading prompts", text="tokens")
 
     def _step(self, step: StepReport) -> None:
-        validation = _validation(step.validation)
-        validation = f", validation {validation}" if validation else ""
+        results = "".join(f", {result}" for result in _results(step.validation))
         speed = f"{step.tokens_per_second:.0f} tokens/s, {_time(step.seconds_left)} left"
-        text = f"loss {step.loss:.3f}{validation}, {speed}"
+        text = f"loss {step.loss:.3f}{results}, {speed}"
         line = f"step {step.step} of {step.steps}: {text}"
         self.update(line, completed=step.step, total=step.steps, description="training", text=text)
 
@@ -114,12 +115,10 @@ def _measure(plan: TrainingPlan) -> str:
     return f"validation loss per token, since {texts} are text"
 
 
-def _validation(metrics: TrainingMetrics) -> str:
-    """The main results of an epoch: accuracy where there are labels; loss and chrF where there are texts."""
-    measured = [f"accuracy {metrics['valid_accuracy']:.3f}"] if "valid_accuracy" in metrics else []
-    if "valid_chrf" in metrics:
-        measured += [f"loss {metrics['valid_loss']:.3f} per token", f"chrF {metrics['valid_chrf']:.1f}"]
-    return ", ".join(measured)
+def _results(metrics: TrainingMetrics) -> list[str]:
+    """Of validation: accuracy where there are labels, chrF where there are texts."""
+    forms = {"valid_accuracy": "accuracy {:.3f}", "valid_chrf": "chrF {:.1f}"}
+    return [form.format(metrics[name]) for name, form in forms.items() if name in metrics]
 
 
 def _size(n_bytes: int) -> str:

@@ -37,6 +37,7 @@ def draw_curves(history: Sequence[dict[str, float]], path: Path) -> bool:
             axes[0].plot(epochs, [metrics[name] for metrics in history], marker=".", label=label)
     axes[0].set(title="loss per answer token", xlabel="epoch", ylabel="nats", ylim=(0, None))
     axes[0].legend()
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     if measured:
         _draw_shares(axes[1], history, measured)
     with replacing(path) as temporary:
@@ -45,18 +46,18 @@ def draw_curves(history: Sequence[dict[str, float]], path: Path) -> bool:
 
 
 def _draw_shares(axes: Axes, history: Sequence[dict[str, float]], measured: Sequence[str]) -> None:
-    """Mean of tasks in black, and each task thin and in colour, in percent."""
+    """In percent: each metric in black, and its tasks, where it has several, thin and in colour."""
     epochs = [metrics["epoch"] for metrics in history]
-    tasks = [name for name in history[-1] if name.startswith(("valid_accuracy/", "valid_chrf/"))]
-    for name in tasks if len(tasks) > 1 else ():
-        metric, _, task = name.partition("/")
+    for metric, style in zip(measured, ("-", "--", ":"), strict=False):
         label, factor = _SHARES[metric]
-        values = [factor * metrics.get(name, float("nan")) for metrics in history]
-        named = f"{label}, {shorten(task)}".replace("$", r"\$") if len(tasks) <= _NAMED_TASKS else None
-        axes.plot(epochs, values, linewidth=0.8, alpha=0.6, label=named)
-    for name, style in zip(measured, ("-", "--", ":"), strict=False):
-        label, factor = _SHARES[name]
-        values = [factor * metrics.get(name, 0.0) for metrics in history]
+        tasks = [name for name in history[-1] if name.startswith(f"{metric}/")]
+        for name in tasks if len(tasks) > 1 else ():
+            values = [factor * metrics.get(name, float("nan")) for metrics in history]
+            task = shorten(name.partition("/")[2]).replace("$", r"\$")
+            named = f"{label}, {task}" if len(tasks) <= _NAMED_TASKS else None
+            axes.plot(epochs, values, style, linewidth=0.8, alpha=0.6, label=named)
+        values = [factor * metrics.get(metric, 0.0) for metrics in history]
         axes.plot(epochs, values, style, color="black", marker=".", label=f"{label}, mean" if len(tasks) > 1 else label)
     axes.legend(fontsize="small")
     axes.set(title="validation, percent", xlabel="epoch", ylim=(0, 102))
+    axes.xaxis.get_major_locator().set_params(integer=True)
