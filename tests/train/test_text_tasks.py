@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,8 @@ def test_the_command_shows_the_measure_and_three_answers(job: TrainingJob, tmp_p
     assert "\x1b" not in result.stderr
     assert "validation loss per token, since all outputs are text" in result.stderr
     assert "chrF" in result.stderr.splitlines()[-1]
-    assert sum(line.startswith("  wanted ") for line in result.stderr.splitlines()) == 3
+    assert sum(line.startswith("  answer ") for line in result.stderr.splitlines()) == 3
+    assert len(re.findall(r"wanted +number \d+\b", result.stderr)) == 3
     assert len(lines(tmp_path / "out" / "samples.jsonl")) == 32
 
 

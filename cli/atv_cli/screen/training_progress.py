@@ -15,8 +15,8 @@ from atv_local.text import counted, shorten
 if TYPE_CHECKING:
     from atv_train import SampleAnswer, StepReport, TrainingMetrics, TrainingPlan
 
-_SHOWN, _WIDTH = 3, 100
-"""Sample answers of an epoch, and their characters."""
+_SHOWN, _WIDTH, _BRIEF = 3, 100, 60
+"""Sample answers of an epoch; characters of each text, and of two that share a line."""
 
 
 class TrainingProgress(ProgressView):
@@ -90,9 +90,13 @@ class TrainingProgress(ProgressView):
 
     def _samples(self, samples: Sequence[SampleAnswer]) -> None:
         for sample in samples[:_SHOWN]:
-            self.say(f"sample     {shorten(sample.task)}: {shorten(sample.query, _WIDTH)}")
-            self.say(f"  wanted   {shorten(sample.wanted, _WIDTH)}")
-            self.say(f"  answer   {shorten(sample.answer, _WIDTH)}")
+            query, wanted, answer = (shorten(text, _WIDTH) for text in (sample.query, sample.wanted, sample.answer))
+            self.say(f"sample     {shorten(sample.task)}: {query}")
+            if len(wanted) + len(answer) <= _BRIEF:
+                self.say(f"  answer   {answer} (wanted {wanted})")
+            else:
+                self.say(f"  answer   {answer}")
+                self.say(f"  wanted   {wanted}")
 
     def _baseline(self, name: str, metrics: TrainingMetrics) -> None:
         self.say(f"vector {name:9} {_line(metrics)}")

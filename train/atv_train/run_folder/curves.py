@@ -26,6 +26,7 @@ def draw_curves(history: Sequence[dict[str, float]], path: Path) -> bool:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         return False
     measured = [name for name in _SHARES if any(name in metrics for metrics in history)]
@@ -37,9 +38,10 @@ def draw_curves(history: Sequence[dict[str, float]], path: Path) -> bool:
             axes[0].plot(epochs, [metrics[name] for metrics in history], marker=".", label=label)
     axes[0].set(title="loss per answer token", xlabel="epoch", ylabel="nats", ylim=(0, None))
     axes[0].legend()
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
     if measured:
         _draw_shares(axes[1], history, measured)
+    for panel in axes:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return True
@@ -60,4 +62,3 @@ def _draw_shares(axes: Axes, history: Sequence[dict[str, float]], measured: Sequ
         axes.plot(epochs, values, style, color="black", marker=".", label=f"{label}, mean" if len(tasks) > 1 else label)
     axes.legend(fontsize="small")
     axes.set(title="validation, percent", xlabel="epoch", ylim=(0, 102))
-    axes.xaxis.get_major_locator().set_params(integer=True)
