@@ -18,7 +18,8 @@ import pytest
 pytest.importorskip("playwright", reason="the page is tested through playwright, which is not installed")
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright
 
-SPAM = "URGENT! You have won a 1 week FREE membership in our prize draw. Txt CLAIM to 81010"
+CASH = "I took money out of a cash machine and there was an extra charge. Why?"
+CHARGE = "cash withdrawal charge"  # what the demo answers
 SECONDS = 60  # that anything may take; nothing here is timed
 Visit = Callable[..., Page]
 

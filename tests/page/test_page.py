@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.page.browsing import (
-    SPAM,
+    CASH,
+    CHARGE,
     Visit,
     ask,
     bars,
@@ -56,15 +57,21 @@ def demo() -> Iterator[str]:
         yield url
 
 
-def test_the_demo_says_spam_on_the_steered_side_and_by_what(visit: Visit, demo: str) -> None:
+def test_the_demo_knows_its_task_on_the_steered_side_and_says_by_what(visit: Visit, demo: str) -> None:
     page = visit(demo)
-    base, steered = ask(page, SPAM)
-    assert (base["steering"], steered["steering"]["strength"]) == (False, 1)
-    assert text(page, "With steering") == "spam" != text(page, "Without steering") != ""
-    (model, _) = of_server(demo, "/v1/models")["data"]
+    base, steered = ask(page, CASH)
+    assert text(page, "With steering") == CHARGE != text(page, "Without steering") != ""
+    default = of_server(demo, "/v1/models/demo")["steering"]
+    assert base["steering"] is False
+    assert steered["steering"] == {
+        "bundle": "demo",
+        **{name: default[name] for name in ("strength", "layers", "positions")},
+    }
     said = facts(page, "With steering")
-    assert said["Applied"] == f"demo {model['steering']['bundle_id']}, strength 1, layers 1-29, decode"
-    assert re.fullmatch(r"\d+ read, 2 written", said["Tokens"])
+    first, last = default["layers"]
+    words = f"strength {default['strength']:g}, layers {first}-{last}, {default['positions']}"
+    assert said["Applied"] == f"demo {default['bundle_id']}, {words}"
+    assert re.fullmatch(r"\d+ read, 3 written", said["Tokens"])
     assert re.fullmatch(r"after \d+\.\d\d s", said["First token"])
     assert facts(page, "Without steering")["Applied"].startswith("nothing")
 
@@ -84,8 +91,8 @@ def test_stop_stops_the_server_too(visit: Visit, demo: str) -> None:
     assert float(re.findall(r"^atv_cancelled_total (\S+)", of_server(demo, "/metrics"), re.M)[0]) >= 1
     assert re.fullmatch(r"stopped after \d+", facts(page, "Without steering")["Tokens"])
     before = text(page, "Without steering")
-    ask(page, SPAM)
-    assert text(page, "With steering") == "spam"
+    ask(page, CASH)
+    assert text(page, "With steering") == CHARGE
     assert text(page, "Without steering") != before
 
 

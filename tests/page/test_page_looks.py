@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.page.browsing import SPAM, Visit, answering, ask, bars, chromium, serving, visiting
+from tests.page.browsing import CASH, Visit, answering, ask, bars, chromium, serving, visiting
 
 WIDGETS = (
     "button",
@@ -88,7 +88,7 @@ def contrast(one: str, other: str) -> float:
 
 def full(page: Page) -> dict[str, Any]:
     """The page with an answer, a refusal and the table, and the field for a key, as colours."""
-    ask(page, SPAM)
+    ask(page, CASH)
     expect(bars(page)).to_have_count(29)
     page.get_by_text("The same as a table").click()
     page.get_by_label("Your query").fill("a " * 3000)
@@ -124,7 +124,7 @@ def test_contrast_is_that_of_wcag_aa(visit: Visit, demo: str, scheme: str) -> No
 
 def test_every_control_and_picture_has_a_name(visit: Visit, demo: str) -> None:
     page = visit(demo)
-    ask(page, SPAM)
+    ask(page, CASH)
     snapshot = page.locator("body").aria_snapshot()
     found = re.findall(rf"^ *- '?({'|'.join(WIDGETS)})\b(.*)$", snapshot, re.M)
     assert {role for role, _ in found} >= {"button", "textbox", "slider", "spinbutton", "switch", "radio", "img"}
@@ -139,7 +139,7 @@ def test_every_control_and_picture_has_a_name(visit: Visit, demo: str) -> None:
 def test_columns_stack_on_a_narrow_screen(visit: Visit, demo: str) -> None:
     for width, stacked in ((1180, False), (360, True)):
         page = visit(demo, viewport={"width": width, "height": 800})
-        ask(page, SPAM)
+        ask(page, CASH)
         base, steered = (page.locator(f"#{column}").bounding_box() for column in ("base", "steered"))
         assert base
         assert steered
@@ -150,7 +150,7 @@ def test_columns_stack_on_a_narrow_screen(visit: Visit, demo: str) -> None:
 @pytest.mark.parametrize("reduced", [True, False])
 def test_nothing_moves_for_whom_motion_disturbs(visit: Visit, demo: str, reduced: bool) -> None:
     page = visit(demo, reduced_motion="reduce" if reduced else "no-preference")
-    ask(page, SPAM)
+    ask(page, CASH)
     expect(bars(page)).to_have_count(29)
     page.evaluate("document.querySelector('.message').setAttribute('aria-busy', 'true')")
     moving = page.evaluate(
@@ -163,7 +163,7 @@ def test_nothing_moves_for_whom_motion_disturbs(visit: Visit, demo: str, reduced
 
 def test_a_thumb_stands_under_the_bar_of_its_layer(visit: Visit, demo: str) -> None:
     page = visit(demo)
-    ask(page, SPAM)
+    ask(page, CASH)
     page.get_by_role("slider", name="First layer").fill("10")
     bar = bars(page).nth(9).bounding_box()
     assert bar
