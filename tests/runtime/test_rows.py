@@ -232,3 +232,15 @@ def test_a_file_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     for again in (file, Path("a.jsonl"), Path("link.jsonl"), tmp_path):
         with pytest.raises(UsageError, match="is given twice"):
             data_files([file, again])
+
+
+def test_references_are_further_outputs(tmp_path: Path) -> None:
+    lines = '{"input": "x", "output": "y", "references": ["z", "a|b"], "instruction": "Do."}\n' + FINE
+    first, second = read_rows(write(tmp_path / "t.jsonl", lines)).rows
+    assert (first.references, first.instruction) == (("z", "a|b"), "Do.")
+    assert (second.references, second.instruction) == (None, None)
+    (row,) = read_rows(write(tmp_path / "t.csv", "input,output,references\nx,y,a|b\n")).rows
+    assert row.references == ("a|b",)
+    for wrong in ('"z"', '["z", 1]', '["z", " "]'):
+        with pytest.raises(DataError, match="references"):
+            read_rows(write(tmp_path / "t.jsonl", f'{{"input": "x", "output": "y", "references": {wrong}}}\n'))
