@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -103,10 +104,10 @@ def test_a_terminal_gets_no_control_characters(
 def test_a_turn_that_fails_is_taken_back(pair: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vector = Engine.vector
 
-    def unstable_for_beasts(engine: Engine, query: str) -> TaskVector:
+    def unstable_for_beasts(engine: Engine, query: str, **how: Any) -> TaskVector:
         if query == BEAST:
             raise UnstableError("the logits are no longer numbers")
-        return vector(engine, query)
+        return vector(engine, query, **how)
 
     monkeypatch.setattr(Engine, "vector", unstable_for_beasts)
     file = tmp_path / "chat.json"
