@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from atv_cli.screen.eval_progress import EvalProgress
 from atv_cli.screen.eval_tables import print_results
 from atv_eval.answer_records import EvalRecord
+from atv_eval.eval_plan import EvalPlan
 from atv_eval.eval_task import Task
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
 from atv_eval.report import EvalResult
 from atv_eval.scores import MEAN, differences, score_methods
 from atv_local.data.rows import Row
+from atv_local.vectors.steering import Steering
 
 N = 40
 LABELS = Task.of("kinds", [Row(input=f"q{n}", output="ab"[n % 2]) for n in range(N)], [])
@@ -76,3 +81,16 @@ def test_a_terminal_has_a_table_for_each_task_and_the_verdict_last(capsys: pytes
         assert score.main.percent() in text
     assert text.index("kinds") < text.index("slots") < text.index(MEAN)
     assert " ".join(text.split()).endswith(result.verdict or "none")
+
+
+def test_the_live_view_has_the_main_metric_so_far() -> None:
+    tasks = [LABELS, SLOTS]
+    view = EvalProgress()
+    view.begin(EvalPlan(tasks, [Method.BASE, Method.STEERED], Steering()))
+    for record in result_of(tasks, {Method.BASE: 10}).records:
+        view.show(record)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(*view.above())
+    _, labels, slots = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # a StringIO
+    assert labels.split() == ["kinds", "25.0"]
+    assert slots.split() == ["slots", f"{100 * (10 + 30 * 2 / 3) / N:.1f}"]

@@ -43,19 +43,18 @@ class EvalProgress(ProgressView):
         self.update(f"{seen} of {total} answers", completed=seen)
 
     def above(self) -> Iterator[Table]:
-        """The main metric in percent and the number of answers, by task and method."""
+        """The main metric in percent so far, by task and method."""
         if self._plan is None:
             return
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        table.add_column("task")
-        table.add_column("metric, %")
+        table = Table(box=None, padding=(0, 1, 0, 0))  # eight methods fit into 80 columns
+        table.add_column("main metric, %")
         for method in self._plan.methods:
             table.add_column(method, justify="right")
         for task in self._plan.tasks:
             places = [(task.name, method) for method in self._plan.methods]
-            table.add_row(Text(one_line(task.name)), task.main.heading, *(self._cell(place) for place in places))
+            table.add_row(Text(one_line(task.name)), *(self._cell(place) for place in places))
         yield table
 
     def _cell(self, place: tuple[str, str]) -> str:
         seen = self._seen[place]
-        return f"{100 * self._sums[place] / seen:.1f} ({seen})" if seen else ""
+        return f"{100 * self._sums[place] / seen:.1f}" if seen else ""
