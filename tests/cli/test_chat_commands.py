@@ -87,13 +87,15 @@ def test_settings_are_shown_and_changed(
     monkeypatch.chdir(tmp_path)
     changes = {"strength": "0.5", "positions": "last", "layers": "1-2", "temperature": "0.7", "top_p": "0.5"}
     changes |= {"vector": f"{vector}:0.5", "top_k": "3", "seed": "7", "max_tokens": "9", "verbose": "on"}
+    changes["choices"] = "a, b"
+    others = {"schema": "off", "grammar": "off"}  # exclude choices
     before = dict(line.split(maxsplit=1) for line in chat(pair, "/set").stderr.splitlines())
-    assert before.keys() == changes.keys()
+    assert before.keys() == {*changes, *others}
     assert not before.items() & changes.items()
     said = chat(pair, *(f"/set {name} {value}" for name, value in changes.items()), "/set").stderr.splitlines()
     told, shown = said[: len(changes)], said[len(changes) :]
-    for lines in (told, shown):
-        assert dict(line.split(maxsplit=1) for line in lines) == changes
+    assert dict(line.split(maxsplit=1) for line in told) == changes
+    assert dict(line.split(maxsplit=1) for line in shown) == changes | others
     back = chat(pair, "/layers 2", "/layers", "/layers all", "/layers", "/set top-k 0", "/set seed random", "/set")
     assert back.stderr.splitlines()[:4] == ["layers 2-2", "2-2", "layers 1-3", "1-3"]
     assert "top_k        0\nseed         random\n" in back.stderr
