@@ -153,6 +153,7 @@ def evaluate(
         every = [method for method in every if method not in (Method.STATIC, Method.CLASSIFIER)]
     possible = possible_methods(tasks, told)
     chosen = every if methods else [method for method in every if method in possible]
+    plan = EvalPlan(tasks, chosen, OFF, shots, seed, max_tokens, whole, told)
     for line in left_out(every, tasks, told):
         hooks.on_message(line)
     steered = any(method.needs_bundle for method in chosen)
@@ -174,10 +175,10 @@ def evaluate(
             precision=precision if steered else None,
         ) as engine,
     ):
-        steering = _steering(engine, strength, layers, positions) if steered else OFF
+        if steered:
+            plan = replace(plan, steering=_steering(engine, strength, layers, positions))
         if any(method.takes_instruction for method in chosen):
-            told = choose_wordings(sentences, tasks, engine, seed)
-        plan = EvalPlan(tasks, chosen, steering, shots, seed, max_tokens, whole, told)
+            plan = replace(plan, instructions=choose_wordings(sentences, tasks, engine, seed))
         hooks.on_plan(plan)
         records = answer_plan(plan, engine, folder, hooks.on_record)
         if timed:

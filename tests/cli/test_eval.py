@@ -108,5 +108,6 @@ def test_a_metric_without_its_package_is_said_before_anything_is_loaded(
     monkeypatch.setattr("atv_eval.metrics.metric_packages.find_spec", lambda _: None)
     result = CliRunner().invoke(app, ["eval", str(asked), "--metric", "chrf", "-m", "missing.gguf"])
     assert result.exit_code == 2
+    assert "missing.gguf" not in result.stderr
     assert "sacrebleu" in result.stderr
     assert "atv-local[eval]" in result.stderr
