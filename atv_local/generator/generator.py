@@ -132,7 +132,7 @@ class Generator:
             encoding = self._encode(query)
         if not encoding.overflowing:
             return len(query)
-        end = max(end for _, end in encoding.offsets) - self._template.index("{query}")
+        end: int = max(end for _, end in encoding.offsets) - self._template.index("{query}")
         return min(max(end, 0), len(query))
 
     def _trial(self, session: Any) -> None:
