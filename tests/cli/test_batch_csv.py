@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 from atv_cli.main import app
 from atv_local.batch import ADDED, ADDED_COLUMNS, AnswerSettings, as_csv_row
-from atv_local.data import ResumableOutput, read_requests
+from atv_local.data import ResumableOutput, read_requests, resumable_output
 from atv_local.data.record_table import MAX_COLUMNS, read_header, write_table
 from atv_local.errors import UsageError
 from atv_local.target import Sampling
@@ -113,6 +115,28 @@ def test_the_answers_so_far_are_used_again(base: list[str], tiny_gguf: Path, tmp
     assert [row["text"] for row in table(output)[:2]] == ["earlier"] * 2
     assert table(output)[2:] == table(tmp_path / "whole.csv")[2:]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv", "whole.csv"]
+
+
+def test_a_table_that_could_not_be_written_needs_no_new_answers(
+    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.csv").write_text("input\napple 1\ncat 1\n")
+    output = tmp_path / "out.csv"
+
+    def full(path: Path, *_: object) -> None:
+        path.write_text("line,te")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resumable_output, "write_table", full)
+        failed = batch(tmp_path / "in.csv", output, *base)
+    assert (failed.exit_code, output.exists()) == (2, False)
+    assert "out.csv" in failed.stderr.splitlines()[-1]
+    assert len(records(tmp_path / "out.csv.partial")) == 2
+    result = batch(tmp_path / "in.csv", output, *base)
+    assert (result.exit_code, "after 2 rows" in result.stderr) == (0, True), result.stderr
+    assert [row["input"] for row in table(output)] == ["apple 1", "cat 1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
 
 def test_only_tables_of_answers_are_replaced(base: list[str], tmp_path: Path) -> None:
