@@ -25,6 +25,7 @@ from atv_train.run_folder import STATE, checkpoint
 from atv_train.run_folder.curves import draw_curves
 from atv_train.trainer import AnswerSampler, StepReport, token_limit
 from atv_train.trainer.trainer_state import TrainerState
+from atv_train.training_data import read_training_data
 from atv_train.training_run import TrainingHooks, run_training
 
 WEIGHTS = Path(checkpoint.CHECKPOINT) / checkpoint.WEIGHTS
@@ -142,6 +143,19 @@ def test_the_command_shows_the_measure_and_three_answers(job: TrainingJob, tmp_p
     assert sum(line.startswith("  answer ") for line in result.stderr.splitlines()) == 3
     assert len(re.findall(r"wanted +number \d+\b", result.stderr)) == 3
     assert len(lines(tmp_path / "out" / "samples.jsonl")) == 32
+
+
+def test_rows_held_out_count_when_a_task_is_judged(job: TrainingJob, tmp_path: Path) -> None:
+    """Ten rows of five labels are labels, though nine of them are not."""
+    rows = [{"input": f"{n}", "output": "abcde"[n % 5], "task": "few"} for n in range(10)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "valid.jsonl").write_text('{"input": "x", "output": "y", "task": "unseen"}\n')
+    prompts = TargetFile.open(job.model).prompts
+    held = read_training_data(replace(job, data=[tmp_path / "rows.jsonl"]), prompts)
+    assert len(held.train.rows) == 9
+    assert held.text_tasks == frozenset()
+    unseen = replace(job, data=[tmp_path / "rows.jsonl"], valid=[tmp_path / "valid.jsonl"])
+    assert read_training_data(unseen, prompts).text_tasks == {"unseen"}
 
 
 def test_loss_decides_where_it_is_the_measure() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,15 +40,14 @@ class TrainingData:
 
     @property
     def text_tasks(self) -> frozenset[str]:
-        """Tasks whose outputs are written for each row: by the training rows, or all rows of a task without those."""
-        outputs: dict[str, list[str]] = {}
-        for row in self.rows:
-            outputs.setdefault(row.task, []).append(row.output)
-        trained = set(outputs)
+        """Tasks whose outputs are written for each row, by the rows of the training files, also those held out of them;
+        a task without such rows is judged by those for validation."""
+        trained, unseen = defaultdict(list), defaultdict(list)
+        for row in (row for file in self.files for row in file.rows):
+            trained[row.task].append(row.output)
         for row in self.valid_rows:
-            if row.task not in trained:
-                outputs.setdefault(row.task, []).append(row.output)
-        return frozenset(task for task, texts in outputs.items() if not are_labels(texts))
+            unseen[row.task].append(row.output)
+        return frozenset(task for task, outputs in (unseen | trained).items() if not are_labels(outputs))
 
 
 def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
