@@ -113,6 +113,15 @@ def test_a_chat_changes_what_its_answers_are_restricted_to(pair: list[str], sche
     assert said == [*("b", "choices a, b", "grammar on", "off", "schema on", "on", "schema off"), said[-1]]
 
 
+def test_a_saved_chat_has_the_probabilities(pair: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    result = chat(
+        [*pair, "--choices", "a,b"], FRUIT, f"/save {file}", "/clear", f"/load {file}", BEAST, f"/save {file}"
+    )
+    assert (result.exit_code, result.stdout) == (0, "a\nb\n")
+    assert file.read_text().count('"probabilities"') == 2
+
+
 def test_a_chat_keeps_its_restriction_after_a_wrong_one(pair: list[str]) -> None:
     result = chat([*pair, "--choices", "b"], "/schema missing.json", "/choices a,a", FRUIT)
     assert result.stdout == "b\n"
