@@ -99,3 +99,13 @@ def test_a_wording_is_chosen_on_the_rows_to_show(tiny: Engine) -> None:
             pairs = [(f"{form}\n\n{row.input}", row.output) for row in pool]
             scores[wording] = sum(next(batch.score([query], [output], steering=OFF))[0] for query, output in pairs)
     assert best[0] == max(scores, key=scores.__getitem__)
+
+
+def test_without_its_package_the_classifier_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task.of("labels", LABELS.rows, [Row(input="s", output="a")])
+    assert Method.CLASSIFIER in possible_methods([task], Instructions())
+    monkeypatch.setattr("atv_eval.eval_plan.find_spec", lambda _: None)
+    assert Method.CLASSIFIER not in possible_methods([task], Instructions())
+    (line,) = left_out(list(Method), [task], Instructions())
+    assert "classifier" in line
+    assert "atv-local[eval]" in line
