@@ -23,7 +23,7 @@ from atv_train.job import TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import STATE, checkpoint
 from atv_train.run_folder.curves import draw_curves
-from atv_train.trainer import AnswerSampler, StepReport, token_limit
+from atv_train.trainer import AnswerSampler, StepReport, sample_size
 from atv_train.trainer.trainer_state import TrainerState
 from atv_train.training_data import read_training_data
 from atv_train.training_run import TrainingHooks, run_training
@@ -142,7 +142,7 @@ def test_the_command_shows_the_measure_and_three_answers(job: TrainingJob, tmp_p
     assert "chrF" in result.stderr.splitlines()[-1]
     assert sum(line.startswith("  answer ") for line in result.stderr.splitlines()) == 3
     assert len(re.findall(r"wanted +number \d+\b", result.stderr)) == 3
-    assert len(lines(tmp_path / "out" / "samples.jsonl")) == 32
+    assert len(lines(tmp_path / "out" / "samples.jsonl")) == 8
 
 
 def test_rows_held_out_count_when_a_task_is_judged(job: TrainingJob, tmp_path: Path) -> None:
@@ -192,9 +192,10 @@ def test_chrf_and_exact_are_means_over_text_tasks(tiny_gguf: Path) -> None:
     assert sampler.metrics([label]) == {}
 
 
-def test_few_rows_have_shorter_answers() -> None:
-    """Decoding must not take longer than training."""
-    assert [token_limit([Example(0, "", "t", (1, 2), (3,) * 10)] * n) for n in (0, 20, 400, 9000)] == [24, 24, 40, 64]
+def test_little_data_has_fewer_and_shorter_answers() -> None:
+    """Decoding must take a small part of an epoch only."""
+    sizes = [sample_size([Example(0, "", "t", (1, 2), (3,) * 10)] * n) for n in (0, 20, 800, 9000)]
+    assert sizes == [(8, 24), (8, 24), (12, 32), (32, 64)]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from atv_train.load_models import load_models, new_generator
 from atv_train.plan import TrainingPlan, plan_training
 from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
 from atv_train.run_folder import checkpoint_spec
-from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings, token_limit
+from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings, sample_size
 from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
 from atv_train.vector_sources import AdaptiveVectors
@@ -85,8 +85,8 @@ def prepare_training(
     examples = [*data.examples, *unrelated, *unrelated_valid]
     budget = _prefix_budget(job, models.target, examples, scratch, record)
 
-    limit = token_limit(data.train.first)
-    sampler = AnswerSampler(data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed, limit)
+    size = sample_size(data.train.first)
+    sampler = AnswerSampler(data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed, *size)
     measure = sampler.measure if data.valid.rows else None
     new_record = RunRecord(
         job=replace(job, settings=settings, dtype=_dtype(models.target)),

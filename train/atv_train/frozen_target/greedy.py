@@ -32,25 +32,27 @@ def greedy_answers(
     Returns:
         Token ids, with the one that ends the answer if it came within the limit.
     """
-    tails = torch.ones(len(examples), 1, dtype=torch.bool, device=target.device)
-    prefix = CachedPrefix.stack(target.prompt_states(examples, vectors), tails)
+    begun = torch.ones(len(examples), 1, dtype=torch.bool, device=target.device)
+    prefix = CachedPrefix.stack(target.prompt_states(examples, vectors), begun)
     cache = DynamicCache()
     for index, (keys, values) in enumerate(prefix.states.unbind(0)):
         cache.update(keys, values, index)
-    mask, tokens = prefix.mask, torch.tensor([example.prompt[-1] for example in examples], device=target.device)
+    mask, places = prefix.mask, prefix.lengths
+    tokens = torch.tensor([example.prompt[-1] for example in examples], device=target.device)
     answers: list[list[int]] = [[] for _ in examples]
-    going = set(range(len(examples)))
-    for step in range(max(limits)):
-        mask = torch.cat([mask, tails], dim=1)
-        inputs = {"input_ids": tokens[:, None], "position_ids": (prefix.lengths + step)[:, None]}
-        with target.steering_one_token(vectors, first=step == 0):
-            logits = target.model(**inputs, attention_mask=mask.long(), past_key_values=cache, use_cache=True).logits
-        tokens = logits[:, -1].float().argmax(dim=-1)
-        for index, token in enumerate(tokens.tolist()):
-            if index in going:
-                answers[index].append(token)
-                if ends(token) or len(answers[index]) == limits[index]:
-                    going.remove(index)
-        if not going:
-            break
+    going = list(range(len(examples)))
+    while going:
+        mask = torch.cat([mask, begun[: len(going)]], dim=1)
+        inputs = {"input_ids": tokens[:, None], "position_ids": places[:, None], "attention_mask": mask.long()}
+        with target.steering_one_token(vectors, first=not answers[going[0]]):
+            logits = target.model(**inputs, past_key_values=cache, use_cache=True).logits[:, -1]
+        tokens, places = logits.float().argmax(dim=-1), places + 1
+        for index, token in zip(going, tokens.tolist(), strict=True):
+            answers[index].append(token)
+        left = [n for n, i in enumerate(going) if len(answers[i]) < limits[i] and not ends(answers[i][-1])]
+        if len(left) < len(going):  # an answer that has ended costs as much as any other
+            going = [going[n] for n in left]
+            rows = torch.tensor(left, dtype=torch.long, device=target.device)
+            cache.batch_select_indices(rows)
+            mask, places, tokens, vectors = mask[rows], places[rows], tokens[rows], vectors[rows]
     return answers

@@ -19,12 +19,10 @@ from atv_train.trainer.trainer_state import TrainingMetrics
 from atv_train.training_choices import EpochMeasure
 from atv_train.vector_sources import VectorSource
 
-MAX_ROWS = 32
+LEAST_ROWS, MAX_ROWS = 8, 32
 """Rows of text tasks in a sample."""
 LEAST_TOKENS, MAX_TOKENS = 24, 64
-"""Tokens of an answer, and of the wanted one, that are compared: see `token_limit`."""
-_TRAINED = 100
-"""Answer tokens that an epoch trains on for each token decoded: that is about a tenth of its time on a CPU."""
+"""Tokens of an answer, and of the wanted one, that are compared."""
 N_SHOWN = 3
 """The first answers of a sample, for people to read; of as many tasks as possible."""
 _ROOM = 8
@@ -42,11 +40,15 @@ class SampleAnswer:
     references: tuple[str, ...] = ()
 
 
-def token_limit(train: Iterable[Example]) -> int:
-    """Tokens to decode of each answer. The time of decoding hardly depends on the number of rows, so an epoch over
-    little data has room for fewer tokens."""
+def sample_size(train: Iterable[Example]) -> tuple[int, int]:
+    """Rows to answer and tokens of each, so that this is a small part of an epoch over `train`.
+
+    Decoding a token takes about as long as training on two, and a step of decoding hardly less for few rows than for
+    many, so that few answer tokens in an epoch leave room for few steps.
+    """
     trained = sum(len(example.answer) for example in train)
-    return min(MAX_TOKENS, max(LEAST_TOKENS, trained // _TRAINED))
+    tokens = min(MAX_TOKENS, max(LEAST_TOKENS, trained // 250))
+    return min(MAX_ROWS, max(LEAST_ROWS, trained // 20 // tokens)), tokens
 
 
 class AnswerSampler:
@@ -57,6 +59,7 @@ class AnswerSampler:
         text_tasks: tasks whose outputs are texts. Their rows fill the sample; of other tasks it has rows to show only.
         vocabulary: the target's.
         seed: chooses the rows.
+        max_rows: rows of text tasks to answer.
         max_tokens: answers, and the wanted ones, are cut after so many tokens.
     """
 
@@ -66,10 +69,11 @@ class AnswerSampler:
         text_tasks: Collection[str],
         vocabulary: Vocabulary,
         seed: int = 0,
+        max_rows: int = MAX_ROWS,
         max_tokens: int = MAX_TOKENS,
     ) -> None:
         self.text_tasks = frozenset(text_tasks)
-        self.examples = _sample(valid, self.text_tasks, seed)
+        self.examples = _sample(valid, self.text_tasks, seed, max_rows)
         self._vocabulary, self._max_tokens = vocabulary, max_tokens
 
     @property
@@ -127,7 +131,7 @@ def _n_exact(rows: Sequence[SampleAnswer]) -> int:
     return sum(row.answer in (row.wanted, *row.references) for row in rows)
 
 
-def _sample(valid: Sequence[Example], text_tasks: Collection[str], seed: int) -> list[Example]:
+def _sample(valid: Sequence[Example], text_tasks: Collection[str], seed: int, max_rows: int) -> list[Example]:
     """Rows to show, of all tasks in turn with text first; then more rows of text tasks."""
     tasks: dict[str, list[Example]] = defaultdict(list)
     for example in valid:
@@ -136,7 +140,7 @@ def _sample(valid: Sequence[Example], text_tasks: Collection[str], seed: int) ->
         random.Random(f"{seed}/samples/{task}").shuffle(examples)
     order = sorted(tasks, key=lambda task: (task not in text_tasks, task))
     shown = islice(_in_turn([tasks[task] for task in order]), N_SHOWN)
-    text = islice(_in_turn([tasks[task] for task in order if task in text_tasks]), MAX_ROWS)
+    text = islice(_in_turn([tasks[task] for task in order if task in text_tasks]), max_rows)
     return list(dict.fromkeys([*shown, *text]))
 
 
