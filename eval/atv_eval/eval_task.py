@@ -93,7 +93,7 @@ class Task:
         labels = dict.fromkeys(label for row in every for label in (row.output, *(row.choices or ())))
         fixed = shared or (are_labels(outputs) and len(labels) <= MAX_LABELS)
         kind = TaskKind.LABELS if fixed or all(choices) else _kind_of_texts(outputs)
-        suited = [metric for metric in metrics or _METRICS[kind] if _suits(metric, kind, fixed, all(choices))]
+        suited = [metric for metric in metrics or _defaults(kind, outputs) if _suits(metric, kind, fixed, all(choices))]
         if not any(metric.of_rows for metric in suited):
             if not suited:
                 raise UsageError(f"none of `metrics` suits task {name!r}, whose outputs are {kind}; leave it out")
@@ -159,6 +159,12 @@ def _kind_of_texts(outputs: Sequence[str]) -> TaskKind:
     words = median(len(output.split()) for output in outputs)
     plain = sum(len(re.findall(r"[\w\s]", output)) for output in outputs) >= 0.9 * sum(map(len, outputs))
     return TaskKind.SHORT if words <= MAX_SHORT_WORDS and plain else TaskKind.TEXT
+
+
+def _defaults(kind: TaskKind, outputs: Sequence[str]) -> list[Metric]:
+    letters = [letter for output in outputs for letter in output if letter.isalnum()]
+    latin = 2 * sum(map(str.isascii, letters)) >= len(letters)  # ROUGE-L sees nothing else
+    return [metric for metric in _METRICS[kind] if latin or metric is not Metric.ROUGE_L]
 
 
 def _suits(metric: Metric, kind: TaskKind, fixed: bool, choices: bool) -> bool:

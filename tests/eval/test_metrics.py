@@ -79,6 +79,11 @@ def test_a_task_has_the_metrics_of_its_kind(outputs: list[str], kind: TaskKind, 
     assert all(score < 1 for score in task.score(task.rows[0], "something else", None).values())
 
 
+def test_rouge_is_left_out_where_it_reads_nothing() -> None:
+    assert Metric.ROUGE_L not in task_of(["今天 天气 很好 吗", "我 不 知道 啊"]).metrics
+    assert Metric.ROUGE_L in task_of(["how is the weather", "I do not know"]).metrics
+
+
 def test_choices_make_labels_and_are_measured() -> None:
     task = task_of(["a", "b", "c"], choices=("a", "b", "c"))
     assert (task.kind, task.metrics) == (TaskKind.LABELS, (Metric.EXACT, Metric.CHOICE, Metric.MACRO_F1))
