@@ -16,7 +16,7 @@ from atv_eval.markdown import table
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
 from atv_eval.result_tables import DIFFERENCE_NOTE, difference_table, harm_table, score_table
-from atv_eval.scores import MAIN, MethodScore
+from atv_eval.scores import MAIN, MEAN, MethodScore
 from atv_eval.statistics import Difference
 from atv_eval.verdict import verdict
 from atv_local.data import replacing
@@ -40,6 +40,12 @@ class EvalResult:
     def verdict(self) -> str | None:
         """Steering beside the best alternative, in one sentence; None if one of them was not measured."""
         return verdict(self.scores, self.differences, self.about.get("shots", 0))
+
+    def method_name(self, method: Method) -> str:
+        """A method, such as `classifier (2 of 3 tasks)` where it did not answer all."""
+        tasks = {score.task for score in self.scores} - {MEAN}
+        answered = {score.task for score in self.scores if score.method is method} & tasks
+        return str(method) if answered == tasks else f"{method} ({len(answered)} of {len(tasks)} tasks)"
 
     @property
     def failures(self) -> list[EvalRecord]:
@@ -79,7 +85,10 @@ def _markdown(result: EvalResult) -> str:
     head, rows = score_table(result.scores, result.first_token_ms)
     parts = [table(head, rows)]
     if result.differences:
-        head, rows = difference_table(result.differences, any(s.metric is None for s in result.scores))
+        head, rows = difference_table(
+            {result.method_name(method): gaps for method, gaps in result.differences.items()},
+            any(s.metric is None for s in result.scores),
+        )
         parts.append(f"{DIFFERENCE_NOTE}\n\n{table(head, rows)}")
     if result.harm:
         head, rows = harm_table(result.harm)

@@ -36,11 +36,11 @@ def score_table(scores: Sequence[MethodScore], first_token_ms: Mapping[Method, f
     return head, rows
 
 
-def difference_table(differences: Mapping[Method, Mapping[str, Difference]], mixed: bool) -> TextTable:
+def difference_table(differences: Mapping[str, Mapping[str, Difference]], mixed: bool) -> TextTable:
     """Steering over each other method.
 
     Args:
-        differences: of `scores.differences`.
+        differences: by the name of the method, of `scores.differences`.
         mixed: whether the tasks have different main metrics.
     """
     found = {name for scores in differences.values() for name in scores}

@@ -81,8 +81,8 @@ def _matched(
         return {name: shown[other]}
     if shown and (without := asked.keys() - shown.keys()):
         on_message(
-            f'no rows to show for {_names(without)}, so k-shot and bm25 are left out; name their task in "task", or '
-            "give the files of a task the same name"
+            f'no rows to show for {_names(without)}; name their task in "task", or give the files of a task the same '
+            "name"
         )
     if unused := shown.keys() - asked.keys():
         on_message(f"rows to show of {_names(unused)} are not used: no task to answer has this name")

@@ -29,15 +29,17 @@ def verdict(
     best = max(overall.values(), key=lambda score: score.main.value)
     gap = differences[best.method][MAIN]
     name = f"{best.method} with {n_shots} rows" if best.method in (Method.SHOTS, Method.BM25) else str(best.method)
+    partial = len(differences) > len(overall)
+    name = f"{' that answered all tasks' if partial else ''}, {name}"
     what = steered.metric.heading if steered.metric else "the tasks' main metrics"
     certainty = f"({p_value(gap.p)}, {steered.rows} rows)"
     if gap.p >= SIGNIFICANT:
         return (
-            f"No clear difference between steering and the best alternative, {name}: "
+            f"No clear difference between steering and the best alternative{name}: "
             f"{_points(gap, 1)} of {what} {certainty}."
         )
     sign, word = (1, "better") if gap.value > 0 else (-1, "worse")
-    return f"Steering is {_points(gap, sign)} of {what} {word} than the best alternative, {name} {certainty}."
+    return f"Steering is {_points(gap, sign)} of {what} {word} than the best alternative{name} {certainty}."
 
 
 def _points(gap: Difference, sign: int) -> str:

@@ -67,7 +67,8 @@ def test_tasks_with_different_metrics_have_a_mean_of_their_main_ones() -> None:
     assert set(mean.scores) == {Metric.EXACT}
     assert (MEAN, Method.CLASSIFIER) not in scores  # it has no answers to slots, so it is not the best alternative
     assert result.verdict is not None
-    assert "base" in result.verdict
+    assert "that answered all tasks, base" in result.verdict
+    assert "| classifier (1 of 2 tasks) |" in result.as_markdown()
     gap = result.differences[Method.BASE]["main"]
     assert gap.value == pytest.approx(1 - (0 + 2 / 3) / 2)
     assert gap.p < 0.001

@@ -30,7 +30,7 @@ def print_results(result: EvalResult) -> None:
         table = _table("steered over", ["main metric, points", "p"])
         for method, differences in result.differences.items():
             main = differences["main"]
-            table.add_row(method, main.percent(), "<0.001" if main.p < 0.001 else f"{main.p:.3f}")
+            table.add_row(result.method_name(method), main.percent(), "<0.001" if main.p < 0.001 else f"{main.p:.3f}")
         tables.append(table)
     if result.harm:
         table = _table("on unrelated queries", ["KL, nats per token", "same token, %", "same answer, %"])
