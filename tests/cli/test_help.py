@@ -102,7 +102,7 @@ def test_a_verb_gets_groups_filled_with_what_was_given() -> None:
 
 def test_an_option_means_the_same_in_every_command() -> None:
     """One flag sets one parameter, and a parameter has the same flags and takes the same form."""
-    several_forms = {"bundle", "control_vector", "output"}  # `serve` takes ids with them; an output is a file or a folder
+    several_forms = {"bundle", "control_vector", "output"}  # `serve` takes ids with them; an output is file or folder
     flags: dict[str, set[str]] = {}
     spellings: dict[str, set[object]] = {}
     forms: dict[str, set[object]] = {}
