@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Route, expect
 
 from tests.page.browsing import (
     CASH,
@@ -16,7 +16,6 @@ from tests.page.browsing import (
     Visit,
     ask,
     bars,
-    chromium,
     facts,
     heights,
     norms,
@@ -24,7 +23,6 @@ from tests.page.browsing import (
     serving,
     text,
     until,
-    visiting,
 )
 
 STORY = "Tell me a very long story about a lighthouse."
@@ -32,28 +30,9 @@ CONTROLS = "button, input, select, textarea, summary"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    with visiting(browser) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def tiny(tiny_gguf: Path, tiny_bundle: Path) -> Iterator[str]:
     """The tiny pair, with the same bundle under two names."""
     with serving("-m", tiny_gguf, "-g", f"one={tiny_bundle}", "-g", f"two={tiny_bundle}") as (url, _):
-        yield url
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[str]:
-    """The pair that ships."""
-    with serving() as (url, _):
         yield url
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.page.browsing import CASH, Visit, answering, ask, bars, chromium, serving, visiting
+from tests.page.browsing import CASH, Visit, answering, ask, bars
 
 WIDGETS = (
     "button",
@@ -51,24 +50,6 @@ COLOURS = """() => {
     scheme: style(document.documentElement).colorScheme,
   };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    with visiting(browser) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[str]:
-    with serving() as (url, _):
-        yield url
 
 
 def luminance(colour: str) -> float:

@@ -10,22 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from atv_local import TaskVector
-from tests.page.browsing import Visit, answering, ask, chromium, facts, norms, of_server, serving, text, until, visiting
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    with visiting(browser) as opened:
-        yield opened
+from tests.page.browsing import Visit, answering, ask, facts, norms, of_server, serving, text, until
 
 
 @pytest.fixture(scope="module")
