@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
 from atv_local.vectors import ControlVector, Steering, TaskVector, mean_control_vector
+
+T = TypeVar("T")
+
+_POOLED = "pooled"
+"""The second output of a graph."""
 
 
 class Generator:
@@ -94,11 +99,26 @@ class Generator:
             BundleError: the graph fails, or its output has another shape than the manifest says.
             UsageError: after a fork.
         """
+        return self._guarded(query, lambda: self._vector(self._chosen.session, query))
+
+    def pooled(self, query: str) -> NDArray[np.float32] | None:
+        """The state of the backbone that the vector of a query is made from, float32 [d_s].
+
+        None for bundles that were exported before graphs had it. Errors are those of a call.
+        """
+        if _POOLED not in [node.name for node in self._chosen.session.get_outputs()]:
+            return None
+        state: NDArray[np.float32] = self._guarded(query, lambda: self._run(self._chosen.session, query, _POOLED))
+        if state.ndim != 2 or len(state) != 1 or state.dtype != np.float32 or not np.isfinite(state).all():
+            raise BundleError(f"the graph of {self.bundle.path} gives no pooled state for {query[:40]!r}")
+        return state[0]
+
+    def _guarded(self, query: str, run: Callable[[], T]) -> T:
         if os.getpid() != self._pid:
             raise UsageError(f"the bundle {self.bundle.path} was loaded before the fork; load it in this process")
         try:
             with native_call():
-                return self._run(self._chosen.session, query)
+                return run()
         except (BundleError, UsageError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -139,15 +159,18 @@ class Generator:
         inputs = sorted(node.name for node in session.get_inputs())
         if inputs != ["attention_mask", "input_ids"]:
             raise BundleError(f"the graph of {self.bundle.path} takes {inputs}, not attention_mask and input_ids")
-        self._run(session, "a query")
+        self._vector(session, "a query")
 
-    def _run(self, session: Any, query: str) -> TaskVector:
+    def _run(self, session: Any, query: str, output: str) -> Any:
         encoding = self._encode(query)
         inputs = {
             "input_ids": np.array([encoding.ids], dtype=np.int64),
             "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
         }
-        output: NDArray[np.float32] = session.run(["task_vector"], inputs)[0]
+        return session.run([output], inputs)[0]
+
+    def _vector(self, session: Any, query: str) -> TaskVector:
+        output: NDArray[np.float32] = self._run(session, query, "task_vector")
         n_rows, n_embd = self.shape
         wanted = (1, self._n_vectors * n_rows, n_embd)
         if output.shape != wanted or output.dtype != np.float32:

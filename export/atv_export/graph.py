@@ -27,7 +27,7 @@ class _GeneratorOnnxConfig(OnnxConfig):  # type: ignore[misc]  # optimum is not 
 
     @property
     def outputs(self) -> dict[str, dict[int, str]]:
-        return {"task_vector": {0: "batch"}}
+        return {"task_vector": {0: "batch"}, "pooled": {0: "batch"}}
 
 
 class _Exported(nn.Module):
@@ -39,11 +39,13 @@ class _Exported(nn.Module):
         self.config = generator.backbone.config
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        return {"task_vector": self.generator(input_ids, attention_mask)}
+        pooled = self.generator.pooled(input_ids, attention_mask)
+        return {"task_vector": self.generator.expand(pooled), "pooled": pooled}
 
 
 def write_graph(generator: GeneratorModule, path: Path) -> None:
-    """Export to `path`: input_ids, attention_mask int64 [batch, seq] -> task_vector float32 [batch, rows, n_embd]."""
+    """Export to `path`: input_ids, attention_mask int64 [batch, seq] -> task_vector float32 [batch, rows, n_embd], and
+    pooled float32 [batch, d_s], the backbone's state that it is made from."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what tracing cannot know, the verification that follows does
         model = _Exported(generator.eval())

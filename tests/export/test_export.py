@@ -69,6 +69,21 @@ def test_the_int8_graph_is_near_it(generators: dict[Precision, Generator], loade
     assert 0 < error <= verify_graph.MAX_ERROR["int8"]
 
 
+def test_the_pooled_state_is_what_the_vector_is_made_from(
+    generators: dict[Precision, Generator], loaded: tuple, tiny_generator: Generator
+) -> None:
+    _, generator, tokenizer = loaded
+    with torch.no_grad():
+        expected = generator.pooled(**tokenizer(["a pear"], return_tensors="pt", return_token_type_ids=False))[
+            0
+        ].numpy()
+    for precision, loosely in (("fp32", 1e-5), ("int8", 0.1)):
+        state = generators[precision].pooled("a pear")
+        assert state is not None
+        assert np.linalg.norm(state - expected) < loosely * np.linalg.norm(expected)
+    assert tiny_generator.pooled("a pear") is None  # of a graph without it
+
+
 def test_both_graphs_give_the_task_its_answers(generators: dict[Precision, Generator], target: Target) -> None:
     queries = [f"{word} {n}" for word in ("apple", "fig", "cow", "hen") for n in range(4)]
     for query in queries:
