@@ -10,25 +10,48 @@ from atv_local.answer.constraint import AUTO, MAX_CHOICE_CHARS, MAX_CHOICES, Cho
 from atv_local.data import reading
 from atv_local.errors import UsageError
 from atv_local.target import MAX_GRAMMAR_CHARS
+from atv_local.text import shown
 
 _MAX_CHOICES_FILE = 2 * MAX_CHOICES * (MAX_CHOICE_CHARS + 1)
 """Characters of the file; with some room, so that the error can say what is too much."""
 
 
 def parse_choices(text: str) -> Choices:
-    """`auto`, a file with one choice on each line, or choices with commas between them.
+    """`auto`, choices with commas between them, or a file of them: one on each line, or a JSON list in a `.json` file.
+
+    A text without commas is a file if it exists or looks like the path of one: with a folder or an ending.
 
     Raises:
-        UsageError: a file that cannot be read, or none.
+        UsageError: a file that cannot be read, or a single choice, which leaves nothing to choose.
     """
     if text == AUTO:
         return AUTO
+    choices = _read_choices(Path(text)) if _is_path(text) else text.split(",")
+    if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
+        choices = [choice.strip() for choice in choices if choice.strip()]
+    if len(choices) == 1:
+        raise UsageError(f"`choices` {shown(text)} is a single answer; give several with commas between, or a file")
+    return choices
+
+
+def _is_path(text: str) -> bool:
     path = Path(text)
-    if "\0" not in text and (path.suffix.lower() == ".txt" or _is_file(path)):
-        found = _read(path, "choices", _MAX_CHOICES_FILE).splitlines()
-    else:
-        found = text.split(",")
-    return [choice.strip() for choice in found if choice.strip()]
+    if not text.strip() or "\0" in text:
+        return False
+    try:
+        return path.is_file() if "," in text else path.name != text or bool(path.suffix) or path.exists()
+    except OSError:  # longer than a name can be
+        return False
+
+
+def _read_choices(path: Path) -> list[str]:
+    text = _read(path, "choices", _MAX_CHOICES_FILE)
+    if path.suffix.lower() != ".json":
+        return text.split("\n")  # `splitlines` would also split at a form feed, which can stand in a text
+    choices = _parse_json(text, f"the choices {path}")
+    if not isinstance(choices, list):
+        raise UsageError(f'the choices {path} is not a JSON list, such as ["yes", "no"]')
+    return choices
 
 
 def read_schema(path: Path) -> dict[str, Any]:
@@ -37,11 +60,7 @@ def read_schema(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: no such file, or something else than a JSON object.
     """
-    text = _read(path, "schema", MAX_GRAMMAR_CHARS)
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the schema {path} is not JSON: {error}") from error
+    schema = _parse_json(_read(path, "schema", MAX_GRAMMAR_CHARS), f"the schema {path}")
     if not isinstance(schema, dict):
         raise UsageError(f'the schema {path} is not a JSON object, such as {{"type": "object"}}')
     return schema
@@ -56,16 +75,16 @@ def read_grammar(path: Path) -> str:
     return _read(path, "grammar", MAX_GRAMMAR_CHARS)
 
 
+def _parse_json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{what} is not JSON: {error}") from error
+
+
 def _read(path: Path, kind: str, limit: int) -> str:
-    with reading(f"the {kind} {path}", UsageError), path.open(encoding="utf-8") as file:
+    with reading(f"the {kind} {path}", UsageError), path.open(encoding="utf-8-sig") as file:
         text = file.read(limit + 1)
     if len(text) > limit:
         raise UsageError(f"the {kind} {path} has more than {limit} characters")
     return text
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # longer than a name can be
-        return False

@@ -18,8 +18,8 @@ class ConstraintOptions:
         Panel.SAMPLING.option(
             "--choices",
             metavar="A,B,C|FILE|auto",
-            help="Answer with one of these texts: separated by commas, the lines of a file, or the bundle's own labels "
-            "(auto).",
+            help="Answer with one of these texts: separated by commas, the lines or the JSON list (.json) of a file, "
+            "or the bundle's own labels (auto). run --json and batch also give the probability of each.",
         ),
     ] = None
     schema: Annotated[

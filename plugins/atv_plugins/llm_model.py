@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any, cast
@@ -22,8 +23,6 @@ from atv_local.errors import AtvError, UsageError
 from atv_local.vectors import Positions, parse_layers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from atv_local.answer import Engine
     from atv_local.target import Message
 
@@ -75,6 +74,10 @@ class Atv(llm.Model):
             description="Answer with one of these texts: separated by commas, the lines of a file, or the bundle's own "
             "labels (auto)",
         )
+        grammar: str | None = Field(
+            None,
+            description="Answer with a text that the grammar in this file allows, in llama.cpp's GBNF",
+        )
         n_ctx: int | None = Field(None, description="Context size in tokens; default: 2048")
 
     def execute(
@@ -110,7 +113,7 @@ def register_models(register: Callable[..., None]) -> None:
 
 def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
     """Pass an answer to `say` until it ends or its reader stops; return its record as `run --json` has it."""
-    from atv_local.answer import Answer, parse_choices
+    from atv_local.answer import Answer, parse_choices, read_grammar
     from atv_local.target import Sampling
     from atv_local.vectors import OFF, parse_vector_file
 
@@ -131,6 +134,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         sampling=sampling,
         prompt=engine.target.prompts.conversation(messages, engine.target.n_ctx),
         choices=None if options.choices is None else parse_choices(options.choices),
+        grammar=None if options.grammar is None else read_grammar(Path(options.grammar)),
         schema=cast("dict[str, Any] | None", prompt.schema),
         **_given(options, "max_tokens"),
     ):

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
+from atv_local.answer import parse_choices, read_grammar, read_schema
 from atv_local.batch import AnswerSettings
 from tests.cli.batch_runs import ROWS, batch, one_sentence, records, written
 from tests.cli.chat_lines import BEAST, FRUIT, chat
@@ -46,6 +47,28 @@ def test_run_answers_with_one_of_the_choices(pair: list[str], tmp_path: Path) ->
         assert record["text"] == "b"
         assert list(record["probabilities"]) == known
         assert sum(record["probabilities"].values()) == pytest.approx(1)
+
+
+def test_choices_are_read_from_a_file_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "labels.lst": "\ufeffyes\r\nno\r\n",
+        "labels": "yes\nno\n",
+        "yes,no,labels": "yes\nno\n",
+        "labels.json": '\ufeff["yes", "no"]',
+        "labels.txt": "a\u2028b\nc\fd\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, newline="")
+    assert [parse_choices(name) for name in files] == [["yes", "no"]] * 4 + [["a\u2028b", "c\fd"]]
+    assert parse_choices("labels,other.txt") == ["labels", "other.txt"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_schema_or_grammar(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text('\ufeff{"type": "object"}', encoding="utf-8")
+    assert read_schema(file) == {"type": "object"}
+    assert read_grammar(file).startswith("{")
 
 
 def test_the_labels_of_the_bundle_are_the_choices(pair: list[str], tiny_bundle: Path) -> None:
@@ -90,7 +113,7 @@ def test_a_batch_is_resumed_only_with_the_same_restriction(tiny_gguf: Path, tiny
 
 def test_a_chat_changes_what_its_answers_are_restricted_to(pair: list[str], schema: Path, grammar: Path) -> None:
     result = chat(
-        [*pair, "--choices", "b"],
+        [*pair, "--choices", "b,zebra"],
         *(
             FRUIT,
             "/choices",
@@ -110,7 +133,7 @@ def test_a_chat_changes_what_its_answers_are_restricted_to(pair: list[str], sche
     assert third in ("xy", "xz")
     assert json.loads(fourth)["kind"] in ("fruit", "beast")
     said = result.stderr.splitlines()
-    assert said == [*("b", "choices a, b", "grammar on", "off", "schema on", "on", "schema off"), said[-1]]
+    assert said == [*("b, zebra", "choices a, b", "grammar on", "off", "schema on", "on", "schema off"), said[-1]]
 
 
 def test_a_saved_chat_has_the_probabilities(pair: list[str], tmp_path: Path) -> None:
@@ -123,7 +146,7 @@ def test_a_saved_chat_has_the_probabilities(pair: list[str], tmp_path: Path) -> 
 
 
 def test_a_chat_keeps_its_restriction_after_a_wrong_one(pair: list[str]) -> None:
-    result = chat([*pair, "--choices", "b"], "/schema missing.json", "/choices a,a", FRUIT)
+    result = chat([*pair, "--choices", "b,zebra"], "/schema missing.json", "/choices a,a", FRUIT)
     assert result.stdout == "b\n"
     missing, twice = result.stderr.splitlines()
     assert "missing.json" in missing
@@ -137,7 +160,12 @@ def test_a_chat_keeps_its_restriction_after_a_wrong_one(pair: list[str]) -> None
         (["--choices", ","], ["--choices"]),
         (["--choices", "auto", "--off"], ["--choices", "no bundle"]),
         (["--choices", "missing.txt"], ["missing.txt"]),
-        (["--choices", "a", "--schema", "SCHEMA"], ["--choices", "--schema"]),
+        (["--choices", "labels.lst"], ["labels.lst", "No such file"]),
+        (["--choices", "folder/labels"], ["folder/labels", "No such file"]),
+        (["--choices", "yes"], ["--choices", "'yes'"]),
+        (["--choices", "yes,"], ["--choices", "'yes,'"]),
+        (["--choices", "SCHEMA"], ["schema.json", "JSON list"]),
+        (["--choices", "a,b", "--schema", "SCHEMA"], ["--choices", "--schema"]),
         (["--schema", "missing.json"], ["missing.json"]),
         (["--schema", "GRAMMAR"], ["grammar.gbnf", "JSON"]),
         (["--grammar", "missing.gbnf"], ["missing.gbnf"]),

@@ -28,13 +28,16 @@ def test_it_answers_steered_streamed_or_not(ask: Ask, pair: list[str]) -> None:
             assert (result.exit_code, result.stdout, result.stderr) == (0, answer, "")
 
 
-def test_it_answers_with_a_choice_or_under_a_schema(ask: Ask, pair: list[str]) -> None:
+def test_it_answers_with_a_choice_or_under_a_schema(ask: Ask, pair: list[str], tmp_path: Path) -> None:
     assert ask(*pair, "-o", "choices", "a,b", "dog 1").stdout == "b\n"
     assert logged(ask)[-1]["response_json"]["probabilities"].keys() == {"a", "b"}
     assert ask(*pair, "-o", "choices", "auto", "apple 1").stdout == "a\n"
     schema = {"type": "object", "properties": {"kind": {"enum": ["fruit", "beast"]}}, "required": ["kind"]}
     answer = ask(*pair, "--schema", json.dumps(schema), "apple 1").stdout
     assert json.loads(answer)["kind"] in ("fruit", "beast")
+    grammar = tmp_path / "answer.gbnf"
+    grammar.write_text('root ::= "x" [yz]\n')
+    assert ask(*pair, "-o", "grammar", grammar, "apple 1").stdout in ("xy\n", "xz\n")
     refused = ask(*pair, "--schema", json.dumps(schema), "-o", "choices", "a,b", "apple 1")
     assert refused.exit_code == 1
     assert "exclude each other" in refused.output
