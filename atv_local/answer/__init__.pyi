@@ -5,7 +5,6 @@ from .answer import Timings as Timings
 from .answer import TokenCounts as TokenCounts
 from .constraint import AUTO as AUTO
 from .constraint import MAX_CHOICE_CHARS as MAX_CHOICE_CHARS
-from .constraint import MAX_CHOICES as MAX_CHOICES
 from .constraint import Choices as Choices
 from .constraint import Constraint as Constraint
 from .constraint import Schema as Schema

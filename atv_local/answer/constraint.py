@@ -10,17 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer.queries import check_text
-from atv_local.data import is_iterable
+from atv_local.data import MAX_LABEL_CHARS, MAX_LABELS, is_iterable
 from atv_local.errors import UsageError
-from atv_local.generator import MAX_LABEL_CHARS
 from atv_local.target import Grammar, Sampling
 from atv_local.text import shown
 
 AUTO: Literal["auto"] = "auto"
 """The choices are the labels that the bundle was trained on."""
 
-MAX_CHOICES = 256
-"""Each is evaluated, which takes some milliseconds. Data sets of many classes have about 150."""
 MAX_CHOICE_CHARS = MAX_LABEL_CHARS
 """Of one choice. Scoring keeps the distribution before each of its tokens, of up to 1 MB."""
 
@@ -79,8 +76,8 @@ def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
     choices = tuple(choices)
     if not choices:
         raise UsageError("`choices` is empty; give the allowed answers")
-    if len(choices) > MAX_CHOICES:
-        raise UsageError(f"`choices` has {len(choices)} answers, and {MAX_CHOICES} are allowed")
+    if len(choices) > MAX_LABELS:
+        raise UsageError(f"`choices` has {len(choices)} answers, and {MAX_LABELS} are allowed")
     for choice in choices:
         check_text("one of `choices`", choice)
         if not choice.strip():

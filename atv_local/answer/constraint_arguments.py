@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from atv_local.answer.constraint import AUTO, MAX_CHOICE_CHARS, MAX_CHOICES, Choices
-from atv_local.data import reading
+from atv_local.answer.constraint import AUTO, MAX_CHOICE_CHARS, Choices
+from atv_local.data import MAX_LABELS, reading
 from atv_local.errors import UsageError
 from atv_local.target import MAX_GRAMMAR_CHARS
 from atv_local.text import shown
 
-_MAX_CHOICES_FILE = 2 * MAX_CHOICES * (MAX_CHOICE_CHARS + 1)
+_MAX_CHOICES_FILE = 2 * MAX_LABELS * (MAX_CHOICE_CHARS + 1)
 """Characters of the file; with some room, so that the error can say what is too much."""
 
 

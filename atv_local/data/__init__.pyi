@@ -27,6 +27,7 @@ from .columns import Columns as Columns
 from .columns import parse_columns as parse_columns
 from .file_errors import reading as reading
 from .file_errors import writing as writing
+from .labels import MAX_LABEL_CHARS as MAX_LABEL_CHARS
 from .labels import MAX_LABELS as MAX_LABELS
 from .labels import are_labels as are_labels
 from .request_rows import RowRequest as RowRequest

@@ -5,7 +5,6 @@ from .bundle import Bundle as Bundle
 from .bundle import read_manifest as read_manifest
 from .generator import Generator as Generator
 from .manifest import FORMAT_VERSION as FORMAT_VERSION
-from .manifest import MAX_LABEL_CHARS as MAX_LABEL_CHARS
 from .manifest import MAX_METRICS as MAX_METRICS
 from .manifest import MAX_TASKS as MAX_TASKS
 from .manifest import DataFile as DataFile

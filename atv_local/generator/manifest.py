@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from atv_local.data import MAX_LABELS
+from atv_local.data import MAX_LABEL_CHARS, MAX_LABELS
 from atv_local.generator.pooling import Pooling
 from atv_local.generator.providers import Precision
 from atv_local.vectors import MAX_STRENGTH, BoundedText, Positions, Sha256, Steering, TargetSpec
@@ -73,8 +73,6 @@ class DataFile(_Section):
 
 MAX_TASKS = 1000
 """As many as files of training rows."""
-MAX_LABEL_CHARS = 256
-"""Of one label; those of a data set are a few words. Longer outputs are texts, which nobody lists."""
 
 
 class TaskSpec(_Section):

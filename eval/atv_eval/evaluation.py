@@ -156,6 +156,8 @@ def evaluate(
     plan = EvalPlan(tasks, chosen, OFF, shots, seed, max_tokens, whole, told)
     for line in left_out(every, tasks, told):
         hooks.on_message(line)
+    if any(method.takes_instruction for method in chosen) and (unlisted := told.without_labels(tasks)):
+        hooks.on_message(f"prompts do not list the labels of {shorten(', '.join(map(repr, unlisted)))}: too many")
     steered = any(method.needs_bundle for method in chosen)
     queries = read_unrelated(unrelated) if Method.STEERED in chosen and harm else []
     folder = None if output is None else Path(output)

@@ -20,6 +20,8 @@ _MAX_KEYS = 40
 """Keys that an instruction lists, the most frequent first."""
 _MAX_VALUES = 12
 """Different values of a key up to which an instruction lists them."""
+_MAX_LIST_CHARS = 4000
+"""Of the labels that an instruction lists: about 1,000 tokens, half the default context. 150 labels have half of it."""
 
 
 def read_instructions(path: Path) -> dict[str, list[str]]:
@@ -59,7 +61,8 @@ class Instructions:
     def of_row(self, task: Task, row: Row) -> str | None:
         """What to do with a row, then the labels or the keys of an answer. None without either.
 
-        What to do is given for the task, or else by the row itself.
+        What to do is given for the task, or else by the row itself. Labels are left out where they would fill the
+        prompt.
         """
         parts = [self.given.get(task.name) or row.instruction, self._form_of_answers(task, row)]
         return "\n".join(part for part in parts if part) or None
@@ -69,9 +72,15 @@ class Instructions:
         texts = {self.of_row(task, row) for row in task.rows}
         return texts.pop() if len(texts) == 1 else None
 
+    def without_labels(self, tasks: Sequence[Task]) -> list[str]:
+        """The names of tasks with labels that a prompt does not list."""
+        labels = [task for task in tasks if task.kind is TaskKind.LABELS]
+        return [task.name for task in labels if any(self._form_of_answers(task, row) is None for row in task.rows)]
+
     def _form_of_answers(self, task: Task, row: Row) -> str | None:
         if task.kind is TaskKind.LABELS:
-            return f"Answer with one of these, and nothing else: {', '.join(row.choices or task.labels)}."
+            listed = ", ".join(row.choices or task.labels)
+            return f"Answer with one of these, and nothing else: {listed}." if len(listed) <= _MAX_LIST_CHARS else None
         if task.kind is not TaskKind.JSON:
             return None
         if task.name not in self._json_forms:

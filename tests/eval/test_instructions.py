@@ -39,6 +39,17 @@ def test_an_instruction_lists_labels_or_keys() -> None:
     assert Instructions({"own": "Add."}).of_task(own) == "Add."
 
 
+@pytest.mark.parametrize(("length", "listed"), [(20, True), (100, False)])
+def test_many_labels_are_listed_unless_they_would_fill_the_prompt(length: int, listed: bool) -> None:
+    labels = [f"label {n:0{length - 6}}" for n in range(150)]
+    task = Task.of("many", [Row(input=f"q{n}", output=label) for n, label in enumerate(labels * 4)], [])
+    text = Instructions({"many": "Sort it."}).of_task(task)
+    assert text is not None
+    assert all((label in text) is listed for label in labels)
+    assert Instructions().without_labels([LABELS, TEXT, task]) == ([] if listed else ["many"])
+    assert (Method.ZERO_SHOT in possible_methods([task], Instructions())) is listed
+
+
 def test_a_file_of_instructions_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "said.json"
     file.write_text('{"t": "Do it.", "u": ["Do it.", "Please do it."]}')

@@ -31,8 +31,8 @@ def test_labels_stand_in_for_choices(tmp_path: Path) -> None:
     (task,) = read_tasks([bare], [], DEFAULT_COLUMNS, None, True)
     assert all(set(row.choices or ()) == {"a", "b"} for row in task.rows)
     many = tmp_path / "many.jsonl"
-    many.write_text("".join(json.dumps({"input": f"i{n}", "output": f"o{n}"}) + "\n" for n in range(60)))
-    with pytest.raises(DataError, match="60 outputs"):
+    many.write_text("".join(json.dumps({"input": f"i{n}", "output": f"o{n}"}) + "\n" for n in range(300)))
+    with pytest.raises(DataError, match="300 outputs"):
         read_tasks([many], [], DEFAULT_COLUMNS, None, True)
     assert Task.of("t", [Row(input=f"{n}", output=f"text {n}") for n in range(9)], []).labels == ()
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from atv_local.data import MAX_LABELS, are_labels
+from atv_local.data import MAX_LABEL_CHARS, MAX_LABELS, are_labels
 
 MANY = [f"label {n}" for n in range(MAX_LABELS)]
+"""As many as there can be; `BANKING` and `CLINC` are as many as those data sets have."""
+BANKING, CLINC = MANY[:77], MANY[:150]
 
 
 @pytest.mark.parametrize(
@@ -20,8 +22,14 @@ MANY = [f"label {n}" for n in range(MAX_LABELS)]
         (["a", "b"], False),
         (["a", "b", "a"], False),
         (["a", "b", "a", "a"], True),
-        (MANY * 2, True),
-        (MANY * 2 + ["one more"] * 9, False),
+        (MANY[:50] * 2, True),
+        (BANKING * 10, True),
+        (CLINC * 4, True),
+        (CLINC * 3, False),  # as words that are picked from the query
+        (MANY * 4, True),
+        (MANY * 4 + ["one more"] * 9, False),
+        (["x" * MAX_LABEL_CHARS] * 9, True),
+        (["x" * (MAX_LABEL_CHARS + 1)] * 9, False),
     ],
 )
 def test_labels_are_few_and_repeat(outputs: Sequence[str], expected: bool) -> None:

@@ -34,7 +34,7 @@ from atv_train.frozen_target.prefix_cache import PrefixCache
 from atv_train.frozen_target.weights import check_length, load_target
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
-from atv_train.run_folder.spec import checkpoint_spec
+from atv_train.run_folder.spec import checkpoint_spec, warnings_about_labels
 from atv_train.trainer import StepReport
 from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.training_run import TrainingHooks, run_training
@@ -72,18 +72,27 @@ def test_the_checkpoint_says_where_it_comes_from(trained_checkpoint: Path, tiny_
 def test_the_checkpoint_lists_the_tasks_of_the_training_rows(tiny_gguf: Path, job: TrainingJob) -> None:
     """Labels only where they fit, and nothing that would fill the manifest."""
 
-    def tasks(*groups: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
-        files = [
+    def files_of(*groups: list[tuple[str, str]]) -> list[RowFile]:
+        return [
             RowFile("x", [Row(input="q", output=text, task=task) for task, text in rows], "0" * 64) for rows in groups
         ]
-        spec = checkpoint_spec(job, TargetFile.open(tiny_gguf).spec, files, 64, 0)
+
+    def tasks(*groups: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
+        spec = checkpoint_spec(job, TargetFile.open(tiny_gguf).spec, files_of(*groups), 64, 0)
         return [(task.name, task.kind, len(task.labels)) for task in spec.tasks]
 
     twice = [("yesno", "yes"), ("yesno", "no")] * 2
     text, long = [("text", "hello"), ("text", "bye")], [("long", "x" * 257)] * 4
     assert tasks(twice, text + twice, long) == [("yesno", "labels", 2), ("text", "text", 0), ("long", "text", 0)]
-    assert tasks([(str(number), "x") for number in range(1001)]) == []
-    assert tasks([(f"{task}", f"{label:0250}") for task in range(30) for label in [*range(40)] * 2]) == []
+    for too_many in (
+        [(str(number), "x") for number in range(1001)],
+        [(f"{task}", f"{label:0250}") for task in range(30) for label in [*range(40)] * 2],
+    ):
+        assert tasks(too_many) == []
+        assert len(warnings_about_labels(files_of(too_many))) == 1
+    assert warnings_about_labels(files_of(twice)) == []
+    many = [("many", f"label {n}") for n in range(150)] * 4
+    assert tasks(many) == [("many", "labels", 150)]
 
 
 @pytest.mark.parametrize("positions", [Positions.ALL, Positions.LAST])

@@ -28,7 +28,7 @@ from atv_train.job import RunRecord, TrainingJob
 from atv_train.load_models import load_models, new_generator
 from atv_train.plan import TrainingPlan, plan_training
 from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
-from atv_train.run_folder import checkpoint_spec
+from atv_train.run_folder import checkpoint_spec, warnings_about_labels
 from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings, sample_size
 from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
@@ -75,6 +75,7 @@ def prepare_training(
     else:
         check_template_tasks(job, data)
     check_baselines(job, data)
+    data.warnings.extend(warnings_about_labels(data.files))
     settings = job.settings.with_defaults(len(data.train.rows))
 
     torch.manual_seed(settings.seed)

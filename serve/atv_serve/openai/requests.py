@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from atv_local.answer import MAX_CHOICE_CHARS, Role, as_message
-from atv_local.answer import MAX_CHOICES as MAX_ALLOWED_ANSWERS
+from atv_local.data import MAX_LABELS as MAX_ALLOWED_ANSWERS
 from atv_local.target import MAX_GRAMMAR_CHARS, Message, Sampling
 from atv_local.vectors import MAX_STRENGTH, Positions
 

@@ -8,3 +8,4 @@ from .run_record import read_run_record as read_run_record
 from .run_record import restore_run as restore_run
 from .saved_state import restore_state as restore_state
 from .spec import checkpoint_spec as checkpoint_spec
+from .spec import warnings_about_labels as warnings_about_labels

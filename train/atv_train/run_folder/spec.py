@@ -11,7 +11,6 @@ from atv_local.data import RowFile, are_labels
 from atv_local.errors import UsageError, first_problem
 from atv_local.generator import (
     FORMAT_VERSION,
-    MAX_LABEL_CHARS,
     MAX_TASKS,
     DataFile,
     GeneratorSpec,
@@ -69,8 +68,17 @@ def checkpoint_spec(
         raise UsageError(f"this run cannot be described in a manifest: {first_problem(error)}") from error
 
 
+def warnings_about_labels(data: Sequence[RowFile]) -> list[str]:
+    """A sentence if the tasks of these rows cannot be listed in a bundle."""
+    sentence = (
+        "the tasks and their labels are too many or too long to be listed in a bundle, so it has no `choices=auto`"
+    )
+    return [] if _tasks(data) else [sentence]
+
+
 def _tasks(data: Sequence[RowFile]) -> list[TaskSpec]:
-    """The tasks of the training rows, in the order of their first rows; none if they would fill the manifest."""
+    """The tasks of the training rows with their labels, in the order of their first rows; none if they would
+    fill the manifest."""
     outputs: dict[str, list[str]] = {}
     for file in data:
         for row in file.rows:
@@ -81,6 +89,6 @@ def _tasks(data: Sequence[RowFile]) -> list[TaskSpec]:
 
 
 def _task(name: str, outputs: Sequence[str]) -> TaskSpec:
-    if are_labels(outputs) and max(map(len, outputs)) <= MAX_LABEL_CHARS:
+    if are_labels(outputs):
         return TaskSpec(name=name, kind="labels", labels=sorted(set(outputs)))
     return TaskSpec(name=name, kind="text")
