@@ -66,11 +66,14 @@ class QueryVectors:
         """A steering with these control vectors.
 
         Layers that are the bundle's default hold for the generator's vector alone, beside control vectors. Where
-        nothing steered before, these steer all layers, at the positions that they were made for.
+        nothing steered before, these steer all layers, at the positions that they were made for. Where nothing is left
+        to steer by, the steering is off.
         """
         if self.generator is None:
-            nothing = steering.off and not (self.control_vectors or steering.control_vectors)
-            steering = Steering(positions=trained_positions(vectors)) if nothing and vectors else steering
+            if not vectors:
+                steering = OFF
+            elif steering.off and not self.applied_control_vectors(steering):
+                steering = Steering(positions=trained_positions(vectors))
         else:
             own = self.generator.steering.layers
             if vectors and steering.layers == own:

@@ -68,18 +68,19 @@ def parse_scaled_file(text: str) -> tuple[Path, float]:
 
 
 def parse_vector_file(text: str) -> tuple[Path, float]:
-    """`FILE` or `FILE:SCALE`; what is not a file and ends in a colon and a number has a scale.
+    """`FILE` or `FILE:SCALE`: what is not a file, and has a number after its last colon or a file before it.
 
     Raises:
-        UsageError: a scale beyond 1000, or no name of a file.
+        UsageError: a scale that is no number or beyond 1000, or no name of a file.
     """
-    number = text.rpartition(":")[2]
+    name, colon, scale = text.rpartition(":")
     try:
-        float(number)
+        float(scale)
     except ValueError:
-        scaled = False
+        scaled = bool(name) and as_path("control_vectors", name).is_file()
     else:
-        scaled = ":" in text and not Path(text).is_file()
+        scaled = bool(colon)
+    scaled = scaled and not as_path("control_vectors", text).is_file()
     return parse_scaled_file(text) if scaled else (as_path("control_vectors", text), 1.0)
 
 

@@ -81,6 +81,34 @@ def test_a_control_vector_steers_a_chat_without_a_bundle(
     assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (1, "off")
 
 
+def test_a_chat_without_a_bundle_is_plain_again_after_its_last_vector(
+    pair: list[str], vector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [FRUIT, f"/vector {vector}:3", "/regen", "/vector off", "/regen", f"/vector {vector}:3", "/regen"]
+    for given in (["--off"], ["--control-vector-scaled", f"{vector}:-3"]):
+        model = pair[:2] if "--off" not in given else pair
+        start = [] if "--off" in given else ["/vector off"]
+        result = chat([*model, "-t", "1", "-n", "4", *given], *start, *lines, "/vector off", "/on")
+        plain, steered, undone, again = result.stdout.splitlines()
+        assert plain == undone != steered == again
+        assert result.stderr.splitlines()[-3:-1] == ["steering is off", "vector off"]
+        assert "no bundle is loaded" in result.stderr.splitlines()[-1]
+
+
+def test_a_control_vector_turns_steering_on(
+    pair: list[str], vector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["/set strength 0.5", "/off", f"/vector {vector}:3"]
+    result = chat(pair, *lines)
+    assert result.stderr.splitlines()[-2:] == ["steering is on, strength 0.5", f"vector {vector}:3"]
+    alone = chat([*pair, "--off"], f"/vector {vector}", "/off", f"/vector {vector}:3")
+    assert alone.stderr.splitlines()[-2:] == ["steering is on, strength 1", f"vector {vector}:3"]
+    misspelt = chat(pair, f"/vector {vector}:x", "/vector")
+    assert "FILE:SCALE" in misspelt.stderr.splitlines()[0]
+
+
 def test_settings_are_shown_and_changed(
     pair: list[str], vector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

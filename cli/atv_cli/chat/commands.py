@@ -129,14 +129,14 @@ def _grammar(session: Session, text: str) -> None:
 def _off(session: Session, _text: str) -> None:
     """Turn steering off: the base model answers the following turns."""
     session.off()
-    session.say("steering is off")
+    session.say(session.state)
 
 
 @_command("", "/on")
 def _on(session: Session, _text: str) -> None:
     """Turn steering on again."""
     session.on()
-    session.say(f"steering is on, strength {session.conversation.steering.strength:g}")
+    session.say(session.state)
 
 
 @_command("[TEXT]", "/compare")

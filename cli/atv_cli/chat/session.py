@@ -49,6 +49,12 @@ class Session:
         """The first and the last layer that is steered."""
         return self.conversation.steering.range(self.conversation.engine.target.n_rows)
 
+    @property
+    def state(self) -> str:
+        """Whether the following turns are steered, for a message."""
+        steering = self.conversation.steering
+        return "steering is off" if steering.off else f"steering is on, strength {steering.strength:g}"
+
     def on(self) -> None:
         """Steer the following turns at the last strength that was not 0.
 
@@ -69,7 +75,7 @@ class Session:
         """
         engine = self.conversation.engine
         steering = replace(self.conversation.steering, **changes)
-        if engine.generator is None and not (engine.control_vectors or steering.control_vectors):
+        if engine.generator is None and not self.control_vectors:
             raise UsageError("no bundle is loaded to steer with; start the chat without --off, or give a /vector")
         steering.range(engine.target.n_rows)  # raises if the target lacks a layer
         self.conversation.steering = steering
@@ -82,14 +88,21 @@ class Session:
         return engine.control_vectors if given is None else given
 
     def steer_by(self, control_vectors: Sequence[ScaledVector]) -> None:
-        """Use these control vectors for the following turns, in place of those so far.
+        """Use these control vectors for the following turns, in place of those so far, and say if steering turns on.
+
+        Vectors turn it on, and without a bundle the last one to go turns it off.
 
         Raises:
             VectorError: one that was made for another target.
         """
-        conversation = self.conversation
-        conversation.steering = conversation.engine.with_control_vectors(control_vectors, conversation.steering)
-        self._strength = conversation.steering.strength or self._strength
+        conversation, before = self.conversation, self.conversation.steering
+        steering = conversation.engine.with_control_vectors(control_vectors, before)
+        if control_vectors and steering.off:
+            steering = replace(steering, strength=self._strength)
+        conversation.steering = steering
+        self._strength = steering.strength or self._strength
+        if steering.off != before.off:
+            self.say(self.state)
 
     def answer(self, events: Generator[Event]) -> None:
         """Stream an answer of the conversation to stdout; Ctrl-C at a terminal stops it."""
