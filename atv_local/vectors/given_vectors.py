@@ -71,7 +71,7 @@ def parse_vector_file(text: str) -> tuple[Path, float]:
     """`FILE` or `FILE:SCALE`: what is not a file, and has a number after its last colon or a file before it.
 
     Raises:
-        UsageError: a scale that is no number or beyond 1000, or no name of a file.
+        UsageError: a scale that is not a number, or beyond 1000, or no name of a file.
     """
     name, colon, scale = text.rpartition(":")
     try:

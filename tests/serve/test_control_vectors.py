@@ -121,3 +121,24 @@ def test_what_does_not_fit_is_refused_at_the_start(tiny_gguf: Path, tmp_path: Pa
     arguments = ["serve", "-m", str(tiny_gguf), "--off", "--control-vector", "a=x.gguf", "--control-vector", "a=y.gguf"]
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, "--control-vector" in result.stderr) == (2, True)
+
+
+def test_the_command_serves_them_alone_or_checks_them(
+    tiny_gguf: Path, vectors: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Server] = []
+
+    def run(server: Server, *_: Any) -> int:
+        served.append(server)
+        server.close()
+        return 0
+
+    monkeypatch.setattr(Server, "run", run)
+    given = ["serve", "-m", str(tiny_gguf), "-t", "1", "--control-vector"]
+    noise = [*given, f"noise={vectors['noise']}"]
+    assert [CliRunner().invoke(app, arguments).exit_code for arguments in (noise, [*noise, "--off"])] == [0, 0]
+    alone, off = (server.models for server in served)
+    assert (alone.names, [*alone.control_vectors]) == (("base",), ["noise"])
+    assert (off.names, [*off.control_vectors]) == (("base",), [])
+    refused = CliRunner().invoke(app, [*given, f"noise={tmp_path / 'absent.gguf'}", "--off"])
+    assert (refused.exit_code, "absent.gguf" in refused.stderr, len(served)) == (1, True, 2)

@@ -33,7 +33,8 @@ def serve(
         Panel.STEERING.option(
             "--control-vector",
             metavar="[ID=]FILE",
-            help="Let requests steer with this control-vector GGUF, by the name ID; repeatable.",
+            help="Let requests steer with this control-vector GGUF, by the name ID, beside a bundle that is named, "
+            "else alone; repeatable.",
         ),
     ] = None,
     max_tokens: Annotated[
@@ -102,6 +103,7 @@ def serve(
     with require_extra("serve"):
         from atv_serve import Server, ServerOptions
     from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_defaults
+    from atv_local.vectors import ControlVector
 
     settings = ServerOptions(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     chosen = choose_model(model)
@@ -109,10 +111,15 @@ def serve(
     if off:
         for name in by_id.values():
             check_bundle_name(name)
+        for file in vectors.values():
+            ControlVector.load(file)
+        if vectors:
+            print(f"--off serves the base model alone, without {', '.join(vectors)}", file=sys.stderr, flush=True)
         bundles, vectors = {}, {}
     elif not bundles:
         default = choose_bundle(None, model)
-        bundles = {_split_id(str(default.name))[0]: default}
+        if not (default.source and vectors):  # control vectors replace a bundle that is only the default
+            bundles = {_split_id(str(default.name))[0]: default}
     path = chosen.path()
     paths = {bundle_id: bundle.path() for bundle_id, bundle in bundles.items()}
     with explain_defaults(chosen, next(iter(bundles.values()), None)):
