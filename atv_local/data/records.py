@@ -90,8 +90,8 @@ def _csv(lines: TextLines, check_names: CheckNames) -> Iterator[Record]:
             error += f" (lines {begin} to {lines.number})"
         if problem := lines.take_problem():
             begin, error = problem
-        elif not error and len(fields) < 2 and not "".join(fields).strip():
-            continue  # a blank line
+        elif not error and (header or len(fields) < 2) and not "".join(fields).strip():
+            continue  # a blank line, or a row of empty cells
         if not header:
             header = _header(fields, error, lines.path, begin, check_names)
             unnamed = {name for name, given in zip(header, fields, strict=True) if not given.strip()}

@@ -118,10 +118,11 @@ def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> 
     assert len(records(output)) == 2
 
 
-def test_a_file_without_rows_gives_one_without_answers(pair: list[str], tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").touch()
-    result = batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", *pair)
-    assert (result.exit_code, (tmp_path / "out.jsonl").read_bytes()) == (0, b"")
+@pytest.mark.parametrize(("name", "text"), [("in.jsonl", ""), ("in.txt", "\n \n"), ("in.csv", "input,id\n,\n  , \n")])
+def test_a_file_without_rows_is_an_error(pair: list[str], tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    one_sentence(batch(tmp_path / name, tmp_path / "out.jsonl", *pair), 1, name, "no rows", "out.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_row_draws_by_its_line_and_the_seed(pair: list[str], rows: Path, tmp_path: Path, engine: Engine) -> None:

@@ -80,11 +80,13 @@ def test_columns_without_a_name_get_one(base: list[str], tmp_path: Path) -> None
     assert records(tmp_path / "named.jsonl")[0]["column 2"] == "apple 1"
 
 
-def test_a_table_without_rows_has_a_header(base: list[str], tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("input\n")
-    assert batch(tmp_path / "in.csv", tmp_path / "out.csv", *base).exit_code == 0
-    assert read_header(tmp_path / "out.csv") == [*ADDED_COLUMNS]
-    assert batch(tmp_path / "in.csv", tmp_path / "out.csv", *base, "--overwrite").exit_code == 0
+def test_an_empty_row_is_a_blank_line_and_one_without_a_query_is_said(base: list[str], tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("input,id\napple 1,1\n,\n,3\ndog 1,4\n")
+    result = batch(tmp_path / "in.csv", tmp_path / "out.csv", *base)
+    assert [row["id"] for row in table(tmp_path / "out.csv")] == ["1", "4"]
+    assert [line.split(": ")[0] for line in result.stderr.splitlines() if "in.csv" in line] == [
+        f"{tmp_path / 'in.csv'}:4"
+    ]
 
 
 def test_a_column_that_is_replaced_is_said(base: list[str], tmp_path: Path) -> None:

@@ -85,6 +85,18 @@ def test_run_answers_under_a_schema_or_grammar(pair: list[str], schema: Path, gr
     assert compared["without"]["probabilities"] != compared["with"]["probabilities"]
 
 
+def test_run_says_that_an_answer_is_cut(pair: list[str], schema: Path, grammar: Path) -> None:
+    for more in (["--schema", schema], ["--schema", schema, "--json"], ["--grammar", grammar, "--no-stream"]):
+        one_sentence(run(*pair, FRUIT, *more, "-n", 1), 0, "1 token,", "incomplete", "--max-tokens")
+        assert run(*pair, FRUIT, *more).stderr == ""
+    assert run(*pair, FRUIT, "-n", 1).stderr == ""
+    free = grammar.with_name("free.gbnf")
+    free.write_text("root ::= [a-z]+")
+    full = run(*pair, FRUIT, "--off", "--grammar", free, "--n-ctx", 256, "-n", 999)
+    assert len(full.stdout) > 1
+    one_sentence(full, 0, "incomplete", "--n-ctx")
+
+
 def test_batch_records_have_the_probabilities(pair: list[str], tmp_path: Path) -> None:
     file, output, table = written(tmp_path / "in.jsonl", ROWS[:4]), tmp_path / "out.jsonl", tmp_path / "out.csv"
     for path in (output, table):

@@ -156,8 +156,9 @@ def batch(
                 saved = f"{partial.path} has {view.counts}; run the same command to resume"
                 view.say(f"stopped; {saved if view.answered else 'nothing was answered yet'}")
                 sys.exit(130)
-        if view.skipped and not view.answered:
-            raise DataError(f"no row of {file} could be answered, so {output} is not written")
+        if not view.answered:
+            problem = f"no row of {file} could be answered" if view.skipped else f"{file} has no rows"
+            raise DataError(f"{problem}, so {output} is not written")
         partial.finish()
     view.say(f"{view.counts}, {view.speed}")
     print(output)

@@ -16,10 +16,10 @@ from atv_cli.help_pages import Panel
 from atv_cli.verbs.chat import chat
 from atv_local.data import reading
 from atv_local.errors import UsageError
-from atv_local.text import strip_control
+from atv_local.text import counted, strip_control
 
 if TYPE_CHECKING:
-    from atv_local.answer import Conversation, Engine
+    from atv_local.answer import Answer, Conversation, Engine
     from atv_local.vectors import Steering
 
 _MAX_QUERY = 1 << 20
@@ -91,11 +91,14 @@ def run(
     elif as_json:
         answer = engine.answer(text, steering=how, **settings)
         print(json.dumps(answer.as_dict(), ensure_ascii=False))
+        _note_cut(constraint, answer)
     else:
-        _print(engine, text, how, settings, stream)
+        _note_cut(constraint, _print(engine, text, how, settings, stream))
 
 
-def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, Any], stream: bool) -> None:
+def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, Any], stream: bool) -> Answer:
+    from atv_local.answer import Answer
+
     answer = ""
     shown = strip_control if sys.stdout.isatty() else str
     for event in engine.stream(text, steering=steering, **settings):
@@ -106,6 +109,29 @@ def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, An
         print(shown(answer), end="")
     if not answer.endswith("\n"):
         print()
+    return Answer.of_event(engine, steering, answer, event)
+
+
+def _note_cut(constraint: ConstraintOptions, answer: Answer) -> None:
+    """Say if a limit ended an answer before its schema or grammar did."""
+    from atv_local.answer import Finish
+
+    if answer.finish_reason is Finish.STOP or not (constraint.schema or constraint.grammar):
+        return
+    if constraint.schema and _is_json(answer.text):
+        return
+    result = "the JSON is" if constraint.schema else "the answer may be"
+    remedy = "raise --max-tokens" if answer.finish_reason is Finish.LENGTH else "the context is full, raise --n-ctx"
+    n_tokens = counted(answer.tokens.generated, "token")
+    print(f"stopped at {n_tokens}, so {result} incomplete; {remedy}", file=sys.stderr)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _compare(conversation: Conversation, text: str, as_json: bool) -> None:
