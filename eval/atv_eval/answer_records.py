@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from atv_eval.classifier import fit_classifier
+from atv_eval.classifier import classifier_features, fit_classifier
 from atv_eval.demonstrations import BM25
 from atv_eval.eval_plan import EvalPlan
 from atv_eval.eval_task import Task
@@ -124,6 +124,7 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
     for task in plan.tasks:
         said = [plan.instructions.given.get(task.name), plan.instructions.of_task(task)]
         texts.update(json.dumps([task.name, task.labels, [row.model_dump() for row in task.pool], said]).encode())
+    learned = {task.name: task.learned.sha256[:12] for task in plan.tasks if task.learned is not None}
     vectors = [vector.as_dict() for vector in engine.control_vectors_of(plan.steering)]
     return {
         "version": __version__,
@@ -135,6 +136,8 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
         "layers": list(plan.steering.layers) if plan.steering.layers else None,
         "positions": plan.steering.positions,
         **({"control_vectors": vectors} if vectors else {}),
+        **({"static": learned} if learned else {}),
+        **({"classifier_reads": classifier_features(engine)} if engine.generator else {}),
         "n_ctx": engine.target.n_ctx,
         "shots": plan.n_shots,
         "seed": plan.seed,

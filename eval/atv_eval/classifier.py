@@ -1,4 +1,4 @@
-"""Labels without the target: logistic regression over the task vectors that the bundle makes of queries."""
+"""Labels without the target: logistic regression over the state of the generator's backbone, or over its vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _MAX_COMPONENTS = 256
 def fit_classifier(engine: Engine, pool: Sequence[Row], seed: int) -> Callable[[str], str]:
     """From a query to a label.
 
-    A vector is made of the first principal components of all its layers.
+    Features are the first principal components of the backbone's pooled state, which the vector is made from, or, where
+    the bundle does not give it, of all layers of the vector.
 
     Args:
         engine: with a generator.
@@ -44,6 +45,21 @@ def fit_classifier(engine: Engine, pool: Sequence[Row], seed: int) -> Callable[[
     return lambda query: str(model.predict(_features(engine, [query]))[0])
 
 
+def classifier_features(engine: Engine) -> str:
+    """What it reads with this bundle."""
+    return "task vectors" if _pooled(engine, "a query") is None else "pooled states of the backbone"
+
+
 def _features(engine: Engine, queries: Sequence[str]) -> NDArray[np.float32]:
-    """[queries, layers * n_embd]."""
-    return np.stack([engine.vector(query).array.ravel() for query in queries])
+    """[queries, d_s] or [queries, layers * n_embd]."""
+    states = [_pooled(engine, query) for query in queries]
+    return np.stack(
+        [
+            engine.vector(query).array.ravel() if state is None else state
+            for query, state in zip(queries, states, strict=True)
+        ]
+    )
+
+
+def _pooled(engine: Engine, query: str) -> NDArray[np.float32] | None:
+    return engine.generator.pooled(query) if engine.generator else None

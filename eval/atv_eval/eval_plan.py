@@ -78,13 +78,15 @@ def left_out(methods: Sequence[Method], tasks: Sequence[Task], instructions: Ins
 
 def why_not(method: Method, task: Task, instructions: Instructions) -> str | None:
     """Why a method cannot answer a task; None if it can."""
+    if method is Method.STATIC and task.learned is not None:
+        return None
     if method.needs_pool and not task.pool:
         return "no rows to show; name their file with `shots_from=...`"
     if method is Method.ZERO_SHOT and any(instructions.of_row(task, row) is None for row in task.rows):
         return "no instruction; give one with `instructions=...`, or in the rows"
     if method is Method.CLASSIFIER:
         if not task.labels or task.kind is not TaskKind.LABELS:
-            return "the outputs are no labels"
+            return "the outputs are not labels"
         if find_spec("sklearn") is None:
             return "scikit-learn is not installed; run: pip install 'atv-local[eval]'"
     return None

@@ -22,6 +22,7 @@ from atv_eval.metrics import (
 )
 from atv_local.data import MAX_LABELS, Row, are_labels
 from atv_local.errors import UsageError
+from atv_local.vectors import ControlVector
 
 MAX_SHORT_WORDS = 3
 """Words of the median output up to which answers are short: names, numbers, a translated word."""
@@ -64,6 +65,8 @@ class Task:
     kind: TaskKind
     metrics: tuple[Metric, ...]
     """At least one of them has a score for each row."""
+    learned: ControlVector | None = None
+    """The static vector of the task, in place of the mean of the bundle's."""
 
     @classmethod
     def of(

@@ -16,6 +16,7 @@ from atv_eval.eval_plan import EvalPlan, left_out, possible_methods
 from atv_eval.first_token import first_token_ms
 from atv_eval.harm import Harm, measure_harm
 from atv_eval.instructions import Instructions, read_instructions
+from atv_eval.learned_vectors import check_learned_vectors, with_learned_vectors
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric, check_metric_packages
 from atv_eval.report import EvalResult
@@ -68,6 +69,7 @@ def evaluate(
     methods: MethodNames = (),
     metrics: MetricNames = (),
     shots_from: FilePaths = (),
+    static: FilePath | None = None,
     shots: Count = 16,
     instructions: FilePath | None = None,
     max_tokens: Count | None = None,
@@ -102,6 +104,9 @@ def evaluate(
             metric. By default they are chosen by the kind of the task's outputs.
         shots_from: files of rows for the methods `k-shot` and `bm25`, which show them in their prompts, and `nearest`,
             `static` and `classifier`. One task in `data` and one here are the same, whatever their names.
+        static: learned vectors for the method `static`, in place of the mean of the bundle's: a control-vector GGUF for
+            all tasks, or the folder `baselines` of a run with `baselines=True`, where a task has the vector of its
+            name. They steer as they were trained: at strength 1, at their own layers and positions.
         shots: how many rows a prompt shows.
         instructions: JSON file with a sentence for each task, for the prompts of `zero-shot`, `k-shot` and `bm25`, or
             with a list of sentences, of which one is chosen on rows of `shots_from`. By default the prompts say what
@@ -138,6 +143,7 @@ def evaluate(
         positions=positions,
         control_vectors=control_vectors or None,
     )
+    _check_effect(methods, [Method.STATIC], static=static)
     _check_effect(methods, [method for method in Method if method.needs_pool], shots_from=shots_from or None)
     _check_effect(methods, [method for method in Method if method.takes_instruction], instructions=instructions)
     sentences = {} if instructions is None else read_instructions(Path(instructions))
@@ -145,12 +151,14 @@ def evaluate(
     tasks = read_tasks(
         data, shots_from, columns, rows, labels, [Metric(metric) for metric in metrics], hooks.on_message
     )
+    tasks = with_learned_vectors(tasks, Path(static) if static else None, hooks.on_message)
     check_metric_packages(metric for task in tasks for metric in task.metrics)
     if instructions is not None and (without := [task.name for task in tasks if task.name not in told.given]):
         hooks.on_message(f"{instructions} has no instruction for {shorten(', '.join(map(repr, without)))}")
     every = [Method(method) for method in dict.fromkeys(methods)] or list(Method)
     if not methods and control_vectors and bundle is None:  # no generator, so nothing differs from query to query
-        every = [method for method in every if method not in (Method.STATIC, Method.CLASSIFIER)]
+        unread = {Method.CLASSIFIER} | ({Method.STATIC} if static is None else set())
+        every = [method for method in every if method not in unread]
     possible = possible_methods(tasks, told)
     chosen = every if methods else [method for method in every if method in possible]
     plan = EvalPlan(tasks, chosen, OFF, shots, seed, max_tokens, whole, told)
@@ -158,7 +166,7 @@ def evaluate(
         hooks.on_message(line)
     if any(method.takes_instruction for method in chosen) and (unlisted := told.without_labels(tasks)):
         hooks.on_message(f"prompts do not list the labels of {shorten(', '.join(map(repr, unlisted)))}: too many")
-    steered = any(method.needs_bundle for method in chosen)
+    steered = any(method.needs_bundle for method in chosen if static is None or method is not Method.STATIC)
     queries = read_unrelated(unrelated) if Method.STEERED in chosen and harm else []
     folder = None if output is None else Path(output)
     if folder is not None:
@@ -177,6 +185,7 @@ def evaluate(
             precision=precision if steered else None,
         ) as engine,
     ):
+        check_learned_vectors(tasks, engine.target.spec)
         if steered:
             plan = replace(plan, steering=_steering(engine, strength, layers, positions))
         if any(method.takes_instruction for method in chosen):

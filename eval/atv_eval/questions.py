@@ -20,7 +20,7 @@ from atv_local.batch import BatchQuestion, SteeredPrompt
 from atv_local.data import Row
 from atv_local.errors import AtvError, DataError
 from atv_local.target import Prompt, PromptFormat, shared_length
-from atv_local.vectors import TaskVector
+from atv_local.vectors import ControlVector, ScaledVector, Steering, TaskVector, trained_positions
 
 ROOM = 4
 """Tokens an answer may have at least beyond the longest right one: quotes, a stop."""
@@ -130,8 +130,15 @@ class QuestionBuilder:
         if method is Method.STEERED:
             return SteeredPrompt.of(self._plan.steering, self._engine.vector(row.input))
         if method is Method.STATIC:
+            if task.learned is not None:
+                return SteeredPrompt.of(*self._learned(task.learned))
             return SteeredPrompt.of(self._plan.steering, self._mean_vector(task))
         return SteeredPrompt()
+
+    def _learned(self, vector: ControlVector) -> tuple[Steering, TaskVector]:
+        """As it was trained: at strength 1, all its layers, at its own positions."""
+        steering = Steering(positions=trained_positions([ScaledVector(vector)]))
+        return steering, vector.vector(self._engine.target.n_rows)
 
     def _mean_vector(self, task: Task) -> TaskVector:
         if task.name not in self._means:

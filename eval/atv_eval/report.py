@@ -41,6 +41,17 @@ class EvalResult:
         """Steering beside the best alternative, in one sentence; None if one of them was not measured."""
         return verdict(self.scores, self.differences, self.about.get("shots", 0))
 
+    @property
+    def notes(self) -> list[str]:
+        """What two of the methods read, a sentence each, where they were measured."""
+        measured = {score.method for score in self.scores}
+        classifier, learned = self.about.get("classifier_reads", "the bundle"), "static" in self.about
+        notes = {
+            Method.STATIC: f"`static` steers with {'learned vectors' if learned else 'the mean of the task vectors'}.",
+            Method.CLASSIFIER: f"`classifier` reads {classifier}.",
+        }
+        return [note for method, note in notes.items() if method in measured]
+
     def method_name(self, method: Method) -> str:
         """A method, such as `classifier (2 of 3 tasks)` where it did not answer all."""
         tasks = {score.task for score in self.scores} - {MEAN}
@@ -83,7 +94,7 @@ class EvalResult:
 
 def _markdown(result: EvalResult) -> str:
     head, rows = score_table(result.scores, result.first_token_ms)
-    parts = [table(head, rows)]
+    parts = [table(head, rows), *(f"{note}\n" for note in result.notes)]
     if result.differences:
         head, rows = difference_table(
             {result.method_name(method): gaps for method, gaps in result.differences.items()},

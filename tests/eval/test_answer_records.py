@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atv_eval.answer_records import RECORDS, EvalRecord, answer_plan
+from atv_eval.answer_records import RECORDS, EvalRecord, answer_plan, fingerprint
 from atv_eval.eval_plan import EvalPlan
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
@@ -123,3 +123,28 @@ def test_two_evaluations_do_not_share_a_folder(tiny: Engine, asked: Path, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         answer_plan(plan_of(asked), tiny, tmp_path / "out", meanwhile)
+
+
+def test_the_classifier_reads_the_backbone_where_the_bundle_gives_it(
+    tiny: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a query ends in is in the state here."""
+
+    def pooled(query: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        return np.array([float(query.endswith("9")), 1.0], dtype=np.float32)
+
+    def write(name: str, numbers: list[int]) -> Path:
+        rows = [{"input": f"cat {n}", "output": "b" if n % 10 == 9 else "a", "task": "end"} for n in numbers]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / name
+
+    asked, shown = write("asked.jsonl", [29, 38, 49, 58]), write("shown.jsonl", [9, 18, 19, 8])
+    plan = plan_of(asked, shown, Method.CLASSIFIER)
+    assert tiny.generator is not None
+    reads = []
+    for state in (pooled, lambda _: None):
+        monkeypatch.setattr(tiny.generator, "pooled", state)
+        right = [record.answer == record.output for record in answer_plan(plan, tiny, None)]
+        reads.append((fingerprint(plan, tiny)["classifier_reads"], all(right)))
+    assert reads[0][1]
+    assert reads[0][0] != reads[1][0]

@@ -39,6 +39,8 @@ def print_results(result: EvalResult) -> None:
         tables.append(table)
     for table in tables:
         console.print(table, "")
+    for note in result.notes:
+        console.print(Text(note.replace("`", "")))
     if result.verdict:
         console.print(Text(result.verdict, style="bold"))
 

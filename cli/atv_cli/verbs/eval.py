@@ -81,6 +81,16 @@ def evaluate(
             show_default='the "instruction" of the rows; always the labels or keys of an answer',
         ),
     ] = None,
+    static: Annotated[
+        Path | None,
+        Panel.MEASURING.option(
+            "--static",
+            metavar="FILE",
+            help="Steer with this learned control vector in the method static; or the folder baselines of "
+            "`train --baselines`, which has one for each task.",
+            show_default="the mean of the bundle's vectors over rows of --shots-from",
+        ),
+    ] = None,
     shots: Annotated[
         int,
         Panel.MEASURING.option(
@@ -160,6 +170,7 @@ def evaluate(
                 methods=method or (),
                 metrics=metric or (),
                 shots_from=shots_from or (),
+                static=static,
                 shots=shots,
                 instructions=instructions,
                 max_tokens=max_tokens,
