@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from atv_local.errors import GrammarError, ModelError, UsageError
 from atv_local.target.gbnf import lark_of_gbnf
-from atv_local.target.json_schema import schema_source
+from atv_local.target.json_schema import explain_refusal, schema_source
 from atv_local.target.vocabulary import Vocabulary
 from atv_local.text import shown
 
@@ -81,7 +81,7 @@ def _checked(name: str, source: str) -> str:
 
     failed, messages = _on_large_stack(lambda: LLMatcher.validate_grammar_with_warnings(source, limits=_limits()))
     if failed:
-        raise UsageError(f"`{name}` cannot be used: {_first_line(messages[0])}")
+        raise UsageError(f"`{name}` cannot be used: {explain_refusal(_first_line(messages[0]))}")
     return source
 
 

@@ -1,8 +1,10 @@
-"""JSON schemas of answers, read strictly: what a schema does not name is not written."""
+"""JSON schemas of answers, read strictly: what a schema does not name is not written, and what cannot be guaranteed is
+refused."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +19,15 @@ _OPTIONS = {  # JSON as `json.dumps` writes it, or compact: some models never en
 }
 _SCHEMAS = ("items", "additionalProperties")
 """Keywords whose value is a schema; of those below, a list or mapping of schemas."""
-_LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "prefixItems")
+_LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _MAPPINGS_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
+"""Formats that llguidance guarantees. Others are annotations, as JSON Schema has it: `path`, `binary`, `password`."""
+_UNIMPLEMENTED = re.compile(r"Unimplemented keys: (.*)")
+_INSTEAD = {
+    "uniqueItems": "leave it out (in Pydantic, a list in place of a set), and drop what is twice in the answer",
+    "propertyNames": "list the names under 'properties', or give their pattern under 'patternProperties'",
+}
 
 
 def schema_source(schema: Mapping[str, Any], limit: int) -> str:
@@ -40,8 +49,9 @@ def schema_source(schema: Mapping[str, Any], limit: int) -> str:
         if len(text) > limit:
             raise UsageError(f"`schema` has {len(text)} characters, and {limit} are allowed")
         whole = json.loads(text)
-        closed = whole if '"allOf"' in text else _closed(whole)  # its parts must allow each other's properties
-        return LLMatcher.grammar_from_json_schema(json.dumps(closed), defaults=_OPTIONS)  # type: ignore[arg-type]
+        closed = '"allOf"' not in text  # its parts must allow each other's properties
+        strict = json.dumps(_strict(whole, closed))
+        return LLMatcher.grammar_from_json_schema(strict, defaults=_OPTIONS)  # type: ignore[arg-type]
     except RecursionError as error:
         raise UsageError("`schema` is nested too deep; give its inner parts names under `$defs`") from error
     except (TypeError, ValueError) as error:
@@ -50,19 +60,34 @@ def schema_source(schema: Mapping[str, Any], limit: int) -> str:
         raise UsageError(f"`schema` is not JSON: {error}") from error
 
 
-def _closed(schema: Any) -> Any:
+def explain_refusal(message: str) -> str:
+    """Why llguidance refuses a schema, with a way out where it does not have a keyword."""
+    match = _UNIMPLEMENTED.match(message)
+    if match is None:
+        return message
+    keywords = re.findall(r'"([^"]+)"', match[1])
+    instead = next((_INSTEAD[keyword] for keyword in keywords if keyword in _INSTEAD), "leave that out")
+    return f"{', '.join(map(repr, keywords))} cannot be guaranteed; {instead}"
+
+
+def _strict(schema: Any, closed: bool) -> Any:
+    """A schema without what says nothing, and with `closed` objects."""
     if not isinstance(schema, dict):
         return schema
     found = dict(schema)
     for key in _SCHEMAS:
         if key in found:
-            found[key] = _closed(found[key])
+            found[key] = _strict(found[key], closed)
     for key in _LISTS_OF_SCHEMAS:
         if isinstance(found.get(key), list):
-            found[key] = [_closed(one) for one in found[key]]
+            found[key] = [_strict(one, closed) for one in found[key]]
     for key in _MAPPINGS_OF_SCHEMAS:
         if isinstance(found.get(key), dict):
-            found[key] = {name: _closed(one) for name, one in found[key].items()}
-    if "properties" in found and "patternProperties" not in found:
+            found[key] = {name: _strict(one, closed) for name, one in found[key].items()}
+    if found.get("uniqueItems") is False:
+        del found["uniqueItems"]
+    if isinstance(found.get("format"), str) and found["format"] not in FORMATS:
+        del found["format"]
+    if closed and "properties" in found and "patternProperties" not in found:
         found.setdefault("additionalProperties", False)
     return found

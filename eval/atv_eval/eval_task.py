@@ -27,6 +27,9 @@ from atv_local.vectors import ControlVector
 MAX_SHORT_WORDS = 3
 """Words of the median output up to which answers are short: names, numbers, a translated word."""
 
+JSON_SHARE = 0.9
+"""Of the outputs, from which on a task is JSON in spite of some rows that are not, such as "n/a"."""
+
 
 class TaskKind(StrEnum):
     """What the outputs of a task are."""
@@ -84,10 +87,10 @@ class Task:
             rows: to answer.
             pool: to show.
             limit: how many of `rows` to answer.
-            metrics: those to measure, of which the ones that suit the task are taken; by default those of its kind.
+            metrics: those to measure, of which the ones that can be computed are taken; by default those of its kind.
 
         Raises:
-            UsageError: none of the metrics suits the task.
+            UsageError: none of the metrics can be computed.
         """
         every = [*rows, *pool]
         outputs = [row.output for row in every]
@@ -96,7 +99,8 @@ class Task:
         labels = dict.fromkeys(label for row in every for label in (row.output, *(row.choices or ())))
         fixed = shared or (are_labels(outputs) and len(labels) <= MAX_LABELS)
         kind = TaskKind.LABELS if fixed or all(choices) else _kind_of_texts(outputs)
-        suited = [metric for metric in metrics or _defaults(kind, outputs) if _suits(metric, kind, fixed, all(choices))]
+        wanted = metrics or _defaults(kind, outputs)
+        suited = [metric for metric in wanted if _computable(metric, outputs, fixed, all(choices))]
         if not any(metric.of_rows for metric in suited):
             if not suited:
                 raise UsageError(f"none of `metrics` suits task {name!r}, whose outputs are {kind}; leave it out")
@@ -157,7 +161,7 @@ def right_answers(row: Row) -> tuple[str, ...]:
 
 
 def _kind_of_texts(outputs: Sequence[str]) -> TaskKind:
-    if all(map(is_json_container, outputs)):
+    if sum(map(is_json_container, outputs)) >= JSON_SHARE * len(outputs):
         return TaskKind.JSON
     words = median(len(output.split()) for output in outputs)
     plain = sum(len(re.findall(r"[\w\s]", output)) for output in outputs) >= 0.9 * sum(map(len, outputs))
@@ -170,9 +174,9 @@ def _defaults(kind: TaskKind, outputs: Sequence[str]) -> list[Metric]:
     return [metric for metric in _METRICS[kind] if latin or metric is not Metric.ROUGE_L]
 
 
-def _suits(metric: Metric, kind: TaskKind, fixed: bool, choices: bool) -> bool:
+def _computable(metric: Metric, outputs: Sequence[str], fixed: bool, choices: bool) -> bool:
     if metric is Metric.CHOICE:
         return choices
     if metric is Metric.MACRO_F1:
         return fixed
-    return kind is TaskKind.JSON or metric not in (Metric.JSON_VALID, Metric.SLOT_F1)
+    return metric not in (Metric.JSON_VALID, Metric.SLOT_F1) or any(map(is_json_container, outputs))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from atv_eval.eval_task import Task, TaskKind
+from atv_eval.metrics import is_json_container
 from atv_local.data import Row, are_labels, reading
 from atv_local.errors import DataError, first_problem
 
@@ -56,7 +57,7 @@ class Instructions:
 
     def __init__(self, given: Mapping[str, str] = MappingProxyType({})) -> None:
         self.given = given
-        self._json_forms: dict[str, str] = {}
+        self._json_forms: dict[str, str | None] = {}
 
     def of_row(self, task: Task, row: Row) -> str | None:
         """What to do with a row, then the labels or the keys of an answer. None without either.
@@ -84,7 +85,8 @@ class Instructions:
         if task.kind is not TaskKind.JSON:
             return None
         if task.name not in self._json_forms:
-            self._json_forms[task.name] = describe_json([row.output for row in task.pool or task.rows])
+            outputs = [row.output for row in task.pool or task.rows if is_json_container(row.output)]
+            self._json_forms[task.name] = describe_json(outputs) if outputs else None
         return self._json_forms[task.name]
 
 

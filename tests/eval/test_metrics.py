@@ -8,6 +8,7 @@ import random
 import pytest
 
 from atv_eval.eval_task import Task, TaskKind
+from atv_eval.instructions import Instructions
 from atv_eval.metrics import Metric, bleu, chrf, json_exact, json_valid, rouge_l, slot_f1, text_exact, token_f1
 from atv_local.data.rows import Row
 from atv_local.errors import UsageError
@@ -32,6 +33,8 @@ SLOTS = '{"intent": "book", "seats": 2, "names": ["Ann", "Bob"]}'
         (slot_f1, '{"a": {"b": 1}}', ['{"b": 1}', '{"a": {"b": 1, "c": 2}}'], 2 / 3),
         *((slot_f1, answer, ["{}"], value) for answer, value in (("{}", 1), ('{"a": 1}', 0), ("none", 0))),
         (slot_f1, "[" * 9999, [SLOTS], 0),
+        *((slot_f1, answer, ["n/a"], value) for answer, value in (("n/a", 1), ("{}", 0))),
+        *((json_exact, answer, ["n/a"], value) for answer, value in (("n/a", 1), ("{}", 0))),
     ],
 )  # fmt: skip
 def test_values(score: object, answer: str, references: list[str], value: float) -> None:
@@ -97,6 +100,22 @@ def test_metrics_that_are_given_are_those_that_suit() -> None:
     assert not task_of(["Rome", "Oslo"], Metric.EXACT).whole
     with pytest.raises(UsageError, match="'t'"):
         task_of(["Rome", "Oslo"], Metric.SLOT_F1)
+
+
+def test_some_rows_that_are_not_json_leave_the_task_json() -> None:
+    outputs = [json.dumps({"n": n}) for n in range(18)]
+    task = task_of([*outputs, "n/a", "none"])
+    assert (task.kind, task.main) == (TaskKind.JSON, Metric.SLOT_F1)
+    assert [task.score(row, row.output, None)[Metric.SLOT_F1] for row in task.rows] == [1] * 20
+    assert "n" in (Instructions().of_task(task) or "")
+    assert task_of([*outputs, *(f"no {n} at all, sorry" for n in range(3))]).kind is not TaskKind.JSON
+
+
+def test_a_named_metric_that_can_be_computed_is_taken() -> None:
+    mixed = task_of([SLOTS, "the first of many words", "the second of many words"], Metric.SLOT_F1, Metric.JSON_VALID)
+    assert (mixed.kind, mixed.main) == (TaskKind.TEXT, Metric.SLOT_F1)
+    assert mixed.metrics == (Metric.SLOT_F1, Metric.JSON_VALID)
+    assert task_of(['{"a": 1}', '{"a": 2}'] * 4, Metric.SLOT_F1).main is Metric.SLOT_F1
 
 
 def test_references_are_right_answers() -> None:

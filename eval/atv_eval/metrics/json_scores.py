@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from atv_eval.metrics.text_scores import text_exact
+
 _UNREADABLE = (ValueError, RecursionError)  # the latter of thousands of brackets
 _DECODER = json.JSONDecoder()
 
@@ -26,24 +28,34 @@ def json_valid(answer: str) -> float:
 
 
 def json_exact(answer: str, references: Sequence[str]) -> float:
-    """1 if the first object or array in the answer has the value of a reference; the order of keys does not matter."""
+    """1 if the first object or array in the answer has the value of a reference; the order of keys does not matter.
+
+    A reference without any must be the answer to the letter.
+    """
     found = _first(answer)
-    return float(any(_same(found, _first(reference)) for reference in references))
+    return max(
+        text_exact(answer, [reference]) if (right := _first(reference)) is None else float(_same(found, right))
+        for reference in references
+    )
 
 
 def slot_f1(answer: str, references: Sequence[str]) -> float:
     """F1 of the slots in common: pairs of the path to a value and the value. A list is a set of values.
 
-    The first object or array in the answer counts, so that words or a code fence around it cost nothing.
+    The first object or array in the answer counts, so that words or a code fence around it cost nothing. A reference
+    without any must be the answer to the letter.
     """
     found = _first(answer)
+    return max(
+        text_exact(answer, [reference]) if (right := _first(reference)) is None else _f1(found, right)
+        for reference in references
+    )
+
+
+def _f1(found: Any, reference: Any) -> float:
     if found is None:
         return 0.0
-    ours = Counter(_slots(found))
-    return max(_f1(ours, Counter(_slots(_first(reference)))) for reference in references)
-
-
-def _f1(ours: Counter[tuple[str, str]], right: Counter[tuple[str, str]]) -> float:
+    ours, right = Counter(_slots(found)), Counter(_slots(reference))
     total = ours.total() + right.total()
     return 2 * (ours & right).total() / total if total else 1.0
 
@@ -70,8 +82,8 @@ def _first(text: str) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same in JSON, where true is not 1."""
-    if one is None or other is None:
+    """Whether two values are the same in JSON, where true is not 1; None is no value."""
+    if one is None:
         return False
     one, other = (json.dumps(value, sort_keys=True) for value in (one, other))
     return bool(one == other)
