@@ -36,7 +36,7 @@ class EvalRecord:
     task: str
     row: int
     row_id: str
-    """A hash of the row's input, output and choices."""
+    """A hash of all that the row has."""
     method: Method
     output: str
     answer: str
@@ -167,7 +167,7 @@ def _records(reply: BatchReply, tasks: Mapping[str, Task]) -> list[EvalRecord]:
     none = Outcome("", (), None, ())
     records = []
     for key, outcome in zip(question.keys, reply.outcomes or [none] * len(question.keys), strict=True):
-        likely = max(zip(outcome.options, choices, strict=False), default=None)
+        likely = max(zip(outcome.options, choices, strict=False), key=lambda pair: pair[0], default=None)
         record = EvalRecord(
             task=key.task,
             row=key.row,

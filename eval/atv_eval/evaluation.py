@@ -147,24 +147,24 @@ def evaluate(
     _check_effect(methods, [method for method in Method if method.needs_pool], shots_from=shots_from or None)
     _check_effect(methods, [method for method in Method if method.takes_instruction], instructions=instructions)
     sentences = {} if instructions is None else read_instructions(Path(instructions))
-    told = Instructions({name: wordings[0] for name, wordings in sentences.items()})
+    first_wordings = Instructions({name: wordings[0] for name, wordings in sentences.items()})
     tasks = read_tasks(
         data, shots_from, columns, rows, labels, [Metric(metric) for metric in metrics], hooks.on_message
     )
     tasks = with_learned_vectors(tasks, Path(static) if static else None, hooks.on_message)
     check_metric_packages(metric for task in tasks for metric in task.metrics)
-    if instructions is not None and (without := [task.name for task in tasks if task.name not in told.given]):
+    if instructions is not None and (without := [task.name for task in tasks if task.name not in first_wordings.given]):
         hooks.on_message(f"{instructions} has no instruction for {shorten(', '.join(map(repr, without)))}")
     every = [Method(method) for method in dict.fromkeys(methods)] or list(Method)
     if not methods and control_vectors and bundle is None:  # no generator, so nothing differs from query to query
         unread = {Method.CLASSIFIER} | ({Method.STATIC} if static is None else set())
         every = [method for method in every if method not in unread]
-    possible = possible_methods(tasks, told)
+    possible = possible_methods(tasks, first_wordings)
     chosen = every if methods else [method for method in every if method in possible]
-    plan = EvalPlan(tasks, chosen, OFF, shots, seed, max_tokens, whole, told)
-    for line in left_out(every, tasks, told):
+    plan = EvalPlan(tasks, chosen, OFF, shots, seed, max_tokens, whole, first_wordings)
+    for line in left_out(every, tasks, first_wordings):
         hooks.on_message(line)
-    if any(method.takes_instruction for method in chosen) and (unlisted := told.without_labels(tasks)):
+    if any(method.takes_instruction for method in chosen) and (unlisted := first_wordings.without_labels(tasks)):
         hooks.on_message(f"prompts do not list the labels of {shorten(', '.join(map(repr, unlisted)))}: too many")
     steered = any(method.needs_bundle for method in chosen if static is None or method is not Method.STATIC)
     queries = read_unrelated(unrelated) if Method.STEERED in chosen and harm else []
@@ -212,8 +212,9 @@ def _check_effect(methods: Sequence[str], needed: Sequence[Method], **options: o
     """Raise UsageError for an option that is given and that none of the methods reads; no methods are all."""
     given = [name for name, value in options.items() if value is not None]
     if given and methods and not set(needed) & set(methods):
+        one = "the method" if len(needed) == 1 else "one of the methods"
         raise UsageError(
-            f"`{given[0]}` has no effect without {' or '.join(needed)} in `methods`; leave it out, or add the method"
+            f"`{given[0]}` has no effect without {one} {', '.join(needed)}; leave it out, or add one with `methods`"
         )
 
 

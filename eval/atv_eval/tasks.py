@@ -9,6 +9,7 @@ from atv_eval.eval_task import Task
 from atv_eval.metrics import Metric
 from atv_local.data import MAX_LABELS, Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
 from atv_local.errors import DataError
+from atv_local.text import counted
 
 _MAX_NAMES = 5
 Paths = str | Path | Sequence[str | Path]
@@ -52,9 +53,9 @@ def read_tasks(
                 )
             asked = [row if row.choices else row.model_copy(update={"choices": outputs}) for row in asked]
         if common := {row.input for row in asked[:rows]} & {row.input for row in shown}:
-            text = next(iter(common))[:60]
+            text = next(row.input for row in asked if row.input in common)[:60]
             raise DataError(
-                f"task {name!r}: {len(common)} rows are also in `shots_from`, such as {text!r}; "
+                f"task {name!r} has rows that are also in `shots_from`, such as {text!r} ({len(common)} in all); "
                 "use other rows as demonstrations"
             )
         tasks.append(Task.of(name, asked, shown, rows, metrics))
@@ -77,7 +78,7 @@ def _matched(
     if len(asked) == len(shown) == 1:
         (name,), (other,) = asked, shown
         if name != other:
-            on_message(f"{len(shown[other])} rows of {other!r} are shown for task {name!r}")
+            on_message(f"task {name!r} is shown {counted(len(shown[other]), 'row')} of {other!r}")
         return {name: shown[other]}
     if shown and (without := asked.keys() - shown.keys()):
         on_message(

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from atv_eval.methods import Method
 from atv_eval.scores import MAIN, MEAN, MethodScore
 from atv_eval.statistics import Difference
+from atv_local.text import counted
 
 SIGNIFICANT = 0.05
 """The p-value below which a difference is called one."""
+MIN_ROWS = 8
+"""Rows below which nothing is called better or worse: with five of them no difference has a p below 0.05."""
 
 
 def verdict(
@@ -28,11 +31,15 @@ def verdict(
         return None
     best = max(overall.values(), key=lambda score: score.main.value)
     gap = differences[best.method][MAIN]
-    name = f"{best.method} with {n_shots} rows" if best.method in (Method.SHOTS, Method.BM25) else str(best.method)
+    name = f"{best.method} with {counted(n_shots, 'row')}" if best.method.shows else str(best.method)
     partial = len(differences) > len(overall)
     name = f"{' that answered all tasks' if partial else ''}, {name}"
     what = steered.metric.heading if steered.metric else "the tasks' main metrics"
-    certainty = f"({p_value(gap.p)}, {steered.rows} rows)"
+    certainty = f"({p_value(gap.p)}, {counted(steered.rows, 'row')})"
+    if steered.rows < MIN_ROWS:
+        return (
+            f"Too few rows to tell steering from the best alternative{name}: {_points(gap, 1)} of {what} {certainty}."
+        )
     if gap.p >= SIGNIFICANT:
         return (
             f"No clear difference between steering and the best alternative{name}: "

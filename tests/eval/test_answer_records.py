@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atv_eval.answer_records import RECORDS, EvalRecord, answer_plan, fingerprint
+from atv_eval.answer_records import RECORDS, EvalRecord, _records, answer_plan, fingerprint
 from atv_eval.eval_plan import EvalPlan
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
 from atv_eval.questions import QuestionBuilder
 from atv_eval.scores import differences, score_methods
 from atv_eval.tasks import read_tasks
+from atv_local.answer.constraint import choose_answer
 from atv_local.answer.engine import Engine
 from atv_local.answer.loading import load
+from atv_local.batch.question import BatchReply, Outcome
 from atv_local.data.columns import DEFAULT_COLUMNS
 from atv_local.errors import UsageError
 from atv_local.vectors.steering import OFF, Steering
@@ -148,3 +150,13 @@ def test_the_classifier_reads_the_backbone_where_the_bundle_gives_it(
         reads.append((fingerprint(plan, tiny)["classifier_reads"], all(right)))
     assert reads[0][1]
     assert reads[0][0] != reads[1][0]
+
+
+@pytest.mark.parametrize("choices", [("a", "b"), ("b", "a")])
+def test_of_choices_alike_the_first_is_chosen(tiny: Engine, tmp_path: Path, choices: tuple[str, str]) -> None:
+    """As a restricted answer has it."""
+    plan = plan_of(write_task(tmp_path / "kinds.jsonl", ["cat 1"], list(choices)), None, Method.BASE)
+    (question,) = QuestionBuilder(plan, tiny).questions({})
+    reply = BatchReply(question, (Outcome("", (), None, (-1.0, -1.0)),), 0)
+    (record,) = _records(reply, {task.name: task for task in plan.tasks})
+    assert record.chosen == choices[0] == choose_answer(choices, [-1.0, -1.0], None)[0]

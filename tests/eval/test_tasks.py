@@ -46,6 +46,10 @@ def test_one_task_on_each_side_is_the_same_task(tmp_path: Path) -> None:
     assert "'train'" in said[0]
     with pytest.raises(DataError, match="also in `shots_from`"):
         read_tasks([asked], [write_task(tmp_path / "train.jsonl", ["cat 1"])], DEFAULT_COLUMNS, None, False)
+    words = [f"{word} {n}" for n in range(9) for word in ANSWERS]
+    both = [write_task(tmp_path / name, words[::step]) for name, step in (("both.jsonl", 1), ("same.jsonl", -1))]
+    with pytest.raises(DataError, match=f"such as '{words[0]}' .{len(words)} in all"):
+        read_tasks(both[:1], both[1:], DEFAULT_COLUMNS, None, False)
 
 
 def test_a_task_without_rows_to_show_is_named(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_the_verdict_is_about_the_best_alternative(steered: int, said: str) -> N
     assert f"{N} rows)" in verdict
 
 
+@pytest.mark.parametrize(("rows", "said"), [(1, "1 row)"), (7, "7 rows)"), (8, None)])
+def test_of_few_rows_nothing_can_be_told(rows: int, said: str | None) -> None:
+    task = Task.of("kinds", LABELS.rows[:rows], LABELS.rows[rows:])
+    verdict = result_of([task], {Method.BASE: 0, Method.STEERED: rows}).verdict
+    assert verdict is not None
+    assert verdict.startswith("Too few rows") is (said is not None)
+    assert "100.0 points [" in verdict
+    assert (said or "p = 0.0") in verdict
+
+
 def test_without_steering_or_an_alternative_there_is_no_verdict() -> None:
     assert result_of([LABELS], {Method.STEERED: 3}).verdict is None
     assert result_of([LABELS], {Method.BASE: 3, Method.BM25: 5}).verdict is None

@@ -188,15 +188,6 @@ def test_the_clients_for_structured_answers(client: openai.OpenAI, url: str) -> 
     assert Ticket.model_validate(raw)
 
 
-def test_instructor(client: openai.OpenAI) -> None:
-    instructor = pytest.importorskip("instructor")
-    for mode in (instructor.Mode.JSON_SCHEMA,):
-        found = instructor.from_openai(client, mode=mode).chat.completions.create(
-            model="kinds", messages=user("apple 1"), response_model=Ticket
-        )
-        assert isinstance(found, Ticket)
-
-
 @pytest.mark.parametrize(
     "fields",
     [

@@ -188,6 +188,9 @@ def test_chrf_and_exact_are_means_over_text_tasks(tiny_gguf: Path) -> None:
     referred = replace(wrong, references=("find a thing", "find that"))
     assert sampler.metrics([referred, referred, wrong])["chrf"] < sampler.metrics([referred])["chrf"] == 100
     assert sampler.metrics([referred])["exact"] == 1
+    long = replace(wrong, wanted="list all files of a folder by size", answer="list all files by name")
+    of_each = [sampler.metrics([answer])["chrf/b"] for answer in (wrong, long)]
+    assert sampler.metrics([wrong, long])["chrf/b"] == pytest.approx(sum(of_each) / 2)  # as eval has it
     assert set(sampler.metrics([wrong])) == {"chrf", "chrf/b"}
     assert sampler.metrics([label]) == {}
 

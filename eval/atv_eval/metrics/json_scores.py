@@ -82,7 +82,7 @@ def _first(text: str) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same in JSON, where true is not 1; None is no value."""
+    """Whether two values are the same in JSON, where true is not 1; None differs from all."""
     if one is None:
         return False
     one, other = (json.dumps(value, sort_keys=True) for value in (one, other))

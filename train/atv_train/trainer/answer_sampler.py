@@ -6,7 +6,8 @@ import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice
+from statistics import fmean
 
 import torch
 from accelerate.utils import gather_object
@@ -99,8 +100,9 @@ class AnswerSampler:
         return [answer for _, answer in sorted(gather_object(answered), key=lambda pair: pair[0])]
 
     def metrics(self, answers: Iterable[SampleAnswer]) -> TrainingMetrics:
-        """Of text tasks: `chrf` (0 to 100), the mean over tasks, and `exact`, the share of answers that are exactly
-        right; both by task too. An `exact` of zero is left out, since free text has more than one right answer."""
+        """Of text tasks: `chrf` (0 to 100), the mean of answers and then of tasks, and `exact`, the share of answers
+        that are exactly right; both by task too. An `exact` of zero is left out, since free text has more than one
+        right answer."""
         tasks: dict[str, list[SampleAnswer]] = defaultdict(list)
         for answer in answers:
             if answer.task in self.text_tasks:
@@ -123,8 +125,8 @@ class AnswerSampler:
 
 
 def _chrf(rows: Sequence[SampleAnswer]) -> float:
-    right = zip_longest(*((row.wanted, *row.references) for row in rows))  # the first of each row, then the second, ...
-    return float(CHRF().corpus_score([row.answer for row in rows], list(map(list, right))).score)
+    metric = CHRF()
+    return fmean(metric.sentence_score(row.answer, [row.wanted, *row.references]).score for row in rows)
 
 
 def _n_exact(rows: Sequence[SampleAnswer]) -> int:
