@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from atv_local.generator import Precision, Provider
-from atv_local.vectors import Steering
+from atv_local.vectors import ScaledVector, Steering
 
 if TYPE_CHECKING:
     from atv_local.answer.engine import Engine
@@ -102,7 +102,7 @@ class Answer:
         finish_reason: Finish | None,
         tokens: TokenCounts,
         timings_ms: Timings | None = None,
-        generated: bool = True,
+        source: ScaledVector | None = None,
         probabilities: Mapping[str, float] | None = None,
     ) -> Answer:
         """An answer of an engine.
@@ -114,12 +114,12 @@ class Answer:
             finish_reason: why it ended.
             tokens: counts of tokens.
             timings_ms: times, where they were taken.
-            generated: whether the generator of the engine made the vector.
+            source: the vector that was given with the query, if one was.
             probabilities: of each choice, where choices were given.
         """
-        generator = engine.generator if generated and not steering.off else None
-        if engine.control_vectors or steering.control_vectors:
-            vectors = engine.control_vectors_of(steering) if generated else ()
+        generator = None if source or steering.off else engine.generator
+        if source or engine.control_vectors or steering.control_vectors:
+            vectors = (source,) if source and not steering.off else engine.control_vectors_of(steering)
             steering = replace(steering, control_vectors=vectors)
         if not steering.off:
             steering = replace(steering, layers=steering.range(engine.target.n_rows))
@@ -136,7 +136,9 @@ class Answer:
         )
 
     @classmethod
-    def of_event(cls, engine: Engine, steering: Steering, text: str, event: Event, *, generated: bool = True) -> Answer:
+    def of_event(
+        cls, engine: Engine, steering: Steering, text: str, event: Event, source: ScaledVector | None = None
+    ) -> Answer:
         """The answer written so far, from the last event of a stream; see `of`."""
         return cls.of(
             engine,
@@ -145,19 +147,19 @@ class Answer:
             finish_reason=event.finish_reason,
             tokens=event.tokens,
             timings_ms=event.timings_ms,
-            generated=generated,
+            source=source,
             probabilities=event.probabilities,
         )
 
     @classmethod
     def of_events(
-        cls, engine: Engine, steering: Steering, events: Generator[Event], *, generated: bool = True
+        cls, engine: Engine, steering: Steering, events: Generator[Event], source: ScaledVector | None = None
     ) -> Answer:
         """The answer that a stream writes, read to its end; see `of`."""
         with closing(events):
             pieces = list(events)
         text = "".join(event.text for event in pieces)
-        return cls.of_event(engine, steering, text, pieces[-1], generated=generated)
+        return cls.of_event(engine, steering, text, pieces[-1], source)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON has it, which is what `atv-local run --json` prints; times are rounded to 0.01 ms."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from atv_local.answer.answer import Answer, Event
-from atv_local.answer.constraint import Choices, Schema
+from atv_local.answer.constraint import AUTO, Choices, Schema
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_query, check_settings
 from atv_local.data import as_integer
@@ -198,7 +198,9 @@ class Conversation:
     def _check_settings(self) -> None:
         check_settings(self.steering, self.sampling, self.system)
         self.max_tokens = as_integer("max_tokens", self.max_tokens, 1)
-        self.engine.constraint(self.choices, self.schema, self.grammar)
+        constraint = self.engine.constraint(self.choices, self.schema, self.grammar)
+        if constraint and constraint.choices and self.choices != AUTO:
+            self.choices = constraint.choices  # any iterable may be given, and is read once
 
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:
         messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]

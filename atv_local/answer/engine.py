@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
-
-from numpy.typing import ArrayLike
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.constraint import Choices, Constraint, Schema
 from atv_local.answer.messages import as_messages
 from atv_local.answer.queries import check_prompt, check_queries, check_query, check_settings
-from atv_local.answer.query_vectors import QueryVectors
+from atv_local.answer.steered_target import GivenVector, SteeredTarget
 from atv_local.data import as_integer
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Prompt, Sampling, Target
-from atv_local.vectors import ControlVector, ScaledVector, Steering, TaskVector, VectorSources, scaled_vectors
+from atv_local.vectors import OFF, Steering, TaskVector, VectorSources
 
 
-class Engine:
+@dataclass(frozen=True)
+class _Settings:
+    """How to answer, checked."""
+
+    sampling: Sampling
+    max_tokens: int
+    system: str | None
+    constraint: Constraint
+
+
+class Engine(SteeredTarget):
     """A target, and what steers it: a generator made for it, control vectors, or both.
 
     An engine is a context manager; leaving it frees the context. Answers do not depend on each other. A target gives
@@ -53,99 +61,16 @@ class Engine:
         *,
         steering: Steering | None = None,
     ) -> None:
-        self.target = target
-        self._vectors = QueryVectors(target, generator, control_vectors)
-        if steering is not None:
-            check_settings(steering)
-        self._steering = self._vectors.default_steering() if steering is None else steering
-        self._has_own = steering is not None or generator is not None or bool(self.control_vectors)
-        """Whether `steering` says how to steer, rather than that there is nothing to steer by."""
-        if not self._steering.off:
-            self._steering.range(target.n_rows)
+        super().__init__(target, generator, control_vectors, steering)
         self._answers = AnswerStream(target)
         self._closed = False
         self._prompts = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
-
-    @property
-    def generator(self) -> VectorGenerator | None:
-        """What makes the vectors of queries."""
-        return self._vectors.generator
-
-    @property
-    def control_vectors(self) -> tuple[ScaledVector, ...]:
-        """What is added to every vector, or steers alone, unless a steering has others."""
-        return self._vectors.control_vectors
-
-    @property
-    def steering(self) -> Steering:
-        """The default steering of answers."""
-        return self._steering
-
-    def vector(self, query: str, *, steering: Steering | None = None) -> TaskVector:
-        """The vector that steers the answer to a query, float32 [n_layer-1, n_embd].
-
-        Args:
-            query: the user's words, as they would be answered.
-            steering: its control vectors are part of the vector, its strength and layers are not; by default
-                `self.steering`.
-
-        Raises:
-            UsageError: an empty query, one that is not Unicode text, or an engine that is closed or has nothing to
-                steer by.
-            VectorError: a control vector made for another target.
-        """
-        self.check_open()
-        check_query(query)
-        steering = self.steering if steering is None else steering
-        check_settings(steering)
-        return self._vectors(query, steering)
-
-    def with_control_vectors(self, control_vectors: VectorSources, steering: Steering | None = None) -> Steering:
-        """A steering with these control vectors, for one answer or for many.
-
-        Args:
-            control_vectors: as `load` takes them, in place of those of the engine; empty for none.
-            steering: what else it says; by default `self.steering`. Layers that are the bundle's hold for the
-                generator's vector alone, beside control vectors. Where nothing steered before, these steer all layers,
-                at the positions that they were made for.
-
-        Raises:
-            NotFoundError, VectorError, UsageError: as `load`.
-        """
-        steering = self.steering if steering is None else steering
-        check_settings(steering)
-        changed = self._vectors.with_control_vectors(steering, scaled_vectors(control_vectors))
-        if changed.control_vectors:
-            self._vectors.check(changed)
-        return changed
-
-    def control_vectors_of(self, steering: Steering) -> tuple[ScaledVector, ...]:
-        """The control vectors that a steering applies: its own, or those of the engine; none where it is off."""
-        return () if steering.off else self._vectors.applied_control_vectors(steering)
-
-    def control_vector(self, queries: Iterable[str], *, steering: Steering | None = None) -> ControlVector:
-        """The mean vector of queries as a control vector: `save` it, and other programs can steer with it.
-
-        Args:
-            queries: at least one.
-            steering: how it is applied: strength and layers change the values, positions are recorded for `load`. By
-                default `self.steering`.
-
-        Raises:
-            UsageError: no queries, one that `vector` refuses, or layers that the target does not have.
-        """
-        steering = self.checked_steering(steering)
-        check_queries(queries)
-        queries = list(queries)
-        for query in queries:
-            check_query(query)
-        return self._vectors.control_vector(queries, steering)
 
     def answer(
         self,
         query: str,
         *,
-        vector: ControlVector | TaskVector | ArrayLike | str | Path | None = None,
+        vector: GivenVector | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
@@ -179,20 +104,11 @@ class Engine:
             ModelError: the target cannot be evaluated, as under a vector that is too strong.
             VectorError: a vector that does not fit the target.
         """
-        given, default = (None, None) if vector is None else self._vectors.given(vector)
-        steering = self._applied(steering, default)
-        events = self.stream(
-            query,
-            vector=given,
-            steering=steering,
-            sampling=sampling,
-            max_tokens=max_tokens,
-            system=system,
-            choices=choices,
-            schema=schema,
-            grammar=grammar,
-        )
-        return Answer.of_events(self, steering, events, generated=given is None)
+        started = perf_counter()
+        given, source, steering = self._steered(vector, steering)
+        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
+        events = self._events(query, None, given, steering, settings, started)
+        return Answer.of_events(self, steering, events, source)
 
     def chat(
         self,
@@ -221,20 +137,12 @@ class Engine:
             UsageError: another role or content, the last message is not the user's, or as `answer`.
             PromptError, ModelError: as `answer`; also a template that does not take the conversation.
         """
+        started = perf_counter()
         conversation = as_messages(messages)
-        query = conversation[-1]["content"]
-        steering = self._applied(steering, None)
+        steering = self.checked_steering(steering)
+        settings = self._settings(sampling, max_tokens, None, choices, schema, grammar)
         prompt = self.target.prompts.conversation(conversation, self.target.n_ctx)
-        events = self.stream(
-            query,
-            prompt=prompt,
-            steering=steering,
-            sampling=sampling,
-            max_tokens=max_tokens,
-            choices=choices,
-            schema=schema,
-            grammar=grammar,
-        )
+        events = self._events(conversation[-1]["content"], prompt, None, steering, settings, started)
         return Answer.of_events(self, steering, events)
 
     def answer_many(
@@ -270,9 +178,7 @@ class Engine:
         """
         steering = self.checked_steering(steering)
         check_queries(queries)
-        check_settings(steering, sampling, system)
-        max_tokens = as_integer("max_tokens", max_tokens, 1)
-        self.constraint(choices, schema, grammar)
+        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
 
         def answers() -> Generator[Answer]:
             from atv_local.batch import Batch
@@ -281,12 +187,11 @@ class Engine:
                 yield from batch.answer(
                     queries,
                     steering=steering,
-                    sampling=sampling,
-                    max_tokens=max_tokens,
+                    sampling=settings.sampling,
+                    max_tokens=settings.max_tokens,
                     system=system,
-                    choices=choices,
-                    schema=schema,
-                    grammar=grammar,
+                    choices=settings.constraint.choices or None,
+                    grammar=settings.constraint.grammar,
                 )
 
         return answers()
@@ -295,7 +200,7 @@ class Engine:
         self,
         query: str,
         *,
-        vector: ControlVector | TaskVector | ArrayLike | str | Path | None = None,
+        vector: GivenVector | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
@@ -321,29 +226,45 @@ class Engine:
             PromptError, ModelError, VectorError: as `answer`.
         """
         started = perf_counter()
-        given, default = (None, None) if vector is None else self._vectors.given(vector)
-        if given is None:
-            steering = self.checked_steering(steering)
-        else:
-            self.check_open()
-            steering = self._applied(steering, default)
-            if steering.control_vectors:
-                raise UsageError("`vector` takes the place of the control vectors of `steering`; leave one of them out")
+        given, _, steering = self._steered(vector, steering)
         check_prompt(prompt)
+        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
+        return self._events(query, prompt, given, steering, settings, started)
+
+    def _settings(
+        self,
+        sampling: Sampling | None,
+        max_tokens: int,
+        system: str | None,
+        choices: Choices | None,
+        schema: Schema | None,
+        grammar: str | Grammar | None,
+    ) -> _Settings:
+        check_settings(OFF, sampling, system)
+        max_tokens = as_integer("max_tokens", max_tokens, 1)
+        constraint = self.constraint(choices, schema, grammar) or Constraint()
+        return _Settings(sampling or Sampling(), max_tokens, system, constraint)
+
+    def _events(
+        self,
+        query: str,
+        prompt: Prompt | None,
+        given: TaskVector | None,
+        steering: Steering,
+        settings: _Settings,
+        started: float,
+    ) -> Generator[Event]:
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
-        max_tokens = as_integer("max_tokens", max_tokens, 1)
-        check_settings(steering, sampling, system)
-        constraint = self.constraint(choices, schema, grammar)
-        prompts = self._prompts(system)
+        prompts = self._prompts(settings.system)
         return self._answers.events(
             prompt or prompts(query),
             lambda: self.vector(query, steering=steering) if given is None else given,
             steering,
-            sampling or Sampling(),
-            max_tokens,
+            settings.sampling,
+            settings.max_tokens,
             started,
-            constraint,
+            settings.constraint,
             lambda choice: prompts.answer_after(prompt, choice) if prompt else prompts.answer(query, choice),
         )
 
@@ -367,30 +288,6 @@ class Engine:
         if not (labels := bundle.manifest.labels):
             raise UsageError(f"{bundle.path} stores no labels, so `choices` cannot be 'auto'; list them")
         return labels
-
-    def checked_steering(self, steering: Steering | None = None) -> Steering:
-        """The steering of answers with vectors of this engine.
-
-        Args:
-            steering: by default `self.steering`.
-
-        Raises:
-            UsageError: something else, layers that the target does not have, or an engine that is closed or has nothing
-                to steer by.
-        """
-        self.check_open()
-        steering = self._applied(steering, None)
-        if not steering.off:
-            self._vectors.check(steering)
-        return steering
-
-    def _applied(self, steering: Steering | None, given: Steering | None) -> Steering:
-        if steering is None:
-            return self.steering if given is None or self._has_own else given
-        check_settings(steering)
-        if not steering.off:
-            steering.range(self.target.n_rows)
-        return steering
 
     def check_open(self) -> None:
         """Raise UsageError after `close`, and in a process that was forked after the target was loaded."""

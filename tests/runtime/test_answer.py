@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,14 @@ def test_a_vector_is_given_as_an_array_or_a_file_too(engine: Engine, tmp_path: P
     assert {answer.text for answer in answers} == {answers[0].text}
     assert answers[0].text.startswith("b")
     assert {answer.bundle for answer in answers} == {None}
+    listed = [answer.as_dict()["control_vectors"] for answer in answers]
+    assert [[one["name"] for one in vectors] for vectors in listed] == [["vector"]] * 3 + [["v.gguf"]] * 2
+    assert len({vectors[0]["sha256"] for vectors in listed[:3]}) == 1
+    off = engine.answer("apple 1", vector=vector, steering=OFF, max_tokens=1)
+    assert off.as_dict()["control_vectors"] == []
     bare = Engine(engine.target)
-    assert bare.answer("apple 1", vector=vector).steering == Steering(layers=(1, 3))
+    found = bare.answer("apple 1", vector=vector).steering
+    assert replace(found, control_vectors=None) == Steering(layers=(1, 3))
     assert bare.answer("apple 1", max_tokens=1).steering == OFF
 
 

@@ -155,6 +155,16 @@ def test_a_batch_gives_the_same_restricted_answers(
     assert [answer.text for answer in many] == [answer.text for answer in alone]
 
 
+def test_choices_can_be_read_once(engine: Engine) -> None:
+    def choices() -> Any:
+        return iter("ab")
+
+    assert [answer.text for answer in engine.answer_many(["apple 1", "dog 1"], choices=choices())] == ["a", "b"]
+    assert engine.answer("apple 1", choices=choices()).text == "a"
+    conversation = Conversation(engine, choices=choices())
+    assert [conversation.answer(query).text for query in ("apple 1", "dog 1")] == ["a", "b"]
+
+
 def test_conversations_are_restricted_until_they_are_not(engine: Engine) -> None:
     conversation = Conversation(engine, choices=["a", "b"], max_tokens=12)
     assert conversation.answer("apple 1").text == engine.answer("apple 1", choices=["a", "b"]).text == "a"
