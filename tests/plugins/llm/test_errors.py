@@ -52,12 +52,11 @@ def test_an_empty_query_is_refused(ask: Ask, pair: list[str]) -> None:
     assert "empty" in ask(*pair, " ").stderr
 
 
-def test_attachments_tools_and_schemas_are_refused(ask: Ask, pair: list[str], tmp_path: Path) -> None:
+def test_attachments_and_tools_are_refused(ask: Ask, pair: list[str], tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("apple")
     for more, what in (
         (["--at", str(tmp_path / "note.txt"), "text/plain"], "attachments"),
         (["-T", "llm_version"], "tools"),
-        (["--schema", "kind, number int"], "schemas"),
     ):
         result = ask(*pair, *more, "apple 1")
         assert result.exit_code == 1
