@@ -12,7 +12,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, ConfigDict
 
 from atv_local.answer import Engine
-from atv_local.target import Sampling
+from atv_local.target import Sampling, Target, score_options
 from atv_local.vectors import OFF
 from tests.serve.clients import HTTP, user
 
@@ -109,6 +109,28 @@ def test_a_choice_has_probabilities(url: str, engines: dict[str, Engine]) -> Non
     (continued,) = HTTP.post(f"{url}/v1/completions", json=texts).json()["choices"]
     assert continued["probabilities"].keys() == {*names}
     assert continued["text"] == max(names, key=continued["probabilities"].__getitem__)
+
+
+def test_choices_are_evaluated_once_for_several_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: list[int] = []
+
+    def counted(target: Target, options: list[tuple[int, ...]]) -> list[float]:
+        evaluated.append(len(options))
+        return score_options(target, options)
+
+    monkeypatch.setattr("atv_local.answer.answer_stream.score_options", counted)
+    names = ["a", "b", "nothing of this"]
+    answer = chat(url, "dog 1", choices=names, n=6, temperature=2, seed=3)
+    assert evaluated == [3]
+    texts = [one["message"]["content"] for one in answer["choices"]]
+    assert len({*texts}) > 1
+    alone = {name: chat(url, "dog 1", choices=[name, "x"])["usage"]["completion_tokens"] for name in names}
+    assert len({str(one["probabilities"]) for one in answer["choices"]}) == 1
+    assert answer["usage"]["completion_tokens"] == sum(map(alone.__getitem__, texts))
+    evaluated.clear()
+    body = {"prompt": ["dog 1", "apple 1"], "choices": names, "n": 3}
+    texts = [one["text"] for one in HTTP.post(f"{url}/v1/completions", json=body).json()["choices"]]
+    assert (evaluated, len({*texts[:3]}), len({*texts[3:]})) == ([3, 3], 1, 1)
 
 
 def test_the_labels_of_the_bundle_are_choices(url: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from atv_local.answer import Constraint, Event, Finish
+from atv_local.answer import Constraint, Event, Finish, Timings, TokenCounts, choose_answer
 from atv_local.errors import GrammarError
-from atv_local.target import Score, Target, score, score_text
+from atv_local.target import Prompt, Sampling, Score, Target, score, score_text
 from atv_serve.openai import Stops
 from atv_serve.work.models import Context, FieldError
 from atv_serve.work.prepare import PreparedRequest, PromptAndQuery
@@ -42,14 +43,16 @@ def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Pie
     """
     for place, prompt in enumerate(request.prompts):
         echo = _echo(request, prompt, context) if request.echo else []
+        probabilities: Mapping[str, float] | None = None
         for number in range(request.n):
             choice = place * request.n + number
             for echoed in echo:
                 yield _of_choice(echoed, choice, number)
             if not request.max_tokens:
                 continue
-            with closing(_answer(request, prompt, context, number)) as pieces:
+            with closing(_answer(request, prompt, context, number, probabilities)) as pieces:
                 for piece in pieces:
+                    probabilities = piece.probabilities
                     yield _of_choice(piece, choice, number)
 
 
@@ -59,12 +62,22 @@ def _of_choice(piece: Piece, choice: int, number: int) -> Piece:
 
 
 def _answer(
-    request: PreparedRequest, prompt: PromptAndQuery, context: Context, number: int
-) -> Generator[Piece, None, None]:
-    """One of `n` answers to a prompt; the first is what one alone would be."""
+    request: PreparedRequest,
+    prompt: PromptAndQuery,
+    context: Context,
+    number: int,
+    probabilities: Mapping[str, float] | None,
+) -> Generator[Piece]:
+    """One of `n` answers to a prompt; the first is what one alone would be.
+
+    The probabilities of allowed answers are those that the first found, so that they are evaluated once.
+    """
     target, sampling = context.target, request.sampling
     if number and sampling.seed is not None:
         sampling = sampling.of_row(number)
+    if probabilities is not None:
+        yield from _pieces(request, _drawn(prompt.prompt, probabilities, sampling, target), target)
+        return
     constraint = request.constraint or Constraint()
     events = context.engine(request.applied).stream(
         request.query_of(prompt),
@@ -79,6 +92,15 @@ def _answer(
         yield from _pieces(request, events, target)
     except GrammarError as error:
         raise FieldError(request.constraint_field, str(error)) from error
+
+
+def _drawn(prompt: Prompt, probabilities: Mapping[str, float], sampling: Sampling, target: Target) -> Generator[Event]:
+    """One of the allowed answers, drawn by probabilities that are known."""
+    logprobs = [math.log(probability) if probability else -math.inf for probability in probabilities.values()]
+    text, _ = choose_answer([*probabilities], logprobs, sampling)
+    tokens = target.prompts.answer_after(prompt, text)
+    counts = TokenCounts(len(prompt.tokens), 0, len(tokens) - 1)  # the last one ends the answer
+    yield Event(text, tokens[-1], counts, Timings(0, 0, 0), Finish.STOP, probabilities)
 
 
 def _pieces(request: PreparedRequest, events: Generator[Event], target: Target) -> Generator[Piece]:
