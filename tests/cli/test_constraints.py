@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from atv_cli.chat.commands import summary
+from atv_cli.chat.session import Session
 from atv_cli.main import app
-from atv_local.answer import parse_choices, read_grammar, read_schema
+from atv_local.answer import Conversation, Engine, parse_choices, read_grammar, read_schema
 from atv_local.batch import AnswerSettings
 from tests.cli.batch_runs import ROWS, batch, one_sentence, records, written
 from tests.cli.chat_lines import BEAST, FRUIT, chat
@@ -146,6 +148,18 @@ def test_a_chat_changes_what_its_answers_are_restricted_to(pair: list[str], sche
     assert json.loads(fourth)["kind"] in ("fruit", "beast")
     said = result.stderr.splitlines()
     assert said == [*("b, zebra", "choices a, b", "grammar on", "off", "schema on", "on", "schema off"), said[-1]]
+
+
+def test_a_verbose_chat_names_its_restriction(pair: list[str], grammar: Path, engine: Engine) -> None:
+    lines = ["/set verbose on", FRUIT, f"/grammar {grammar}", FRUIT, "/grammar off", FRUIT]
+    first, second, last = re.findall(
+        r"^\[.*ms to first token.*$", chat([*pair, "--choices", "a,b"], *lines).stderr, re.M
+    )
+    shown = re.search(r" · a (\d\.\d\d), b (\d\.\d\d)\]$", first)
+    assert shown is not None, first
+    assert float(shown[1]) + float(shown[2]) == pytest.approx(1, abs=0.02)
+    assert (second.endswith("grammar]"), "grammar" in last) == (True, False)
+    assert summary(Session(Conversation(engine, choices=["a", "b"]))).endswith("choices a, b")
 
 
 def test_a_saved_chat_has_the_probabilities(pair: list[str], tmp_path: Path) -> None:

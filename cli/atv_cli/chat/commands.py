@@ -56,7 +56,7 @@ def run_command(session: Session, line: str) -> None:
 
 
 def summary(session: Session) -> str:
-    """One line on the model and the steering."""
+    """One line on the model, the steering and what answers are restricted to."""
     engine, steering = session.conversation.engine, session.conversation.steering
     parts = [session.model]
     if engine.generator:
@@ -65,6 +65,8 @@ def summary(session: Session) -> str:
         parts += map(str, session.control_vectors)
     layers = f"layers {SETTINGS['layers'].show(session)}, {steering.positions} positions"
     parts.append("steering off" if steering.off else f"strength {steering.strength:g}, {layers}")
+    if session.restriction:
+        parts.append(f"{session.restriction} {SETTINGS[session.restriction].show(session)}")
     return " · ".join(parts)
 
 

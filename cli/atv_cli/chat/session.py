@@ -13,13 +13,15 @@ from rich.text import Text
 
 from atv_local.answer import Finish
 from atv_local.errors import UsageError
-from atv_local.text import strip_control
+from atv_local.text import one_line, strip_control
 
 if TYPE_CHECKING:
     from atv_local.answer import Conversation, Event
     from atv_local.vectors import ScaledVector
 
 MORE_CONTEXT = "/clear starts a new conversation, and a larger --n-ctx holds more"
+_SHOWN = 3
+"""Choices whose probabilities are shown after an answer."""
 
 
 class Session:
@@ -48,6 +50,12 @@ class Session:
     def layers(self) -> tuple[int, int]:
         """The first and the last layer that is steered."""
         return self.conversation.steering.range(self.conversation.engine.target.n_rows)
+
+    @property
+    def restriction(self) -> str:
+        """The setting that restricts the following answers; empty if none does."""
+        names = ("choices", "schema", "grammar")
+        return next((name for name in names if getattr(self.conversation, name) is not None), "")
 
     @property
     def state(self) -> str:
@@ -127,7 +135,7 @@ class Session:
             n_ctx = self.conversation.engine.target.n_ctx
             self.say(f"[the context of {n_ctx} tokens is full; {MORE_CONTEXT}]")
         if self.verbose:
-            self.note(_cost(event, self.conversation.last.record["strength"]))
+            self.note(_cost(event, self.conversation.last.record["strength"], self.restriction))
 
     @contextlib.contextmanager
     def stoppable(self, *answers: Generator[Event]) -> Iterator[None]:
@@ -150,11 +158,16 @@ class Session:
         self._console.print(Text(text, style="dim"))
 
 
-def _cost(event: Event, strength: float) -> str:
+def _cost(event: Event, strength: float, restriction: str) -> str:
     cached = event.tokens.prompt - event.tokens.evaluated
     parts = [f"{event.tokens.evaluated} tokens evaluated, {cached} cached"]
     if strength:
         parts.append(f"{event.timings_ms.generator:.0f} ms vector")
     parts.append(f"{event.timings_ms.first_token:.0f} ms to first token")
     parts.append(f"strength {strength:g}" if strength else "steering off")
+    if event.probabilities:
+        likely = sorted(event.probabilities.items(), key=lambda item: -item[1])[:_SHOWN]
+        parts.append(", ".join(f"{one_line(choice)} {probability:.2f}" for choice, probability in likely))
+    elif restriction:
+        parts.append(f"under a {restriction}")
     return f"[{' · '.join(parts)}]"
