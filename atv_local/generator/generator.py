@@ -111,7 +111,8 @@ class Generator:
         state: NDArray[np.float32] = self._guarded(query, lambda: self._run(self._chosen.session, query, _POOLED))
         if state.ndim != 2 or len(state) != 1 or state.dtype != np.float32 or not np.isfinite(state).all():
             raise BundleError(f"the graph of {self.bundle.path} gives no pooled state for {query[:40]!r}")
-        return state[0]
+        row: NDArray[np.float32] = state[0]
+        return row
 
     def _guarded(self, query: str, run: Callable[[], T]) -> T:
         if os.getpid() != self._pid:
