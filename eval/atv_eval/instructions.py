@@ -22,7 +22,7 @@ _MAX_KEYS = 40
 _MAX_VALUES = 12
 """Different values of a key up to which an instruction lists them."""
 _MAX_LIST_CHARS = 4000
-"""Of the labels that an instruction lists: about 1,000 tokens, half the default context. 150 labels have half of it."""
+"""Of the labels that an instruction lists: up to some 1,500 tokens of the 2,048 that a context has by default."""
 
 
 def read_instructions(path: Path) -> dict[str, list[str]]:

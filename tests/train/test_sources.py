@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +14,17 @@ import torch
 from safetensors.torch import load_file
 
 import atv_local
+from atv_eval.eval_task import Task
+from atv_eval.learned_vectors import with_learned_vectors
 from atv_export.export_bundle import export
+from atv_local.data import Row
 from atv_local.errors import ModelError
 from atv_local.generator import Pooling
-from atv_local.vectors import read_control_vector
+from atv_local.vectors import Positions, read_control_vector
 from atv_train.examples import Example
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
+from atv_train.trainer.baselines import save_static_vectors
 from atv_train.trainer.losses import contrast, mean_kl
 from atv_train.training_run import TrainingHooks, run_training
 from atv_train.vector_sources.backbone import load_backbone
@@ -100,6 +105,19 @@ def test_baselines_are_measured_and_written(job: TrainingJob, tmp_path: Path) ->
     files = sorted(path.name for path in (tmp_path / "out" / "baselines").glob("*.gguf"))
     assert files == ["averaged.gguf", "per-task.gguf", "static.gguf"]
     assert read_control_vector(tmp_path / "out" / "baselines" / "static.gguf").vector(3).array.any()
+
+
+def test_eval_finds_the_learned_vector_of_each_task(tmp_path: Path) -> None:
+    names = ["two (to)", "stra\N{LATIN SMALL LETTER SHARP S}e", "x" * 90]
+    source = StaticVectors(names, (2, 4))
+    for index in range(len(names)):
+        source.vectors.data[index] = index + 1
+    model = SimpleNamespace(config=SimpleNamespace(model_type="llama"))
+    target = SimpleNamespace(model=model, positions=Positions.LAST, n_vectors=1, n_rows=2)
+    save_static_vectors(source, tmp_path, "per-task", target)  # type: ignore[arg-type]  # all that it reads
+    rows = [Row(input="q", output="a text")]
+    tasks = with_learned_vectors([Task.of(name, rows, []) for name in names], tmp_path)
+    assert [float(task.learned.vector().array[0, 0]) for task in tasks if task.learned] == [1, 2, 3]
 
 
 def test_baselines_steer_the_layers_that_the_generator_steers(job: TrainingJob, tmp_path: Path) -> None:
