@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from atv_local.data import Row, RowFile, are_labels, data_files, read_rows
 from atv_local.target import PromptFormat
+from atv_local.text import counted
 from atv_train.examples import EncodedRows, Example, encode, find_warnings
 from atv_train.job import TrainingJob
 
@@ -68,7 +69,8 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
     hashes = [file.sha256 for file in (*files, *valid_files)]
     warnings = find_warnings(rows, valid_rows)
     if too_long := [*train.too_long, *valid.too_long]:
-        warnings.append(f"{len(too_long)} rows are left out as too long, the first: {too_long[0]}")
+        left_out = f"{counted(len(too_long), 'row')} {'is' if len(too_long) == 1 else 'are'} left out as too long"
+        warnings.append(f"{left_out}, the first: {too_long[0]}")
     return TrainingData(files, rows, valid_rows, held_out, train, valid, hashes, warnings)
 
 
