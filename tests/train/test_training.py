@@ -143,7 +143,7 @@ def test_the_result_has_warnings_and_baselines(tiny_gguf: Path, tiny_backbone: P
         baselines=True,
         hooks=atv_train.TrainingHooks(on_baseline=measured.__setitem__),
     )
-    assert any("1 rows are left out" in warning for warning in result.warnings)
+    assert any("1 row is left out" in warning for warning in result.warnings)
     assert any("'a 1'" in warning for warning in result.warnings)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["warnings"] == result.warnings
     assert result.baselines == measured != {}
