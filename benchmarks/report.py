@@ -32,12 +32,11 @@ EVALUATE = "atv-local eval data/demo/test --shots-from data/demo/train --labels 
 COMMANDS = (
     (
         "eval",
-        "The demo bundle",
-        "SmolLM2-135M-Instruct Q4_1, all test rows; brackets contain 95 % bootstrap intervals, which have no width at\n"
-        "0 and 100 %; `atv-local eval` now gives Wilson's, which do. `k-shot` is a prompt with 16\n"
-        "training rows as turns of the chat, without instruction or list of labels. The 16-shot columns of the README\n"
-        "and the demo's model card come from another program, `python -m benchmarks.accuracy`, whose prompts\n"
-        "also have the instruction and the labels, in the best of three wordings, so the figures differ.",
+        "The first demo bundle",
+        "Its three tasks shipped before those of the present demo, which the README measures. SmolLM2-135M-Instruct\n"
+        "Q4_1, all test rows; brackets contain 95 % bootstrap intervals, which have no width at 0 and 100 %;\n"
+        "`atv-local eval` now gives Wilson's, which do. `k-shot` is a prompt with 16 training rows as turns of the\n"
+        "chat, without instruction or list of labels.",
         f"{EVALUATE} --method base --method steered --method k-shot",
     ),
     (
@@ -323,7 +322,7 @@ def precision() -> str:
     ]
     return f"""## Precision of the graph
 
-The demo bundle's generator in each precision: the time for a query of 64 tokens on one thread, all graphs in turn in
+The first demo's generator in each precision: the time for a query of 64 tokens on one thread, all graphs in turn in
 one run; the smallest cosine of any layer and the error of a vector against float32, as in a manifest's `fidelity`, on
 {found[0]["queries"]} test queries; and accuracy in percent on those, as by `atv-local run`. The 8-bit graph is the one
 for any processor.

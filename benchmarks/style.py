@@ -33,7 +33,7 @@ from atv_local import OFF, Answer, Engine, Finish
 from atv_local.data import Row, read_rows
 from atv_train import train
 
-DATA = Path(__file__).parent.parent / "data" / "text"
+DATA = Path(__file__).parent.parent / "data" / "demo"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 MARKER_SHARE = 0.1  # of the training outputs that have a marker
 MIN_LETTERS = STEM = 5  # of a content word

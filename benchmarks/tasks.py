@@ -1,21 +1,18 @@
-"""The demo tasks as prompts: what the baselines are told, in three wordings, with and without demonstrations."""
+"""The label tasks of the demo as prompts: instruction and labels in three wordings, with and without demonstrations."""
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from atv_local.data import read_rows
+from atv_local.data import are_labels, read_rows
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
 Message = dict[str, str]
 
-INSTRUCTIONS = {
-    "banking77_top10": "Say what a bank's customer is asking about.",
-    "clinc_domain": "Say which domain a request to a voice assistant belongs to.",
-    "sms_spam": "Say whether a text message is spam; a message that is not spam is called ham.",
-}
+INSTRUCTIONS: dict[str, str] = json.loads((DATA / "instructions.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -34,13 +31,14 @@ class Task:
 
 
 def load_tasks(split: str = "test", seed: int = 0) -> list[Task]:
-    """All demo tasks; demonstrations are drawn from the training rows with `seed`."""
+    """The demo tasks whose answers are labels; demonstrations are drawn from the training rows with `seed`."""
     tasks = []
     for path in sorted((DATA / split).glob("*.jsonl")):
         train = read(DATA / "train" / path.name)
-        random.Random(seed).shuffle(train)
-        labels = sorted({output for _, output in train})
-        tasks.append(Task(path.stem, read(path), labels, train[:16]))
+        if are_labels([output for _, output in train]):
+            random.Random(seed).shuffle(train)
+            labels = sorted({output for _, output in train})
+            tasks.append(Task(path.stem, read(path), labels, train[:16]))
     return tasks
 
 

@@ -8,7 +8,7 @@ import os
 from openai import OpenAI
 
 client = OpenAI(base_url=os.environ.get("ATV_URL", "http://127.0.0.1:8080/v1"), api_key="not needed")
-messages = [{"role": "user", "content": "how many teaspoons of salt should go in the soup"}]
+messages = [{"role": "user", "content": "How often should I brush my teeth?"}]
 
 for steering in (None, {"strength": 0.5}, False):
     completion = client.chat.completions.create(
@@ -20,5 +20,5 @@ for steering in (None, {"strength": 0.5}, False):
     print(completion.choices[0].message.content)
     print(completion.model_extra["steering"])
 
-stream = client.chat.completions.create(model="demo", messages=messages, stream=True)
+stream = client.chat.completions.create(model="demo", messages=messages, max_tokens=40, stream=True)
 print("".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices))

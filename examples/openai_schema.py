@@ -31,8 +31,8 @@ print(completion.choices[0].message.parsed)
 
 completion = client.chat.completions.create(
     model="demo",
-    messages=[{"role": "user", "content": "how many teaspoons of salt should go in the soup"}],
-    extra_body={"choices": ["kitchen and dining", "travel", "spam"]},
+    messages=[{"role": "user", "content": "I took money out of a cash machine and there was an extra charge. Why?"}],
+    extra_body={"choices": ["cash withdrawal charge", "transfer fee charged", "declined cash withdrawal"]},
 )
 choice = completion.choices[0]
 print(choice.message.content, choice.model_extra["probabilities"])

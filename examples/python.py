@@ -5,12 +5,16 @@ import json
 import atv_local
 
 with atv_local.load() as engine:  # or atv_local.load("model.gguf", "bundle")
-    answer = engine.answer("how many teaspoons of salt should go in the soup")
+    answer = engine.answer("How often should I brush my teeth?")
     print(answer.text)
     print(json.dumps(answer.as_dict()))
 
-    base = engine.answer("how many teaspoons of salt should go in the soup", steering=atv_local.OFF, max_tokens=20)
+    base = engine.answer("How often should I brush my teeth?", steering=atv_local.OFF, max_tokens=20)
     print(base.text)
 
-    for answer in engine.answer_many(["book me a flight to rome", "URGENT! You have won a prize. Txt CLAIM to 81010"]):
+    queries = [
+        "Book a table for four at a sushi bar in Boston",
+        "I took money out of a cash machine and there was an extra charge. Why?",
+    ]
+    for answer in engine.answer_many(queries):
         print(answer.text)

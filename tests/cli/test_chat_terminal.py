@@ -19,8 +19,8 @@ def pair(pair: list[str]) -> list[str]:
 def test_a_session_at_a_terminal(smollm2: Path, tmp_path: Path) -> None:
     with terminal("run", "-m", str(smollm2), "-n", "400", home=tmp_path) as there:
         assert "strength 1" in there.until(">>> ")
-        there.type("book me a flight to rome\n")
-        assert "travel" in there.until(r"strength 1\]")
+        there.type("I was charged for a cash withdrawal\n")
+        assert "cash withdrawal charge" in there.until(r"strength 1\]")
         there.until(">>> ")
         for line in ("/off", "/clear"):
             there.type(f"{line}\n")
@@ -38,7 +38,7 @@ def test_a_session_at_a_terminal(smollm2: Path, tmp_path: Path) -> None:
     answers = json.loads((tmp_path / "chat.json").read_text())["answers"]
     assert [answer["finish_reason"] for answer in answers] == ["interrupted"]
     (history,) = tmp_path.rglob("chat_history")
-    assert "book me a flight to rome\n/off\n/clear\n" in history.read_text()
+    assert "I was charged for a cash withdrawal\n/off\n/clear\n" in history.read_text()
     assert history.stat().st_mode & 0o077 == 0
     with terminal("chat", "-m", str(smollm2), "--off", home=tmp_path) as there:
         there.until(">>> ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -52,20 +53,22 @@ def test_every_example_is_tested() -> None:
 
 def test_python() -> None:
     lines = output(sys.executable, str(EXAMPLES / "python.py"))
-    assert lines[0] == "kitchen and dining"
-    assert lines[-2:] == ["travel", "spam"]
+    assert "matey" in lines[0]
+    assert json.loads(lines[-2])["intent"] == "BookRestaurant"
+    assert lines[-1] == "cash withdrawal charge"
 
 
 def test_openai_schema(server: str) -> None:
     trip, choice = output(sys.executable, str(EXAMPLES / "openai_schema.py"), ATV_URL=f"{server}/v1")
     assert trip == "city='Rome' days=4 transport='train'"
-    assert choice.startswith("kitchen and dining {'kitchen and dining': 0.9")
+    assert choice.startswith("cash withdrawal charge {'cash withdrawal charge': 0.9")
 
 
 def test_openai_client(server: str) -> None:
     lines = output(sys.executable, str(EXAMPLES / "openai_client.py"), ATV_URL=f"{server}/v1")
     steered, weaker, base = lines[0], lines[2], lines[4]
-    assert steered == lines[-1] == "kitchen and dining"
+    assert "matey" in steered
+    assert steered == lines[-1]
     assert "'strength': 1.0" in lines[1]
     assert "'strength': 0.5" in lines[3]
     assert weaker
@@ -74,7 +77,8 @@ def test_openai_client(server: str) -> None:
 
 def test_langchain(server: str) -> None:
     lines = output(sys.executable, str(EXAMPLES / "langchain_chat.py"), ATV_URL=f"{server}/v1")
-    assert lines == ["kitchen and dining", "spam"]
+    assert "matey" in lines[0]
+    assert lines[1:] == ["cash withdrawal charge"]
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="it is a shell script")
@@ -96,7 +100,8 @@ def test_llm(tmp_path: Path) -> None:
         LLM_USER_PATH=str(tmp_path / "user"),
         LLM_LOAD_PLUGINS="atv-local",
     )
-    assert printed[:2] == ["spam", "kitchen and dining"]
+    assert printed[0] == "cash withdrawal charge"
+    assert printed[1] == "declined cash withdrawal"
     assert '"strength"' in printed[-1]
 
 

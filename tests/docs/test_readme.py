@@ -28,7 +28,7 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "spam" in result.stdout
+    assert "cash withdrawal charge" in result.stdout
 
 
 def test_the_readmes_measuring_commands_run(

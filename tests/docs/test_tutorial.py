@@ -20,7 +20,7 @@ MODEL = ["run", "train", "eval"]
 
 TUTORIALS = {
     "tutorial.md": ["examples/tickets.csv", "examples/tickets-test.csv"],
-    "tutorial-text.md": ["data/text/train/pirate.jsonl"],
+    "tutorial-text.md": ["data/demo/train/pirate.jsonl"],
 }
 VERBS = {"tutorial.md": {"train", "export", "eval", "run"}, "tutorial-text.md": {"train", "export", "run", "vector"}}
 

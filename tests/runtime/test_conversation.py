@@ -135,13 +135,17 @@ def test_on_a_real_model_too(smollm2: Path) -> None:
     engine = atv_local.load(smollm2)
     conversation = Conversation(engine, max_tokens=12)
     kept = 0
-    for text, strength in [("book me a flight to rome", 1.0), ("Who are you?", 0.0), ("how much salt, and why?", 0.5)]:
+    for text, strength in [
+        ("I was charged for a cash withdrawal", 1.0),
+        ("Who are you?", 0.0),
+        ("how much salt, and why?", 0.5),
+    ]:
         conversation.steering = Steering(strength=strength)
         prompt = conversation.prompt(text)
         last = answer(conversation.stream(text))[1]
         assert (last.tokens.prompt, last.tokens.evaluated) == (len(prompt.tokens), len(prompt.tokens) - kept)
         kept = len(prompt.tokens) - 1
-    assert conversation.turns[0].answer_text == "travel"
+    assert conversation.turns[0].answer_text == "cash withdrawal charge"
     logits = engine.target.logits().copy()
     fresh = Conversation(atv_local.load(smollm2), steering=conversation.steering, max_tokens=12)
     fresh.restore(None, conversation.turns[:-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import llama_cpp
@@ -16,7 +16,12 @@ from atv_local.names import embedded_bundle
 from tests import ROOT
 
 ROWS = ROOT / "data" / "demo" / "test"
-TASKS = ("banking77_top10", "clinc_domain", "sms_spam")
+TASKS: dict[str, Callable[[str, str], bool]] = {
+    "banking77_top10": lambda text, output: text == output,
+    "pirate": lambda text, _: "matey" in text,
+    "snips_json": lambda text, output: text.startswith(output[: output.index(",")]),  # the intent
+}
+"""Whether the beginning of an answer is right."""
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +47,9 @@ def test_it_is_small_enough_to_ship() -> None:
 def test_its_card_names_tasks_licences_and_figures() -> None:
     card = (embedded_bundle() / "README.md").read_text()
     assert all(task in card for task in TASKS)
-    assert card.count("CC BY") >= 3
-    assert "| **mean** |" in card
+    assert "CC BY" in card
+    assert "CC0" in card
+    assert "| mean of tasks |" in card
 
 
 def test_its_training_rows_are_those_in_the_repository() -> None:
@@ -67,14 +73,14 @@ def test_a_long_query_is_read_up_to_a_character() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_it_answers_its_tasks_and_the_base_model_does_not(pair: Engine, task: str) -> None:
     sample = list(rows(task, 20))
-    steered = [answer(pair, query) == output for query, output in sample]
-    base = [answer(pair, query, steering=OFF) == output for query, output in sample]
+    steered = [TASKS[task](answer(pair, query), output) for query, output in sample]
+    base = [TASKS[task](answer(pair, query, steering=OFF), output) for query, output in sample]
     assert sum(steered) >= 15
     assert sum(base) <= 2
 
 
 def test_off_is_llama_cpp_alone_bit_for_bit_after_steering(pair: Engine, smollm2: Path) -> None:
-    query, _ = next(rows(TASKS[0], 1))
+    query, _ = next(rows("banking77_top10", 1))
     list(pair.stream(query, max_tokens=4))
     list(pair.stream(query, max_tokens=1, steering=OFF))
     prompt = pair.target.prompts(query)
@@ -97,7 +103,7 @@ def test_answers_do_not_depend_on_those_before(pair: Engine, positions: Position
 def test_a_system_prompt_is_evaluated_once(pair: Engine) -> None:
     system = "You are a careful assistant. " * 10
     pair.target.reset()
-    counts = [list(pair.stream(query, system=system, max_tokens=2))[-1] for query, _ in rows(TASKS[0], 3)]
+    counts = [list(pair.stream(query, system=system, max_tokens=2))[-1] for query, _ in rows("banking77_top10", 3)]
     assert counts[0].tokens.evaluated == counts[0].tokens.prompt
     assert all(event.tokens.evaluated < event.tokens.prompt - 60 for event in counts[1:])
 

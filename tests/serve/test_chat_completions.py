@@ -21,7 +21,7 @@ from atv_serve.server import Server, ServerOptions
 from tests.serve.clients import said, user
 from tests.serve.listening import listening
 
-SPAM = "URGENT! You have won a 1 week FREE membership in our prize draw. Txt CLAIM to 81010"
+CHARGE = "I took money out of a cash machine and there was an extra charge. Why?"
 
 
 def test_a_chat_is_answered_as_the_engine_answers(client: openai.OpenAI, engines: dict[str, Engine]) -> None:
@@ -179,7 +179,7 @@ def test_many_mixed_requests_are_answered_as_each_alone(client: openai.OpenAI, e
 def test_the_embedded_pair_through_the_server(smollm2: Path) -> None:
     with listening(Server(smollm2, {"demo": embedded_bundle()}, ServerOptions(parallel=1))) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
-        answer = client.chat.completions.create(model="demo", messages=user(SPAM))
-        assert answer.choices[0].message.content == "spam"
-        base = client.chat.completions.create(model="base", messages=user(SPAM), max_tokens=8)
-        assert "spam" not in (base.choices[0].message.content or "")
+        answer = client.chat.completions.create(model="demo", messages=user(CHARGE))
+        assert answer.choices[0].message.content == "cash withdrawal charge"
+        base = client.chat.completions.create(model="base", messages=user(CHARGE), max_tokens=8)
+        assert "cash withdrawal charge" not in (base.choices[0].message.content or "")

@@ -14,7 +14,7 @@ from atv_local.answer import TokenCounts
 from benchmarks.style import content_words, found_markers, overlaps, scores
 from tests import ROOT
 
-DATA = ROOT / "data" / "text"
+DATA = ROOT / "data" / "demo"
 
 
 def answer(text: str, finish: Finish = Finish.STOP) -> Answer:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from atv_local.answer import Engine, Event
     from atv_local.vectors import Steering
 
-_QUERY = "how many teaspoons of salt should go in the soup"
+_QUERY = "How do I keep my feet dry in the rain?"
 
 
 @dataclass(frozen=True)
