@@ -28,7 +28,7 @@ from atv_local.target.prompt import PromptFormat
 from atv_local.target.target_file import target_spec
 from atv_local.target.turns import ContextTurn, Turns
 from atv_local.target.vocabulary import Vocabulary
-from atv_local.vectors import TargetSpec, TaskVector
+from atv_local.vectors import TargetSpec, TaskVector, probe_vector
 
 DEFAULT_CTX = 2048
 MAX_THREADS = 512
@@ -355,7 +355,7 @@ class Target:
         token = [self.vocabulary.eos if self.vocabulary.eos >= 0 else 0]
         base = self.evaluate(token).copy()
         self.reset()
-        self.apply(TaskVector(np.ones((self.n_rows, self.n_embd))))
+        self.apply(probe_vector(self.n_rows, self.n_embd))
         steered = self.evaluate(token).copy()
         self.reset()
         self.n_evaluated = self.n_vector_calls = 0

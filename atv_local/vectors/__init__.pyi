@@ -10,6 +10,7 @@ from .given_vectors import parse_vector_file as parse_vector_file
 from .given_vectors import scaled_vectors as scaled_vectors
 from .given_vectors import sum_control_vectors as sum_control_vectors
 from .given_vectors import trained_positions as trained_positions
+from .noise import probe_vector as probe_vector
 from .noise import random_vector as random_vector
 from .query_mean import mean_control_vector as mean_control_vector
 from .scaled_vector import MAX_STRENGTH as MAX_STRENGTH

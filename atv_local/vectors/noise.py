@@ -26,3 +26,11 @@ def random_vector(
     if norms is None:
         return TaskVector(_DEVIATION * noise)
     return TaskVector(noise * (np.asarray(norms) / np.linalg.norm(noise, axis=1))[:, None])
+
+
+def probe_vector(n_rows: int, n_embd: int) -> TaskVector:
+    """A vector that moves the logits of every model that can be steered.
+
+    Its values have a standard deviation of 1. They are random since LayerNorm subtracts what all values have in common.
+    """
+    return random_vector(n_rows, n_embd, norms=np.full(n_rows, n_embd**0.5))

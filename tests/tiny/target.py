@@ -27,10 +27,6 @@ def write_gguf(
     """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template."""
     rng = np.random.default_rng(SEED)
     n_head, n_head_kv, n_ff = 4, 2, 128
-    special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
-    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz", *vocabulary]
-    kinds = [gguf.TokenType.UNKNOWN] + [gguf.TokenType.CONTROL] * 4 + [gguf.TokenType.BYTE] * 256
-    kinds += [gguf.TokenType.NORMAL] * (len(tokens) - len(kinds))
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_license("apache-2.0")
@@ -43,23 +39,13 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(n_embd // n_head)
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * len(tokens))
-    writer.add_token_types(kinds)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(eos)
-    writer.add_unk_token_id(0)
-    writer.add_add_bos_token(False)
-    if template:
-        writer.add_chat_template(template)
+    n_vocab = add_vocabulary(writer, vocabulary, eos, template)
 
     def add(name: str, *shape: int) -> None:
         writer.add_tensor(name, rng.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32))
 
-    add("token_embd.weight", len(tokens), n_embd)
-    add("output.weight", len(tokens), n_embd)
+    add("token_embd.weight", n_vocab, n_embd)
+    add("output.weight", n_vocab, n_embd)
     writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
     for block in range(n_layer):
         for name, rows, columns in (
@@ -74,8 +60,33 @@ def write_gguf(
             add(f"blk.{block}.{name}.weight", rows, columns)
         for name in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{block}.{name}.weight", np.ones(n_embd, np.float32))
+    finish(writer)
+    return path
+
+
+def add_vocabulary(writer: gguf.GGUFWriter, letters: str = "", eos: int = 4, template: str = TEMPLATE) -> int:
+    """Bytes, lower-case letters and `letters`, and the chat template; the number of tokens."""
+    special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz", *letters]
+    kinds = [gguf.TokenType.UNKNOWN] + [gguf.TokenType.CONTROL] * 4 + [gguf.TokenType.BYTE] * 256
+    kinds += [gguf.TokenType.NORMAL] * (len(tokens) - len(kinds))
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(eos)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(False)
+    if template:
+        writer.add_chat_template(template)
+    return len(tokens)
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Write the file."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
