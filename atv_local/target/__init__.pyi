@@ -1,6 +1,8 @@
 from .answer_defaults import DEFAULT_MAX_TOKENS as DEFAULT_MAX_TOKENS
 from .answer_defaults import DEFAULT_TOP_K as DEFAULT_TOP_K
 from .answer_defaults import DEFAULT_TOP_P as DEFAULT_TOP_P
+from .fitted_template import Message as Message
+from .fitted_template import TemplateWarning as TemplateWarning
 from .grammar import MAX_GRAMMAR_CHARS as MAX_GRAMMAR_CHARS
 from .grammar import Grammar as Grammar
 from .grammar import GrammarState as GrammarState
@@ -14,7 +16,6 @@ from .model import interrupts_deferred as interrupts_deferred
 from .model import last_error as last_error
 from .native import NativeObject as NativeObject
 from .prompt import MARK as MARK
-from .prompt import Message as Message
 from .prompt import Prompt as Prompt
 from .prompt import PromptFormat as PromptFormat
 from .prompt import shared_length as shared_length

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
-import jinja2
-
-from atv_local.errors import ModelError
-from atv_local.target.chat_template import ChatTemplate, TemplateLimitError
+from atv_local.target.fitted_template import FittedTemplate, Message
 from atv_local.target.vocabulary import Vocabulary
 
 MARK = "\ufdd0query\ufdd0"
@@ -20,9 +17,6 @@ MARK = "\ufdd0query\ufdd0"
 
 _END = 32
 """Tokens at the end of a prompt that decide how an answer after it is tokenised; some templates end with about 10."""
-
-Message = Mapping[str, str]
-"""One message of a conversation: `role` (system, user, assistant) and `content`."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +47,19 @@ class PromptFormat:
         vocabulary: of the target.
         system: a system message before every query.
         turns: pairs of query and answer before every query, such as demonstrations.
+        template: of this GGUF, if it is compiled already.
 
     Raises:
-        ModelError: the template cannot be used, for example because it takes no system message.
+        ModelError: the template cannot be used, for example because it leaves out the user's text.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, system: str | None = None, turns: Sequence[tuple[str, str]] = ()
+        self,
+        vocabulary: Vocabulary,
+        system: str | None = None,
+        turns: Sequence[tuple[str, str]] = (),
+        *,
+        template: FittedTemplate | None = None,
     ) -> None:
         self._vocabulary = vocabulary
         self._before: list[Message] = [] if system is None else [{"role": "system", "content": system}]
@@ -68,7 +68,7 @@ class PromptFormat:
             for turn in turns
             for role, text in zip(("user", "assistant"), turn, strict=True)
         ]
-        self._template = self._compile() if vocabulary.chat_template else None
+        self._template = template or (_template_of(vocabulary) if vocabulary.chat_template else None)
         self._turn = lru_cache(maxsize=256)(lambda *messages: self._tokens([dict(message) for message in messages]))
         self._head = self._tokens_before(self._before)
 
@@ -79,7 +79,7 @@ class PromptFormat:
 
     def after(self, *, system: str | None = None, turns: Sequence[tuple[str, str]] = ()) -> PromptFormat:
         """The same template, with a system message and earlier turns before every query."""
-        return PromptFormat(self._vocabulary, system, turns)
+        return PromptFormat(self._vocabulary, system, turns, template=self._template)
 
     def conversation(self, messages: Sequence[Message], n_ctx: int | None = None) -> Prompt:
         """The prompt for the next answer in a conversation.
@@ -160,13 +160,6 @@ class PromptFormat:
         tokens = self._vocabulary.tokenize(text, special=True)
         return next((token for token in tokens if self._vocabulary.ends(token)), self._vocabulary.eos)
 
-    def _compile(self) -> ChatTemplate:
-        vocabulary = self._vocabulary
-        try:
-            return ChatTemplate(vocabulary.chat_template, eos=vocabulary.eos_text, bos=vocabulary.bos_text)
-        except (jinja2.TemplateError, RecursionError, TemplateLimitError) as error:
-            raise ModelError(f"the chat template in the GGUF cannot be read: {error}") from error
-
     def render(self, messages: Sequence[Message]) -> str:
         """A conversation as text, up to where the next answer begins.
 
@@ -175,14 +168,11 @@ class PromptFormat:
         """
         if self._template is None:
             return "\n\n".join(message["content"] for message in messages)
-        try:
-            return self._template.render(messages)
-        except TemplateLimitError as error:
-            raise ModelError(f"the chat template in the GGUF is refused: {error}") from error
-        except Exception as error:  # a template may fail in any way its author wrote
-            system = any(message["role"] == "system" for message in messages)
-            hint = "; try it without a system message" if system else ""
-            raise ModelError(f"the chat template in the GGUF cannot render this prompt: {error}{hint}") from error
+        return self._template.render(messages)
+
+
+def _template_of(vocabulary: Vocabulary) -> FittedTemplate:
+    return FittedTemplate(vocabulary.chat_template, eos=vocabulary.eos_text, bos=vocabulary.bos_text)
 
 
 def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:

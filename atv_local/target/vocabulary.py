@@ -57,7 +57,7 @@ class Vocabulary:
         """
         data = text.encode("utf-8", "replace")
         add_bos = (special if bos is None else bos) and not (self.bos_text and text.startswith(self.bos_text))
-        if len(data) < _LONG or not self._can_split or (add_bos and lib.llama_vocab_get_add_eos(self._vocab)):
+        if len(data) < _LONG or not self._can_split:
             return self._tokenize(data, special=special, bos=add_bos)
         parts = self._split(data, special=special)
         if limit is not None:
@@ -75,6 +75,8 @@ class Vocabulary:
         if count < 0:  # a vocabulary that needs more tokens than bytes; llama.cpp says how many
             tokens = (lib.llama_token * -count)()
             count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), bos, special)
+        if bos and lib.llama_vocab_get_add_eos(self._vocab) and count and tokens[count - 1] == self.eos:
+            count -= 1  # added with the first one; an answer would come after the end
         return list(tokens[:count])
 
     def _split(self, data: bytes, *, special: bool) -> list[bytes | int]:

@@ -11,7 +11,8 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from typer.testing import CliRunner
 
 from atv_cli.main import app
-from atv_local.target.chat_template import ChatTemplate, TemplateLimitError
+from atv_local.target.chat_template import ChatTemplate
+from atv_local.target.template_sandbox import TemplateLimitError
 from tests import tiny
 
 LONG = "{% for a in range(100000) %}{% for b in range(100000) %}"

@@ -26,7 +26,8 @@ from atv_local import (
 )
 from atv_local.answer.conversation import Turn
 from atv_local.errors import ModelError, PromptError, UsageError
-from atv_local.target.prompt import Message, PromptFormat
+from atv_local.target.fitted_template import Message
+from atv_local.target.prompt import PromptFormat
 from tests.runtime.templates import AT_THE_END, FORGED, FORGETTING
 from tests.tiny import write_gguf
 

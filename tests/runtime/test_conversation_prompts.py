@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atv_local.errors import ModelError
-from atv_local.target.prompt import Message, Prompt, PromptFormat
+from atv_local.target.fitted_template import Message
+from atv_local.target.prompt import Prompt, PromptFormat
 from atv_local.target.target_file import TargetFile
 from atv_local.target.vocabulary import Vocabulary
 from tests.runtime.templates import ALTERNATING, AT_THE_END, FORGED, FORGETTING

@@ -23,6 +23,7 @@ def write_gguf(
     eos: int = 4,
     n_ctx: int = 512,
     template: str = TEMPLATE,
+    add_eos: bool = False,
 ) -> Path:
     """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template."""
     rng = np.random.default_rng(SEED)
@@ -40,6 +41,7 @@ def write_gguf(
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(n_embd // n_head)
     n_vocab = add_vocabulary(writer, vocabulary, eos, template)
+    writer.add_add_eos_token(add_eos)
 
     def add(name: str, *shape: int) -> None:
         writer.add_tensor(name, rng.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32))

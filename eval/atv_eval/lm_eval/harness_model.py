@@ -24,7 +24,7 @@ from tqdm import tqdm
 from atv_eval.lm_eval.harness_arguments import HarnessArguments
 from atv_local.answer import load
 from atv_local.batch import Batch, BatchQuestion, BatchReply, SteeredPrompt
-from atv_local.errors import ModelError, UsageError
+from atv_local.errors import UsageError
 from atv_local.target import MARK, LastUserMessage, Prompt, Sampling, Vocabulary
 from atv_local.vectors import OFF
 
@@ -130,21 +130,13 @@ class AtvLocal(TemplateLM):
 
         Raises:
             UsageError: there is no template.
-            ModelError: it does not take this conversation, not even without its system message.
+            ModelError: it does not take this conversation.
         """
         self.chat_template(True)
         messages = list(chat_history)
         if not add_generation_prompt:
             messages[-1] = messages[-1] | {"content": messages[-1]["content"] + MARK}
-        try:
-            text = self._prompts.render(messages)
-        except ModelError:
-            others = [message for message in messages if message["role"] != "system"]
-            if len(others) == len(messages):
-                raise
-            warnings.warn("the chat template takes no system message; it is left out", stacklevel=1)
-            text = self._prompts.render(others)
-        return text.partition(MARK)[0]
+        return self._prompts.render(messages).partition(MARK)[0]
 
     def get_model_info(self) -> dict[str, Any]:
         """The model, for the record of results."""

@@ -1,0 +1,153 @@
+"""A chat template fitted to plain messages, so that nothing that is said is lost.
+
+Rendering a few marked texts shows what a template does with them. One that takes content as a list of parts gets it so;
+a system message that it does not take is put at the start of the user's next message, as llama.cpp's server does; one
+that leaves out the user's text is refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from atv_local.errors import ModelError, first_line
+from atv_local.target.chat_template import BuiltinTemplate, ChatTemplate, builtin_templates
+from atv_local.target.template_sandbox import TemplateLimitError
+from atv_local.target.thinking import closing
+
+Message = Mapping[str, str]
+"""One message of a conversation: `role` (system, user, assistant) and `content`."""
+
+_PROBES = {
+    "user": ("user",),
+    "assistant": ("user", "assistant", "user"),
+    "system": ("system", "user"),
+    "later system": ("user", "assistant", "later system", "user"),
+}
+"""A conversation for each kind of message, in which it must be said."""
+_REMEDY = "write a GGUF with another one with `gguf-new-metadata --chat-template-file`"
+
+
+class TemplateWarning(UserWarning):
+    """A chat template that does not take everything as it was said."""
+
+
+class FittedTemplate:
+    """The chat template of a GGUF. For several threads.
+
+    Args:
+        source: Jinja, or the name of one of llama.cpp's templates.
+        eos: text of the end-of-sequence token.
+        bos: text of the beginning-of-sequence token.
+        variables: values for variables of the template. `enable_thinking=False` also closes a thinking block that
+            prompts would end in.
+
+    Raises:
+        ModelError: it cannot be compiled, takes too much time or memory, or leaves out the user's text.
+    """
+
+    def __init__(self, source: str, *, eos: str, bos: str, variables: Mapping[str, Any] | None = None) -> None:
+        self._variables = dict(variables or {})
+        self._takes_parts: dict[str, bool | None] = {}
+        name = source.strip().lower()
+        try:
+            self._template: ChatTemplate | BuiltinTemplate = (
+                BuiltinTemplate(name) if name in builtin_templates() else ChatTemplate(source, eos=eos, bos=bos)
+            )
+        except (jinja2.TemplateError, RecursionError, TemplateLimitError) as error:
+            raise ModelError(f"the chat template in the GGUF cannot be read: {first_line(error)}") from error
+        if self._form("user") is None:
+            probe = self._rendered([{"role": "user", "content": "a"}])  # raises where the template does
+            raise ModelError(
+                "the chat template in the GGUF leaves out the user's text "
+                f"(it makes {probe[:60]!r} of any query); {_REMEDY}"
+            )
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """A conversation as text, up to where the next answer begins.
+
+        Raises:
+            ModelError: the template does not take it.
+        """
+        given = self._given(messages)
+        text = self._rendered(given)
+        return text + closing(text) if self._variables.get("enable_thinking") is False else text
+
+    def _given(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """The messages in the form that the template takes them in."""
+        given: list[dict[str, Any]] = []
+        pending: list[str] = []
+        for place, message in enumerate(messages):
+            role, content = message["role"], message["content"]
+            kind = "later system" if role == "system" and place else role
+            form = self._form(kind)
+            if role == "system" and form is None:
+                warnings.warn(
+                    "the chat template takes no system message here; it is put before the user's text",
+                    TemplateWarning,
+                    stacklevel=2,
+                )
+                pending.append(content)
+                continue
+            if role == "assistant" and form is None:
+                warnings.warn("the chat template leaves out earlier turns", TemplateWarning, stacklevel=2)
+            if role == "user":
+                content, pending = "\n".join([*pending, content]), []
+            given.append(_message(message, content, bool(form)))
+        if pending:
+            given.append(_message({"role": "user"}, "\n".join(pending), bool(self._form("user"))))
+        return given
+
+    def _form(self, kind: str) -> bool | None:
+        """Whether the template takes the content of such messages as parts; None if it says them in no form."""
+        if kind not in _PROBES:
+            return False
+        if kind not in self._takes_parts:
+            self._takes_parts[kind] = self._probe(kind)
+        return self._takes_parts[kind]
+
+    def _probe(self, kind: str) -> bool | None:
+        roles = _PROBES[kind]
+        marks = [f"\ufdd0{place}\ufdd0" for place in range(len(roles))]
+        for parts in (False, True):
+            forms = [parts if role == kind else bool(self._form(role)) for role in roles]
+            try:
+                text = self._render(
+                    [
+                        _message({"role": role.rpartition(" ")[2]}, mark, form)
+                        for role, mark, form in zip(roles, marks, forms, strict=True)
+                    ]
+                )
+            except TemplateLimitError as error:
+                raise _refusal(error) from error
+            except Exception:  # a template may fail in any way its author wrote
+                continue
+            if all(mark in text for mark in marks):
+                return parts
+        return None
+
+    def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        try:
+            return self._render(messages)
+        except TemplateLimitError as error:
+            raise _refusal(error) from error
+        except Exception as error:
+            system = any(message["role"] == "system" for message in messages)
+            hint = "; try it without a system message" if system else ""
+            raise ModelError(
+                f"the chat template in the GGUF cannot render this prompt: {first_line(error)}{hint}"
+            ) from error
+
+    def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        return self._template.render(messages, self._variables)
+
+
+def _message(message: Mapping[str, Any], content: str, parts: bool) -> dict[str, Any]:
+    return {**message, "content": [{"type": "text", "text": content}] if parts else content}
+
+
+def _refusal(error: TemplateLimitError) -> ModelError:
+    return ModelError(f"the chat template in the GGUF is refused: {error}")
