@@ -30,6 +30,7 @@ from .file_errors import writing as writing
 from .labels import MAX_LABEL_CHARS as MAX_LABEL_CHARS
 from .labels import MAX_LABELS as MAX_LABELS
 from .labels import are_labels as are_labels
+from .packed_files import is_compressed as is_compressed
 from .request_rows import RowRequest as RowRequest
 from .request_rows import read_requests as read_requests
 from .resumable_output import ResumableOutput as ResumableOutput

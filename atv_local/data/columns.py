@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from atv_local.data.records import Record
+from atv_local.data.record import Record
 from atv_local.errors import DataError, UsageError, first_problem
 
 Columns = Mapping[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Annotated, Any, BinaryIO
 from pydantic import BaseModel, ConfigDict, Field
 
 from atv_local.data.columns import DEFAULT_COLUMNS, Columns, RowParser
-from atv_local.data.records import Record, read_records
+from atv_local.data.record import Record
+from atv_local.data.records import read_records
 from atv_local.data.rows import NonBlank, TextOrBlank
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError
@@ -44,22 +45,25 @@ class _RequestRow(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
 
 
-def read_requests(file: BinaryIO, path: Path, columns: Columns = DEFAULT_COLUMNS) -> Iterator[RowRequest]:
+def read_requests(
+    file: BinaryIO, path: Path, columns: Columns = DEFAULT_COLUMNS, on_note: Callable[[str], None] = lambda _: None
+) -> Iterator[RowRequest]:
     """The rows of an open file in order, bad ones with their error. Blank lines are skipped.
 
     Memory is bounded by the longest row that is read, `MAX_LINE_BYTES`. A pipe will do.
 
     Args:
-        file: JSON Lines, CSV or lines of text.
-        path: its name, which says which of these it is; JSON Lines if it does not.
+        file: JSON, CSV or lines of text, compressed or not.
+        path: its name, which says which of these it is; JSON if it does not.
         columns: what the file calls the parts input, system and max_tokens.
+        on_note: called with a sentence for what is passed over.
 
     Raises:
         UsageError: at once, for a part of `columns` that is none of these.
         DataError: for a first row without one of `columns`, at once; with the first row, for a CSV file without input.
     """
     parser = RowParser(_RequestRow, columns)
-    records = read_records(TextLines(file, path), parser.check_names)
+    records = read_records(TextLines(file, path), parser.check_names, on_note)
     if columns:
         records = _checked(records, parser, columns, path)
     return (_request(record, parser) for record in records)

@@ -14,12 +14,12 @@ from pydantic_core import PydanticCustomError
 
 from atv_local.data.columns import DEFAULT_COLUMNS, Columns, RowParser
 from atv_local.data.file_errors import reading
-from atv_local.data.records import read_records
+from atv_local.data.packed_files import without_compression
+from atv_local.data.records import has_rows, read_records
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError, UsageError
+from atv_local.text import some_of
 
-SUFFIXES = (".csv", ".jsonl")
-"""The endings of the files that are read from a folder."""
 MAX_QUERY_BYTES = 64 << 20
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -80,8 +80,15 @@ class RowFile:
     sha256: str
 
 
-def data_files(paths: Iterable[Path]) -> list[Path]:
-    """Files in order; a folder stands for the .csv and .jsonl files right inside it, sorted by name.
+OnNote = Callable[[str], None]
+
+
+def data_files(paths: Iterable[Path], on_note: OnNote = lambda _: None) -> list[Path]:
+    """Files in order; a folder stands for the JSON and CSV files right inside it, sorted by name.
+
+    Args:
+        paths: files and folders.
+        on_note: called with a sentence that names the other files of a folder.
 
     Raises:
         DataError: a folder without such files.
@@ -89,24 +96,28 @@ def data_files(paths: Iterable[Path]) -> list[Path]:
     """
     files: dict[str, Path] = {}
     for path in paths:
-        for file in _files(path):
+        for file in _files(path, on_note):
             if (place := os.path.realpath(file)) in files:
                 raise UsageError(f"{file} is given twice; leave one out")
             files[place] = file
     return list(files.values())
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, on_note: OnNote) -> list[Path]:
     with reading(path):
         if not path.is_dir():
             return [path]
-        inside = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.is_dir()]
-    if not (files := sorted(file for file in inside if not file.name.startswith("."))):  # macOS leaves such files about
-        raise DataError(f"the folder {path} has no {' or '.join(SUFFIXES)} file")
+        inside = sorted(file for file in path.iterdir() if not file.is_dir())
+    inside = [file for file in inside if not file.name.startswith(".")]  # macOS leaves such files about
+    files = [file for file in inside if has_rows(file)]
+    if not files:
+        raise DataError(f"the folder {path} has no file of rows, such as .jsonl or .csv")
+    if others := [file.name for file in inside if file not in files]:
+        on_note(f"{path}: not read, as these are not files of rows: {some_of(others)}")
     return files
 
 
-def read_rows(path: Path, columns: Columns = DEFAULT_COLUMNS) -> RowFile:
+def read_rows(path: Path, columns: Columns = DEFAULT_COLUMNS, on_note: OnNote = lambda _: None) -> RowFile:
     """The rows of a file in order: JSON Lines or CSV, by its name.
 
     A row without `task` belongs to the task named after its file. In CSV, `|` stands between choices
@@ -119,15 +130,15 @@ def read_rows(path: Path, columns: Columns = DEFAULT_COLUMNS) -> RowFile:
     """
     digest = hashlib.sha256()
     rows = [
-        row if row.task else row.model_copy(update={"task": path.stem[:200]})
-        for row, _ in _read(path, RowParser(Row, columns), digest.update)
+        row if row.task else row.model_copy(update={"task": without_compression(path).stem[:200]})
+        for row, _ in _read(path, RowParser(Row, columns), on_note, digest.update)
     ]
     if not rows:
         raise DataError(f"{path} has no rows")
     return RowFile(path.name, rows, digest.hexdigest())
 
 
-def read_queries(path: Path, columns: Columns = DEFAULT_COLUMNS) -> list[str]:
+def read_queries(path: Path, columns: Columns = DEFAULT_COLUMNS, on_note: OnNote = lambda _: None) -> list[str]:
     """The inputs of a file's rows in order: JSON Lines, CSV or lines of text, by its name.
 
     Raises:
@@ -135,7 +146,7 @@ def read_queries(path: Path, columns: Columns = DEFAULT_COLUMNS) -> list[str]:
         UsageError: `columns` names another part than `input`.
     """
     queries = []
-    for row, end in _read(path, RowParser(_QueryRow, columns)):
+    for row, end in _read(path, RowParser(_QueryRow, columns), on_note):
         if end > MAX_QUERY_BYTES:
             raise DataError(f"{path} is larger than {MAX_QUERY_BYTES} bytes; give fewer queries")
         queries.append(row.input)
@@ -145,11 +156,11 @@ def read_queries(path: Path, columns: Columns = DEFAULT_COLUMNS) -> list[str]:
 
 
 def _read(
-    path: Path, parser: RowParser[_Model], on_bytes: Callable[[bytes], object] = lambda _: None
+    path: Path, parser: RowParser[_Model], on_note: OnNote, on_bytes: Callable[[bytes], object] = lambda _: None
 ) -> Iterator[tuple[_Model, int]]:
     """Rows, and bytes up to the end of each."""
     with reading(path), path.open("rb") as file:
-        for record in read_records(TextLines(file, path, on_bytes), parser.check_names):
+        for record in read_records(TextLines(file, path, on_bytes), parser.check_names, on_note):
             try:
                 row = parser.row(record)
             except DataError as error:

@@ -55,7 +55,7 @@ Column = Annotated[
 
 def queries_file(purpose: str) -> Any:
     """The option `-f` of a verb that reads queries; `purpose` is what it does with "the queries of this file"."""
-    help_text = f'{purpose} the queries of this file: "input" in JSON Lines or .csv, or one per line in .txt.'
+    help_text = f'{purpose} the queries of this file: "input" in JSON or CSV, or one per line in .txt.'
     return Panel.INPUT.option("-f", "--file", metavar="FILE", help=help_text)
 
 

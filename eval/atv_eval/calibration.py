@@ -160,7 +160,8 @@ def calibrate(
         if place.is_file():
             raise UsageError(f"{place} is a file; name a folder for the calibrated bundle with `output=...`")
         check_replaceable(place, MANIFEST, overwrite=overwrite)
-    tasks = read_tasks(data, (), columns, rows, labels=False)
+    hooks = hooks or EvalHooks()
+    tasks = read_tasks(data, (), columns, rows, labels=False, on_message=hooks.on_message)
     mains = {task.main for task in tasks}
     check_metric_packages(mains)
     metric = next(iter(mains)) if len(mains) == 1 else None
@@ -182,7 +183,7 @@ def calibrate(
                 budget=budget,
                 strengths=strengths,
                 search_layers=search_layers,
-                on_message=(hooks or EvalHooks()).on_message,
+                on_message=hooks.on_message,
             )
         best = min(points, key=lambda point: point.rank(budget))
         if best.harm.kl > budget:

@@ -88,7 +88,7 @@ def evaluate(
     """Score answers to rows with known outputs, for the base model, steering, prompts, and what needs no model.
 
     Args:
-        data: JSON Lines or CSV files of rows, or folders of them.
+        data: JSON or CSV files of rows, or folders of them.
         model: the target's GGUF: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
         bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
         output: folder for answers and results. Answers that it has of the same evaluation are not asked for again.

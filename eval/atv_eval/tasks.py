@@ -34,13 +34,14 @@ def read_tasks(
         rows: the limit for each task.
         labels: give rows without choices all outputs of their task as choices.
         metrics: those to measure, of which each task has the ones that suit it; by default those of its kind.
-        on_message: called with a line about rows to show that go by another name, and about tasks without a partner.
+        on_message: called with a line about what is not read, about rows to show that go by another name, and about
+            tasks without a partner.
 
     Raises:
         DataError: rows that cannot be read, that are asked and shown both, or too many labels.
         UsageError: none of the metrics suits a task.
     """
-    by_task, by_shown = _by_task(data, columns), _by_task(shots_from, columns)
+    by_task, by_shown = _by_task(data, columns, on_message), _by_task(shots_from, columns, on_message)
     pools = _matched(by_task, by_shown, on_message)
     tasks = []
     for name, of_task in by_task.items():
@@ -62,11 +63,11 @@ def read_tasks(
     return tasks
 
 
-def _by_task(paths: Paths, columns: Columns) -> dict[str, list[Row]]:
+def _by_task(paths: Paths, columns: Columns, on_message: Callable[[str], None]) -> dict[str, list[Row]]:
     files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     tasks: dict[str, list[Row]] = {}
-    for file in data_files(files):
-        for row in read_rows(file, columns).rows:
+    for file in data_files(files, on_message):
+        for row in read_rows(file, columns, on_message).rows:
             tasks.setdefault(row.task, []).append(row)
     return tasks
 

@@ -106,7 +106,11 @@ def test_a_part_that_no_row_has_is_refused_at_once() -> None:
 def test_no_content_is_too_strange(content: bytes) -> None:
     for name in ("x.jsonl", "x.csv", "x.txt"):
         header = b"input\n" if name == "x.csv" else b""
-        requests = read(header + content, name)
+        try:
+            requests = read(header + content, name)
+        except DataError:
+            assert not content.isascii()  # it begins as a compressed file, or one of another program
+            continue
         lines = (header + content).count(b"\n") + 1
         assert all(1 <= request.line <= lines for request in requests)
         assert all(bool(request.error) is not bool(request.query) for request in requests)

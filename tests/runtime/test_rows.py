@@ -104,14 +104,12 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str | byte
         (HEADER + "x,y,,n|m\n", "2: choices: the output 'y' is not among them"),
         (HEADER + "x,y,,y||m\n", "2: choices.1: "),
         (b"input,output\nx,\xe4\n", "2: not UTF-8"),
-        ("input,output\nx,y\n".encode("utf-16"), "1: not UTF-8"),
         ("input,output\nx,y\n".encode("utf-16-le"), "1: a NUL byte"),
         (
             "question,label\n",
             "1: no column 'input', found 'question', 'label'; name yours with `columns={'input': ...}`",
         ),
         (",".join(f"column {n}" for n in range(99)), "1: no column 'input', found 'column 0', "),
-        ("input;output\nx;y\n", "1: no column 'input', found 'input;output'"),
         ("input,output,input\nx,y,z\n", "1: two columns are named 'input'"),
     ],
 )
@@ -218,7 +216,7 @@ def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
 
 def test_a_folder_without_files_of_rows_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "rows.txt", FINE)
-    with pytest.raises(DataError, match=rf"{tmp_path} has no \.csv or \.jsonl file"):
+    with pytest.raises(DataError, match=rf"{tmp_path} has no file of rows"):
         data_files([tmp_path])
     with pytest.raises(DataError, match="cannot read"):
         data_files([tmp_path / ("n" * 300)])

@@ -101,7 +101,7 @@ def train(
     """Train a generator for a target on rows, and write the run to a folder.
 
     Args:
-        data: JSON Lines or CSV files of rows, or folders of them; one file is one task.
+        data: JSON or CSV files of rows, or folders of them; one file is one task.
         output: folder of the run; `export` takes it.
         model: the target: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
         valid: files of rows that are measured after every epoch and never trained on.

@@ -58,8 +58,9 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
         DataError: a file that cannot be read, a bad line, or no row that is short enough.
         UsageError: a file that is given twice.
     """
-    files = [read_rows(path, job.columns) for path in data_files(job.data)]
-    valid_files = [read_rows(path, job.columns) for path in data_files(job.valid)]
+    notes: list[str] = []
+    files = [read_rows(path, job.columns, notes.append) for path in data_files(job.data, notes.append)]
+    valid_files = [read_rows(path, job.columns, notes.append) for path in data_files(job.valid, notes.append)]
     rows = [row for file in files for row in file.rows]
     valid_rows = [row for file in valid_files for row in file.rows]
     held_out = job.hold_out and not valid_files
@@ -67,7 +68,7 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
         rows, valid_rows = hold_out(rows, job.settings.seed)
     train, valid = (encode(part, prompts, job.max_row_tokens, job.templates) for part in (rows, valid_rows))
     hashes = [file.sha256 for file in (*files, *valid_files)]
-    warnings = find_warnings(rows, valid_rows)
+    warnings = notes + find_warnings(rows, valid_rows)
     if too_long := [*train.too_long, *valid.too_long]:
         left_out = f"{counted(len(too_long), 'row')} {'is' if len(too_long) == 1 else 'are'} left out as too long"
         warnings.append(f"{left_out}, the first: {too_long[0]}")

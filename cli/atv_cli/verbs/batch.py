@@ -30,7 +30,10 @@ _STDIN = Path("-")
 def batch(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="Rows to answer: JSON Lines, .csv or .txt; - is stdin.")
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="Rows to answer: JSON, .csv, .tsv or .txt, or one of these compressed; - is stdin."
+        ),
     ],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file to write: .csv, else JSON Lines.")],
     *,
@@ -112,7 +115,7 @@ def batch(
         load_executor,
         skip_answered,
     )
-    from atv_local.data import ResumableOutput, parse_columns, read_requests
+    from atv_local.data import ResumableOutput, is_compressed, parse_columns, read_requests
 
     execute = None if executor is None else load_executor(executor, executor_options)
     settings = AnswerSettings(
@@ -133,19 +136,21 @@ def batch(
         _opened(file) as source,
         ResumableOutput(output, identity, overwrite=overwrite, fields=added, as_row=as_row) as partial,
     ):
-        rows = read_requests(source, file, columns)
+        notes: list[str] = []
+        rows = read_requests(source, file, columns, notes.append)
         answered, skipped = skip_answered(rows, partial)
-        names, noted = {*ADDED, *added}, set[str]()
-        names |= {CONTROL_VECTORS} if settings.control_vectors else set()
-        names |= {PROBABILITIES} if settings.choices is not None else set()
-        size = os.fstat(source.fileno()).st_size if file.is_file() else None
+        optional = {CONTROL_VECTORS: bool(settings.control_vectors), PROBABILITIES: settings.choices is not None}
+        names, noted = {*ADDED, *added, *(name for name, is_added in optional.items() if is_added)}, set[str]()
+        size = os.fstat(source.fileno()).st_size if file.is_file() and not is_compressed(file) else None
         with BatchProgress(size, answered, skipped) as view:
             try:
                 with closing(_answers(settings, rows, execute, view.say)) as results:
                     for result in results:
                         for name in (names - noted) & result.request.fields.keys():
                             noted.add(name)
-                            view.say(f"{file} has a column {name!r}, which the output replaces by its own")
+                            notes.append(f"{file} has a column {name!r}, which the output replaces by its own")
+                        while notes:
+                            view.say(notes.pop(0))
                         if result.record is not None:
                             partial.append(result.record)
                             view.show(result)

@@ -27,7 +27,7 @@ def evaluate(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA", help='JSON Lines or CSV files with "input", "output" and "choices", or folders of them.'
+            metavar="DATA", help='JSON or CSV files with "input", "output" and "choices", or folders of them.'
         ),
     ],
     *,

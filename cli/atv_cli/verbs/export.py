@@ -65,7 +65,7 @@ def export(
             "-f",
             "--file",
             metavar="FILE",
-            help='Verify with the queries of this file: "input" in JSON Lines or .csv, or one per line in .txt.',
+            help='Verify with the queries of this file: "input" in JSON or CSV, or one per line in .txt.',
             show_default="the run's rows, else packaged queries",
         ),
     ] = None,

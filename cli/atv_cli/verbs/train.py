@@ -31,7 +31,7 @@ def train(
         list[Path] | None,
         typer.Argument(
             metavar="DATA",
-            help='JSON Lines or CSV files with "input" and "output", or folders of them; each file is one task.',
+            help='JSON or CSV files with "input" and "output", or folders of them; each file is one task.',
         ),
     ] = None,
     *,

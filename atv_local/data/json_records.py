@@ -1,0 +1,112 @@
+"""JSON as records: one object on each line, or one document with a list of objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic_core import from_json
+
+from atv_local.data.record import Record
+from atv_local.data.text_lines import TextLines
+
+_EXAMPLE = 'a row is {"input": "..."}'
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines", ".json")
+_LISTS = ("data", "rows")
+_OTHER_FORMATS = "CSV is named .csv and lines of text .txt"
+_MAX_DOCUMENT_BYTES = 256 << 20
+"""Of JSON that is read at once, as it is not one object on each line. In memory it takes some times that."""
+
+
+class WrittenNumber(float):
+    """A number that remembers how it was written: `2.50` is not `2.5` where it is a label."""
+
+    text: str
+
+    def __new__(cls, text: str) -> WrittenNumber:
+        """The number that a text of JSON stands for."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __reduce__(self) -> tuple[type[WrittenNumber], tuple[str]]:
+        return WrittenNumber, (self.text,)
+
+
+class _RepeatedKeys(dict[str, Any]):
+    """An object that has a key twice, so that one of its values would be lost."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.repeated = next(name for name in names if names.count(name) > 1)
+
+
+def json_records(lines: TextLines) -> Iterator[Record]:
+    """An object on each line, or one document: a list of objects, or an object with one as `data` or `rows`.
+
+    In a document the `line` of a record is its number in the list.
+    """
+    first = lines.peek()
+    if first.startswith("[") or (lines.suffix == ".json" and not _is_row(first)):
+        yield from _document(lines)
+        return
+    for line in lines:
+        if problem := lines.take_problem():
+            yield Record(lines.number, lines.end, error=problem[1])
+        elif text := line.strip():
+            try:
+                yield _record(_parsed(text), lines.number, lines.end)
+            except ValueError as error:
+                reason = str(error).replace(" line 1 ", " ")  # line 1 of the text, not of the file
+                other = "" if lines.suffix in JSON_SUFFIXES else f"; {_OTHER_FORMATS}"
+                yield Record(lines.number, lines.end, error=f"not JSON: {reason}; {_EXAMPLE}{other}")
+
+
+def _is_row(line: str) -> bool:
+    try:
+        value = from_json(line)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and _rows(value) == [value]
+
+
+def _document(lines: TextLines) -> Iterator[Record]:
+    try:
+        value = _parsed(lines.read_all(_MAX_DOCUMENT_BYTES))
+    except ValueError as error:
+        yield Record(1, lines.end, error=f"not JSON: {error}; {_EXAMPLE}")
+        return
+    for number, row in enumerate(_rows(value), 1):
+        yield _record(row, number, lines.end)
+
+
+def _rows(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        lists = [value[name] for name in _LISTS if isinstance(value.get(name), list)]
+        return lists[0] if len(lists) == 1 else [value]
+    return value if isinstance(value, list) else [value]
+
+
+def _record(value: Any, line: int, end: int) -> Record:
+    if not isinstance(value, dict):
+        return Record(line, end, error=f"not a JSON object; {_EXAMPLE}")
+    if isinstance(value, _RepeatedKeys):
+        return Record(line, end, error=f"the key {value.repeated!r} is there twice; leave one out")
+    return Record(line, end, value)
+
+
+def _parsed(text: str) -> Any:
+    """As pydantic-core reads it, which is stricter, with numbers as they are written.
+
+    Raises:
+        ValueError: not JSON.
+    """
+    from_json(text, allow_inf_nan=False)
+    return json.loads(text, object_pairs_hook=_object, parse_float=WrittenNumber)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _RepeatedKeys(pairs)
