@@ -27,6 +27,14 @@ from .columns import Columns as Columns
 from .columns import parse_columns as parse_columns
 from .file_errors import reading as reading
 from .file_errors import writing as writing
+from .file_kinds import CONTROL_VECTOR as CONTROL_VECTOR
+from .file_kinds import HEAD_BYTES as HEAD_BYTES
+from .file_kinds import MODEL as MODEL
+from .file_kinds import ZIP as ZIP
+from .file_kinds import FileKind as FileKind
+from .file_kinds import file_kind as file_kind
+from .file_kinds import kind_of_bytes as kind_of_bytes
+from .gguf_header import GgufHeader as GgufHeader
 from .labels import MAX_LABEL_CHARS as MAX_LABEL_CHARS
 from .labels import MAX_LABELS as MAX_LABELS
 from .labels import are_labels as are_labels

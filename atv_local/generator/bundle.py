@@ -16,10 +16,11 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from atv_local.data import as_path
+from atv_local.data import ZIP, as_path, file_kind
 from atv_local.errors import BundleError, MismatchError, NotFoundError, first_problem
 from atv_local.generator.manifest import Manifest
 from atv_local.generator.providers import Precision
+from atv_local.text import some_of
 from atv_local.vectors import TargetSpec
 
 MANIFEST = "atv.json"
@@ -131,7 +132,7 @@ def _pieces(path: Path, name: str) -> Iterator[bytes]:
             if path.exists() and not path.is_file():  # a device or pipe could be read forever
                 raise BundleError(f"{path} is not a bundle: neither a folder nor a regular file")
             with zipfile.ZipFile(path) as archive:
-                info = archive.getinfo(name)
+                info = archive.getinfo(_folder_of(archive, path) + name)
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others cannot be bounded
                     raise BundleError(f"the bundle {path} is refused: {name} is neither stored nor deflated")
                 if info.file_size > _PIECE and info.file_size > _MAX_RATIO * info.compress_size:
@@ -141,14 +142,41 @@ def _pieces(path: Path, name: str) -> Iterator[bytes]:
     except KeyError as error:
         raise BundleError(f"the bundle {path} has no {name}") from error
     except zipfile.BadZipFile as error:
-        raise BundleError(f"{path} is not a bundle: neither a folder nor a zip with {MANIFEST}") from error
+        kind = file_kind(path)
+        words = "a damaged zip archive" if kind == ZIP else kind.words
+        raise BundleError(f"{path} is not a bundle (a folder or zip with {MANIFEST}): it is {words}") from error
     except OSError as error:
-        kind = BundleError if os.path.lexists(path) else NotFoundError
-        raise kind(f"cannot read {name} of the bundle {path}: {error.strerror or error}") from error
+        if name == MANIFEST and isinstance(error, FileNotFoundError) and path.is_dir():
+            raise BundleError(f"the bundle {path} has no {MANIFEST}{_other_folder(path)}") from error
+        error_class = BundleError if os.path.lexists(path) else NotFoundError
+        raise error_class(f"cannot read {name} of the bundle {path}: {error.strerror or error}") from error
     except BundleError:
         raise
     except Exception as error:  # what a damaged member raises depends on its compression
         raise BundleError(f"the bundle {path} is damaged: {name}: {error}") from error
+
+
+def _other_folder(path: Path) -> str:
+    """What else to do with a folder that is no bundle."""
+    if folders := sorted(file.parent.name for file in path.glob(f"*/{MANIFEST}")):
+        return f"; name a folder in it: {some_of(folders)}"
+    if (path / "config.json").is_file() or (path / "run.json").is_file():
+        return "; if it is a checkpoint or a run of training, export it first, with atv-local export"
+    return ""
+
+
+def _folder_of(archive: zipfile.ZipFile, path: Path) -> str:
+    """Where in an archive the bundle is: at its root, or in the one folder that has a manifest, with a `/` at the end.
+
+    Archives of a folder, rather than of its content, are as common.
+    """
+    names = archive.namelist()
+    if MANIFEST in names:
+        return ""
+    folders = sorted({name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}")})
+    if len(folders) > 1:
+        raise BundleError(f"{path} has several bundles, in {some_of(folders)}; unpack it and name one")
+    return folders[0] if folders else ""
 
 
 def _inside(path: Path, name: str) -> Path:

@@ -12,18 +12,25 @@ PREFERRED = ("Q4_K_M", "Q4_0", "Q4_1", "Q5_K_M", "Q8_0")
 _QUANTISATION = re.compile(r"(?<![a-z0-9])((?:ud-)?(?:i?q\d\w*|tq\d_\d|bf16|f16|f32|mxfp4\w*))(?!\w)", re.IGNORECASE)
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
 _MAX_PARTS = 1000
-_NO_MODELS = ("mmproj", "imatrix")  # GGUFs of other things
+_OTHER = re.compile(r"(?<![a-z])(mmproj|imatrix|lora)(?![a-z])", re.IGNORECASE)
+"""In the names of GGUFs that are rarely models. What a file is, it says itself."""
 
 
-def choose_parts(files: Iterable[str], quantisation: str = "") -> list[str]:
-    """The files of one GGUF, its first part first; none if there is no such quantisation, or not all of its parts."""
+def choices_of_parts(files: Iterable[str], quantisation: str = "") -> list[list[str]]:
+    """The files of each GGUF that can be meant, its first part first, the best choice first.
+
+    None if there is no such quantisation, or not all parts of any.
+    """
     present = set(files)
-    whole = [parts for first in sorted(filter(begins_model, present)) if present.issuperset(parts := parts_of(first))]
-    for wanted in [quantisation] if quantisation else PREFERRED:
-        pattern = re.compile(rf"(?<![a-z0-9]){re.escape(wanted)}(?!\w)", re.IGNORECASE)
-        if match := next((parts for parts in whole if pattern.search(parts[0])), None):
-            return match
-    return whole[0] if whole and not quantisation else []
+    whole = [parts for first in filter(begins_model, present) if present.issuperset(parts := parts_of(first))]
+    names = [quantisation] if quantisation else PREFERRED
+    wanted = [re.compile(rf"(?<![a-z0-9]){re.escape(name)}(?!\w)", re.IGNORECASE) for name in names]
+
+    def rank(parts: list[str]) -> tuple[bool, int, str]:
+        place = next((place for place, pattern in enumerate(wanted) if pattern.search(parts[0])), len(wanted))
+        return _OTHER.search(parts[0]) is not None, place, parts[0]
+
+    return [parts for parts in sorted(whole, key=rank) if not quantisation or wanted[0].search(parts[0])]
 
 
 def parts_of(first: str) -> list[str]:
@@ -43,10 +50,9 @@ def stem_of(file: str) -> str:
 
 
 def begins_model(file: str) -> bool:
-    """Whether a file is a GGUF of weights, and the first of its parts."""
+    """Whether a file is named as a GGUF, and as the first of its parts."""
     part = _PART.fullmatch(file)
-    name = file.rpartition("/")[2].lower()
-    return name.endswith(".gguf") and not name.startswith(_NO_MODELS) and (part is None or _is_first(part))
+    return file.lower().endswith(".gguf") and (part is None or _is_first(part))
 
 
 def _parts(first: str) -> Iterator[str]:

@@ -8,15 +8,16 @@ huggingface_hub downloads (`hub_download`), and this module reads the folders th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import constants
 
+from atv_local.data import FileKind, file_kind
 from atv_local.errors import BundleError, NotFoundError
 from atv_local.generator import MANIFEST, read_manifest
-from atv_local.names.gguf_names import choose_parts, quantisation_of, stem_of
+from atv_local.names.gguf_names import choices_of_parts, quantisation_of, stem_of
 from atv_local.names.stores import Kind, ListedName
 
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?", re.ASCII)
@@ -65,9 +66,26 @@ def find(name: HubName, kind: Kind | None = None) -> Path | None:
     for snapshot in _snapshots(name.repo):
         if kind != "model" and not name.quant and _is_whole_bundle(snapshot):
             return snapshot
-        if kind != "bundle" and (parts := choose_parts(_ggufs(snapshot), name.quant)):
-            return snapshot / parts[0]
+        if kind != "bundle":
+            files = (snapshot / parts[0] for parts in choices_of_parts(_ggufs(snapshot), name.quant))
+            if file := next((file for file in files if not _other_gguf(file)), None):
+                return file
     return None
+
+
+def other_ggufs(name: HubName) -> dict[str, FileKind]:
+    """The GGUFs in the cache that a name could mean, but that are no models."""
+    return {
+        parts[0]: kind
+        for snapshot in _snapshots(name.repo)
+        for parts in choices_of_parts(_ggufs(snapshot), name.quant)
+        if (kind := _other_gguf(snapshot / parts[0]))
+    }
+
+
+def no_model(name: HubName, others: Mapping[str, FileKind]) -> NotFoundError:
+    """The error for a name that only GGUFs of other kinds could be meant by."""
+    return NotFoundError(f"{name} has no model: {'; '.join(f'{file} is {others[file].words}' for file in others)}")
 
 
 def files_of_bundle(snapshot: Path) -> list[str]:
@@ -103,6 +121,15 @@ def _models(repo: str) -> Iterator[ListedName]:
                     seen.add(name)
                     yield ListedName(name.text, quantisation_of(file))
                     break
+
+
+def _other_gguf(file: Path) -> FileKind | None:
+    """The kind of a GGUF that is no model; None for a model, and for what cannot be read."""
+    try:
+        kind = file_kind(file)
+    except OSError:
+        return None
+    return kind if kind.is_other_gguf else None
 
 
 def _ggufs(snapshot: Path) -> list[str]:

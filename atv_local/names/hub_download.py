@@ -12,10 +12,11 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
+from atv_local.data import HEAD_BYTES, FileKind, kind_of_bytes
 from atv_local.errors import AtvError, NotFoundError, first_line
 from atv_local.generator import MANIFEST
-from atv_local.names.gguf_names import begins_model, choose_parts, quantisation_of
-from atv_local.names.hub import HubName, files_of_bundle
+from atv_local.names.gguf_names import begins_model, choices_of_parts, quantisation_of
+from atv_local.names.hub import HubName, files_of_bundle, no_model
 from atv_local.names.stores import Kind
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -42,12 +43,26 @@ def download(name: HubName, kind: Kind | None = None) -> Path:
         return snapshot
     if kind == "bundle":
         raise NotFoundError(f"{name} is not a bundle: it has no {MANIFEST}")
-    parts = choose_parts(files, name.quant)
-    if not parts:
-        raise NotFoundError(_no_model(name, files))
+    parts = _choose_parts(name, files)
     snapshot = _download(name, parts)
     _check_whole(name, snapshot, parts)
     return snapshot / parts[0]
+
+
+def _choose_parts(name: HubName, files: Sequence[str]) -> list[str]:
+    """The files of the best choice that is a model, by what its beginning on the hub says."""
+    others: dict[str, FileKind] = {}
+    for parts in choices_of_parts(files, name.quant):
+        with _hub_errors(name):
+            hub = huggingface_hub.HfFileSystem(block_size=HEAD_BYTES, skip_instance_cache=True)  # which would be old
+            head = hub.cat_file(f"{name.repo}/{parts[0]}", end=HEAD_BYTES)
+        kind = kind_of_bytes(head)
+        if not kind.is_other_gguf:
+            return parts
+        others[parts[0]] = kind
+    if others:
+        raise no_model(name, others)
+    raise NotFoundError(_not_there(name, files))
 
 
 def _download(name: HubName, files: Sequence[str], revision: str | None = None) -> Path:
@@ -64,7 +79,7 @@ def _check_whole(name: HubName, snapshot: Path, files: Sequence[str]) -> None:
             raise NotFoundError(f"{name} is not whole: the repository has no {file}, or it has just changed; try again")
 
 
-def _no_model(name: HubName, files: Sequence[str]) -> str:
+def _not_there(name: HubName, files: Sequence[str]) -> str:
     models = sorted({quantisation_of(file) or file for file in files if begins_model(file)})
     if not models:
         return f"{name} has no GGUF; name a repository with files that end in .gguf"

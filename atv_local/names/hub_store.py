@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from atv_local.errors import NotFoundError
-from atv_local.names.hub import HubName, cached_names, find, is_offline
+from atv_local.names.hub import HubName, cached_names, find, is_offline, no_model, other_ggufs
 from atv_local.names.stores import Kind, ListedName
 
 
@@ -31,6 +31,8 @@ class HubStore:
         if cached := find(parsed, kind):
             return cached
         if offline or is_offline():
+            if others := other_ggufs(parsed):
+                raise no_model(parsed, others)
             raise NotFoundError(
                 f"{parsed} is not in the cache of {constants.HF_HUB_CACHE}, and nothing is downloaded offline; "
                 f"where there is a network, get it with `atv_local.names.pull_name('{parsed}')`"

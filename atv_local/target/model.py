@@ -15,13 +15,12 @@ from typing import Any
 
 import llama_cpp as lib
 
-from atv_local.data import as_integer, reading
+from atv_local.data import MODEL, as_integer, file_kind, reading
 from atv_local.errors import ModelError
 from atv_local.target.first_load import check_loadable
 from atv_local.target.native import NativeObject
 
 MAX_GPU_LAYERS = 10_000  # llama.cpp takes 32 bits; no model has as many
-_GGUF_MAGIC = b"GGUF"
 _PIECE = 1 << 20
 _log: deque[str] = deque(maxlen=8)
 
@@ -69,8 +68,7 @@ class Model:
             handle = lib.llama_model_load_from_file(os.fsencode(path), params)
             if not handle:
                 reason = last_error() or "no reason given"
-                hint = "; pass it in `control_vectors`" if "'controlvector'" in reason else ""
-                raise ModelError(f"llama.cpp cannot load {path}: {reason}{hint}")
+                raise ModelError(f"llama.cpp cannot load {path}: {reason}")
             self.path = path
             self.handle = handle
             self._native = NativeObject(handle, lib.llama_model_free, path.name)
@@ -152,11 +150,8 @@ def identity(path: Path) -> str:
 
 
 def check_gguf(path: Path) -> None:
-    """Raise ModelError unless `path` is a file that starts as a GGUF does."""
+    """Raise ModelError unless `path` is a file that starts as the GGUF of a model does."""
     with reading(f"the model {path}", ModelError):
-        if path.exists() and not path.is_file():  # opening a pipe would wait for who writes to it
-            raise ModelError(f"{path} is not a GGUF file: it is a {'folder' if path.is_dir() else 'device or pipe'}")
-        with path.open("rb") as file:
-            magic = file.read(4)
-    if magic != _GGUF_MAGIC:
-        raise ModelError(f"{path} is not a GGUF file: it does not begin with GGUF")
+        kind = file_kind(path)
+    if kind != MODEL:
+        raise ModelError(f"{path} is not a GGUF model: it is {kind.words}")

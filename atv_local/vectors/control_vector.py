@@ -1,7 +1,7 @@
 """Control-vector files: the GGUFs that llama.cpp's tools and repeng read and write.
 
-Tensors `direction.N`, N from 1, F32, one-dimensional; several files add up, and layers that a file lacks are zero
-(llama.cpp, `common_control_vector_load`).
+Tensors `direction.N`, N from 1, one-dimensional; several files add up, and layers that a file lacks are zero
+(llama.cpp, `common_control_vector_load`, which takes F32 only; here any number format is read).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from atv_local.data import as_path, check_replaceable_file, reading, replacing
+from atv_local.data import CONTROL_VECTOR, FileKind, as_path, check_replaceable_file, file_kind, reading, replacing
 from atv_local.errors import UsageError, VectorError
 from atv_local.vectors import gguf_file
 from atv_local.vectors.steering import Positions
@@ -27,9 +27,6 @@ ARCHITECTURE = "controlvector"
 OURS = "atv"
 """Prefix of the keys that say where a file of ours comes from. Other readers ignore them."""
 _MAX_BYTES, _MAX_LAYER = 1 << 30, 4096
-_KEY = b"general.architecture"
-_HEAD = struct.pack("<Q", len(_KEY)) + _KEY + struct.pack("<IQ", 8, len(ARCHITECTURE)) + ARCHITECTURE.encode()
-"""After magic, version and two counts: the key, the type of a string, the string."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,8 +149,9 @@ def read_control_vector(path: Path) -> ControlVector:
         NotFoundError: no such file.
         VectorError: a file of another kind, or a damaged one.
     """
-    if not is_control_vector(path):
-        raise VectorError(f"{path} is not a control-vector GGUF; if it is a model, pass `model=...`")
+    kind = _kind(path)
+    if kind != CONTROL_VECTOR:
+        raise VectorError(f"{path} is not a control-vector GGUF: it is {kind.words}")
     if path.stat().st_size > _MAX_BYTES:
         raise VectorError(f"{path} is larger than any control vector: {path.stat().st_size} bytes")
     try:
@@ -215,14 +213,17 @@ def _is_complete(path: Path, vector: TaskVector) -> bool:
 
 
 def is_control_vector(path: Path) -> bool:
-    """Whether the file at `path` is a GGUF whose first key names it one, where all writers put it.
+    """Whether the file at `path` is a GGUF whose architecture says so.
 
     Raises:
         VectorError: it cannot be read.
     """
-    with reading(f"the control vector {path}", VectorError), path.open("rb") as file:
-        head = file.read(len(_HEAD) + 24)
-    return head.startswith(b"GGUF") and head[24:] == _HEAD
+    return _kind(path) == CONTROL_VECTOR
+
+
+def _kind(path: Path) -> FileKind:
+    with reading(f"the control vector {path}", VectorError):
+        return file_kind(path)
 
 
 def check_control_vector_output(path: Path, *, overwrite: bool) -> None:

@@ -1,22 +1,20 @@
-"""Reads small GGUF files, also malformed or hostile ones.
-
-The gguf library trusts the lengths that a header declares: a hundred bytes can make it loop forever. Here nothing is
-read past the end of the file, and nothing is larger than it (ggml, docs/gguf.md; versions 2 and 3, little-endian).
-"""
+"""Reads the tensors of small GGUF files, also of malformed or hostile ones, whichever number format they have."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_STRING, _ARRAY = 8, 9
-_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+from atv_local.data import GgufHeader
+
 _F32 = 0
 _MAX_TENSORS = 1 << 16
+_MAX_AXES = 4  # of ggml
+_MAX_VALUES = 1 << 28
+"""Of all tensors, 1 GB as float32. Some number formats take a twentieth of that in the file."""
 
 
 @dataclass(frozen=True)
@@ -27,83 +25,80 @@ class GgufFile:
     tensors: dict[str, NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class _Place:
+    offset: int
+    n_values: int
+    n_bytes: int
+    number_format: int
+
+
 def parse(data: bytes) -> GgufFile:
     """Read the whole file.
 
     Raises:
         ValueError: not such a file, a length past its end, or a tensor of another kind.
     """
-    header = _Cursor(data)
-    magic, version = header.take("4s"), header.take("I")
-    if magic != b"GGUF" or version not in (2, 3):
-        raise ValueError(f"it starts with {magic!r} and version {version}")
-    n_tensors, n_values = header.take("Q"), header.take("Q")
-    if n_tensors > _MAX_TENSORS:
-        raise ValueError(f"it declares {n_tensors} tensors")
-    values: dict[str, Any] = {}
-    for _ in range(n_values):  # each takes bytes of the file, so a false count ends at its end
-        key, value = header.text(), header.value(header.take("I"))
-        if value is not None:
-            values[key] = value
-    places: dict[str, tuple[int, int]] = {}
-    for _ in range(n_tensors):
-        name, n_axes = header.text(), header.take("I")
-        if n_axes != 1 or name in places:
-            raise ValueError(f"its tensor {name!r} has {n_axes} axes or comes twice")
-        length, kind, offset = header.take("Q"), header.take("I"), header.take("Q")
-        if kind != _F32:
-            raise ValueError(f"its tensor {name!r} is not float32")
-        places[name] = offset, length
+    header = GgufHeader(data)
+    if header.n_tensors > _MAX_TENSORS:
+        raise ValueError(f"it declares {header.n_tensors} tensors")
+    values = {key: value for key, value in header.values() if value is not None}
+    places: dict[str, _Place] = {}
+    for _ in range(header.n_tensors):
+        name = header.text()
+        if name in places:
+            raise ValueError(f"its tensor {name!r} comes twice")
+        places[name] = _place(header, name)
     alignment = values.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 16:
         raise ValueError(f"its alignment is {alignment!r}")
     start = -(-header.at // alignment) * alignment
-    if sum(length for _, length in places.values()) * 4 > len(data):
+    if sum(place.n_bytes for place in places.values()) > len(data):
         raise ValueError("its tensors are larger than the file")
+    if sum(place.n_values for place in places.values()) > _MAX_VALUES:
+        raise ValueError(f"its tensors have more than {_MAX_VALUES} values")
     tensors = {}
-    for name, (offset, length) in places.items():
-        first = start + offset
-        if not 0 < length <= (len(data) - first) // 4:
+    for name, place in places.items():
+        first = start + place.offset
+        if not 0 < place.n_bytes <= len(data) - first:
             raise ValueError(f"its tensor {name!r} is not within the file")
-        tensors[name] = np.frombuffer(data, dtype="<f4", count=length, offset=first).astype(np.float32)
+        raw = np.frombuffer(data, dtype=np.uint8, count=place.n_bytes, offset=first)
+        tensors[name] = _float32(raw, place.number_format)
     return GgufFile(values, tensors)
 
 
-class _Cursor:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+def _place(header: GgufHeader, name: str) -> _Place:
+    n_axes = header.take("I")
+    if not 1 <= n_axes <= _MAX_AXES:
+        raise ValueError(f"its tensor {name!r} has {n_axes} axes")
+    n_values, *others = (header.take("Q") for _ in range(n_axes))
+    if any(length != 1 for length in others):
+        raise ValueError(f"its tensor {name!r} has {n_axes} axes")
+    number_format, offset = header.take("I"), header.take("Q")
+    return _Place(offset, n_values, _n_bytes(name, n_values, number_format), number_format)
 
-    def take(self, form: str) -> Any:
-        """The next value of a `struct` format, such as `I`, little-endian."""
-        size = struct.calcsize(f"<{form}")
-        (found,) = struct.unpack("<" + form, self.raw(size))
-        return found
 
-    def raw(self, size: int) -> bytes:
-        """The next `size` bytes."""
-        if size > len(self.data) - self.at:
-            raise ValueError("it ends before its header does")
-        self.at += size
-        return self.data[self.at - size : self.at]
+def _n_bytes(name: str, n_values: int, number_format: int) -> int:
+    if number_format == _F32:
+        return 4 * n_values
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
-    def text(self) -> str:
-        """A length and as many bytes of UTF-8."""
-        return self.raw(self.take("Q")).decode("utf-8")
+    try:
+        kind = GGMLQuantizationType(number_format)
+        block, size = GGML_QUANT_SIZES[kind]
+        quants.dequantize(np.zeros((1, size), np.uint8), kind)
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise ValueError(f"its tensor {name!r} is of type {number_format}, and not F32, F16 or BF16") from error
+    if n_values % block:
+        raise ValueError(f"its tensor {name!r} has {n_values} values, which is not a multiple of {block}")
+    return n_values // block * size
 
-    def value(self, kind: int) -> Any:
-        """A single value; None for an array, which is passed over."""
-        if kind == _STRING:
-            return self.text()
-        if kind in _FORMATS:
-            return self.take(_FORMATS[kind])
-        if kind != _ARRAY:
-            raise ValueError(f"it has a value of type {kind}")
-        inner, length = self.take("I"), self.take("Q")
-        if inner == _STRING:
-            for _ in range(length):
-                self.text()
-        elif inner in _FORMATS:
-            self.raw(length * struct.calcsize(f"<{_FORMATS[inner]}"))
-        else:
-            raise ValueError(f"it has an array of type {inner}")
-        return None
+
+def _float32(raw: NDArray[np.uint8], number_format: int) -> NDArray[np.float32]:
+    """Values in a number format of ggml as float32, in their order."""
+    if number_format == _F32:
+        return raw.view("<f4").astype(np.float32)
+    from gguf import GGMLQuantizationType, quants
+
+    values: NDArray[np.float32] = quants.dequantize(raw, GGMLQuantizationType(number_format))
+    return values.astype(np.float32, copy=False)

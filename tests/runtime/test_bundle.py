@@ -51,6 +51,37 @@ def test_a_bundle_opens_as_a_folder_and_as_a_zip(tiny_bundle: Path, tmp_path: Pa
     assert np.array_equal(Generator(folder)("apple").array, Generator(zipped)("apple").array)
 
 
+def zip_of_folders(path: Path, bundle: Path, *folders: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for folder in folders:
+            for file in bundle.rglob("*.*"):
+                archive.write(file, folder / file.relative_to(bundle))
+        archive.writestr("__MACOSX/._atv.json", b"x")
+    return path
+
+
+@pytest.mark.parametrize("folder", ["kinds", "runs/lr=0.002/kinds"])
+def test_a_zip_of_the_folder_itself_is_read(tiny_bundle: Path, tmp_path: Path, folder: str) -> None:
+    path = zip_of_folders(tmp_path / "b.zip", tiny_bundle, folder)
+    assert np.array_equal(Generator(Bundle(path))("apple").array, Generator(Bundle(tiny_bundle))("apple").array)
+
+
+def test_a_zip_of_several_bundles_is_not_guessed_at(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="one/, two/"):
+        Bundle(zip_of_folders(tmp_path / "b.zip", tiny_bundle, "one", "two"))
+
+
+def test_a_folder_around_bundles_names_them(copy: Path) -> None:
+    with pytest.raises(BundleError, match=r"no atv\.json; name a folder in it: bundle"):
+        Bundle(copy.parent)
+
+
+def test_a_run_of_training_is_to_be_exported(tmp_path: Path) -> None:
+    (tmp_path / "run.json").touch()
+    with pytest.raises(BundleError, match="atv-local export"):
+        Bundle(tmp_path)
+
+
 def test_the_id_is_that_of_the_content(copy: Path) -> None:
     before = Bundle(copy).id
     edit(copy, lambda manifest: manifest["provenance"].update(seed=1))

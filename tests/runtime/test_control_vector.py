@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.testing import assert_allclose
 from typer.testing import CliRunner, Result
 
 import atv_local
@@ -154,7 +155,8 @@ ROW = np.ones(WIDTH, np.float32)
     "tensors",
     [
         [],
-        [("direction.1", ROW.astype(np.float16))],
+        [("direction.1", ROW.astype(np.int32))],
+        [("direction.1", ROW.astype(np.float64))],
         [("direction.1", np.ones((2, 4), np.float32))],
         [("direction.1", ROW), ("direction.2", ROW[:8])],
         [("direction.0", ROW)],
@@ -167,6 +169,31 @@ ROW = np.ones(WIDTH, np.float32)
 def test_other_content_is_refused(tmp_path: Path, tensors: list[tuple[str, np.ndarray]]) -> None:
     with pytest.raises(VectorError, match=r"v\.gguf|NaN"):
         read_control_vector(write(tmp_path / "v.gguf", *tensors)).vector(ROWS)
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0"])
+def test_a_vector_in_another_number_format_is_read(tmp_path: Path, kind: str) -> None:
+    row = np.linspace(-1, 1, WIDTH, dtype=np.float32)
+    stored = gguf.GGMLQuantizationType[kind]
+    writer = gguf.GGUFWriter(tmp_path / "v.gguf", "controlvector")
+    writer.add_tensor("direction.2", gguf.quants.quantize(row, stored), raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert_allclose(read_control_vector(tmp_path / "v.gguf").vector(3).array[1], row, atol=0.07)
+
+
+def test_a_direction_with_axes_of_length_1_is_read(tmp_path: Path) -> None:
+    vector = read_control_vector(write(tmp_path / "v.gguf", ("direction.1", ROW[None, None]))).vector(1)
+    assert vector.array.tolist() == [ROW.tolist()]
+
+
+def test_number_formats_that_would_take_all_memory_are_refused() -> None:
+    one_bit, n_values = 19, 256 * (1 << 21)  # IQ1_S
+    info = struct.pack("<Q2sIQIQ", 2, b"01", 1, n_values, one_bit, 0)
+    with pytest.raises(ValueError, match="file"):
+        gguf_file.parse(b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + info + bytes(400))
 
 
 @given(data=st.data())

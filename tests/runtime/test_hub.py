@@ -10,10 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import gguf
 import huggingface_hub
+import numpy as np
 import pytest
 import requests
 from huggingface_hub import constants
@@ -25,7 +27,7 @@ from atv_cli.main import app
 from atv_local.errors import BundleError, NotFoundError
 from atv_local.generator.bundle import Bundle
 from atv_local.names import add_alias, resolve_bundle, resolve_model, resolve_name
-from atv_local.names.gguf_names import choose_parts, parts_of, quantisation_of
+from atv_local.names.gguf_names import choices_of_parts, parts_of, quantisation_of
 
 pytestmark = pytest.mark.usefixtures("user_folder")
 
@@ -88,6 +90,12 @@ def remote(add: Add, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Pat
             raise requests.exceptions.ConnectionError("no route to host")
         return list(repos[repo])
 
+    def head(_: object, path: str, *, end: int) -> bytes:
+        user, repo, file = path.split("/", 2)
+        content = repos[f"{user}/{repo}"][file]
+        return (content.read_bytes() if isinstance(content, Path) else content)[:end]
+
+    monkeypatch.setattr(huggingface_hub.HfFileSystem, "cat_file", head)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listed)
     return repos
@@ -100,31 +108,41 @@ def files_of(bundle: Path) -> dict[str, Path | bytes]:
 # Which file of a repository
 
 
+def best(files: Iterable[str], quantisation: str = "") -> list[str]:
+    return next(iter(choices_of_parts(files, quantisation)), [])
+
+
 def test_the_quantisation_chooses_the_file() -> None:
     names = ["README.md", "m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "m-f16.gguf", "mmproj-m-Q4_K_M.gguf"]
-    assert choose_parts(names) == ["m-Q4_K_M.gguf"]
-    assert choose_parts(names, "q8_0") == ["m-Q8_0.gguf"]
-    assert choose_parts(names, "F16") == ["m-f16.gguf"]
-    assert choose_parts(names, "Q4_K") == []
-    assert choose_parts(names, "8_0") == []
-    assert choose_parts(["a-IQ2_M.gguf", "b-Q8_0.gguf"]) == ["b-Q8_0.gguf"]
-    assert choose_parts(["b-IQ2_M.gguf", "a-F32.gguf"]) == ["a-F32.gguf"]
-    assert choose_parts(["README.md", "imatrix.gguf"]) == []
-    assert choose_parts(["UD/m-UD-Q4_K_XL.gguf"], "UD-Q4_K_XL") == ["UD/m-UD-Q4_K_XL.gguf"]
+    assert best(names) == ["m-Q4_K_M.gguf"]
+    assert best(names, "q8_0") == ["m-Q8_0.gguf"]
+    assert best(names, "F16") == ["m-f16.gguf"]
+    assert best(names, "Q4_K") == []
+    assert best(names, "8_0") == []
+    assert best(["a-IQ2_M.gguf", "b-Q8_0.gguf"]) == ["b-Q8_0.gguf"]
+    assert best(["b-IQ2_M.gguf", "a-F32.gguf"]) == ["a-F32.gguf"]
+    assert best(["README.md", "x.gguf.txt"]) == []
+    assert best(["UD/m-UD-Q4_K_XL.gguf"], "UD-Q4_K_XL") == ["UD/m-UD-Q4_K_XL.gguf"]
+
+
+@pytest.mark.parametrize("other", ["a-mmproj-f16.gguf", "A-F16-LoRA.gguf", "a_imatrix.gguf", "lora/adapter-Q8_0.gguf"])
+def test_names_of_other_things_come_last(other: str) -> None:
+    assert choices_of_parts([other, "z.gguf"]) == [["z.gguf"], [other]]
+    assert best(["Explorama-Q8_0.gguf", "z.gguf"]) == ["Explorama-Q8_0.gguf"]
 
 
 def test_a_model_in_parts_needs_all_of_them() -> None:
     parts = [f"Q8_0/m-Q8_0-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
-    assert choose_parts(reversed(parts), "Q8_0") == parts
-    assert choose_parts(parts[:2], "Q8_0") == []
-    assert choose_parts([*parts[1:], "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
+    assert best(reversed(parts), "Q8_0") == parts
+    assert best(parts[:2], "Q8_0") == []
+    assert best([*parts[1:], "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
 
 
 @pytest.mark.parametrize("count", ["00000", "01001", "99999"])
 def test_a_count_of_parts_that_no_model_has(add: Add, count: str) -> None:
     name = f"m-00001-of-{count}.gguf"
-    assert choose_parts([name, "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
-    assert choose_parts([name]) == []
+    assert best([name, "m-Q2_K.gguf"]) == ["m-Q2_K.gguf"]
+    assert best([name]) == []
     assert parts_of(name) == [name]
     file = add("user/repo", {name: b"GGUF"}) / name
     add_alias("mine", str(file))
@@ -218,6 +236,46 @@ def test_offline_is_for_every_verb(add: Add, cache: Path, tiny_gguf: Path) -> No
         result = offline(*arguments)
         assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
         assert "nothing is downloaded offline" in result.stderr
+
+
+@pytest.fixture(params=["mmproj", "adapter", "imatrix", "clip", "controlvector"])
+def other_gguf(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A GGUF that is no model."""
+    architecture = request.param if request.param in ("clip", "controlvector") else "llama"
+    writer = gguf.GGUFWriter(tmp_path / "other.gguf", architecture)
+    if architecture == "llama":
+        writer.add_type(request.param)
+    writer.add_tensor("t", np.zeros(32, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tmp_path / "other.gguf"
+
+
+def test_a_gguf_that_is_no_model_is_not_chosen(
+    add: Add, remote: dict[str, Files], other_gguf: Path, tiny_gguf: Path
+) -> None:
+    """Whatever its name is, in the cache and on the hub."""
+    files = {"a-Q4_K_M.gguf": other_gguf, "z-Q8_0.gguf": tiny_gguf}
+    snapshot = add("user/cached", files)
+    remote["user/remote"] = files
+    assert resolve_model("hf:user/cached") == snapshot / "z-Q8_0.gguf"
+    found = resolve_model("hf:user/remote")
+    assert (found.name, [file.name for file in found.parent.iterdir()]) == ("z-Q8_0.gguf", ["z-Q8_0.gguf"])
+    listed = {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)}
+    assert listed == {"default", "demo", "hf:user/cached:Q8_0", "hf:user/remote:Q8_0"}
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_repository_without_a_model_says_what_it_has(
+    add: Add, remote: dict[str, Files], other_gguf: Path, offline: bool
+) -> None:
+    add("user/repo", {"a-Q8_0.gguf": other_gguf})
+    remote["user/repo"] = {"a-Q8_0.gguf": other_gguf}
+    for name in ("hf:user/repo", "hf:user/repo:Q8_0"):
+        with pytest.raises(NotFoundError, match=r"a-Q8_0.gguf is (a|an) "):
+            resolve_model(name, offline=offline)
 
 
 # From the hub
@@ -369,7 +427,7 @@ def test_what_is_in_the_cache_is_found_without_a_client_for_the_hub(add: Add, ca
 def test_ls_names_what_leads_back(add: Add, tiny_gguf: Path, tiny_bundle: Path) -> None:
     add("user/repo", {
         "m-Q8_0.gguf": tiny_gguf, "m-Q4_0-00001-of-00002.gguf": tiny_gguf, "m-Q4_0-00002-of-00002.gguf": tiny_gguf,
-        "odd.gguf": tiny_gguf, "m-Q2_K-00001-of-00002.gguf": tiny_gguf, "mmproj-m.gguf": tiny_gguf,
+        "odd.gguf": tiny_gguf, "m-Q2_K-00001-of-00002.gguf": tiny_gguf,
     })  # fmt: skip
     add("user/kinds", files_of(tiny_bundle))
     found = {e["name"]: e for e in json.loads(cli("ls", "--json").stdout) if e["name"].startswith("hf:")}

@@ -198,8 +198,8 @@ def test_a_long_prompt_goes_through_several_batches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not a GGUF file"),
-        (b"PK\x03\x04 something else", "is not a GGUF file"),
+        (b"", "not a GGUF model: it is empty"),
+        (b"PK\x03\x04 something else", "not a GGUF model: it is a zip"),
         (b"GGUF" + b"\x03\0\0\0" + b"\xff" * 64, "llama.cpp cannot load"),
     ],
 )

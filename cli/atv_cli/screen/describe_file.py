@@ -36,9 +36,9 @@ def file_facts(path: Path, model: Path | None, queries: Sequence[str]) -> tuple[
         return _of_bundle(Bundle(path), model, queries)
     if queries:
         raise UsageError(f"{path} is a GGUF; only a bundle makes vectors for queries")
-    check_gguf(path)
     if is_control_vector(path):
         return _of_vector(path, read_control_vector(path), model), []
+    check_gguf(path)
     if model is not None:
         raise UsageError(f"{path} is a model; leave out -m, which is for a bundle or a control vector")
     return _of_model(path), []
