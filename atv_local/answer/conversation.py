@@ -17,7 +17,7 @@ from atv_local.answer.answer import Answer, Event
 from atv_local.answer.constraint import AUTO, Choices, Schema
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_query, check_settings
-from atv_local.data import as_integer
+from atv_local.data import as_max_tokens
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Message, Prompt, Sampling
 from atv_local.vectors import OFF, Steering
@@ -197,7 +197,8 @@ class Conversation:
 
     def _check_settings(self) -> None:
         check_settings(self.steering, self.sampling, self.system)
-        self.max_tokens = as_integer("max_tokens", self.max_tokens, 1)
+        as_max_tokens(self.max_tokens)
+        self.max_tokens = int(self.max_tokens)
         constraint = self.engine.constraint(self.choices, self.schema, self.grammar)
         if constraint and constraint.choices and self.choices != AUTO:
             self.choices = constraint.choices  # any iterable may be given, and is read once

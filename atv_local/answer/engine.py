@@ -12,10 +12,10 @@ from typing import Any, Self
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.constraint import Choices, Constraint, Schema
-from atv_local.answer.messages import as_messages
+from atv_local.answer.messages import as_messages, last_query
 from atv_local.answer.queries import check_prompt, check_queries, check_query, check_settings
 from atv_local.answer.steered_target import GivenVector, SteeredTarget
-from atv_local.data import as_integer
+from atv_local.data import as_max_tokens
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Prompt, Sampling, Target
@@ -88,7 +88,7 @@ class Engine(SteeredTarget):
             steering: by default `self.steering`. An engine that is off because it has nothing to steer by takes all
                 layers at strength 1 for a given vector, and the positions that a control-vector file was made for.
             sampling: greedy by default.
-            max_tokens: of the answer, at least 1.
+            max_tokens: of the answer, at least 1; -1 is no limit.
             system: a system message.
             choices: allowed answers, up to 256 texts, or `"auto"` for the labels that the bundle was trained on. The
                 answer is the most likely one as a whole, or with a temperature drawn from `Answer.probabilities`;
@@ -121,28 +121,32 @@ class Engine(SteeredTarget):
         schema: Schema | None = None,
         grammar: str | Grammar | None = None,
     ) -> Answer:
-        """Answer the last message of a conversation, which is the user's and alone makes the vector.
+        """Answer a conversation. The user's last message alone makes the vector.
 
-        `Conversation` records the turns of one.
+        If the last message is the assistant's, it is the beginning of the answer, which goes on. `Conversation` records
+        the turns of one.
 
         Args:
             messages: dictionaries with `role` (system, developer, user, assistant) and `content`, a text or a list of
                 text parts, as OpenAI's API has them.
             steering: by default `self.steering`.
             sampling: greedy by default.
-            max_tokens: of the answer, at least 1.
+            max_tokens: of the answer, at least 1; -1 is no limit.
             choices: as for `answer`, and so are `schema` and `grammar`.
 
         Raises:
-            UsageError: another role or content, the last message is not the user's, or as `answer`.
+            UsageError: another role or content, no message of the user that makes a vector, or as `answer`.
             PromptError, ModelError: as `answer`; also a template that does not take the conversation.
         """
         started = perf_counter()
         conversation = as_messages(messages)
         steering = self.checked_steering(steering)
         settings = self._settings(sampling, max_tokens, None, choices, schema, grammar)
+        query = last_query(conversation)
+        if query is None and not steering.off:
+            raise UsageError("none of `messages` is the user's, whose last one makes the vector; add one")
         prompt = self.target.prompts.conversation(conversation, self.target.n_ctx)
-        events = self._events(conversation[-1]["content"], prompt, None, steering, settings, started)
+        events = self._events(query or "", prompt, None, steering, settings, started)
         return Answer.of_events(self, steering, events)
 
     def answer_many(
@@ -165,7 +169,7 @@ class Engine(SteeredTarget):
             queries: drawn as there is room, some hundreds ahead at most.
             steering: by default `self.steering`.
             sampling: greedy by default; a seed is used for every answer.
-            max_tokens: of each answer, at least 1.
+            max_tokens: of each answer, at least 1; -1 is no limit.
             system: a system message for all.
             choices: as for `answer`, and so are `schema` and `grammar`.
 
@@ -241,7 +245,7 @@ class Engine(SteeredTarget):
         grammar: str | Grammar | None,
     ) -> _Settings:
         check_settings(OFF, sampling, system)
-        max_tokens = as_integer("max_tokens", max_tokens, 1)
+        max_tokens = as_max_tokens(max_tokens)
         constraint = self.constraint(choices, schema, grammar) or Constraint()
         return _Settings(sampling or Sampling(), max_tokens, system, constraint)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from atv_local.answer.queries import check_text
@@ -43,10 +43,10 @@ def as_message(given: Mapping[str, Any]) -> Message:
 
 
 def as_messages(given: Any) -> list[Message]:
-    """A conversation that ends with the user's message.
+    """A conversation.
 
     Raises:
-        UsageError: not a list of messages, a message that `as_message` refuses, or the last one is not the user's.
+        UsageError: not a list of messages, an empty one, or a message that `as_message` refuses.
     """
     if not isinstance(given, list | tuple):
         raise UsageError(
@@ -56,9 +56,14 @@ def as_messages(given: Any) -> list[Message]:
         messages = [as_message(message) for message in given]
     except UsageError as error:
         raise UsageError(f"`messages`: {error}") from error
-    if not messages or messages[-1]["role"] != "user":
-        raise UsageError("the last of `messages` is not the user's; end with a message to answer")
+    if not messages:
+        raise UsageError("`messages` is empty; give it a message to answer")
     return messages
+
+
+def last_query(messages: Sequence[Message]) -> str | None:
+    """What the user said last, which makes the vector of the answer; None where the user said nothing."""
+    return next((message["content"] for message in reversed(messages) if message["role"] == "user"), None)
 
 
 def _text(content: Any) -> Any:

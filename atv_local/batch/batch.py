@@ -37,7 +37,7 @@ from atv_local.batch.question_tree import heads_of, outcomes_of, tree_of, trees_
 from atv_local.batch.scheduler import Scheduler
 from atv_local.batch.sequence_context import SequenceContext
 from atv_local.batch.token_tree import Tree
-from atv_local.data import as_integer
+from atv_local.data import as_integer, as_max_tokens
 from atv_local.errors import AtvError, PromptError, UsageError
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Prompt, Sampling
 from atv_local.vectors import Steering
@@ -124,7 +124,7 @@ class Batch:
         check_settings(steering, sampling, system)
         settings = {
             "sampling": sampling,
-            "max_tokens": as_integer("max_tokens", max_tokens, 1),
+            "max_tokens": as_max_tokens(max_tokens),
             "system": system,
             "constraint": self._engine.constraint(choices, schema, grammar),
         }
@@ -202,7 +202,7 @@ class Batch:
             query: the user's words.
             steering: by default the engine's.
             sampling: greedy by default.
-            max_tokens: of the answer; 0 writes none.
+            max_tokens: of the answer; 0 writes none, -1 is no limit.
             options: answers to score, as texts.
             system: a system message.
             constraint: of the answer, as `Engine.constraint` gives it. Choices are scored in place of `options`, and
@@ -215,7 +215,7 @@ class Batch:
         Raises:
             UsageError: `max_tokens`, `options` or settings of another type.
         """
-        max_tokens = as_integer("max_tokens", max_tokens, 0)
+        max_tokens = as_max_tokens(max_tokens, 0)
         choices = constraint.choices if constraint else ()
         options = choices or check_options(options)
         steering = self._engine.steering if steering is None else steering

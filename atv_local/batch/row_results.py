@@ -11,7 +11,7 @@ from atv_local.answer import Choices, Schema, load
 from atv_local.batch.batch import Batch
 from atv_local.batch.limits import DEFAULT_PARALLEL
 from atv_local.batch.question import BatchQuestion, BatchReply
-from atv_local.data import ResumableOutput, RowRequest, as_integer
+from atv_local.data import ResumableOutput, RowRequest, as_max_tokens
 from atv_local.errors import DataError, UsageError
 from atv_local.generator import Bundle, Precision, Provider
 from atv_local.names import choose_bundle, choose_model, explain_defaults
@@ -110,7 +110,7 @@ class Answerer:
     """
 
     def __init__(self, settings: AnswerSettings) -> None:
-        as_integer("max_tokens", settings.max_tokens, 1)
+        as_max_tokens(settings.max_tokens)
         self._settings = settings
         self._engine = load(
             settings.model,

@@ -13,6 +13,7 @@ from .argument_types import WholeNumber as WholeNumber
 from .argument_types import checked_arguments as checked_arguments
 from .argument_types import plain as plain
 from .arguments import as_integer as as_integer
+from .arguments import as_max_tokens as as_max_tokens
 from .arguments import as_number as as_number
 from .arguments import as_path as as_path
 from .arguments import is_iterable as is_iterable

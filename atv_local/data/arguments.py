@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from atv_local.errors import NotFoundError, UsageError
 from atv_local.text import shown
+
+_NO_LIMIT = (1 << 31) - 1
+"""Tokens that no context has room for."""
 
 
 def as_integer(name: str, value: Any, least: int, most: int | None = None, *, note: str = "") -> int:
@@ -31,6 +34,21 @@ def as_integer(name: str, value: Any, least: int, most: int | None = None, *, no
         number = None
     limits = f"of {least} or more" if most is None else f"from {least} to {most}"
     return int(_within(name, value, number, least, most, f"a whole number {limits}", note))
+
+
+def as_max_tokens(value: Any, least: int = 1) -> int:
+    """`max_tokens` as an int; -1 is no limit but the context, as in llama.cpp.
+
+    Args:
+        value: what was given for it.
+        least: the smallest value besides -1.
+
+    Raises:
+        UsageError: another type, or another value below `least`.
+    """
+    if isinstance(value, Integral) and value == -1:
+        return _NO_LIMIT
+    return as_integer("max_tokens", value, least, note="-1 is no limit")
 
 
 def as_number(name: str, value: Any, least: float, most: float, *, note: str = "") -> float:

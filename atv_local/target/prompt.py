@@ -82,7 +82,8 @@ class PromptFormat:
         return PromptFormat(self._vocabulary, system, turns, template=self._template)
 
     def conversation(self, messages: Sequence[Message], n_ctx: int | None = None) -> Prompt:
-        """The prompt for the next answer in a conversation.
+        """The prompt for the next answer in a conversation. A last message of the assistant is an answer that is begun
+        and goes on.
 
         For a single message of the user it is the prompt of that query. It starts with the tokens that an earlier
         turn's prompt had before its last one, unless the template changes earlier messages.
@@ -119,15 +120,21 @@ class PromptFormat:
     def _tokens(self, messages: Sequence[Message], limit: int | None = None) -> list[int]:
         """The rendered prompt as llama.cpp tokenises it; control tokens spelt in a message stay plain text."""
         if not any(self._vocabulary.spells_control(message["content"]) for message in messages):
-            return self._vocabulary.tokenize(self.render(messages), special=True, limit=limit)
+            return self._vocabulary.tokenize(self._unanswered(messages), special=True, limit=limit)
         marked = [dict(message) | {"content": f"{MARK}{index}{MARK}"} for index, message in enumerate(messages)]
         tokens: list[int] = []
-        for place, text in enumerate(re.split(f"{MARK}(\\d+){MARK}", self.render(marked))):
+        for place, text in enumerate(re.split(f"{MARK}(\\d+){MARK}", self._unanswered(marked))):
             is_content = place % 2 == 1
             part = messages[int(text)]["content"] if is_content else text
             if part:
                 tokens += self._vocabulary.tokenize(part, special=not is_content, bos=not tokens, limit=limit)
         return tokens
+
+    def _unanswered(self, messages: Sequence[Message]) -> str:
+        """A conversation as text, up to where the answer begins, or goes on that the last message begins."""
+        if self._template is None or messages[-1]["role"] != "assistant":
+            return self.render(messages)
+        return self.render(messages[:-1]) + messages[-1]["content"]
 
     def answer(self, query: str, text: str) -> tuple[int, ...]:
         """The tokens of a given answer as the target would write it, with the one that ends answers in the template.
@@ -167,7 +174,7 @@ class PromptFormat:
             ModelError: the template does not take it.
         """
         if self._template is None:
-            return "\n\n".join(message["content"] for message in messages)
+            return "\n\n".join(message["content"] for message in messages if message["content"])
         return self._template.render(messages)
 
 

@@ -147,7 +147,7 @@ class SamplingOptions:
             "-n",
             "--max-tokens",
             metavar="N",
-            help="Stop each answer after this many tokens.",
+            help="Stop each answer after this many tokens; -1 is no limit.",
         ),
     ] = DEFAULT_MAX_TOKENS
     temperature: Annotated[

@@ -15,6 +15,7 @@ from types import FrameType
 
 import uvicorn
 
+from atv_local.data import as_max_tokens
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
 from atv_local.target import Model, Target
@@ -42,7 +43,7 @@ class ServerOptions:
         parallel: requests answered at a time, each in a context of its own.
         queue: requests that may wait for one.
         timeout: seconds a request may take, waiting included.
-        max_tokens: limit for one answer; by default the context.
+        max_tokens: limit for one answer; by default, and with -1, the context.
 
     Raises:
         UsageError: an address that others can reach without a key, or a value out of range.
@@ -69,6 +70,8 @@ class ServerOptions:
             raise UsageError("`api_key` must be visible ASCII characters without spaces at its ends")
         if not 0 < self.timeout <= _LONGEST:
             raise UsageError(f"`timeout` {self.timeout} is not within 0 to {_LONGEST} seconds")
+        if self.max_tokens is not None:
+            as_max_tokens(self.max_tokens)
 
     @property
     def loopback(self) -> bool:
@@ -133,7 +136,7 @@ class Server:
         self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue)
         self.models = ServedModels(targets[0], generators, vectors)
         metrics = Metrics()
-        limit = min(options.max_tokens or self.models.n_ctx, self.models.n_ctx)
+        limit = min(as_max_tokens(options.max_tokens or -1), self.models.n_ctx)
         self._replies = Replies(self.models, self.pool, metrics, seconds=options.timeout, max_tokens=limit)
         self.app = Application(self.models, self._replies, metrics, options.limits).asgi(options.hosts, options.api_key)
 

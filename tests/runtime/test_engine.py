@@ -271,7 +271,7 @@ def test_settings_out_of_range_are_usage_errors(bad: object, message: str) -> No
         bad()  # type: ignore[operator]  # one of several calls by name
 
 
-@pytest.mark.parametrize("max_tokens", [0, -1, 2.5, "5", None, True])
+@pytest.mark.parametrize("max_tokens", [0, -2, 2.5, "5", None, True])
 def test_a_length_that_is_no_number_of_tokens(engine: Engine, max_tokens: object) -> None:
     for ask in (engine.answer, lambda query, **how: list(engine.answer_many([query], **how))):
         with pytest.raises(UsageError, match=f"`max_tokens` {max_tokens!r}"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from atv_cli.chat.session import Session
 from atv_local.answer import Choices, parse_choices, read_grammar, read_schema
+from atv_local.data import as_max_tokens
 from atv_local.errors import UsageError
 from atv_local.text import one_line
 from atv_local.vectors import ControlVector, Positions, ScaledVector, parse_layers, parse_vector_file
@@ -53,8 +54,7 @@ def _show_layers(session: Session) -> str:
 
 def _set_max_tokens(session: Session, text: str) -> None:
     count = _integer(text)
-    if count < 1:
-        raise UsageError(f"max_tokens {count} is below 1")
+    as_max_tokens(count)
     session.conversation.max_tokens = count
 
 

@@ -43,7 +43,6 @@ def serve(
             "-n",
             "--max-tokens",
             metavar="N",
-            min=1,
             help="Limit every answer to this many tokens, whatever the request asks for.",
             show_default="the rest of the context",
         ),

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Generator
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +35,7 @@ from atv_serve.http.page import page, page_files
 from atv_serve.http.reply import Replies
 from atv_serve.work import AppliedSteering, Context, ServedModels, prepare_chat, prepare_completion
 
+_PREFIX = "/v1"
 _SMALL = 1 << 16
 """Bytes of a body that is checked sooner than a thread would begin to."""
 _MAX_COUNTED = 1 << 15
@@ -65,14 +67,19 @@ class Application:
     def asgi(self, hosts: Collection[str] = LOOPBACK, key: str | None = None) -> Starlette:
         """The application; see `Guard` for its arguments."""
         return Starlette(
-            routes=[*map(self._route, OPERATIONS), Route("/", self._counted("/", page)), page_files()],
+            routes=[*chain(*map(self._routes, OPERATIONS)), Route("/", self._counted("/", page)), page_files()],
             middleware=[Middleware(Guard, hosts=hosts, key=key)],
             exception_handlers={HTTPException: _refused, Exception: _failed},
         )
 
-    def _route(self, operation: api.Operation) -> Route:
+    def _routes(self, operation: api.Operation) -> list[Route]:
+        """The route, and for clients whose base URL lacks it another one without `/v1`."""
         endpoint = self._counted(operation.path, partial(self._respond, operation))
-        return Route(operation.path.replace("}", ":path}"), endpoint, methods=[operation.method])
+        path = operation.path.replace("}", ":path}")
+        return [
+            Route(each, endpoint, methods=[operation.method], include_in_schema=each == path)
+            for each in dict.fromkeys((path, path.removeprefix(_PREFIX)))
+        ]
 
     def _counted(self, path: str, respond: Endpoint) -> Endpoint:
         """With errors as answers, and every answer in the metrics."""
@@ -109,7 +116,7 @@ class Application:
 
     @_operation("POST", "/v1/chat/completions", request=api.ChatRequest, response=api.ChatResponse, event=api.ChatChunk)
     async def chat(self, request: Request, body: api.ChatRequest) -> Response:
-        """Answer the last message of a conversation."""
+        """Answer a conversation."""
         return await self._replies.reply(request, body, prepare_chat)
 
     @_operation(
@@ -262,10 +269,15 @@ def _encode(values: NDArray[np.float32], encoding: str | None) -> list[float] | 
     return numbers
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     """No such path, or not by that method."""
     assert isinstance(error, HTTPException)
-    response = problem_response(Problem(error.status_code, error.detail.lower()))
+    message = error.detail.lower()
+    if error.status_code == 404:
+        message = (
+            f"there is no {one_line(request.scope['path'])[:200]}; clients need the base URL with {_PREFIX} at its end"
+        )
+    response = problem_response(Problem(error.status_code, message))
     response.headers.update(error.headers or {})
     return response
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from atv_local.errors import AtvError, GrammarError, ModelError, PromptError, UnstableError, UsageError, VectorError
 from atv_local.text import one_line
 from atv_serve.http.model_response import model_response
-from atv_serve.openai import RENAMED_FIELDS, REQUEST_FIELDS, ErrorDetails, ErrorResponse
+from atv_serve.openai import REQUEST_FIELDS, ErrorDetails, ErrorResponse, about_unknown
 from atv_serve.work import BrokenError, BusyError, ClosedError, FieldError, GoneError, TimeUpError, UnknownModelError
 
 _GONE = 499
@@ -96,7 +96,7 @@ def of_validation(error: ValidationError) -> Problem:
     field = one_line(".".join(map(str, parts)))[:200]
     message = one_line(deepest["msg"].removeprefix("Value error, "))[:300]
     if unknown:
-        message = f"unknown field; it is called {RENAMED_FIELDS[last]!r}" if last in RENAMED_FIELDS else "unknown field"
+        message = about_unknown(str(last), REQUEST_FIELDS)
     return Problem(400, f"{field}: {message}" if field else message, param=field or None)
 
 

@@ -4,7 +4,6 @@ from .openapi import TEXT as TEXT
 from .openapi import HttpMethod as HttpMethod
 from .openapi import Operation as Operation
 from .openapi import describe as describe
-from .requests import RENAMED_FIELDS as RENAMED_FIELDS
 from .requests import REQUEST_FIELDS as REQUEST_FIELDS
 from .requests import ChatRequest as ChatRequest
 from .requests import CompletionRequest as CompletionRequest
@@ -44,3 +43,4 @@ from .responses import TokenLogprob as TokenLogprob
 from .responses import UsageResponse as UsageResponse
 from .responses import VectorResponse as VectorResponse
 from .stops import Stops as Stops
+from .unknown_fields import about_unknown as about_unknown

@@ -1,9 +1,9 @@
-"""Requests in the shapes of OpenAI's API. Every field is bounded, and unknown ones are refused."""
+"""Requests in the shapes of OpenAI's API. Every field is bounded; unknown ones must ask for nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Collection, Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -15,11 +15,13 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from atv_local.answer import MAX_CHOICE_CHARS, Role, as_message
 from atv_local.data import MAX_LABELS as MAX_ALLOWED_ANSWERS
 from atv_local.target import MAX_GRAMMAR_CHARS, Message, Sampling
 from atv_local.vectors import MAX_STRENGTH, Positions
+from atv_serve.openai.unknown_fields import asks_for_nothing, is_label
 
 MAX_CHOICES = 128
 MAX_TEXT = 1 << 20
@@ -48,7 +50,9 @@ LimitedText = Annotated[str, Field(max_length=MAX_TEXT)]
 Query = Annotated[str, Field(max_length=MAX_QUERY)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Tokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
+Stop = Annotated[str, Field(max_length=256)]
+MaxTokens = Annotated[int, Field(ge=-1, lt=1 << 31)]
+"""-1 is no limit, as for other local servers."""
 AllowedAnswer = Annotated[str, Field(min_length=1, max_length=MAX_CHOICE_CHARS)]
 AllowedAnswers = Annotated[list[AllowedAnswer], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
@@ -63,24 +67,38 @@ Null = Annotated[None, WITHOUT_EFFECT]
 Zero = Annotated[Annotated[float, Field(ge=0, le=0)] | None, WITHOUT_EFFECT]
 
 
-class _Request(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
-def _kinds(kind: type[_Request]) -> Iterator[type[_Request]]:
+class _Request(_Strict):
+    model_config = ConfigDict(extra="allow")
+    _accepts: ClassVar[Callable[[str, Any, Collection[str]], bool]] = staticmethod(asks_for_nothing)
+    """Whether an unknown field with some value is accepted."""
+
+    @model_validator(mode="after")
+    def _unknown_fields_ask_for_nothing(self) -> Self:
+        known, unknown = type(self).model_fields, self.model_extra or {}
+        if wrong := [name for name, value in unknown.items() if not self._accepts(name, value, known)]:
+            errors = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=None) for name in wrong]
+            raise ValidationError.from_exception_data(type(self).__name__, errors)
+        return self
+
+
+def _kinds(kind: type[_Strict]) -> Iterator[type[_Strict]]:
     yield kind
     for more in kind.__subclasses__():
         yield from _kinds(more)
 
 
-class ControlVectorRequest(_Request):
+class ControlVectorRequest(_Strict):
     """A control vector of the server, and the factor on it."""
 
     name: Annotated[str, Field(max_length=256)]
     scale: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] = 1.0
 
 
-class SteeringRequest(_Request):
+class SteeringRequest(_Strict):
     """What to change in how a bundle steers. `layers` are the first and the last; `query` steers in place of the
     user's last words; `control_vectors` are added, or steer alone with the model `base`."""
 
@@ -114,11 +132,11 @@ class _Generation(_Steered):
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=1 << 31)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
-    max_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    max_tokens: MaxTokens | None = None
     choices: Literal["auto"] | AllowedAnswers | None = None
     grammar: Annotated[str, Field(max_length=MAX_GRAMMAR_CHARS)] | None = None
     frequency_penalty: Zero = None
@@ -132,18 +150,20 @@ class _Generation(_Steered):
     @property
     def sampling(self) -> Sampling:
         """The sampling settings of the request."""
-        seed = None if self.seed is None else self.seed % (1 << 32)
+        seed = None if self.seed in (None, -1) else self.seed % (1 << 32)  # -1 is a random one for other local servers
         top_p = 1.0 if self.top_p is None else max(self.top_p, _LEAST)
-        return Sampling(self.temperature or 0.0, top_p, self.top_k or 0, seed)
+        return Sampling(self.temperature or 0.0, top_p, max(0, self.top_k or 0), seed)
 
     @property
     def stops(self) -> tuple[str, ...]:
         """Stop strings: they end an answer and are no part of it."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return tuple(filter(None, [self.stop] if isinstance(self.stop, str) else self.stop or ()))
 
 
 class TextPart(_Request):
     """A part of a message; only text is understood."""
+
+    _accepts = staticmethod(is_label)
 
     type: Literal["text"]
     text: LimitedText
@@ -151,6 +171,8 @@ class TextPart(_Request):
 
 class ChatMessage(_Request):
     """One message of a conversation; the fields at the end are what OpenAI's client sends back with an answer."""
+
+    _accepts = staticmethod(is_label)
 
     role: Role
     content: LimitedText | Annotated[list[TextPart], Field(max_length=256)] | None = None
@@ -178,22 +200,26 @@ class JsonSchemaFormat(_Request):
     """A JSON schema, by the name that a client has for it. It always holds, whatever `strict` is; without a schema the
     answer is any object."""
 
-    name: Annotated[str, Field(max_length=256)]
+    name: Annotated[str, Field(max_length=256)] | None = None
     description: Annotated[str, Field(max_length=MAX_GRAMMAR_CHARS)] | None = None
     definition: dict[str, Any] | None = Field(None, alias="schema")
     strict: bool | None = None
 
 
 class ResponseFormat(_Request):
-    """Free text, any JSON object, or JSON that is valid under a schema."""
+    """Free text, any JSON object, or JSON that is valid under a schema; `schema` beside `json_object` is llama.cpp's
+    form of the latter."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
+    definition: dict[str, Any] | None = Field(None, alias="schema")
 
     @model_validator(mode="after")
     def _has_a_schema(self) -> ResponseFormat:
         if (self.json_schema is None) == (self.type == "json_schema"):
             raise ValueError("json_schema is needed with type json_schema, and only then")
+        if self.definition and self.type != "json_object":
+            raise ValueError("schema is for type json_object; put it into json_schema")
         return self
 
     @property
@@ -201,16 +227,15 @@ class ResponseFormat(_Request):
         """The schema that an answer must be valid under; None for free text."""
         if self.type == "text":
             return None
-        if self.json_schema is None or self.json_schema.definition is None:
-            return {"type": "object"}
-        return self.json_schema.definition
+        definition = self.json_schema.definition if self.json_schema else self.definition
+        return {"type": "object"} if definition is None else definition
 
 
 class ChatRequest(_Generation):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=256)]
-    max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
+    max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
@@ -229,13 +254,11 @@ class ChatRequest(_Generation):
     metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = None
 
     @model_validator(mode="after")
-    def _last_is_the_users(self) -> ChatRequest:
-        if self.messages[-1].role != "user":
-            raise ValueError("the last message must be the user's")
-        if self.top_logprobs is not None and not self.logprobs:
+    def _is_consistent(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
-        if self.max_tokens == 0:
-            raise ValueError("max_tokens must be at least 1")
+        if 0 in (self.max_tokens, self.max_completion_tokens):
+            raise ValueError("max_tokens must be at least 1, or -1 for no limit")
         return self
 
 
@@ -304,9 +327,5 @@ class DetokenizeRequest(_Request):
     tokens: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_TOKENS)]
 
 
-REQUEST_FIELDS = frozenset(
-    field.alias or name for kind in _kinds(_Request) for name, field in kind.model_fields.items()
-)
+REQUEST_FIELDS = frozenset(field.alias or name for kind in _kinds(_Strict) for name, field in kind.model_fields.items())
 """Names of all fields of all requests."""
-RENAMED_FIELDS = {"generator": "bundle"}
-"""What fields of earlier versions are called now."""

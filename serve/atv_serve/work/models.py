@@ -120,7 +120,7 @@ class ServedModels:
     def _chosen(self, model: str | None) -> str:
         """The model of a request that names this one: the default for the name of the target, and for none."""
         named_target = model == self.name and model not in self.names
-        name = self.default if model is None or named_target else model
+        name = self.default if not model or named_target else model
         self.check(name)
         return name
 

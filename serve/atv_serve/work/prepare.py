@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from atv_local.answer import Constraint
+from atv_local.answer import Constraint, last_query
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
@@ -65,8 +65,11 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
     prompt = models.prompts.conversation(messages, models.n_ctx)
     _check_room(models, prompt)
     n_top = (request.top_logprobs or 0) if request.logprobs else None
-    prompts = [PromptAndQuery(prompt, messages[-1]["content"])]
+    query = last_query(messages)
+    prompts = [PromptAndQuery(prompt, messages[-1]["content"] if query is None else query)]
     prepared = _prepare(models, request, prompts, request.max_completion_tokens or request.max_tokens, limit, n_top)
+    if query is None and prepared.applied.bundle is not None and prepared.applied.query is None:
+        raise UsageError("no message is the user's, whose last one steers; add one, or set steering.query")
     _check_scores(models, prepared)
     return prepared
 
@@ -119,11 +122,11 @@ def _prepare(
             "logprobs", "choices are scored as a whole: the response has probabilities; leave logprobs out"
         )
     return PreparedRequest(
-        models.default if request.model is None else request.model,
+        request.model or models.default,
         prompts,
         applied,
         request.sampling,
-        limit if max_tokens is None else min(max_tokens, limit),  # many clients ask for what another model could write
+        min(limit if max_tokens in (None, -1) else max_tokens, limit),  # many ask for what another model could write
         request.stops,
         request.n or 1,
         n_top,
