@@ -35,6 +35,6 @@ def some_of(names: Collection[str], most: int = 8) -> str:
     return ", ".join(islice(names, most)) + (f" and {more} more" if more > 0 else "")
 
 
-def counted(count: int, noun: str) -> str:
-    """The number with its noun, with an `s` where it is not 1."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """The number with its noun, in the plural where it is not 1, by default with an `s`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or f'{noun}s'}"

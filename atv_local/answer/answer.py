@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from atv_local.generator import Precision, Provider
+from atv_local.generator import Precision, Provider, Reading
 from atv_local.vectors import ScaledVector, Steering
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Answer:
         precision: of the graph that the generator ran.
         provider: the execution provider that it ran on.
         probabilities: of each choice, where choices were given; together 1.
+        reading: what the generator read of the query, None without one.
     """
 
     text: str
@@ -91,6 +92,7 @@ class Answer:
     precision: Precision | None = None
     provider: Provider | None = None
     probabilities: Mapping[str, float] | None = None
+    reading: Reading | None = None
 
     @classmethod
     def of(
@@ -104,6 +106,7 @@ class Answer:
         timings_ms: Timings | None = None,
         source: ScaledVector | None = None,
         probabilities: Mapping[str, float] | None = None,
+        query: str | None = None,
     ) -> Answer:
         """An answer of an engine.
 
@@ -116,6 +119,7 @@ class Answer:
             timings_ms: times, where they were taken.
             source: the vector that was given with the query, if one was.
             probabilities: of each choice, where choices were given.
+            query: the words that the generator read.
         """
         generator = None if source or steering.off else engine.generator
         if source or engine.control_vectors or steering.control_vectors:
@@ -133,11 +137,19 @@ class Answer:
             precision=generator.precision if generator else None,
             provider=generator.provider if generator else None,
             probabilities=probabilities,
+            reading=generator.read(query) if generator and query is not None else None,
         )
 
     @classmethod
     def of_event(
-        cls, engine: Engine, steering: Steering, text: str, event: Event, source: ScaledVector | None = None
+        cls,
+        engine: Engine,
+        steering: Steering,
+        text: str,
+        event: Event,
+        source: ScaledVector | None = None,
+        *,
+        query: str | None = None,
     ) -> Answer:
         """The answer written so far, from the last event of a stream; see `of`."""
         return cls.of(
@@ -149,17 +161,24 @@ class Answer:
             timings_ms=event.timings_ms,
             source=source,
             probabilities=event.probabilities,
+            query=query,
         )
 
     @classmethod
     def of_events(
-        cls, engine: Engine, steering: Steering, events: Generator[Event], source: ScaledVector | None = None
+        cls,
+        engine: Engine,
+        steering: Steering,
+        events: Generator[Event],
+        source: ScaledVector | None = None,
+        *,
+        query: str | None = None,
     ) -> Answer:
         """The answer that a stream writes, read to its end; see `of`."""
         with closing(events):
             pieces = list(events)
         text = "".join(event.text for event in pieces)
-        return cls.of_event(engine, steering, text, pieces[-1], source)
+        return cls.of_event(engine, steering, text, pieces[-1], source, query=query)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON has it, which is what `atv-local run --json` prints; times are rounded to 0.01 ms."""
@@ -178,6 +197,7 @@ class Answer:
             "layers": list(layers) if steered and layers else None,
             "positions": self.steering.positions if steered else None,
             "control_vectors": [vector.as_dict() for vector in self.steering.control_vectors or ()],
+            **({} if self.reading is None else self.reading.as_field()),
             **({} if self.probabilities is None else {"probabilities": dict(self.probabilities)}),
         }
 

@@ -125,7 +125,7 @@ class Conversation:
             PromptError: the conversation is too long for the context.
             UsageError, ModelError: as `Engine.answer`.
         """
-        return Answer.of_events(self.engine, self.steering, self.stream(text))
+        return Answer.of_events(self.engine, self.steering, self.stream(text), query=text)
 
     def stream(self, text: str) -> Generator[Event]:
         """Answer the next turn, token by token.
@@ -232,7 +232,8 @@ class Conversation:
 
         def save_turn() -> None:
             if last is not None:
-                record = Answer.of_event(self.engine, steering, written, last).as_dict() | {"sampling": settings}
+                answer = Answer.of_event(self.engine, steering, written, last, query=text)
+                record = answer.as_dict() | {"sampling": settings}
                 record["finish_reason"] = record["finish_reason"] or INTERRUPTED
                 text_of_answer = record.pop("text")
                 self._turns = (*before, Turn(text, text_of_answer, record, steering))

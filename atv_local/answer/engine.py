@@ -108,7 +108,7 @@ class Engine(SteeredTarget):
         given, source, steering = self._steered(vector, steering)
         settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
         events = self._events(query, None, given, steering, settings, started)
-        return Answer.of_events(self, steering, events, source)
+        return Answer.of_events(self, steering, events, source, query=query)
 
     def chat(
         self,
@@ -147,7 +147,7 @@ class Engine(SteeredTarget):
             raise UsageError("none of `messages` is the user's, whose last one makes the vector; add one")
         prompt = self.target.prompts.conversation(conversation, self.target.n_ctx)
         events = self._events(query or "", prompt, None, steering, settings, started)
-        return Answer.of_events(self, steering, events)
+        return Answer.of_events(self, steering, events, query=query)
 
     def answer_many(
         self,

@@ -131,7 +131,7 @@ class Batch:
         return self._answers(queries, steering, settings)
 
     def _answers(self, queries: Iterable[str], steering: Steering, settings: dict[str, Any]) -> Generator[Answer]:
-        for reply in self.ask(self.question(query, steering=steering, **settings) for query in queries):
+        for reply in self.ask(self.question(query, steering=steering, **settings, tag=query) for query in queries):
             if reply.error:
                 raise reply.error
             prompt, outcome = reply.question.prompt, reply.outcomes[0]
@@ -143,6 +143,7 @@ class Batch:
                 finish_reason=outcome.finish_reason,
                 tokens=TokenCounts(len(prompt.tokens), len(prompt.tokens) - shared, outcome.n_generated),
                 probabilities=outcome.probabilities,
+                query=reply.question.tag,
             )
 
     def score(

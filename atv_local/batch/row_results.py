@@ -13,7 +13,7 @@ from atv_local.batch.limits import DEFAULT_PARALLEL
 from atv_local.batch.question import BatchQuestion, BatchReply
 from atv_local.data import ResumableOutput, RowRequest, as_max_tokens
 from atv_local.errors import DataError, UsageError
-from atv_local.generator import Bundle, Precision, Provider
+from atv_local.generator import GENERATOR_READ, Bundle, Precision, Provider
 from atv_local.names import choose_bundle, choose_model, explain_defaults
 from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling, identity
 from atv_local.vectors import OFF, scaled_vectors
@@ -26,6 +26,8 @@ ADDED_COLUMNS = ("line", "text", "finish_reason", "prompt_tokens", "generated_to
 """The same in a CSV file; see `as_csv_row`."""
 PROBABILITIES = "probabilities"
 """What a record has besides where the answer is one of some choices."""
+SOMETIMES_ADDED = (CONTROL_VECTORS, PROBABILITIES, GENERATOR_READ)
+"""All that only some records have."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,12 @@ class Answerer:
             if reply.error:
                 yield RowResult(request, error=str(reply.error))
             else:
-                yield RowResult(request, _record(request, reply) | self._applied)
+                yield RowResult(request, _record(request, reply) | self._applied | self._read(request.query))
+
+    def _read(self, query: str) -> dict[str, Any]:
+        """What a record has of what the generator reads, where that is not all of the query."""
+        generator = None if self._steering.off else self._engine.generator
+        return generator.read(query).as_field() if generator else {}
 
     def _question(self, request: RowRequest) -> BatchQuestion:
         settings = self._settings
@@ -191,7 +198,7 @@ def as_csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A row without what its record adds."""
-    return {name: value for name, value in fields.items() if name not in (*ADDED, CONTROL_VECTORS, PROBABILITIES)}
+    return {name: value for name, value in fields.items() if name not in (*ADDED, *SOMETIMES_ADDED)}
 
 
 def _record(request: RowRequest, reply: BatchReply) -> dict[str, Any]:

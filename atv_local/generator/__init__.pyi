@@ -21,3 +21,8 @@ from .providers import Precision as Precision
 from .providers import Provider as Provider
 from .providers import available as available
 from .providers import open_session as open_session
+from .query_reader import GENERATOR_READ as GENERATOR_READ
+from .query_reader import QueryReader as QueryReader
+from .query_reader import Reading as Reading
+from .reading_summary import ReadingSummary as ReadingSummary
+from .reading_summary import alike_rows as alike_rows

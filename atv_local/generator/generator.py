@@ -19,6 +19,7 @@ from atv_local.generator.first_run import check_runnable
 from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
+from atv_local.generator.query_reader import QueryReader, Reading
 from atv_local.vectors import ControlVector, Steering, TaskVector, mean_control_vector
 
 T = TypeVar("T")
@@ -60,11 +61,9 @@ class Generator:
         self.bundle, self._pid = bundle, os.getpid()
         self.shape = (spec.target.n_layer - 1, spec.target.n_embd)
         self._n_vectors = spec.injection.n_vectors
-        self._template = spec.generator.query_template
         try:
-            self._tokenizer = Tokenizer.from_buffer(bundle.read(TOKENIZER))
-            self._tokenizer.no_padding()
-            self._tokenizer.enable_truncation(spec.generator.max_tokens)
+            tokenizer = Tokenizer.from_buffer(bundle.read(TOKENIZER))
+            self._reader = QueryReader(tokenizer, spec.generator.query_template, spec.generator.max_tokens)
             graphs = {kind: partial(_read_graph, bundle, name) for kind, name in bundle.graphs.items()}
             self._chosen = choose(graphs, self._trial, provider=provider, precision=precision, n_threads=n_threads)
         except (AtvError, KeyboardInterrupt, SystemExit):
@@ -93,7 +92,7 @@ class Generator:
     def __call__(self, query: str) -> TaskVector:
         """The task vector of one query, float32 [n_layer-1, n_embd], with a prompt vector if the bundle has them.
 
-        Words past the generator's limit are not read.
+        Words past the generator's limit are not read; `read` says where it ends.
 
         Raises:
             BundleError: the graph fails, or its output has another shape than the manifest says.
@@ -142,19 +141,9 @@ class Generator:
         made_by = {"bundle": self.bundle.id, "precision": self.precision}
         return mean_control_vector(self, queries, spec.steering if steering is None else steering, spec.target, made_by)
 
-    def count(self, query: str) -> int:
-        """Tokens that it reads of a query, those of its template included."""
-        with native_call():
-            return len(self._encode(query).ids)
-
-    def read_length(self, query: str) -> int:
-        """Characters of a query that it reads: all of them, unless they are more tokens than its limit."""
-        with native_call():
-            encoding = self._encode(query)
-        if not encoding.overflowing:
-            return len(query)
-        end: int = max(end for _, end in encoding.offsets) - self._template.index("{query}")
-        return min(max(end, 0), len(query))
+    def read(self, query: str) -> Reading:
+        """What it reads of a query: its tokens, and how far they go. Errors are those of a call."""
+        return self._guarded(query, lambda: self._reader.read(query))
 
     def _trial(self, session: Any) -> None:
         inputs = sorted(node.name for node in session.get_inputs())
@@ -163,12 +152,8 @@ class Generator:
         self._vector(session, "a query")
 
     def _run(self, session: Any, query: str, output: str) -> Any:
-        encoding = self._encode(query)
-        inputs = {
-            "input_ids": np.array([encoding.ids], dtype=np.int64),
-            "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
-        }
-        return session.run([output], inputs)[0]
+        ids = np.array([self._reader.read(query).ids], dtype=np.int64)
+        return session.run([output], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
 
     def _vector(self, session: Any, query: str) -> TaskVector:
         output: NDArray[np.float32] = self._run(session, query, "task_vector")
@@ -179,9 +164,6 @@ class Generator:
                 f"the graph of {self.bundle.path} gives {output.dtype} {list(output.shape)}, not float32 {list(wanted)}"
             )
         return TaskVector(output[0, :n_rows], output[0, n_rows:] if self._n_vectors == 2 else None)
-
-    def _encode(self, query: str) -> Any:
-        return self._tokenizer.encode(self._template.replace("{query}", query))
 
 
 def _read_graph(bundle: Bundle, name: str) -> bytes:

@@ -1,13 +1,16 @@
-"""Loads the engine and the steering for the options of `run` and `chat`."""
+"""Loads the engine and the steering for the options of `run` and `chat`, and says what its generator does not read."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from atv_cli.options import ControlVectorOptions, EngineOptions, SteeringOptions
     from atv_local.answer import Engine
+    from atv_local.generator import Generator
     from atv_local.vectors import Steering
 
 
@@ -30,3 +33,13 @@ def load_engine(
     engine = atv_local.load(model, bundle, off=off, control_vectors=vectors.files(), **asdict(performance))
     how = replace(engine.steering, **changes)
     return engine, atv_local.OFF if off else how
+
+
+def say_not_read(generator: Generator | None, queries: Sequence[str]) -> None:
+    """Say on stderr what the generator does not read of the queries that it makes vectors of."""
+    if generator is None:
+        return
+    from atv_local.generator import ReadingSummary
+
+    for sentence in ReadingSummary.of((query, generator.read(query)) for query in queries).sentences():
+        print(f"atv-local: {sentence}", file=sys.stderr)

@@ -40,7 +40,7 @@ from atv_local.data import (
     holding,
 )
 from atv_local.errors import AtvError, UsageError
-from atv_local.generator import Precision, Provider
+from atv_local.generator import Precision, Provider, ReadingSummary, alike_rows
 from atv_local.text import shorten
 from atv_local.vectors import OFF, LayerRange, Positions, PositionsName, Steering, StrengthNumber
 
@@ -190,6 +190,9 @@ def evaluate(
             plan = replace(plan, steering=_steering(engine, strength, layers, positions))
         if any(method.takes_instruction for method in chosen):
             plan = replace(plan, instructions=choose_wordings(sentences, tasks, engine, seed))
+        reading = _reading(plan, engine)
+        for line in reading:
+            hooks.on_message(line)
         hooks.on_plan(plan)
         records = answer_plan(plan, engine, folder, hooks.on_record)
         if timed:
@@ -202,6 +205,7 @@ def evaluate(
             differences=differences(records, tasks),
             first_token_ms=first_token_ms(plan, engine, timed),
             harm=_harm(engine, queries, plan, hooks.on_message),
+            reading=reading,
         )
         if folder is not None:
             result.write(folder)
@@ -226,6 +230,16 @@ def _steering(
     steering = replace(engine.steering, **{name: value for name, value in given.items() if value is not None})
     steering.range(engine.target.n_rows)  # raises if the target lacks a layer
     return steering
+
+
+def _reading(plan: EvalPlan, engine: Engine) -> list[str]:
+    """What the generator does not read of the rows' queries, and which rows it cannot tell apart, as sentences."""
+    generator = engine.generator
+    if generator is None or Method.STEERED not in plan.methods:
+        return []
+    rows = [(row.input, row.output, generator.read(row.input)) for task in plan.tasks for row in task.rows]
+    sentences = ReadingSummary.of((query, reading) for query, _, reading in rows).sentences()
+    return [sentence for sentence in (*sentences, alike_rows(rows)) if sentence]
 
 
 def _harm(

@@ -35,6 +35,8 @@ class EvalResult:
     first_token_ms: Mapping[Method, float]
     harm: Mapping[str, Harm]
     """To unrelated queries, of steering and of random vectors."""
+    reading: Sequence[str] = ()
+    """What the generator does not read of the rows, and which of them it cannot tell apart, as sentences."""
 
     @property
     def verdict(self) -> str | None:
@@ -95,6 +97,7 @@ class EvalResult:
 def _markdown(result: EvalResult) -> str:
     head, rows = score_table(result.scores, result.first_token_ms)
     parts = [table(head, rows), *(f"{note}\n" for note in result.notes)]
+    parts += [f"{sentence[0].upper()}{sentence[1:]}.\n" for sentence in result.reading]
     if result.differences:
         head, rows = difference_table(
             {result.method_name(method): gaps for method, gaps in result.differences.items()},

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from atv_local.errors import BundleError
 from atv_local.generator import Fidelity, Precision, open_session
-from atv_train.vector_sources import GeneratorModule, vocabulary_size
+from atv_train.vector_sources import GeneratorModule, position_limit, vocabulary_size
 
 Inputs = dict[str, NDArray[np.int64]]
 Vectors = NDArray[np.float32]
@@ -64,8 +64,8 @@ class Probes:
         words *= 1 + max_tokens // len(words)
         texts = [*queries, words[0][0], *(" ".join(words[:n]) for n in _WORDS if n < max_tokens), " ".join(words)]
         texts = [template.replace("{query}", text) for text in texts]
-        limit = getattr(generator.backbone.config, "max_position_embeddings", None) or max_tokens
-        if max_tokens > limit:
+        limit = position_limit(generator.backbone)
+        if limit is not None and max_tokens > limit:
             raise BundleError(f"the checkpoint reads {max_tokens} tokens of a query, and its backbone {limit}")
         self._inputs = [self._encode([text]) for text in texts]
         largest, known = max(int(one["input_ids"].max()) for one in self._inputs), vocabulary_size(generator.backbone)

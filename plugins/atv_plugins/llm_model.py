@@ -141,7 +141,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         say(event.text)
         if unread.is_set():
             break
-    record = Answer.of_event(engine, steering, "", event).as_dict()
+    record = Answer.of_event(engine, steering, "", event, query=messages[-1]["content"]).as_dict()
     del record["text"]  # llm keeps it
     return {"model": engine.target.name} | record
 

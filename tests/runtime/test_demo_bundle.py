@@ -63,11 +63,11 @@ def test_its_training_rows_are_those_in_the_repository() -> None:
 def test_a_long_query_is_read_up_to_a_character() -> None:
     generator = Generator(embedded_bundle())
     query = "naïve café 東京 🙂 " * 60
-    length = generator.read_length(query)
+    length = generator.read(query).length
     assert 0 < length < len(query)
     np.testing.assert_array_equal(generator(query[:length]).array, generator(query).array)
     assert np.abs(generator(query[: length - 8]).array - generator(query).array).max() > 0
-    assert generator.read_length("short  ") == len("short  ")
+    assert generator.read("short  ").length == len("short  ")
 
 
 @pytest.mark.parametrize("task", TASKS)

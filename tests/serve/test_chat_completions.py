@@ -53,6 +53,25 @@ def test_a_stream_is_the_same_answer_in_chunks(client: openai.OpenAI, engines: d
     assert {json.dumps(chunk.model_extra) for chunk in chunks} == {'{"steering": false}'}
 
 
+def test_a_query_that_is_cut_is_said_in_its_choice(client: openai.OpenAI) -> None:
+    long = "apple " * 80
+    asked: dict[str, Any] = {"model": "kinds", "messages": user(long), "max_tokens": 2}
+    (choice,) = client.chat.completions.create(**asked).choices
+    read = (choice.model_extra or {})["generator_read"]
+    assert 0 < read["chars"] < read["of"] == len(long)
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
+    assert [(chunk.model_extra or {}).get("generator_read") for chunk in chunks if chunk.finish_reason] == [read]
+    assert not any((chunk.model_extra or {}).get("generator_read") for chunk in chunks if not chunk.finish_reason)
+    texts = client.completions.create(model="kinds", prompt=["apple 1", long, "cow 👍"], max_tokens=2).choices
+    assert [(text.model_extra or {}).get("generator_read") for text in texts] == [
+        None,
+        read,
+        {"chars": 5, "of": 5, "unknown": 1},
+    ]
+    base = client.chat.completions.create(**asked | {"model": "base"}).choices[0]
+    assert "generator_read" not in (base.model_extra or {})
+
+
 def test_a_conversation_is_steered_by_its_last_words(client: openai.OpenAI, engines: dict[str, Engine]) -> None:
     messages = [
         {"role": "developer", "content": "be brief"},

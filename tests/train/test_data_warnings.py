@@ -132,3 +132,11 @@ def test_what_is_said_is_short_and_printable(text: str, output: str, task: str) 
 def test_an_example_is_cut_at_40_characters() -> None:
     for text, shown in (("x" * 40, "x" * 40), ("x" * 41, "x" * 39 + "…"), ("\x1b[31m", "\\x1b[31m")):
         assert f"such as '{shown}'" in find_warnings([Row(input=text, output="y")] * 2, [])[0]
+
+
+def test_inputs_that_differ_in_case_are_no_leak_where_case_decides() -> None:
+    train = [*some(8, "calm"), *some(8, "loud", text="SAY")]
+    rows = [Row(input=row.input.swapcase(), output=row.output, task="t") for row in train]
+    other = [Row(input=row.input, output={"calm": "loud", "loud": "calm"}[row.output], task="t") for row in rows]
+    assert "16 of 16" in only(train, rows)
+    assert find_warnings(train, other) == []

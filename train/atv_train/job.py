@@ -43,7 +43,7 @@ class TrainingJob:
     rank: Annotated[int, Field(ge=1)] | None = None
     scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     max_row_tokens: Annotated[int, Field(ge=4)] = 1024
-    max_query_tokens: Annotated[int, Field(ge=1)] = 256
+    max_query_tokens: Annotated[int, Field(ge=3)] | None = None
     unrelated: Path | None = None
     baselines: bool = False
     cache_bytes: int | None = None

@@ -57,6 +57,7 @@ Gigabytes = Annotated[float, Strict(), Field(ge=0, le=_MAX_CACHE_GB), plain, Exp
 Rank = Annotated[int, Strict(), Field(ge=1, le=_MAX_RANK), plain, Expected(f"a whole number from 1 to {_MAX_RANK}")]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=1 << 32), plain, Expected(f"a whole number from 0 to {(1 << 32) - 1}")]
 RowTokens = Annotated[int, Strict(), Field(ge=4), plain, Expected("a whole number of 4 or more")]
+QueryTokens = Annotated[int, Strict(), Field(ge=3), plain, Expected("a whole number of 3 or more")]
 TemplatesOrPath = Annotated[
     FilePath | Templates, Expected('a path or a mapping such as {"task": ["wording with {input}", ...]}')
 ]
@@ -92,6 +93,7 @@ def train(
     contrastive: NumberOrZero = 0.0,
     baselines: Switch = False,
     max_row_tokens: RowTokens = 1024,
+    max_query_tokens: QueryTokens | None = None,
     cache: Gigabytes | None = None,
     dtype: TargetDtype = "auto",
     seed: Seed = 0,
@@ -128,6 +130,8 @@ def train(
         contrastive: weight of the contrastive loss between tasks.
         baselines: measure static, averaged and random vectors too.
         max_row_tokens: longer rows are left out.
+        max_query_tokens: tokens of a query that the generator reads, up to the positions of its backbone; by default
+            256. The end of a longer query does not steer.
         cache: GB of memory for cached prefixes; by default half of what is free.
         dtype: data type of the target; `auto` is the faster one on this machine.
         seed: seed of the order of rows and all random numbers; the same seed gives the same generator.
@@ -169,6 +173,7 @@ def train(
         rank=rank,
         scale=scale,
         max_row_tokens=max_row_tokens,
+        max_query_tokens=max_query_tokens,
         unrelated=None if unrelated is None else Path(unrelated).absolute(),
         baselines=baselines,
         cache_bytes=None if cache is None else int(cache * 1e9),

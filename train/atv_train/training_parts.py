@@ -27,6 +27,7 @@ from atv_train.frozen_target import (
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.load_models import load_models, new_generator
 from atv_train.plan import TrainingPlan, plan_training
+from atv_train.query_warnings import warnings_about_queries
 from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
 from atv_train.run_folder import checkpoint_spec, warnings_about_labels
 from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings, sample_size
@@ -80,6 +81,7 @@ def prepare_training(
 
     torch.manual_seed(settings.seed)
     models = load_models(job, accelerator.device)
+    data.warnings.extend(warnings_about_queries(data, models))
     check_length(models.target, data.examples)
     check_weights(models.target, job.model, max(data.train.first, key=lambda example: len(example.prompt)))
     unrelated, unrelated_valid = _unrelated(job, settings, models.target, target_file)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from atv_local.answer import Finish
 from atv_local.errors import UsageError
+from atv_local.generator import GENERATOR_READ
 from atv_local.text import one_line, strip_control
 
 if TYPE_CHECKING:
@@ -134,8 +135,11 @@ class Session:
         if event.finish_reason is Finish.CONTEXT:
             n_ctx = self.conversation.engine.target.n_ctx
             self.say(f"[the context of {n_ctx} tokens is full; {MORE_CONTEXT}]")
+        record = self.conversation.last.record
+        if (read := record.get(GENERATOR_READ)) and read["chars"] < read["of"]:
+            self.say(f"[the generator read only the first {read['chars']} of {read['of']} characters of the message]")
         if self.verbose:
-            self.note(_cost(event, self.conversation.last.record["strength"], self.restriction))
+            self.note(_cost(event, record["strength"], self.restriction))
 
     @contextlib.contextmanager
     def stoppable(self, *answers: Generator[Event]) -> Iterator[None]:

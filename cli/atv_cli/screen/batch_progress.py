@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.progress import TaskProgressColumn
 
 from atv_cli.screen.progress import ProgressView
+from atv_local.generator import GENERATOR_READ
+from atv_local.text import counted
 
 if TYPE_CHECKING:
     from atv_local.batch import RowResult
@@ -24,6 +26,7 @@ class BatchProgress(ProgressView):
     def __init__(self, size: int | None, answered: int, skipped: int) -> None:
         super().__init__("answering", size, TaskProgressColumn())
         self.answered, self.skipped = answered, skipped
+        self._partly_read = 0
         self._before, self._started = answered + skipped, time.monotonic()
         if answered:
             self.say(f"resuming after {self.counts}")
@@ -35,8 +38,18 @@ class BatchProgress(ProgressView):
             self.say(problem)
         else:
             self.answered += 1
+            self._partly_read += GENERATOR_READ in result.record
         text = f"{self.counts}, {self.speed}"
         self.update(text, completed=result.request.end, text=text)
+
+    def say_end(self) -> None:
+        """Say what was done, and how many queries the generator did not read whole."""
+        self.say(f"{self.counts}, {self.speed}")
+        if self._partly_read:
+            self.say(
+                f"the generator did not read all of {counted(self._partly_read, 'query', 'queries')}: too long for it, "
+                f"or with parts that it does not know; {GENERATOR_READ!r} in the output says how much it read"
+            )
 
     @property
     def counts(self) -> str:

@@ -165,7 +165,7 @@ def batch(
             problem = f"no row of {file} could be answered" if view.skipped else f"{file} has no rows"
             raise DataError(f"{problem}, so {output} is not written")
         partial.finish()
-    view.say(f"{view.counts}, {view.speed}")
+    view.say_end()
     print(output)
     if strict and view.skipped:
         sys.exit(1)

@@ -78,7 +78,7 @@ def run(
         return
     text = _query(query or [], file)
 
-    from atv_cli.load_engine import load_engine
+    from atv_cli.load_engine import load_engine, say_not_read
     from atv_cli.screen import plot_norms
     from atv_local.answer import Conversation
 
@@ -91,9 +91,11 @@ def run(
     elif as_json:
         answer = engine.answer(text, steering=how, **settings)
         print(json.dumps(answer.as_dict(), ensure_ascii=False))
-        _note_cut(constraint, answer)
     else:
-        _note_cut(constraint, _print(engine, text, how, settings, stream))
+        answer = _print(engine, text, how, settings, stream)
+    if not compare:
+        _note_cut(constraint, answer)
+    say_not_read(engine.generator, [] if how.off else [text])
 
 
 def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, Any], stream: bool) -> Answer:
@@ -109,7 +111,7 @@ def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, An
         print(shown(answer), end="")
     if not answer.endswith("\n"):
         print()
-    return Answer.of_event(engine, steering, answer, event)
+    return Answer.of_event(engine, steering, answer, event, query=text)
 
 
 def _note_cut(constraint: ConstraintOptions, answer: Answer) -> None:
@@ -146,8 +148,8 @@ def _compare(conversation: Conversation, text: str, as_json: bool) -> None:
     records = {}
     for key, steering, events in zip(("without", "with"), (OFF, conversation.steering), answers.values(), strict=True):
         pieces = list(events)
-        text = "".join(event.text for event in pieces)
-        records[key] = Answer.of_event(conversation.engine, steering, text, pieces[-1]).as_dict()
+        answer = "".join(event.text for event in pieces)
+        records[key] = Answer.of_event(conversation.engine, steering, answer, pieces[-1], query=text).as_dict()
     print(json.dumps(records, ensure_ascii=False))
 
 

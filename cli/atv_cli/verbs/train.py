@@ -126,6 +126,16 @@ def train(
             "--tuning", help="Train the whole backbone, only low-rank adapters in it (LoRA), or nothing in it."
         ),
     ] = "full",
+    max_query_tokens: Annotated[
+        int | None,
+        Panel.GENERATOR.option(
+            "--max-query-tokens",
+            metavar="N",
+            min=3,
+            help="Let the generator read this many tokens of a query, as far as its backbone has positions.",
+            show_default="256",
+        ),
+    ] = None,
     pooling: Annotated[
         Pooling,
         Panel.GENERATOR.option(
@@ -229,6 +239,7 @@ def train(
             unrelated=unrelated,
             baselines=baselines,
             max_row_tokens=max_row_tokens,
+            max_query_tokens=max_query_tokens,
             cache=cache,
             dtype=dtype,
             overwrite=overwrite,

@@ -31,6 +31,7 @@ def vector(
     Use the file with --control-vector in llama-cli or atv-local run. A bundle that was trained with --prompt-vector
     makes two vectors for a query; the file has the one that steers the answer.
     """
+    from atv_cli.load_engine import say_not_read
     from atv_cli.queries_of_file import queries_of_file
 
     if (query is None) == (file is None):
@@ -57,4 +58,5 @@ def vector(
     if layers:
         steering = replace(steering, layers=parse_layers(layers))
     generator.control_vector(queries, steering=steering).save(output, overwrite=overwrite)
+    say_not_read(generator, queries)
     print(output)

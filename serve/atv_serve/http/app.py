@@ -138,8 +138,8 @@ class Application:
         texts = [body.input] if isinstance(body.input, str) else body.input
         arrays = await self._vectors(request, applied, texts)
         name = applied.bundle or ""  # of the base model there is none, which `steering` has refused
-        count = self._models.generators[name].count
-        n_tokens = await self._replies.aside(lambda: sum(map(count, texts)))
+        read = self._models.generators[name].read
+        n_tokens = await self._replies.aside(lambda: sum(len(read(text).ids) for text in texts))
         return api.EmbeddingResponse(
             object="list",
             data=[
@@ -161,8 +161,8 @@ class Application:
         norms = np.linalg.norm(rows.astype(np.float64), axis=1)
         if applied.bundle is None:  # control vectors alone read nothing
             return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist())
-        length = await self._replies.aside(partial(self._models.generators[applied.bundle].read_length, query))
-        return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist(), read_length=length)
+        reading = await self._replies.aside(partial(self._models.generators[applied.bundle].read, query))
+        return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist(), read_length=reading.length)
 
     async def _vectors(self, request: Request, applied: AppliedSteering, texts: list[str]) -> list[NDArray[np.float32]]:
         """A vector float32 [n_layer-1, n_embd] for each text, as it would be added."""

@@ -98,6 +98,17 @@ class ChatLogprobs(_Response):
     refusal: None
 
 
+class GeneratorRead(_Response):
+    """What the generator read of a query that has more tokens than it reads, or parts that it does not know."""
+
+    chars: int
+    """Characters from the first on."""
+    of: int
+    """Characters of the query."""
+    unknown: int
+    """Parts that are all read as the same token."""
+
+
 class AssistantMessage(_Response):
     """An answer's message."""
 
@@ -115,6 +126,8 @@ class ChatChoice(_Response):
     finish_reason: FinishReason
     probabilities: dict[str, float] | None = None
     """Of each of the request's `choices`."""
+    generator_read: GeneratorRead | None = None
+    """Only where the generator did not read all of the query."""
 
 
 class ChatResponse(_Answer):
@@ -141,6 +154,8 @@ class ChatChunkChoice(_Response):
     finish_reason: FinishReason | None
     probabilities: dict[str, float] | None = None
     """Of each of the request's `choices`."""
+    generator_read: GeneratorRead | None = None
+    """Only where the generator did not read all of the query."""
 
 
 class ChatChunk(_Answer):
@@ -170,6 +185,8 @@ class CompletionChoice(_Response):
     """Null in a chunk that is not the last one."""
     probabilities: dict[str, float] | None = None
     """Of each of the request's `choices`."""
+    generator_read: GeneratorRead | None = None
+    """Only where the generator did not read all of the query."""
 
 
 class CompletionResponse(_Answer):

