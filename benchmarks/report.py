@@ -20,6 +20,7 @@ from atv_eval import difference, mean_over_tasks, table
 from benchmarks.paper_tasks import N_POOL, STUDIED
 from benchmarks.prompted import best_hits
 from benchmarks.report_serving import serving
+from benchmarks.report_text import structured, style
 
 SCORES = ("free", "choice")
 ADAPTIVE = "atv-decode"
@@ -355,7 +356,8 @@ def main() -> None:
     """Write the page."""
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
     served = serving(records("serving.jsonl"), records("load.jsonl"))
-    found = [*outputs(), served, speed(), paper(), study(), curve(), sweeps(), precision(), growth()]
+    texts = [style(records("style.jsonl")), structured(records("structured.jsonl"))]
+    found = [*outputs(), *texts, served, speed(), paper(), study(), curve(), sweeps(), precision(), growth()]
     parts += [part for part in found if part]
     PAGE.write_text("\n".join(parts))
 

@@ -4,7 +4,7 @@ Each query is answered freely, under a schema and under a grammar that allows an
 per second after the first token. The free answers are those of a prompt that asks for the same JSON, so that they are
 about as long. Valid is JSON with exactly the keys and types that the schema asks for.
 
-    python -m benchmarks.structured [--rows N] [--threads N]
+    python -m benchmarks.structured [--rows N] [--threads N] [--output FILE.jsonl]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -72,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50, help="queries")
     parser.add_argument("--threads", type=int, default=None, help="of llama.cpp; by default all cores")
+    parser.add_argument("--output", type=Path, help="append the figures to this file")
     arguments = parser.parse_args()
     rates: Samples = {name: [] for name in RESTRICTIONS}
     texts: dict[str, list[str]] = {name: [] for name in RESTRICTIONS}
@@ -83,13 +85,23 @@ def main() -> None:
             measures = {name: decoding(engine, query, texts[name], given) for name, given in turn}
             for name, samples in in_turn(measures, rounds=1, warm=()).items():
                 rates[name] += samples
+    valid = {name: sum(map(is_valid, answers)) for name, answers in texts.items()}
+    against = {name: spread(ratios(rates[name], rates["free"])) for name in RESTRICTIONS if name != "free"}
     print(f"decoding, {arguments.rows} queries, each answered in turn; median")
     for name, values in rates.items():
-        valid = sum(map(is_valid, texts[name]))
-        print(f"  {name:10} {spread(values).median:6.1f} tokens/s, {valid} of {len(texts[name])} answers valid")
-    for name in ("schema", "any text"):
-        found = spread(ratios(rates[name], rates["free"]))
-        print(f"  {name} / free  {found.median:.3f}  (quartiles {found.low:.3f} to {found.high:.3f})")
+        print(f"  {name:10} {spread(values).median:6.1f} tokens/s, {valid[name]} of {arguments.rows} answers valid")
+    for name, ratio in against.items():
+        print(f"  {name} / free  {ratio.median:.3f}  (quartiles {ratio.low:.3f} to {ratio.high:.3f})")
+    if arguments.output:
+        record = {
+            "rows": arguments.rows,
+            "threads": engine.target.n_threads,
+            "tokens_per_second": {name: spread(values)._asdict() for name, values in rates.items()},
+            "times_free": {name: ratio._asdict() for name, ratio in against.items()},
+            "valid": valid,
+        }
+        with arguments.output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from atv_local import Answer, Finish, Steering
 from atv_local.answer import TokenCounts
-from benchmarks.style import content_words, found_markers, overlaps, scores
+from benchmarks.style_scores import content_words, found_markers, overlaps, scores
 from tests import ROOT
 
 DATA = ROOT / "data" / "demo"

@@ -15,7 +15,7 @@ _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 600, 3, 15
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Hyperparameters; docs/results.md compares others.
+    """Hyperparameters; docs/explanation/results.md compares others.
 
     Each row's strength is drawn from `strength_range`; `contrastive` and `harmless` weigh those terms of the loss.
     `patience` is the number of epochs without better validation before training stops.
