@@ -77,7 +77,9 @@ class Batch:
             n_threads=engine.target.n_threads,
         )
         self._scheduler = Scheduler(self._sequences, engine.target.vocabulary.ends)
-        self._prompts = lru_cache(maxsize=8)(lambda system: engine.target.prompts.after(system=system))
+        self._prompts = lru_cache(maxsize=8)(
+            lambda system, turns: engine.target.prompts.after(system=system, turns=turns)
+        )
 
     def __repr__(self) -> str:
         sizes = f"parallel={self._sequences.n_sequences - 1}, n_ctx={self._sequences.n_ctx}"
@@ -194,6 +196,7 @@ class Batch:
         max_tokens: int = 0,
         options: Sequence[str] = (),
         system: str | None = None,
+        turns: Sequence[tuple[str, str]] = (),
         constraint: Constraint | None = None,
         tag: Any = None,
     ) -> BatchQuestion:
@@ -206,6 +209,7 @@ class Batch:
             max_tokens: of the answer; 0 writes none, -1 is no limit.
             options: answers to score, as texts.
             system: a system message.
+            turns: earlier queries with their answers.
             constraint: of the answer, as `Engine.constraint` gives it. Choices are scored in place of `options`, and
                 nothing is written.
             tag: whatever the caller wants to find in the reply.
@@ -223,7 +227,7 @@ class Batch:
         check_settings(steering, sampling, system)
         try:
             check_query(query)
-            prompts = self._prompts(system)
+            prompts = self._prompts(system, tuple(turns))
             prompt = prompts(query)
             vector = None if steering.off else self._engine.vector(query, steering=steering)
             return BatchQuestion(

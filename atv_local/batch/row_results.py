@@ -159,6 +159,7 @@ class Answerer:
             sampling=settings.sampling.of_row(request.line),
             max_tokens=request.max_tokens or settings.max_tokens,
             system=settings.system if request.system is None else request.system,
+            turns=request.history,
             constraint=self._constraint,
             tag=request,
         )

@@ -36,6 +36,9 @@ from .file_kinds import FileKind as FileKind
 from .file_kinds import file_kind as file_kind
 from .file_kinds import kind_of_bytes as kind_of_bytes
 from .gguf_header import GgufHeader as GgufHeader
+from .label_variants import describe_variants as describe_variants
+from .label_variants import normalised as normalised
+from .label_variants import with_single_spaces as with_single_spaces
 from .labels import MAX_LABEL_CHARS as MAX_LABEL_CHARS
 from .labels import MAX_LABELS as MAX_LABELS
 from .labels import are_labels as are_labels
@@ -47,6 +50,7 @@ from .rows import Row as Row
 from .rows import RowFile as RowFile
 from .rows import data_files as data_files
 from .rows import read_queries as read_queries
+from .rows import read_row_files as read_row_files
 from .rows import read_rows as read_rows
 from .trial import report as report
 from .trial import try_file as try_file

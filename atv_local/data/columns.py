@@ -1,82 +1,60 @@
-"""The parts of a row in the columns of a file, by whatever names it has for them."""
+"""The parts of a row and the columns of a file that have them, by the names that files use."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from types import MappingProxyType
-from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
-from atv_local.data.record import Record
-from atv_local.errors import DataError, UsageError, first_problem
+from atv_local.errors import UsageError
 
 Columns = Mapping[str, str]
-"""What a file calls parts of a row, such as `{"input": "question"}`; other parts have their own names."""
+"""What a file calls parts of a row, such as `{"input": "question"}`. A part with an empty name is left out."""
 DEFAULT_COLUMNS: Columns = MappingProxyType({})
 
-_Model = TypeVar("_Model", bound=BaseModel)
+PARTS = ("input", "output", "task", "choices", "references", "instruction", "system", "history", "max_tokens")
+"""All that a row can have, whoever reads it."""
+_CONVERSATIONS = ("messages", "conversations", "conversation")
+_OTHER_NAMES = {
+    "input": ("prompt", "question", "query", "text"),
+    "output": ("completion", "response", "answer", "label"),
+    "system": ("system_prompt",),
+}
+"""As data sets call them: read if a file has exactly one of these and not the part's own name."""
 
 
 def parse_columns(options: Iterable[str]) -> dict[str, str]:
-    """Columns from options such as `input=question`.
+    """Columns from options such as `input=question`; `choices=` leaves a part out.
 
     Raises:
-        UsageError: not of that form, or a part that is named twice.
+        UsageError: not of that form, a part that is named twice, or an input without a name.
     """
     columns: dict[str, str] = {}
     for option in options:
-        part, _, name = option.partition("=")
-        if not part or not name or part in columns:
+        part, separator, name = option.partition("=")
+        if not part or not separator or part in columns or (not name and part in ("input", "output")):
             raise UsageError(f"cannot read column {option!r}; write PART=NAME, as input=question, once for each part")
         columns[part] = name
     return columns
 
 
-class RowParser(Generic[_Model]):
-    """Makes rows of one model from records.
-
-    Args:
-        model: its fields are the parts of a row.
-        columns: a part that is named here must be in the file, also if the model does without.
-
-    Raises:
-        UsageError: `columns` names a part that the model does not have.
-    """
-
-    def __init__(self, model: type[_Model], columns: Columns) -> None:
-        parts = model.model_fields
-        if unknown := [part for part in columns if part not in parts]:
-            raise UsageError(f"`columns` names {unknown[0]!r}; the parts of a row are {', '.join(parts)} here")
-        self._model = model
-        self._names = {part: columns.get(part, part) for part in parts}
-        self._optional = {part for part in parts if not parts[part].is_required()}
-        self._columns = columns
-
-    def check_names(self, names: Collection[str]) -> None:
-        """Raise DataError if a required part is not among the names of a file's columns."""
-        for part, name in self._names.items():
-            if name not in names and (part in self._columns or part not in self._optional):
-                found = ", ".join(map(repr, names))[:200] or "none"
-                raise DataError(f"no column {name!r}, found {found}; name yours with `columns={{{part!r}: ...}}`")
-
-    def row(self, record: Record) -> _Model:
-        """The row of a record.
-
-        Raises:
-            DataError: the record has an error, or a part that is missing or not valid. File and line are not named.
-        """
-        if record.error:
-            raise DataError(record.error)
-        self.check_names(record.fields)
-        values = {part: record.fields[name] for part, name in self._names.items() if name in record.fields}
-        if record.cells:
-            values = {part: cell for part, cell in values.items() if cell or part not in self._optional}
-            if "choices" in values:
-                values["choices"] = values["choices"].split("|")
-            if "references" in values:
-                values["references"] = [values["references"]]
-        try:
-            return self._model.model_validate(values, strict=False if record.cells else None)
-        except ValidationError as error:
-            raise DataError(first_problem(error, self._names)) from error
+def find_columns(names: Collection[str], columns: Columns) -> dict[str, str]:
+    """The column of each part that is there: the one that `columns` names, or that of the part's name in any case, or
+    one that data sets use for it. A file that has only an `instruction` has it as the input."""
+    by_key = {name.strip().casefold(): name for name in reversed(list(names))}
+    found = {part: name for part, name in columns.items() if name in names}
+    for part in PARTS:
+        if part not in columns and part in by_key:
+            found[part] = part if part in names else by_key[part]
+    if "input" not in {*found, *columns}:
+        found |= dict(islice((("input", by_key[name]) for name in _CONVERSATIONS if name in by_key), 1))
+    is_conversation = found.get("input", "").strip().casefold() in _CONVERSATIONS
+    for part, others in _OTHER_NAMES.items():
+        if part in {*found, *columns} or (part == "output" and is_conversation):
+            continue
+        there = [by_key[name] for name in others if name in by_key and by_key[name] not in found.values()]
+        if len(there) == 1:
+            found[part] = there[0]
+    if "input" not in {*found, *columns} and "instruction" in found and "instruction" not in columns:
+        found["input"] = found.pop("instruction")
+    return found

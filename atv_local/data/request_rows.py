@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from atv_local.data.columns import DEFAULT_COLUMNS, Columns, RowParser
+from atv_local.data.columns import DEFAULT_COLUMNS, Columns
 from atv_local.data.record import Record
 from atv_local.data.records import read_records
-from atv_local.data.rows import NonBlank, TextOrBlank
+from atv_local.data.row_parser import OnNote, RowParser
+from atv_local.data.row_values import History, NonBlank
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError
 
@@ -31,6 +32,8 @@ class RowRequest:
     """All columns of the row, by the names in the file."""
     query: str = ""
     system: str | None = None
+    history: tuple[tuple[str, str], ...] = ()
+    """Earlier questions with their answers."""
     max_tokens: int | None = None
     error: str = ""
 
@@ -41,12 +44,13 @@ class _RequestRow(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     input: NonBlank
-    system: TextOrBlank | None = None
+    system: NonBlank | None = None
+    history: History = ()
     max_tokens: Annotated[int, Field(ge=1)] | None = None
 
 
 def read_requests(
-    file: BinaryIO, path: Path, columns: Columns = DEFAULT_COLUMNS, on_note: Callable[[str], None] = lambda _: None
+    file: BinaryIO, path: Path, columns: Columns = DEFAULT_COLUMNS, on_note: OnNote = lambda _: None
 ) -> Iterator[RowRequest]:
     """The rows of an open file in order, bad ones with their error. Blank lines are skipped.
 
@@ -55,14 +59,14 @@ def read_requests(
     Args:
         file: JSON, CSV or lines of text, compressed or not.
         path: its name, which says which of these it is; JSON if it does not.
-        columns: what the file calls the parts input, system and max_tokens.
-        on_note: called with a sentence for what is passed over.
+        columns: what the file calls the parts input, system, history and max_tokens.
+        on_note: called with a sentence for what is passed over or read in another way than its name says.
 
     Raises:
         UsageError: at once, for a part of `columns` that is none of these.
         DataError: for a first row without one of `columns`, at once; with the first row, for a CSV file without input.
     """
-    parser = RowParser(_RequestRow, columns)
+    parser = RowParser(_RequestRow, columns, path, on_note)
     records = read_records(TextLines(file, path), parser.check_names, on_note)
     if columns:
         records = _checked(records, parser, columns, path)
@@ -90,4 +94,4 @@ def _request(record: Record, parser: RowParser[_RequestRow]) -> RowRequest:
         return RowRequest(record.line, record.end, error=str(error))
     except ValueError as error:  # DataError is one too
         return RowRequest(record.line, record.end, error=f"not JSON: {error}")
-    return RowRequest(record.line, record.end, record.fields, row.input, row.system, row.max_tokens)
+    return RowRequest(record.line, record.end, record.fields, row.input, row.system, row.history, row.max_tokens)

@@ -7,44 +7,31 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from atv_local.data.columns import DEFAULT_COLUMNS, Columns, RowParser
+from atv_local.data.bad_rows import BadRows
+from atv_local.data.columns import DEFAULT_COLUMNS, Columns
 from atv_local.data.file_errors import reading
 from atv_local.data.packed_files import without_compression
 from atv_local.data.records import has_rows, read_records
+from atv_local.data.row_parser import OnNote, RowParser
+from atv_local.data.row_values import ChoiceTexts, History, NonBlank, ReferenceTexts, TextOrBlank
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError, UsageError
-from atv_local.text import some_of
+from atv_local.text import counted, some_of
 
 MAX_QUERY_BYTES = 64 << 20
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise PydanticCustomError("nul", "it has a NUL character; remove it")
-    return text
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("blank", "it is blank")
-    return text
-
-
-TextOrBlank = Annotated[str, AfterValidator(_without_nul)]
-NonBlank = Annotated[TextOrBlank, AfterValidator(_not_blank)]
-_Texts = Annotated[tuple[NonBlank, ...], Field(strict=False)]  # not strict: JSON has lists, no tuples
 
 
 class Row(BaseModel):
     """One training row: what the user asks and what the target should answer, one of `choices` where there are some.
 
     `references` are further right answers. `instruction` says what to do with the input; a steered prompt goes without.
+    `system` and `history`, which are earlier questions with their answers, go before the input in every prompt.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -52,9 +39,11 @@ class Row(BaseModel):
     input: NonBlank
     output: NonBlank
     task: TextOrBlank = Field(default="", max_length=200)
-    choices: _Texts | None = None
-    references: _Texts | None = None
+    choices: ChoiceTexts | None = None
+    references: ReferenceTexts | None = None
     instruction: NonBlank | None = None
+    system: NonBlank | None = None
+    history: History = ()
 
     @field_validator("choices")
     @classmethod
@@ -78,9 +67,6 @@ class RowFile:
     name: str
     rows: list[Row]
     sha256: str
-
-
-OnNote = Callable[[str], None]
 
 
 def data_files(paths: Iterable[Path], on_note: OnNote = lambda _: None) -> list[Path]:
@@ -118,51 +104,80 @@ def _files(path: Path, on_note: OnNote) -> list[Path]:
 
 
 def read_rows(path: Path, columns: Columns = DEFAULT_COLUMNS, on_note: OnNote = lambda _: None) -> RowFile:
-    """The rows of a file in order: JSON Lines or CSV, by its name.
+    """The rows of a file; see `read_row_files`."""
+    ((file,),) = read_row_files([path], columns=columns, on_note=on_note)
+    return file
 
-    A row without `task` belongs to the task named after its file. In CSV, `|` stands between choices
-    and `references` is one text. The file is read once, so it may be a pipe, and the hash is that of the rows trained
-    on.
+
+def read_row_files(
+    *groups: Iterable[Path],
+    columns: Columns = DEFAULT_COLUMNS,
+    skip_bad_rows: bool = False,
+    on_note: OnNote = lambda _: None,
+) -> list[list[RowFile]]:
+    """The rows of files in order, JSON or CSV by their names; folders stand for the files in them.
+
+    A row without `task` belongs to the task named after its file. In CSV, `|` stands between choices and `references`
+    is one text. A file is read once, so it may be a pipe, and the hash is that of the rows trained on.
+
+    Args:
+        groups: of files, such as those of training and of validation.
+        columns: what the files call the parts of rows.
+        skip_bad_rows: go on without them; they are counted in a note.
+        on_note: called with a sentence for what is passed over or read in another way than its name says.
 
     Raises:
-        DataError: an unreadable file, a bad line (named by file and number), or no rows at all.
-        UsageError: `columns` names a part that rows do not have.
+        DataError: an unreadable file, bad rows (all of them named by file and number), or a file without rows.
+        UsageError: `columns` names a part that rows do not have, or a file is given twice in a group.
     """
-    digest = hashlib.sha256()
+    bad = BadRows()
+    files = [[_row_file(path, columns, bad, on_note) for path in data_files(paths, on_note)] for paths in groups]
+    if bad.n and not skip_bad_rows:
+        raise bad.error()
+    for file in (file for group in files for file in group if not file.rows):
+        raise DataError(f"{file.name} has no row that is not bad: {bad}")
+    if bad.n:
+        on_note(f"{counted(bad.n, 'bad row')} left out: {bad}")
+    return files
+
+
+def _row_file(path: Path, columns: Columns, bad: BadRows, on_note: OnNote) -> RowFile:
+    digest, parser = hashlib.sha256(), RowParser(Row, columns, path, on_note)
     rows = [
         row if row.task else row.model_copy(update={"task": without_compression(path).stem[:200]})
-        for row, _ in _read(path, RowParser(Row, columns), on_note, digest.update)
+        for row, _ in _read(path, parser, bad, digest.update)
     ]
-    if not rows:
+    if not rows and not bad.n:
         raise DataError(f"{path} has no rows")
     return RowFile(path.name, rows, digest.hexdigest())
 
 
 def read_queries(path: Path, columns: Columns = DEFAULT_COLUMNS, on_note: OnNote = lambda _: None) -> list[str]:
-    """The inputs of a file's rows in order: JSON Lines, CSV or lines of text, by its name.
+    """The inputs of a file's rows in order: JSON, CSV or lines of text, by its name.
 
     Raises:
-        DataError: an unreadable or very large file, a bad line (named by file and number), or no queries at all.
+        DataError: an unreadable or very large file, bad rows (all of them named by file and number), or no queries.
         UsageError: `columns` names another part than `input`.
     """
-    queries = []
-    for row, end in _read(path, RowParser(_QueryRow, columns), on_note):
+    queries, bad = [], BadRows()
+    for row, end in _read(path, RowParser(_QueryRow, columns, path, on_note), bad):
         if end > MAX_QUERY_BYTES:
             raise DataError(f"{path} is larger than {MAX_QUERY_BYTES} bytes; give fewer queries")
         queries.append(row.input)
+    if bad.n:
+        raise bad.error()
     if not queries:
         raise DataError(f"{path} has no queries")
     return queries
 
 
 def _read(
-    path: Path, parser: RowParser[_Model], on_note: OnNote, on_bytes: Callable[[bytes], object] = lambda _: None
+    path: Path, parser: RowParser[_Model], bad: BadRows, on_bytes: Callable[[bytes], object] = lambda _: None
 ) -> Iterator[tuple[_Model, int]]:
-    """Rows, and bytes up to the end of each."""
+    """Good rows, and bytes up to the end of each."""
     with reading(path), path.open("rb") as file:
-        for record in read_records(TextLines(file, path, on_bytes), parser.check_names, on_note):
+        for record in read_records(TextLines(file, path, on_bytes), parser.check_names, parser.on_note):
             try:
-                row = parser.row(record)
+                yield parser.row(record), record.end
             except DataError as error:
-                raise DataError(f"{path}:{record.line}: {error}") from error
-            yield row, record.end
+                bad.add(path, record.line, str(error))

@@ -25,7 +25,7 @@ _ALTERNATIVE = re.compile(r",? or (?:[a-z]+ ){1,2}`([a-z_]+)(?:=[^`]*)?`(?=$|[;,
 _PULL = re.compile(r"`atv_local\.names\.pull_name\('([^'`]*)'\)`")
 _INDEX = re.compile(r"^[0-9]+: ")
 """Which of several values of an option is wrong; the value itself says so."""
-_MAPPING = re.compile(r"\{'(\w+)': \.\.\.\}")
+_MAPPING = re.compile(r"\{'(\w+)': (?:(\.\.\.)|'')\}")
 _MAX_MESSAGE = 500
 _OUTPUTS = ("output", "picture")
 """Parameters that are a file or folder to write."""
@@ -56,7 +56,7 @@ def for_command_line(message: str, context: typer.Context) -> str:
 
     def as_flag(match: re.Match[str]) -> str:
         name, value = match.groups()
-        value = value and _MAPPING.sub(r"\1=NAME", value)
+        value = value and _MAPPING.sub(lambda part: f"{part[1]}={'NAME' if part[2] else ''}", value)
         parameter = found(name)
         return (parameter and _flag(parameter, name, value)) or without_backticks(match[0])
 

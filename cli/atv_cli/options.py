@@ -48,8 +48,12 @@ Column = Annotated[
     Panel.INPUT.option(
         "--column",
         metavar="PART=NAME",
-        help="Read a part of each row, such as input, from the column NAME: input=question; repeatable.",
+        help="Read a part of each row from the column NAME: input=question; choices= leaves it out; repeatable.",
     ),
+]
+SkipBadRows = Annotated[
+    bool,
+    Panel.INPUT.option("--skip-bad-rows", help="Go on without rows that cannot be read, and name them."),
 ]
 
 

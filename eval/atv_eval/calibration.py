@@ -96,6 +96,7 @@ def calibrate(
     bundle: PathOrName | None = None,
     output: FilePath | None = None,
     columns: ColumnNames = DEFAULT_COLUMNS,
+    skip_bad_rows: Switch = False,
     rows: Count | None = 100,
     strengths: Strengths = STRENGTHS,
     search_layers: Switch = True,
@@ -122,6 +123,7 @@ def calibrate(
         bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
         output: folder for the calibrated bundle; without it, `overwrite` changes the bundle itself.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
+        skip_bad_rows: go on without the rows that cannot be read.
         rows: how many rows of each task to read; None is all.
         strengths: the strengths to measure.
         search_layers: whether to measure ranges of layers too.
@@ -161,7 +163,7 @@ def calibrate(
             raise UsageError(f"{place} is a file; name a folder for the calibrated bundle with `output=...`")
         check_replaceable(place, MANIFEST, overwrite=overwrite)
     hooks = hooks or EvalHooks()
-    tasks = read_tasks(data, (), columns, rows, labels=False, on_message=hooks.on_message)
+    tasks = read_tasks(data, (), columns, rows, labels=False, skip_bad_rows=skip_bad_rows, on_message=hooks.on_message)
     mains = {task.main for task in tasks}
     check_metric_packages(mains)
     metric = next(iter(mains)) if len(mains) == 1 else None

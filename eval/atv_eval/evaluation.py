@@ -60,6 +60,7 @@ def evaluate(
     bundle: PathOrName | None = None,
     output: FilePath | None = None,
     columns: ColumnNames = DEFAULT_COLUMNS,
+    skip_bad_rows: Switch = False,
     rows: Count | None = None,
     labels: Switch = False,
     strength: StrengthNumber | None = None,
@@ -93,6 +94,7 @@ def evaluate(
         bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
         output: folder for answers and results. Answers that it has of the same evaluation are not asked for again.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
+        skip_bad_rows: go on without the rows that cannot be read.
         rows: how many rows of each task to read; by default all.
         labels: take the outputs of a task as the choices of its rows that have none of their own.
         strength: factor on the vector; by default the bundle's, as `layers` and `positions` are.
@@ -149,7 +151,14 @@ def evaluate(
     sentences = {} if instructions is None else read_instructions(Path(instructions))
     first_wordings = Instructions({name: wordings[0] for name, wordings in sentences.items()})
     tasks = read_tasks(
-        data, shots_from, columns, rows, labels, [Metric(metric) for metric in metrics], hooks.on_message
+        data,
+        shots_from,
+        columns,
+        rows,
+        labels,
+        [Metric(metric) for metric in metrics],
+        skip_bad_rows,
+        hooks.on_message,
     )
     tasks = with_learned_vectors(tasks, Path(static) if static else None, hooks.on_message)
     check_metric_packages(metric for task in tasks for metric in task.metrics)

@@ -33,7 +33,8 @@ def _first_token(plan: EvalPlan, engine: Engine, method: Method, question: Batch
     row = question.tag.row
     if method in (Method.BASE, Method.STEERED):
         steering = plan.steering if method is Method.STEERED else OFF
-        return next(engine.stream(row.input, steering=steering, max_tokens=1)).timings_ms.first_token
+        prompt = question.prompt if row.system or row.history else None
+        return next(engine.stream(row.input, steering=steering, max_tokens=1, prompt=prompt)).timings_ms.first_token
     started = time.perf_counter()
     engine.target.prefill(question.prompt.tokens[:-1])
     engine.target.evaluate(question.prompt.tokens[-1:]).argmax()

@@ -7,6 +7,7 @@ Instructions and demonstrations go before it: in the same message, or in that of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from atv_eval.demonstrations import BM25, balanced
@@ -56,6 +57,7 @@ class QuestionBuilder:
         self._plan, self._engine = plan, engine
         self._vocabulary = engine.target.vocabulary
         self._bare = engine.target.prompts
+        self._form = lru_cache(maxsize=64)(lambda system, turns: self._bare.after(system=system, turns=turns))
         self._limits: dict[str, int] = {}
         self._means: dict[str, TaskVector] = {}
 
@@ -105,7 +107,7 @@ class QuestionBuilder:
         """From a row to its prompt and the number of demonstrations that did not fit it."""
         n, instruction = self._plan.n_shots, None
         if Method.ZERO_SHOT in methods:
-            return lambda row: (self._instructed(self._plan.instructions.of_row(task, row), row.input), 0)
+            return lambda row: (self._instructed(self._plan.instructions.of_row(task, row), row), 0)
         if any(method.shows for method in methods):
             instruction = self._plan.instructions.of_task(task)
         if Method.BM25 in methods:
@@ -113,16 +115,23 @@ class QuestionBuilder:
 
             def of_its_own(row: Row) -> tuple[Prompt, int]:
                 shown = nearest.nearest(row.input, n)
-                form, n_shown = self._fitting(task, shown, row.input, instruction)
+                form, n_shown = self._fitting(task, shown, row, instruction)
                 return Prompt(form(row.input).tokens, 0), len(shown) - n_shown  # no other query has these before it
 
             return of_its_own
         shown = balanced(self._showable(task), n, self._plan.seed) if Method.SHOTS in methods else []
-        form, n_shown = self._fitting(task, shown, max((row.input for row in task.rows), key=len), instruction)
-        return lambda row: (form(row.input), len(shown) - n_shown)
+        longest = {_before(row): row for row in sorted(task.rows, key=lambda row: len(row.input))}
+        fitting = cache(lambda before: self._fitting(task, shown, longest[before], instruction))
 
-    def _instructed(self, instruction: str | None, query: str) -> Prompt:
-        one, other, tokens = (self._bare(after_instruction(instruction, text)).tokens for text in ("a", "1", query))
+        def of_task(row: Row) -> tuple[Prompt, int]:
+            form, n_shown = fitting(_before(row))
+            return form(row.input), len(shown) - n_shown
+
+        return of_task
+
+    def _instructed(self, instruction: str | None, row: Row) -> Prompt:
+        form = self._form(*_before(row))
+        one, other, tokens = (form(after_instruction(instruction, text)).tokens for text in ("a", "1", row.input))
         shared = shared_length(one[: shared_length(one, other)], tokens)  # what no query changes
         return Prompt(tokens, min(shared, len(tokens) - 1))
 
@@ -170,13 +179,18 @@ class QuestionBuilder:
         return rows
 
     def _fitting(
-        self, task: Task, shown: Sequence[Row], longest: str, instruction: str | None
+        self, task: Task, shown: Sequence[Row], longest: Row, instruction: str | None
     ) -> tuple[PromptFormat, int]:
         """The last rows, as many as leave room for the longest query and its answer; the first has the instruction."""
         turns = [(row.input, row.output) for row in shown]
         while True:
             head = [(after_instruction(instruction, query), output) for query, output in turns[:1]]
-            form = self._bare.after(turns=[*head, *turns[1:]])
-            if not turns or len(form(longest).tokens) + self._limit(task) <= self._engine.target.n_ctx:
+            form = self._form(longest.system, (*head, *turns[1:], *longest.history))
+            if not turns or len(form(longest.input).tokens) + self._limit(task) <= self._engine.target.n_ctx:
                 return form, len(turns)
             del turns[0]
+
+
+def _before(row: Row) -> tuple[str | None, tuple[tuple[str, str], ...]]:
+    """What a prompt has before the query."""
+    return row.system, row.history

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from atv_eval.eval_task import Task
 from atv_eval.metrics import Metric
-from atv_local.data import MAX_LABELS, Columns, Row, data_files, held_out, read_rows, read_unrelated_queries
+from atv_local.data import (
+    MAX_LABELS,
+    Columns,
+    Row,
+    RowFile,
+    describe_variants,
+    held_out,
+    read_row_files,
+    read_unrelated_queries,
+)
 from atv_local.errors import DataError
 from atv_local.text import counted
 
@@ -22,6 +31,7 @@ def read_tasks(
     rows: int | None,
     labels: bool,
     metrics: Collection[Metric] = (),
+    skip_bad_rows: bool = False,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> list[Task]:
     """Rows by the name of their task, in the order of the files; the first `rows` of each, if not all.
@@ -34,6 +44,7 @@ def read_tasks(
         rows: the limit for each task.
         labels: give rows without choices all outputs of their task as choices.
         metrics: those to measure, of which each task has the ones that suit it; by default those of its kind.
+        skip_bad_rows: go on without the rows that cannot be read.
         on_message: called with a line about what is not read, about rows to show that go by another name, and about
             tasks without a partner.
 
@@ -41,11 +52,18 @@ def read_tasks(
         DataError: rows that cannot be read, that are asked and shown both, or too many labels.
         UsageError: none of the metrics suits a task.
     """
-    by_task, by_shown = _by_task(data, columns, on_message), _by_task(shots_from, columns, on_message)
+    by_task, by_shown = map(
+        _by_task,
+        read_row_files(
+            _paths(data), _paths(shots_from), columns=columns, skip_bad_rows=skip_bad_rows, on_note=on_message
+        ),
+    )
     pools = _matched(by_task, by_shown, on_message)
     tasks = []
     for name, of_task in by_task.items():
         asked, shown = of_task, pools.get(name, [])
+        if variants := describe_variants(name, [row.output for row in [*asked, *shown]]):
+            on_message(variants)
         if labels:
             outputs = tuple(dict.fromkeys(row.output for row in [*shown, *of_task]))
             if len(outputs) > MAX_LABELS:
@@ -63,12 +81,14 @@ def read_tasks(
     return tasks
 
 
-def _by_task(paths: Paths, columns: Columns, on_message: Callable[[str], None]) -> dict[str, list[Row]]:
-    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+def _paths(paths: Paths) -> list[Path]:
+    return [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+
+
+def _by_task(files: Sequence[RowFile]) -> dict[str, list[Row]]:
     tasks: dict[str, list[Row]] = {}
-    for file in data_files(files, on_message):
-        for row in read_rows(file, columns, on_message).rows:
-            tasks.setdefault(row.task, []).append(row)
+    for row in (row for file in files for row in file.rows):
+        tasks.setdefault(row.task, []).append(row)
     return tasks
 
 

@@ -40,7 +40,9 @@ def _likelihood(engine: Engine, task: Task, rows: Sequence[Row], instructions: I
     prompts = engine.target.prompts
     questions = [
         BatchQuestion(
-            prompts(after_instruction(instructions.of_row(task, row), row.input)),
+            prompts.after(system=row.system, turns=row.history)(
+                after_instruction(instructions.of_row(task, row), row.input)
+            ),
             options=[prompts.answer(row.input, row.output)],
         )
         for row in rows

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from atv_local.data import Row, data_files, read_rows
+from atv_local.data import Row, read_row_files
 from atv_local.errors import AtvError, DataError
 from atv_local.generator import Spec
 from atv_local.target import TargetFile
@@ -41,10 +41,10 @@ def run_queries(checkpoint: Path) -> list[str]:
     """Inputs of the rows that a run was validated or trained on, evenly from all files; empty if they are gone."""
     try:
         job = read_run_record(checkpoint).job
-        files = [read_rows(path, job.columns).rows for path in data_files(job.valid or job.data)]
+        (files,) = read_row_files(job.valid or job.data, columns=job.columns, skip_bad_rows=job.skip_bad_rows)
     except AtvError:
         return []
-    spread = [row.input for rows in zip_longest(*map(_evenly, files)) for row in rows if row]
+    spread = [row.input for rows in zip_longest(*(_evenly(file.rows) for file in files)) for row in rows if row]
     return list(dict.fromkeys(spread))
 
 

@@ -64,3 +64,23 @@ def test_a_task_without_rows_to_show_is_named(tmp_path: Path) -> None:
     assert "'one'" not in without
     assert "'other'" in unused
     assert "'one'" not in unused
+
+
+def test_bad_rows_of_all_files_are_named_and_can_be_skipped(tmp_path: Path) -> None:
+    asked, shown = tmp_path / "one.csv", tmp_path / "two.csv"
+    asked.write_text("input,output\nx,y\nz,\n")
+    shown.write_text("input,output\na,y\n,y\n")
+    with pytest.raises(DataError, match=r"one.csv:3: output.*two.csv:3: input"):
+        read_tasks(asked, shown, DEFAULT_COLUMNS, None, False)
+    said: list[str] = []
+    (task,) = read_tasks(asked, shown, DEFAULT_COLUMNS, None, False, skip_bad_rows=True, on_message=said.append)
+    assert [row.input for row in (*task.rows, *task.pool)] == ["x", "a"]
+    assert any("2 bad rows left out" in line for line in said)
+
+
+def test_labels_that_differ_in_writing_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "desks.csv"
+    file.write_text("input,output\n" + "a,ship\n" * 4 + "b,Ship\n")
+    said: list[str] = []
+    read_tasks(file, [], DEFAULT_COLUMNS, None, False, on_message=said.append)
+    assert "'ship' (4) and 'Ship' (1)" in said[0]

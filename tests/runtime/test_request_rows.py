@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_row_over_many_lines_takes_no_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["question\n", "input,a,a\n", 'input,"a\n', "input,\xff\n", "x" * MAX_LINE_BYTES + "x\n"]
+    "header", ["note\n", "input,a,a\n", 'input,"a\n', "input,\xff\n", "x" * MAX_LINE_BYTES + "x\n"]
 )
 def test_a_header_that_is_none_is_refused(header: str) -> None:
     with pytest.raises(DataError, match=r"^x\.csv:1: "):
@@ -98,7 +99,7 @@ def test_columns_without_a_name_get_one_where_they_have_cells() -> None:
 
 
 def test_a_part_that_no_row_has_is_refused_at_once() -> None:
-    with pytest.raises(UsageError, match=r"'output'; .*input, system, max_tokens"):
+    with pytest.raises(UsageError, match=r"'output'; .*input, system, history, max_tokens"):
         read_requests(io.BytesIO(), Path("x.csv"), {"output": "x"})
 
 
@@ -117,3 +118,10 @@ def test_no_content_is_too_strange(content: bytes) -> None:
         ends = [request.end for request in requests]
         assert ends == sorted(ends)
         assert all(end <= len(header + content) for end in ends)
+
+
+def test_numbers_are_written_back_as_they_were_read() -> None:
+    (request,) = read('{"input": 2.50, "n": 1e3, "b": true}', "x.jsonl")
+    assert request.query == "2.50"
+    assert json.dumps(request.fields) == '{"input": 2.5, "n": 1000.0, "b": true}'
+    assert pickle.loads(pickle.dumps(request)) == request

@@ -87,7 +87,7 @@ def test_a_comma_in_the_text_of_a_lone_column_separates_nothing(tmp_path: Path) 
         ("rows.jsonl.gz", b"\x1f\x8b" + b"x" * 90, "damaged"),
         ("rows.jsonl.xz", lzma.compress(LINES.encode())[:-20], "damaged"),
         ("rows.json", json.dumps(JSON, indent=1)[:-4], "not JSON.* line "),
-        ("rows.json", "[1, 2]", "rows.json:1: not a JSON object"),
+        ("rows.json", "[1, 2]", "rows.json:1, :2: not a JSON object"),
         ("rows.jsonl", LINES + '{"input": "x", "output": "a", "output": "b"}', ":3: .*'output'.* twice"),
         ("rows.json", '[{"input": "x", "input": "y", "output": "b"}]', ":1: .*'input'.* twice"),
     ],

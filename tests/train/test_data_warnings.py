@@ -140,3 +140,19 @@ def test_inputs_that_differ_in_case_are_no_leak_where_case_decides() -> None:
     other = [Row(input=row.input, output={"calm": "loud", "loud": "calm"}[row.output], task="t") for row in rows]
     assert "16 of 16" in only(train, rows)
     assert find_warnings(train, other) == []
+
+
+def test_inputs_that_differ_in_spaces_contradict_each_other() -> None:
+    other = [Row(input=" query  a 1", output="b", task="t")]
+    assert "more than one output to 1 of 40 inputs" in only(some(20, "a") + some(20, "b") + other)
+    apart = [Row(input="query a 1", output="b", task="t", system="Say b.")]
+    assert find_warnings(some(20, "a") + some(20, "b") + apart, []) == []
+
+
+def test_labels_that_differ_in_writing_are_shown() -> None:
+    mixed = [row.model_copy(update={"output": "A."}) if n % 3 == 0 else row for n, row in enumerate(some(20, "a"))]
+    assert "'a' (13) and 'A.' (7)" in only(mixed + some(20, "b"))
+
+
+def test_spaces_around_outputs_are_named() -> None:
+    assert "20 of 40 training outputs of the task 't' begin or end with a space" in only(some(20, " a") + some(20, "b"))

@@ -87,3 +87,18 @@ def test_unrelated_queries_may_be_the_users_own(tmp_path: Path) -> None:
         file.write_bytes(content)
         with pytest.raises(DataError, match=r"mine\.txt"):
             read_unrelated_queries(file)
+
+
+def test_a_system_message_and_earlier_turns_go_before_the_input(tiny_gguf: Path) -> None:
+    prompts = TargetFile.open(tiny_gguf).prompts
+    rows = [
+        Row(input="fig", output="a", system="Be brief."),
+        Row(input="fig", output="a", history=(("hi", "hello"),)),
+        Row(input="fig", output="a"),
+    ]
+    with_system, with_history, bare = encode(rows, prompts, 512).first
+    assert with_system.prompt == prompts.after(system="Be brief.")("fig").tokens
+    assert with_history.prompt == prompts.after(turns=[("hi", "hello")])("fig").tokens
+    assert bare.prompt == prompts("fig").tokens
+    assert with_system.query == with_history.query == "fig"
+    assert len({with_system.prompt, with_history.prompt, bare.prompt}) == 3

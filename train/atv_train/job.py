@@ -32,6 +32,7 @@ class TrainingJob:
     valid: Sequence[Path] = ()
     hold_out: bool = True
     columns: Columns = field(default_factory=dict)
+    skip_bad_rows: bool = False
     templates: Templates | None = None
     weights: str | None = None
     positions: Positions = Positions.DECODE

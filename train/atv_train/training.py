@@ -72,6 +72,7 @@ def train(
     valid: FilePaths = (),
     hold_out: Switch = True,
     columns: ColumnNames = DEFAULT_COLUMNS,
+    skip_bad_rows: Switch = False,
     templates: TemplatesOrPath | None = None,
     weights: PathOrName | None = None,
     positions: PositionsName | None = None,
@@ -109,6 +110,7 @@ def train(
         valid: files of rows that are measured after every epoch and never trained on.
         hold_out: without `valid`, hold out a tenth of the rows for that.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
+        skip_bad_rows: train without the rows that cannot be read, which are named in a warning.
         templates: wordings of a task's inputs, `{"task": ["Classify: {input}"], "*": [...]}`, or a JSON file of them.
         weights: the target's unquantised weights, a folder or hub id; by default the GGUF, dequantised.
         positions: which tokens are steered; by default `decode`, or `all` with a prompt vector.
@@ -162,6 +164,7 @@ def train(
         valid=_absolute(valid),
         hold_out=hold_out,
         columns=dict(columns),
+        skip_bad_rows=skip_bad_rows,
         templates=templates,
         weights=_folder_or_id(weights),
         positions=positions,

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from atv_local.data import Row, RowFile, are_labels, data_files, read_rows
+from atv_local.data import Row, RowFile, are_labels, read_row_files
 from atv_local.target import PromptFormat
 from atv_local.text import counted
 from atv_train.examples import EncodedRows, Example, encode, find_warnings
@@ -55,12 +55,13 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
     """Read all files of a job and encode their rows with the target's prompt format.
 
     Raises:
-        DataError: a file that cannot be read, a bad line, or no row that is short enough.
+        DataError: a file that cannot be read, bad rows, or no row that is short enough.
         UsageError: a file that is given twice.
     """
     notes: list[str] = []
-    files = [read_rows(path, job.columns, notes.append) for path in data_files(job.data, notes.append)]
-    valid_files = [read_rows(path, job.columns, notes.append) for path in data_files(job.valid, notes.append)]
+    files, valid_files = read_row_files(
+        job.data, job.valid, columns=job.columns, skip_bad_rows=job.skip_bad_rows, on_note=notes.append
+    )
     rows = [row for file in files for row in file.rows]
     valid_rows = [row for file in valid_files for row in file.rows]
     held_out = job.hold_out and not valid_files

@@ -24,11 +24,13 @@ class TrainingProgress(ProgressView):
 
     Args:
         stopped: whether training is to stop after its step.
+        in_flags: a warning with the flags of the command in place of parameters.
     """
 
-    def __init__(self, stopped: Callable[[], bool]) -> None:
+    def __init__(self, stopped: Callable[[], bool], in_flags: Callable[[str], str] = str) -> None:
         from atv_train import TrainingHooks
 
+        self._in_flags = in_flags
         self.speaks = os.environ.get("RANK", "0") == "0"  # only the first of several processes
         super().__init__("preparing", None, MofNCompleteColumn(), quiet=not self.speaks)
         self.hooks = TrainingHooks(
@@ -70,7 +72,7 @@ class TrainingProgress(ProgressView):
         )
         self.say(f"measure    {_measure(plan)}")
         for warning in plan.warnings:
-            self.say(f"warning    {warning}")
+            self.say(f"warning    {self._in_flags(warning)}")
         for task, prompt, answer in plan.sample:
             self.say(f"sample     {task}: {_short(prompt)!r} -> {_short(answer)!r}")
 

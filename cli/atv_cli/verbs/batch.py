@@ -150,7 +150,7 @@ def batch(
                             noted.add(name)
                             notes.append(f"{file} has a column {name!r}, which the output replaces by its own")
                         while notes:
-                            view.say(notes.pop(0))
+                            view.say(for_command_line(notes.pop(0), context))
                         if result.record is not None:
                             partial.append(result.record)
                             view.show(result)

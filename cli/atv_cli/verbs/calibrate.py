@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
 from atv_local.errors import AtvError, UsageError
 
@@ -17,6 +18,7 @@ BUDGET = 0.2
 
 
 def calibrate(
+    context: typer.Context,
     data: Annotated[
         list[Path],
         typer.Argument(
@@ -27,6 +29,7 @@ def calibrate(
     model: options.ModelOption = None,
     bundle: options.BundleOption = None,
     column: options.Column = None,
+    skip_bad_rows: options.SkipBadRows = False,
     rows: Annotated[
         int,
         Panel.INPUT.option(metavar="N", min=1, help="Use only the first N rows of each task."),
@@ -80,6 +83,7 @@ def calibrate(
         bundle=bundle,
         output=output,
         columns=parse_columns(column or []),
+        skip_bad_rows=skip_bad_rows,
         rows=rows,
         strengths=_numbers(strengths),
         search_layers=search_layers,
@@ -88,7 +92,7 @@ def calibrate(
         dry_run=dry_run,
         overwrite=overwrite,
         **asdict(performance),
-        hooks=atv_eval.EvalHooks(on_message=lambda text: print(text, file=sys.stderr)),
+        hooks=atv_eval.EvalHooks(on_message=lambda text: print(for_command_line(text, context), file=sys.stderr)),
     )
     print(result.as_markdown(), end="")
     if result.best is None:

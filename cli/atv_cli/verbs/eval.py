@@ -32,6 +32,7 @@ def evaluate(
     ],
     *,
     column: options.Column = None,
+    skip_bad_rows: options.SkipBadRows = False,
     rows: Annotated[
         int | None,
         Panel.INPUT.option("--rows", metavar="N", min=1, help="Use only the first N rows of each task."),
@@ -163,6 +164,7 @@ def evaluate(
                 bundle=bundle,
                 output=output,
                 columns=parse_columns(column or []),
+                skip_bad_rows=skip_bad_rows,
                 rows=rows,
                 labels=labels,
                 **steering.changes(),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atv_cli import options
+from atv_cli.error_messages import for_command_line
 from atv_cli.given_options import was_given
 from atv_cli.help_pages import Panel
 from atv_cli.training_options import TrainingOptions
@@ -36,6 +37,7 @@ def train(
     ] = None,
     *,
     column: options.Column = None,
+    skip_bad_rows: options.SkipBadRows = False,
     templates: Annotated[
         Path | None,
         Panel.INPUT.option(
@@ -206,7 +208,7 @@ def train(
             check_resumed_run(resume)
         with require_extra("train"):
             from atv_train import resume as resume_run
-        _work(resume, lambda hooks: resume_run(resume, hooks))
+        _work(context, resume, lambda hooks: resume_run(resume, hooks))
         return
     if output is None or not data:
         missing = "-o FOLDER" if output is None else "a file of rows"
@@ -218,6 +220,7 @@ def train(
     with require_extra("train"):
         from atv_train import train as train_run
     _work(
+        context,
         output,
         lambda hooks: train_run(
             data,
@@ -226,6 +229,7 @@ def train(
             valid=valid or [],
             hold_out=hold_out,
             columns=columns,
+            skip_bad_rows=skip_bad_rows,
             templates=templates,
             weights=weights,
             positions=positions,
@@ -249,10 +253,13 @@ def train(
     )
 
 
-def _work(output: Path, train: Callable[[TrainingHooks], TrainingResult]) -> None:
+def _work(context: typer.Context, output: Path, train: Callable[[TrainingHooks], TrainingResult]) -> None:
     from atv_cli.screen import TrainingProgress
 
-    with _Interrupt() as interrupt, TrainingProgress(interrupt.requested) as view:
+    with (
+        _Interrupt() as interrupt,
+        TrainingProgress(interrupt.requested, lambda text: for_command_line(text, context)) as view,
+    ):
         learned = train(view.hooks).metrics
     if interrupt.requested():
         saved = f"what was learned is saved; to resume: atv-local train --resume {output}"

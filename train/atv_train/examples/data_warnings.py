@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from statistics import median
 
-from atv_local.data import Row, are_labels
+from atv_local.data import Row, are_labels, describe_variants, normalised, with_single_spaces
 
 FEW_ROWS = 8
 MAX_SENTENCES = 12
@@ -25,6 +25,7 @@ def find_warnings(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
     warnings = [*_leaks(train, valid), *_contradictions(train, texts), *_repeats(train)]
     warnings += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks)]
     for task, rows in train_tasks.items():
+        warnings += _written_otherwise(task, [row.output for row in rows])
         if task in texts:
             warnings += _long_outputs(task, rows)
         else:
@@ -45,8 +46,8 @@ def _by_task(rows: Sequence[Row]) -> _Tasks:
 
 def _leaks(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[str]:
     """Inputs that differ in case or blanks are the same input where their outputs are the same, too."""
-    inputs, seen = {row.input for row in train}, {(_normalised(row.input), row.output) for row in train}
-    leaked = [row.input for row in valid if row.input in inputs or (_normalised(row.input), row.output) in seen]
+    inputs, seen = {row.input for row in train}, {(normalised(row.input), row.output) for row in train}
+    leaked = [row.input for row in valid if row.input in inputs or (normalised(row.input), row.output) in seen]
     if leaked:
         yield (
             f"training has the inputs of {len(leaked)} of {len(valid)} validation rows too, such as "
@@ -57,15 +58,18 @@ def _leaks(train: Sequence[Row], valid: Sequence[Row]) -> Iterator[str]:
 def _contradictions(train: Sequence[Row], texts: Collection[str]) -> Iterator[str]:
     """Of one task or several: a task vector is made from the input alone. One text task may word its answer in several
     ways."""
-    outputs: dict[str, dict[str, None]] = defaultdict(dict)  # a set that keeps its order
-    tasks: dict[str, set[str]] = defaultdict(set)
+    outputs: dict[object, dict[str, None]] = defaultdict(dict)  # a set that keeps its order
+    tasks: dict[object, set[str]] = defaultdict(set)
+    inputs: dict[object, str] = {}
     for row in train:
-        outputs[row.input][row.output] = None
-        tasks[row.input].add(row.task)
+        prompt = (with_single_spaces(row.input), row.system, row.history)
+        outputs[prompt][row.output] = None
+        tasks[prompt].add(row.task)
+        inputs.setdefault(prompt, row.input)
     torn = {
-        text: list(several)
-        for text, several in outputs.items()
-        if len(several) > 1 and (len(tasks[text]) > 1 or not tasks[text] <= set(texts))
+        inputs[prompt]: list(several)
+        for prompt, several in outputs.items()
+        if len(several) > 1 and (len(tasks[prompt]) > 1 or not tasks[prompt] <= set(texts))
     }
     if torn:
         text, (one, other, *_) = next(iter(torn.items()))
@@ -101,6 +105,17 @@ def _small_tasks(train: _Tasks) -> Iterator[str]:
         yield (
             f"training has fewer than {FEW_ROWS} rows for {len(small)} of {len(train)} tasks, such as {_shown(task)} "
             f"with {number}; that is too little to learn from, so add some"
+        )
+
+
+def _written_otherwise(task: str, outputs: Sequence[str]) -> Iterator[str]:
+    if variants := describe_variants(task, outputs):
+        yield variants
+    spaced = [output for output in outputs if output != output.strip()]
+    if 2 * len(spaced) >= len(outputs):
+        yield (
+            f"{len(spaced)} of {len(outputs)} training outputs of the task {_shown(task)} begin or end with a space or "
+            f"line break, such as {_shown(spaced[0])}; it is learned as part of the answer, so remove it if it is none"
         )
 
 
@@ -142,10 +157,6 @@ def _unseen_labels(task: str, labels: Counter[str], valid: Sequence[Row]) -> Ite
             f"training lacks the outputs of {len(unseen)} of {len(valid)} validation rows of the task "
             f"{_shown(task)}, such as {_shown(unseen[0])}; expect them to be missed, or train on some"
         )
-
-
-def _normalised(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _shown(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -62,11 +63,13 @@ def encode(
         DataError: no row is short enough, or a prompt has only one token.
     """
     encoded, too_long = [], []
+    formats = lru_cache(maxsize=64)(lambda system, history: prompts.after(system=system, turns=history))
     for index, row in enumerate(rows):
+        form = formats(row.system, row.history)
         wordings = []
         for template in wordings_of(row.task, templates or {}):
             query = template.replace(INPUT, row.input)
-            prompt, answer = prompts(query).tokens, prompts.answer(query, row.output)
+            prompt, answer = form(query).tokens, form.answer(query, row.output)
             wordings.append(Example(index, query, row.task, prompt, answer, row.references or ()))
         if any(len(example.prompt) < 2 for example in wordings):
             raise DataError(

@@ -1,0 +1,62 @@
+"""Conversations in rows, as chat models are trained on: `messages` with roles, or ShareGPT's `from` and `value`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atv_local.errors import DataError
+from atv_local.text import shown
+
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+}
+
+
+def is_conversation(value: object) -> bool:
+    """Whether a value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(message, dict) for message in value)
+
+
+def conversation_parts(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """A conversation as parts of a row: `system` where it begins with such a message, `history`, which are pairs of
+    question and answer, `input`, the last question, and `output` where it ends with an answer.
+
+    Raises:
+        DataError: a message that is not text, an unknown role, or roles that do not take turns.
+    """
+    turns = [_message(message) for message in messages]
+    parts: dict[str, Any] = {}
+    if turns[0][0] == "system":
+        parts["system"] = turns.pop(0)[1]
+    roles = [role for role, _ in turns]
+    if not turns or roles != ["user", "assistant"] * (len(turns) // 2) + ["user"] * (len(turns) % 2):
+        raise DataError("messages of user and assistant do not take turns, the user first")
+    texts = [text for _, text in turns]
+    if len(texts) % 2 == 0:
+        parts["output"] = texts.pop()
+    parts["input"] = texts.pop()
+    if texts:
+        parts["history"] = list(zip(texts[::2], texts[1::2], strict=True))
+    return parts
+
+
+def _message(message: dict[str, Any]) -> tuple[str, str]:
+    """Role and text."""
+    name = message.get("role", message.get("from"))
+    content = message.get("content", message.get("value"))
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    if (role := _ROLES.get(name) if isinstance(name, str) else None) is None:
+        raise DataError(f"the role {shown(name)} is not system, user or assistant")
+    if not isinstance(content, str):
+        raise DataError(f"a message of the {role} is not text")
+    return role, content

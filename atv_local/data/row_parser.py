@@ -1,0 +1,159 @@
+"""Rows of one model from the records of a file, in whatever shape the file has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from atv_local.data.columns import PARTS, Columns, find_columns
+from atv_local.data.conversations import conversation_parts, is_conversation
+from atv_local.data.record import Record
+from atv_local.errors import DataError, UsageError, first_problem
+from atv_local.text import some_of
+
+OnNote = Callable[[str], None]
+"""Called with a sentence, once for each thing that the user should know of a file."""
+_Model = TypeVar("_Model", bound=BaseModel)
+_MAX_NOTED = 100
+"""Columns that are named as not read; rows of JSON could each have others."""
+_TASK_PARTS = frozenset({"task", "choices", "references"})
+
+
+class RowParser(Generic[_Model]):
+    """Makes rows of one model from the records of a file.
+
+    `messages` and the like become the parts of a row that they have. An `instruction` goes before the input, as in
+    Alpaca's rows, unless the row has a `task`, `choices` or `references` too or `columns` names it: then it says what
+    the task asks.
+
+    Args:
+        model: its fields are the parts of a row.
+        columns: a part that is named here must be in the file, also if the model does without.
+        path: the file, for notes.
+        on_note: called for columns by other names, and for those that are not read.
+
+    Raises:
+        UsageError: `columns` names a part that the model does not have.
+    """
+
+    def __init__(
+        self, model: type[_Model], columns: Columns, path: Path = Path(), on_note: OnNote = lambda _: None
+    ) -> None:
+        parts = model.model_fields
+        if unknown := [part for part in columns if part not in parts]:
+            raise UsageError(f"`columns` names {unknown[0]!r}; the parts of a row are {', '.join(parts)} here")
+        self._model, self._columns = model, columns
+        self._required = [part for part in parts if parts[part].is_required()]
+        self._find = lru_cache(maxsize=256)(lambda names: find_columns(names, columns))
+        self._path, self.on_note, self._noted = path, on_note, set[str]()
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Raise DataError if a required part is not among the names of a file's columns."""
+        found = self._find(tuple(names))
+        named = [part for part, name in self._columns.items() if name]
+        for part in dict.fromkeys([*self._required, *named]):
+            if part not in found:
+                listed = ", ".join(map(repr, names))[:200] or "none"
+                missing = self._columns.get(part, part)
+                raise DataError(f"no column {missing!r}, found {listed}; name yours with `columns={{{part!r}: ...}}`")
+
+    def row(self, record: Record) -> _Model:
+        """The row of a record.
+
+        Raises:
+            DataError: the record has an error, or a part that is missing or not valid. File and line are not named.
+        """
+        if record.error:
+            raise DataError(record.error)
+        found = self._find(tuple(record.fields))
+        if isinstance(record.fields.get(found.get("history", "")), str):  # a text of that name, which is something else
+            found = {part: name for part, name in found.items() if part != "history"}
+        values = {part: record.fields[name] for part, name in found.items()}
+        values = {part: value for part, value in values.items() if part in self._required or not _is_absent(value)}
+        self._name_other_columns(record.fields, found)
+        if conversation := "input" in values and is_conversation(values["input"]):
+            values = _with_conversation(values, found["input"])
+        values = self._with_instruction(values, found)
+        if not conversation:
+            self.check_names(record.fields)
+        elif "output" in self._required and "output" not in values:
+            raise DataError(f"{found['input']}: the last message is not the assistant's")
+        values = {part: value for part, value in values.items() if part in self._model.model_fields}
+        try:
+            return self._model.model_validate(values, strict=False if record.cells else None)
+        except ValidationError as error:
+            raise DataError(first_problem(error, found) + self._way_out(error)) from error
+
+    def _with_instruction(self, values: dict[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
+        instruction, text = values.get("instruction"), values.get("input") or ""
+        if not isinstance(instruction, str) or not isinstance(text, str) or "instruction" in self._columns:
+            return values
+        text = text if text.strip() else ""
+        name = found["instruction"]
+        if text and not _TASK_PARTS.isdisjoint(values):
+            self._note(
+                name, f"{name!r} is not part of the query, as it says what the task asks; eval's prompts have it"
+            )
+            return values
+        self._note(name, f"{name!r} goes before the input, as in Alpaca's rows")
+        values = {part: value for part, value in values.items() if part != "instruction"}
+        return values | {"input": f"{instruction}\n\n{text}" if text else instruction}
+
+    def _name_other_columns(self, fields: Mapping[str, Any], found: Mapping[str, str]) -> None:
+        if len(self._noted) > _MAX_NOTED:
+            return
+        for part, name in found.items():
+            if part in self._model.model_fields and name != part and part not in self._columns:
+                self._note(name, f"{name!r} is read as {part!r}")
+        if "system" in found and "output" in self._required and not _is_absent(fields[found["system"]]):
+            self._note("system", f"{found['system']!r} is the system message before a query")
+        read = {*found.values(), *(part for part, name in self._columns.items() if not name)}
+        unread = [name for name in fields if name not in read | self._noted and _is_text(fields[name])]
+        if unread:
+            self._noted.update(unread)
+            names = some_of([repr(name) for name in unread])
+            self.on_note(f"{self._path}: not read: {names}; what an answer depends on must be in the input")
+
+    def _note(self, name: str, text: str) -> None:
+        if name not in self._noted:
+            self._noted.add(name)
+            self.on_note(f"{self._path}: {text}")
+
+    def _way_out(self, error: ValidationError) -> str:
+        part = error.errors(include_url=False)[0]["loc"][:1]
+        if part and part[0] not in (*self._required, *self._columns) and part[0] in PARTS:
+            return f"; to leave it out, pass `columns={{{part[0]!r}: ''}}`"
+        return ""
+
+
+def _with_conversation(values: dict[str, Any], name: str) -> dict[str, Any]:
+    messages = values["input"]
+    if is_conversation(values.get("output")):
+        messages = [*messages, *values["output"]]
+        values = {part: value for part, value in values.items() if part != "output"}
+    try:
+        parts = conversation_parts(messages)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    if "output" in parts and "output" in values:
+        raise DataError(f"{name}: it ends with an answer, and there is an output too; leave one out")
+    return values | parts
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a column may matter: it has text, or more than a number."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return bool(value.strip())
+        return False
+    return isinstance(value, list | dict) and bool(value)

@@ -1,0 +1,66 @@
+"""Values of rows as text: numbers as they are written, lists in the forms that files have."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from atv_local.data.json_records import WrittenNumber
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, WrittenNumber):
+        return value.text
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        raise PydanticCustomError("text", "it must be a text")
+    return value
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", "it has a NUL character; remove it")
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "it is blank")
+    return text
+
+
+def _as_choices(value: Any) -> Any:
+    return _as_list(value.split("|") if isinstance(value, str) else value)
+
+
+def _as_references(value: Any) -> Any:
+    return _as_list([value] if isinstance(value, str) else value)
+
+
+def _as_list(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise PydanticCustomError("texts", 'it must be a list of texts, such as ["yes", "no"]')
+    return value
+
+
+def _as_pairs(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in value):
+        raise PydanticCustomError("pairs", 'it must be a list of pairs, such as [["question", "answer"]]')
+    return value
+
+
+TextOrBlank = Annotated[str, AfterValidator(_without_nul), BeforeValidator(_as_text)]
+NonBlank = Annotated[TextOrBlank, AfterValidator(_not_blank)]
+_Texts = Annotated[tuple[NonBlank, ...], Field(strict=False)]  # not strict: JSON has lists, no tuples
+ChoiceTexts = Annotated[_Texts, BeforeValidator(_as_choices)]
+ReferenceTexts = Annotated[_Texts, BeforeValidator(_as_references)]
+History = Annotated[
+    tuple[Annotated[tuple[TextOrBlank, TextOrBlank], Field(strict=False)], ...],
+    Field(strict=False),
+    BeforeValidator(_as_pairs),
+]
+"""Earlier questions with their answers."""

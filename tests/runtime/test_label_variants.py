@@ -1,0 +1,44 @@
+"""Labels that look the same and are different texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from atv_local.data.label_variants import describe_variants, label_variants
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [
+        (["ship", "refund"], []),
+        (["ship", "Ship", "refund", "refund."], [["ship", "Ship"], ["refund", "refund."]]),
+        (["ship", " ship", "ship\n"], [["ship", " ship", "ship\n"]]),
+        (
+            ["lost card", "lost_card", "lost-card", "lost  card"],
+            [["lost card", "lost_card", "lost-card", "lost  card"]],
+        ),
+        (["caf\u00e9", "cafe\u0301"], [["caf\u00e9", "cafe\u0301"]]),
+        (["\ufb01sh", "fish"], [["\ufb01sh", "fish"]]),
+        (["'yes'", "yes", "no"], [["'yes'", "yes"]]),
+        (["+", "-", ".", "!"], []),
+        (["1", "-1", "1.5", "15"], []),
+    ],
+)
+def test_what_differs_only_in_how_it_is_written(labels: list[str], groups: list[list[str]]) -> None:
+    assert [list(group) for group in label_variants(labels * 5)] == groups
+
+
+def test_texts_have_no_variants() -> None:
+    outputs = [f"Answer {n}" for n in range(20)] + [f"answer {n}" for n in range(5)]
+    assert label_variants(outputs) == []
+    assert describe_variants("t", outputs) is None
+
+
+def test_variants_are_shown_in_pairs_with_their_rows() -> None:
+    sentence = describe_variants("desks", ["ship"] * 5 + ["Ship "] * 2 + ["caf\u00e9"] * 3 + ["cafe\u0301"])
+    assert sentence is not None
+    assert "'desks'" in sentence
+    assert "'ship' (5) and 'Ship ' (2)" in sentence
+    assert r"'caf\xe9' (3) and 'cafe\u0301' (1)" in sentence
+    many = [f"label {n}{end}" for n in range(9) for end in ("", ".") for _ in range(3)]
+    assert "and 6 more labels" in str(describe_variants("t", many))

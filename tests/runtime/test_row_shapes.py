@@ -1,0 +1,169 @@
+"""Rows in the shapes of other data sets, and what is said about columns that are read in another way or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atv_local.data.request_rows import read_requests
+from atv_local.data.rows import Row, read_queries, read_row_files, read_rows
+from atv_local.errors import DataError
+
+
+def read(tmp_path: Path, *records: dict[str, Any], columns: dict[str, str] | None = None) -> tuple[list[Row], str]:
+    """The rows, and the notes about them."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    notes: list[str] = []
+    return read_rows(file, columns or {}, notes.append).rows, "\n".join(notes)
+
+
+def message(role: str, content: object) -> dict[str, object]:
+    return {"role": role, "content": content}
+
+
+ASKED = [message("user", "the lamp is late"), message("assistant", "shipping")]
+LATE = Row(input="the lamp is late", output="shipping", task="rows")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "the lamp is late", "completion": "shipping"},
+        {"Text": "the lamp is late", "Label": "shipping"},
+        {"question": "the lamp is late", "answer": "shipping"},
+        {"query": "the lamp is late", "response": "shipping"},
+        {"INPUT": "the lamp is late", "Output ": "shipping"},
+        {"instruction": "the lamp is late", "output": "shipping"},
+        {"instruction": "the lamp is late", "input": "", "output": "shipping"},
+        {"instruction": "the lamp is late", "input": " ", "output": "shipping", "system": "", "history": []},
+        {"instruction": "the lamp is late", "response": "shipping"},
+        {"messages": ASKED},
+        {"prompt": ASKED[:1], "completion": ASKED[1:]},
+        {"messages": [message("user", [{"type": "text", "text": "the lamp is late"}]), ASKED[1]]},
+        {"conversations": [{"from": "human", "value": "the lamp is late"}, {"from": "gpt", "value": "shipping"}]},
+        {"input": "the lamp is late", "output": "shipping", "task": None, "choices": None, "system": None},
+    ],
+)
+def test_one_row_in_many_shapes(tmp_path: Path, record: dict[str, Any]) -> None:
+    rows, _ = read(tmp_path, record)
+    assert rows == [LATE]
+    assert read_queries(tmp_path / "rows.jsonl") == ["the lamp is late"]
+    (request,) = read_requests(io.BytesIO(json.dumps(record).encode()), Path("rows.jsonl"))
+    assert (request.query, request.error) == ("the lamp is late", "")
+
+
+def test_an_instruction_goes_before_the_input(tmp_path: Path) -> None:
+    record = {"instruction": "Give the opposite.", "input": "warm", "output": "cold"}
+    (row,), notes = read(tmp_path, record)
+    assert (row.input, row.instruction) == ("Give the opposite.\n\nwarm", None)
+    assert "'instruction' goes before the input" in notes
+    (request,) = read_requests(io.BytesIO(json.dumps(record).encode()), Path("x.jsonl"))
+    assert request.query == row.input
+
+
+@pytest.mark.parametrize("more", [{"task": "t"}, {"choices": ["cold", "hot"]}, {"references": ["cool"]}])
+def test_an_instruction_of_a_task_is_not_in_the_query(tmp_path: Path, more: dict[str, Any]) -> None:
+    (row,), notes = read(tmp_path, {"instruction": "Give the opposite.", "input": "warm", "output": "cold"} | more)
+    assert (row.input, row.instruction) == ("warm", "Give the opposite.")
+    assert "'instruction' is not part of the query" in notes
+
+
+def test_a_named_instruction_is_the_task_s(tmp_path: Path) -> None:
+    record = {"instruction": "Give the opposite.", "input": "warm", "output": "cold"}
+    (row,), notes = read(tmp_path, record, columns={"instruction": "instruction"})
+    assert (row.input, row.instruction, notes) == ("warm", "Give the opposite.", "")
+    (row,), notes = read(tmp_path, record, columns={"instruction": ""})
+    assert (row.input, row.instruction, notes) == ("warm", None, "")
+
+
+def test_earlier_turns_and_the_system_message_of_a_conversation(tmp_path: Path) -> None:
+    turns = [message("system", "Be brief."), message("user", "hello"), message("assistant", "hi"), *ASKED]
+    (row,), _ = read(tmp_path, {"messages": turns})
+    assert (row.system, row.history, row.input, row.output) == ("Be brief.", (("hello", "hi"),), LATE.input, "shipping")
+    (row,), _ = read(
+        tmp_path, {"input": "x", "output": "y", "history": [["hello", "hi"]], "system_prompt": "Be brief."}
+    )
+    assert (row.system, row.history) == ("Be brief.", (("hello", "hi"),))
+    content = json.dumps({"messages": turns[:-1]}).encode()
+    (request,) = read_requests(io.BytesIO(content), Path("x.jsonl"))
+    assert (request.system, request.history, request.query) == ("Be brief.", (("hello", "hi"),), LATE.input)
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        (ASKED[:1], "messages: the last message is not the assistant's"),
+        (ASKED[1:], "messages: .*turns"),
+        ([*ASKED[:1], *ASKED], "messages: .*turns"),
+        ([message("tool", "x"), *ASKED], "messages: the role 'tool' is not"),
+        ([message("user", None), ASKED[1]], "messages: a message of the user is not text"),
+        ([message("user", [{"type": "image"}]), ASKED[1]], "messages: a message of the user is not text"),
+        ([message("system", "x")], "messages: .*turns"),
+    ],
+)
+def test_a_conversation_that_cannot_be_read(tmp_path: Path, messages: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read(tmp_path, {"messages": messages})
+
+
+def test_numbers_are_labels_as_they_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    values = ["1", "2.50", "1e3", "-0.0", "true", "12345678901234567890"]
+    file.write_text("".join(f'{{"input": {value}, "output": {value}, "choices": [{value}]}}\n' for value in values))
+    rows = read_rows(file).rows
+    assert [(row.input, row.output, row.choices) for row in rows] == [(value, value, (value,)) for value in values]
+
+
+def test_other_columns_with_text_are_named_once(tmp_path: Path) -> None:
+    fine = {"input": "x", "output": "y", "id": 7, "score": "0.5", "blank": " ", "none": None}
+    _, notes = read(tmp_path, fine)
+    assert notes == ""
+    _, notes = read(tmp_path, fine | {"question": "what?"}, fine | {"question": "who?"}, fine | {"extra": ["a"]})
+    assert [line.partition(": not read: ")[2].partition(";")[0] for line in notes.splitlines()] == [
+        "'question'",
+        "'extra'",
+    ]
+
+
+def test_one_of_two_possible_columns_is_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'input', found 'text', 'question'"):
+        read(tmp_path, {"text": "a", "question": "b", "output": "y"})
+    (row,), notes = read(tmp_path, {"text": "a", "question": "b", "output": "y"}, columns={"input": "question"})
+    assert row.input == "b"
+    assert "not read: 'text'" in notes
+
+
+def test_all_bad_rows_are_named_at_once(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.csv", tmp_path / "other.jsonl"
+    one.write_text("input,output\na,\nb,x\nc,\nd\n")
+    other.write_text('{"input": "a"}\n{"input": "b", "output": "x"}\nno\n')
+    with pytest.raises(DataError) as caught:
+        read_row_files([one], [other])
+    text = str(caught.value)
+    assert text.startswith(f"{one}:2, :4: output: it is blank; :5: 1 fields")
+    assert f"{other}:1: no column 'output'" in text
+    assert "; :3: not JSON" in text
+    assert text.endswith("these 5 rows, or pass `skip_bad_rows=True`")
+    notes: list[str] = []
+    ((first,), (second,)) = read_row_files([one], [other], skip_bad_rows=True, on_note=notes.append)
+    assert [row.input for row in (*first.rows, *second.rows)] == ["b", "b"]
+    assert "5 bad rows left out: " in notes[-1]
+
+
+def test_a_file_of_bad_rows_only_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("input,output\na,\n")
+    with pytest.raises(DataError, match=r"no row that is not bad: .*:2: output"):
+        read_row_files([file], skip_bad_rows=True)
+
+
+def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("input,output\n" + "a,\n" * 1000)
+    with pytest.raises(DataError, match="and 980 more rows; correct these 1000 rows"):
+        read_rows(file)
