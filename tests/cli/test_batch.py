@@ -92,7 +92,7 @@ def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> 
         3: (b'["apple"]', "not a JSON object"),
         5: (b'{"output": "a"}', "--column"),
         6: (b'{"input": "  "}', "input"),
-        7: (b'{"input": 5}', "input"),
+        7: (b'{"input": [5]}', "input"),
         8: (b'{"input": "caf\xe9"}', "not UTF-8"),
         9: (b'{"input": "%s"}' % (b"a" * 3000), "the context 512"),
         10: (b'{"input": "%s"}' % (b"a" * MAX_LINE_BYTES), "longer than 1048576 bytes"),
@@ -106,7 +106,8 @@ def test_bad_rows_are_named_and_passed_over(pair: list[str], tmp_path: Path) -> 
     result = batch(file, output, *pair)
     assert result.exit_code == 0
     assert [(record["line"], record["text"]) for record in records(output)] == [(1, "a"), (14, "b")]
-    replaced, *said, last = result.stderr.splitlines()
+    unread, replaced, *said, last = result.stderr.splitlines()
+    assert "not read: 'text'" in unread
     assert "'text'" in replaced
     assert last.startswith("2 rows answered, 11 skipped")
     for line, (number, (_, words)) in zip(said, bad.items(), strict=True):
