@@ -84,7 +84,7 @@ class Conversation:
         self.choices, self.schema, self.grammar = choices, schema, grammar
         self._turns: tuple[Turn, ...] = ()
         self._check_settings()
-        self._format = engine.target.prompts
+        self._format = engine.prompts
 
     @property
     def turns(self) -> tuple[Turn, ...]:

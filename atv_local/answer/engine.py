@@ -46,8 +46,11 @@ class Engine(SteeredTarget):
             the generator's positions; without a generator it steers the tokens that all were made for, or else all
             tokens, as llama.cpp's own tools do.
         steering: what answers use unless they are given another; by default that of the bundle.
+        template_variables: values for variables of the chat template, such as `{"enable_thinking": False}`; by default
+            those that the bundle was trained with.
 
     Raises:
+        ModelError: a chat template that cannot be used.
         BundleError: a generator made for another target.
         VectorError: a control vector made for another target.
         UsageError: something else than a `Target`, such as the path of a file, or layers that it does not have.
@@ -60,11 +63,12 @@ class Engine(SteeredTarget):
         control_vectors: VectorSources = (),
         *,
         steering: Steering | None = None,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(target, generator, control_vectors, steering)
+        super().__init__(target, generator, control_vectors, steering, template_variables)
         self._answers = AnswerStream(target)
         self._closed = False
-        self._prompts = lru_cache(maxsize=8)(lambda system: target.prompts.after(system=system))
+        self._prompts = lru_cache(maxsize=8)(lambda system: self.prompts.after(system=system))
 
     def answer(
         self,
@@ -145,7 +149,7 @@ class Engine(SteeredTarget):
         query = last_query(conversation)
         if query is None and not steering.off:
             raise UsageError("none of `messages` is the user's, whose last one makes the vector; add one")
-        prompt = self.target.prompts.conversation(conversation, self.target.n_ctx)
+        prompt = self.prompts.conversation(conversation, self.target.n_ctx)
         events = self._events(query or "", prompt, None, steering, settings, started)
         return Answer.of_events(self, steering, events, query=query)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_settings
-from atv_local.data import as_path
+from atv_local.data import as_path, as_template_variables
 from atv_local.errors import UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
 from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_defaults
@@ -27,6 +28,7 @@ def load(
     provider: Provider | None = None,
     precision: Precision | None = None,
     steering: Steering | None = None,
+    template_variables: Mapping[str, Any] | None = None,
 ) -> Engine:
     """Load a target and the bundle that steers it.
 
@@ -45,6 +47,8 @@ def load(
         provider: the execution provider of the generator; by default the first that works.
         precision: which graph of the bundle the generator runs; by default the one that suits the provider.
         steering: what answers use unless they are given another; by default that of the bundle.
+        template_variables: values for variables of the chat template, such as `{"enable_thinking": False}`; by default
+            those that the bundle was trained with.
 
     Returns:
         An engine, which is a context manager.
@@ -66,6 +70,7 @@ def load(
     if steering is not None:
         check_settings(steering)
     chosen_model = choose_model(model)
+    template_variables = as_template_variables(template_variables)
     path = chosen_model.path()
     vectors = scaled_vectors(control_vectors)
     if off:
@@ -73,7 +78,7 @@ def load(
             check_bundle_name(bundle)
         with explain_defaults(chosen_model, None):
             target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
-        return Engine(target, steering=None if steering is None else OFF)
+        return Engine(target, steering=None if steering is None else OFF, template_variables=template_variables)
     own = choose_bundle(bundle, model)
     chosen_bundle = None if own.source and vectors else own  # control vectors replace a bundle that is only the default
     if (provider or precision) and not chosen_bundle:
@@ -84,13 +89,13 @@ def load(
         opened = Bundle(bundle_path) if bundle_path else None
         target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
     if opened is None:
-        return Engine(target, control_vectors=vectors, steering=steering)
+        return Engine(target, control_vectors=vectors, steering=steering, template_variables=template_variables)
     for scaled in vectors:
         scaled.vector.check_target(target.spec)  # before the generator is loaded, which takes longer
     with explain_defaults(chosen_model, chosen_bundle):
         opened.check_target(target.spec)  # before the generator is loaded, so that the clearer error comes first
         generator = Generator(opened, provider=provider, precision=precision)
-    return Engine(target, generator, vectors, steering=steering)
+    return Engine(target, generator, vectors, steering=steering, template_variables=template_variables)
 
 
 def _check_choice(name: str, value: object, choices: object) -> None:

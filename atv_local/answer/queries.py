@@ -30,8 +30,7 @@ def check_prompt(prompt: Prompt | None) -> None:
     """Raise UsageError for something else than a prompt, or one without tokens."""
     if not isinstance(prompt, Prompt | None):
         raise UsageError(
-            f"`prompt` {shown(prompt)} is not a Prompt, as `engine.target.prompts(text)` makes; "
-            "a text is given as the query"
+            f"`prompt` {shown(prompt)} is not a Prompt, as `engine.prompts(text)` makes; a text is given as the query"
         )
     if prompt is not None and not prompt.tokens:
         raise UsageError("`prompt` has no tokens")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from atv_local.answer.queries import check_queries, check_query, check_settings
-from atv_local.data import as_path
+from atv_local.data import as_path, as_template_variables
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
-from atv_local.target import Target
+from atv_local.target import PromptFormat, Target, TemplateWarning
 from atv_local.vectors import (
     OFF,
     ControlVector,
@@ -40,8 +42,10 @@ class SteeredTarget:
         generator: reads each query and makes its vector.
         control_vectors: added to the vector of every query, or used alone, unless a steering has others.
         steering: used where no other is given; by default that of the bundle, or else of the control vectors.
+        template_variables: values for variables of the chat template, before those that the bundle was trained with.
 
     Raises:
+        ModelError: a chat template that cannot be used.
         BundleError: a generator made for another target.
         VectorError: a control vector made for another target.
         UsageError: something else than a `Target`, `Generator`, `Steering` or control vectors, a target that is closed,
@@ -49,7 +53,12 @@ class SteeredTarget:
     """
 
     def __init__(
-        self, target: Target, generator: Generator | None, control_vectors: VectorSources, steering: Steering | None
+        self,
+        target: Target,
+        generator: Generator | None,
+        control_vectors: VectorSources,
+        steering: Steering | None,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(target, Target):
             raise UsageError(f"`target` {target!r} is not a Target; load files with atv_local.load")
@@ -69,6 +78,25 @@ class SteeredTarget:
         """Whether `steering` says how to steer, rather than that there is nothing to steer by."""
         if not self._steering.off:
             self._steering.range(target.n_rows)
+        self._prompt_format = self._fitted_prompts(as_template_variables(template_variables))
+
+    def _fitted_prompts(self, given: Mapping[str, Any]) -> PromptFormat:
+        trained = {} if self.generator is None else self.generator.bundle.manifest.template_variables
+        prompts = self.target.prompts
+        prompts.check_variables(given)
+        try:
+            prompts.check_variables(trained)
+        except UsageError as error:
+            warnings.warn(f"the bundle was trained with another chat template: {error}", TemplateWarning, stacklevel=4)
+        prompts = prompts.with_variables({**trained, **given})
+        if prompts.thinks and "enable_thinking" not in {**trained, **given}:
+            warnings.warn(
+                "the chat template begins answers inside a thinking block; set its variable enable_thinking to false "
+                "to close it",
+                TemplateWarning,
+                stacklevel=4,
+            )
+        return prompts
 
     def _default_steering(self) -> Steering:
         vectors = self.control_vectors
@@ -85,6 +113,11 @@ class SteeredTarget:
     def control_vectors(self) -> tuple[ScaledVector, ...]:
         """What is added to every vector, or steers alone, unless a steering has others."""
         return self._control_vectors
+
+    @property
+    def prompts(self) -> PromptFormat:
+        """The target's chat template, with the variables that the bundle was trained with and those that were given."""
+        return self._prompt_format
 
     @property
     def steering(self) -> Steering:

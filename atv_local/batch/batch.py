@@ -78,7 +78,7 @@ class Batch:
         )
         self._scheduler = Scheduler(self._sequences, engine.target.vocabulary.ends)
         self._prompts = lru_cache(maxsize=8)(
-            lambda system, turns: engine.target.prompts.after(system=system, turns=turns)
+            lambda system, turns: engine.prompts.after(system=system, turns=turns)
         )
 
     def __repr__(self) -> str:

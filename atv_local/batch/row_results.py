@@ -56,6 +56,8 @@ class AnswerSettings:
     n_gpu_layers: int = -1
     provider: Provider | None = None
     precision: Precision | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    """For the chat template, as `load` takes them."""
     parallel: int = DEFAULT_PARALLEL
     """Answers written at a time."""
 
@@ -85,6 +87,7 @@ class AnswerSettings:
             "n_ctx": self.n_ctx,
             "provider": None if self.off else self.provider,
             "precision": None if self.off else self.precision,
+            **({"template_variables": dict(self.template_variables)} if self.template_variables else {}),
             **{name: value for name, value in self.restriction.items() if value is not None},
         }
 
@@ -124,6 +127,7 @@ class Answerer:
             n_gpu_layers=settings.n_gpu_layers,
             provider=settings.provider,
             precision=settings.precision,
+            template_variables=settings.template_variables,
         )
         target = self._engine.target
         steering = replace(self._engine.steering, **settings.changes)
@@ -131,7 +135,7 @@ class Answerer:
         self._steering.range(target.n_rows)
         vectors = self._engine.control_vectors_of(self._steering)
         self._applied = {CONTROL_VECTORS: [vector.as_dict() for vector in vectors]} if vectors else {}
-        target.prompts.after(system=settings.system)  # a template that does not take it fails now
+        self._engine.prompts.after(system=settings.system)  # a template that does not take it fails now
         self._constraint = self._engine.constraint(**settings.restriction)
         self._batch = Batch(self._engine, parallel=settings.parallel)
 

@@ -52,6 +52,9 @@ from .rows import data_files as data_files
 from .rows import read_queries as read_queries
 from .rows import read_row_files as read_row_files
 from .rows import read_rows as read_rows
+from .template_variables import TemplateVariables as TemplateVariables
+from .template_variables import as_template_variables as as_template_variables
+from .template_variables import parse_template_variables as parse_template_variables
 from .trial import report as report
 from .trial import try_file as try_file
 from .unrelated_queries import held_out as held_out

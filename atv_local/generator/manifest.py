@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from atv_local.data import MAX_LABEL_CHARS, MAX_LABELS
+from atv_local.data import MAX_LABEL_CHARS, MAX_LABELS, TemplateVariables
 from atv_local.generator.pooling import Pooling
 from atv_local.generator.providers import Precision
 from atv_local.vectors import MAX_STRENGTH, BoundedText, Positions, Sha256, Steering, TargetSpec
 
 FORMAT_VERSION: Literal[1] = 1
-"""What bundles are written as, unless they have what only version 2 has: prompt vectors."""
+"""What bundles are written as, unless they have what only version 2 has: prompt vectors, template variables."""
 FormatVersion = Literal[1, 2]
 """The versions that are read."""
 
@@ -106,6 +106,8 @@ class Spec(_Section):
     provenance: Provenance = Provenance()
     tasks: list[TaskSpec] = Field(default=[], max_length=MAX_TASKS)
     """None in a checkpoint or bundle that was made before tasks were listed."""
+    template_variables: TemplateVariables = {}
+    """What training set in the chat template; the defaults at run time."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -123,6 +125,12 @@ class Spec(_Section):
     def _prompt_vector_fits(self) -> Spec:
         if self.injection.prompt_vector and (self.format_version < 2 or not self.injection.positions.prefix):
             raise ValueError("a prompt vector needs format_version 2 and positions 'all'")
+        return self
+
+    @model_validator(mode="after")
+    def _version_has_variables(self) -> Spec:
+        if self.template_variables and self.format_version < 2:
+            raise ValueError("template_variables need format_version 2")
         return self
 
 

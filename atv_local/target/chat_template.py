@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import llama_cpp as lib
@@ -35,6 +35,7 @@ class ChatTemplate:
         with self._sandbox.limits():
             self._template = self._sandbox.from_string(source)
 
+    @cached_property
     def variables(self) -> list[str]:
         """The variables that it reads and this program does not give."""
         with self._sandbox.limits():
@@ -70,14 +71,12 @@ class ChatTemplate:
 
 
 class BuiltinTemplate:
-    """One of llama.cpp's own templates, by its name."""
+    """One of llama.cpp's own templates, by its name. It reads no variables."""
+
+    variables: Sequence[str] = ()
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()
-
-    def variables(self) -> list[str]:
-        """None: it reads no variables."""
-        return []
 
     def render(self, messages: Sequence[Any], _variables: Mapping[str, Any] | None = None) -> str:
         """The prompt, up to where the next answer begins.

@@ -8,15 +8,17 @@ that leaves out the user's text is refused.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import jinja2
 
-from atv_local.errors import ModelError, first_line
+from atv_local.errors import ModelError, UsageError, first_line
 from atv_local.target.chat_template import BuiltinTemplate, ChatTemplate, builtin_templates
 from atv_local.target.template_sandbox import TemplateLimitError
 from atv_local.target.thinking import closing
+from atv_local.text import shown, some_of
 
 Message = Mapping[str, str]
 """One message of a conversation: `role` (system, user, assistant) and `content`."""
@@ -28,6 +30,7 @@ _PROBES = {
     "later system": ("user", "assistant", "later system", "user"),
 }
 """A conversation for each kind of message, in which it must be said."""
+_THINKING = "enable_thinking"
 _REMEDY = "write a GGUF with another one with `gguf-new-metadata --chat-template-file`"
 
 
@@ -39,32 +42,73 @@ class FittedTemplate:
     """The chat template of a GGUF. For several threads.
 
     Args:
-        source: Jinja, or the name of one of llama.cpp's templates.
-        eos: text of the end-of-sequence token.
-        bos: text of the beginning-of-sequence token.
-        variables: values for variables of the template. `enable_thinking=False` also closes a thinking block that
-            prompts would end in.
+        template: the compiled template; see `compiled`.
+        variables: values for its variables. `enable_thinking=False` also closes a thinking block that prompts would
+            end in.
 
     Raises:
-        ModelError: it cannot be compiled, takes too much time or memory, or leaves out the user's text.
+        ModelError: it takes too much time or memory, or leaves out the user's text.
     """
 
-    def __init__(self, source: str, *, eos: str, bos: str, variables: Mapping[str, Any] | None = None) -> None:
-        self._variables = dict(variables or {})
+    def __init__(self, template: ChatTemplate | BuiltinTemplate, variables: Mapping[str, Any] | None = None) -> None:
+        self._template, self.variables = template, dict(variables or {})
         self._takes_parts: dict[str, bool | None] = {}
-        name = source.strip().lower()
-        try:
-            self._template: ChatTemplate | BuiltinTemplate = (
-                BuiltinTemplate(name) if name in builtin_templates() else ChatTemplate(source, eos=eos, bos=bos)
-            )
-        except (jinja2.TemplateError, RecursionError, TemplateLimitError) as error:
-            raise ModelError(f"the chat template in the GGUF cannot be read: {first_line(error)}") from error
         if self._form("user") is None:
             probe = self._rendered([{"role": "user", "content": "a"}])  # raises where the template does
             raise ModelError(
                 "the chat template in the GGUF leaves out the user's text "
                 f"(it makes {probe[:60]!r} of any query); {_REMEDY}"
             )
+
+    @classmethod
+    def compiled(cls, source: str, *, eos: str, bos: str) -> FittedTemplate:
+        """Compile Jinja, or take one of llama.cpp's templates by its name.
+
+        Args:
+            source: what the GGUF has.
+            eos: text of the end-of-sequence token.
+            bos: text of the beginning-of-sequence token.
+
+        Raises:
+            ModelError: it cannot be compiled, or fitted.
+        """
+        name = source.strip().lower()
+        if name in builtin_templates():
+            return cls(BuiltinTemplate(name))
+        try:
+            return cls(ChatTemplate(source, eos=eos, bos=bos))
+        except (jinja2.TemplateError, RecursionError, TemplateLimitError) as error:
+            raise ModelError(f"the chat template in the GGUF cannot be read: {first_line(error)}") from error
+
+    def with_variables(self, variables: Mapping[str, Any]) -> FittedTemplate:
+        """The same template with other values for its variables."""
+        return self if variables == self.variables else FittedTemplate(self._template, variables)
+
+    def check_variables(self, names: Iterable[str]) -> None:
+        """Raise UsageError for a variable that the template does not read; all take `enable_thinking`."""
+        known = self._template.variables
+        for name in names:
+            if name not in (*known, _THINKING):
+                has = f"its variables are {some_of(known)}" if known else "it has no variables"
+                raise UsageError(f"the chat template in the GGUF does not read {shown(name)}; {has}")
+
+    def summary(self) -> str:
+        """How it takes what is said, in words."""
+        built_in = isinstance(self._template, BuiltinTemplate)
+        facts = ["one of llama.cpp's" if built_in else "Jinja"]
+        facts += ["content in parts"] * bool(self._form("user"))
+        system = self._form("system") is not None
+        facts.append("takes a system message" if system else "a system message is put before the user's text")
+        facts += ["leaves out earlier turns"] * (self._form("assistant") is None)
+        facts += ["answers begin inside a thinking block, which enable_thinking=false closes"] * self.thinks
+        if self._template.variables:
+            facts.append(f"variables {some_of(self._template.variables)}")
+        return ", ".join(facts)
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Whether answers begin inside a thinking block."""
+        return bool(closing(self.render([{"role": "user", "content": "a"}])))
 
     def render(self, messages: Sequence[Message]) -> str:
         """A conversation as text, up to where the next answer begins.
@@ -74,7 +118,7 @@ class FittedTemplate:
         """
         given = self._given(messages)
         text = self._rendered(given)
-        return text + closing(text) if self._variables.get("enable_thinking") is False else text
+        return text + closing(text) if self.variables.get(_THINKING) is False else text
 
     def _given(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """The messages in the form that the template takes them in."""
@@ -142,7 +186,7 @@ class FittedTemplate:
             ) from error
 
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        return self._template.render(messages, self._variables)
+        return self._template.render(messages, self.variables)
 
 
 def _message(message: Mapping[str, Any], content: str, parts: bool) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
+from atv_local.errors import UsageError
 from atv_local.target.fitted_template import FittedTemplate, Message
 from atv_local.target.vocabulary import Vocabulary
+from atv_local.text import shown
 
 MARK = "\ufdd0query\ufdd0"
 """Stands for the content of a message in a rendered template; text does not contain Unicode noncharacters."""
@@ -68,7 +70,9 @@ class PromptFormat:
             for turn in turns
             for role, text in zip(("user", "assistant"), turn, strict=True)
         ]
-        self._template = template or (_template_of(vocabulary) if vocabulary.chat_template else None)
+        if template is None and (source := vocabulary.chat_template):
+            template = FittedTemplate.compiled(source, eos=vocabulary.eos_text, bos=vocabulary.bos_text)
+        self._template = template
         self._turn = lru_cache(maxsize=256)(lambda *messages: self._tokens([dict(message) for message in messages]))
         self._head = self._tokens_before(self._before)
 
@@ -80,6 +84,33 @@ class PromptFormat:
     def after(self, *, system: str | None = None, turns: Sequence[tuple[str, str]] = ()) -> PromptFormat:
         """The same template, with a system message and earlier turns before every query."""
         return PromptFormat(self._vocabulary, system, turns, template=self._template)
+
+    def with_variables(self, variables: Mapping[str, Any]) -> PromptFormat:
+        """The same template with values for its variables, without messages before every query."""
+        if self._template is None or variables == self._template.variables:
+            return self
+        return PromptFormat(self._vocabulary, template=self._template.with_variables(variables))
+
+    def check_variables(self, names: Iterable[str]) -> None:
+        """Raise UsageError for a variable that the template does not read; `enable_thinking` is always known."""
+        if self._template is not None:
+            self._template.check_variables(names)
+        elif unknown := set(names) - {"enable_thinking"}:
+            raise UsageError(f"the GGUF has no chat template that could read {shown(min(unknown))}")
+
+    def summary(self) -> str:
+        """How the template takes what is said, in words."""
+        return "none, so prompts are the query alone" if self._template is None else self._template.summary()
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """The values of the template's variables."""
+        return {} if self._template is None else self._template.variables
+
+    @property
+    def thinks(self) -> bool:
+        """Whether answers begin inside a thinking block that the template opens."""
+        return self._template is not None and self._template.thinks
 
     def conversation(self, messages: Sequence[Message], n_ctx: int | None = None) -> Prompt:
         """The prompt for the next answer in a conversation. A last message of the assistant is an answer that is begun
@@ -176,10 +207,6 @@ class PromptFormat:
         if self._template is None:
             return "\n\n".join(message["content"] for message in messages if message["content"])
         return self._template.render(messages)
-
-
-def _template_of(vocabulary: Vocabulary) -> FittedTemplate:
-    return FittedTemplate(vocabulary.chat_template, eos=vocabulary.eos_text, bos=vocabulary.bos_text)
 
 
 def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,12 +21,14 @@ from atv_local.vectors import TargetSpec
 class TargetFile:
     """What a command needs to know about a target without running it. Open it once and pass it on.
 
-    `model` has the metadata and the vocabulary, no weights.
+    `model` has the metadata and the vocabulary, no weights. `template_variables` are values for variables of the chat
+    template.
     """
 
     model: Model
     vocabulary: Vocabulary
     spec: TargetSpec
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> TargetFile:
@@ -49,7 +53,7 @@ class TargetFile:
         Raises:
             ModelError: the template cannot be used.
         """
-        return PromptFormat(self.vocabulary)
+        return PromptFormat(self.vocabulary).with_variables(self.template_variables)
 
 
 def target_spec(model: Model, vocabulary: Vocabulary) -> TargetSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _OPENING = re.compile(
-    r"(?P<bracket>[<\[◁]\|?)(?P<begin>start_|begin_of_|begin_)?(?P<name>[\w:]*(?:think|thought|reason)\w*)"
+    r"(?P<bracket>[<\[◁]\|?)(?!end_)(?P<begin>start_|begin_of_|begin_)?(?P<name>[\w:]*(?:think|thought|reason)\w*)"
     r"(?P<end>\|?[>\]▷])(?P<blank>\s*)\Z",
     re.IGNORECASE,
 )

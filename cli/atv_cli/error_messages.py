@@ -35,6 +35,7 @@ _SAME = {
     "queries": "file",
     "methods": "method",
     "metrics": "metric",
+    "template_variables": "template_variable",
 }
 """Parameters that take several values in Python: repeatable options here, or a file of them."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def load_engine(
     import atv_local
 
     changes = steering.changes()
-    engine = atv_local.load(model, bundle, off=off, control_vectors=vectors.files(), **asdict(performance))
+    engine = atv_local.load(model, bundle, off=off, control_vectors=vectors.files(), **performance.arguments())
     how = replace(engine.steering, **changes)
     return engine, atv_local.OFF if off else how
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,6 +72,19 @@ Unrelated = Annotated[
         show_default="packaged queries",
     ),
 ]
+
+
+def template_variable(default: str) -> Any:
+    """The option `--template-variable`; `default` is which variables are set without it."""
+    return Panel.MODEL.option(
+        "--template-variable",
+        "--chat-template-kwargs",
+        metavar="NAME=VALUE",
+        help="Set a variable of the chat template, such as enable_thinking=false; also a JSON object; repeatable.",
+        show_default=default,
+    )
+
+
 AsJson = Annotated[bool, Panel.OUTPUT.option("--json", help="Print the result as one JSON value.")]
 Strength = Annotated[
     float | None,
@@ -279,3 +292,11 @@ class EngineOptions(TargetOptions):
             show_default="chosen for the provider",
         ),
     ] = None
+    template_variable: Annotated[list[str] | None, template_variable("the bundle's")] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """All of them, as `load` takes them."""
+        from atv_local.data import parse_template_variables
+
+        arguments = asdict(self)
+        return arguments | {"template_variables": parse_template_variables(arguments.pop("template_variable") or ())}

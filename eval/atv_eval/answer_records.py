@@ -136,6 +136,7 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
         "layers": list(plan.steering.layers) if plan.steering.layers else None,
         "positions": plan.steering.positions,
         **({"control_vectors": vectors} if vectors else {}),
+        **({"template_variables": variables} if (variables := dict(engine.prompts.variables)) else {}),
         **({"static": learned} if learned else {}),
         **({"classifier_reads": classifier_features(engine)} if engine.generator else {}),
         "n_ctx": engine.target.n_ctx,

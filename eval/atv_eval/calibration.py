@@ -26,6 +26,7 @@ from atv_local.data import (
     FilePath,
     PathOrName,
     Switch,
+    TemplateVariables,
     WholeNumber,
     check_replaceable,
     checked_arguments,
@@ -109,6 +110,7 @@ def calibrate(
     n_gpu_layers: WholeNumber = -1,
     provider: Provider | None = None,
     precision: Precision | None = None,
+    template_variables: TemplateVariables | None = None,
     hooks: Annotated[EvalHooks, InstanceOf()] | None = None,
 ) -> CalibrationResult:
     """Choose the strength and the layers that answer best within a budget of harm, as a bundle's defaults.
@@ -131,7 +133,7 @@ def calibrate(
         unrelated: text file of queries unrelated to the tasks, one per line; by default a packaged list.
         dry_run: measure only, and write nothing.
         overwrite: replace a bundle in `output`, or change the bundle itself.
-        n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.
+        n_ctx: size of the context in tokens; this and the next five are those of `atv_local.load`.
         hooks: called while the calibration runs.
 
     Raises:
@@ -177,6 +179,7 @@ def calibrate(
             n_gpu_layers=n_gpu_layers,
             provider=provider,
             precision=precision,
+            template_variables=template_variables,
         ) as engine:
             points = search_steering(
                 engine,

@@ -35,6 +35,7 @@ from atv_local.data import (
     FilePaths,
     PathOrName,
     Switch,
+    TemplateVariables,
     WholeNumber,
     checked_arguments,
     holding,
@@ -84,6 +85,7 @@ def evaluate(
     n_gpu_layers: WholeNumber = -1,
     provider: Provider | None = None,
     precision: Precision | None = None,
+    template_variables: TemplateVariables | None = None,
     hooks: Annotated[EvalHooks, InstanceOf()] | None = None,
 ) -> EvalResult:
     """Score answers to rows with known outputs, for the base model, steering, prompts, and what needs no model.
@@ -121,7 +123,7 @@ def evaluate(
         unrelated: text file of such queries, one per line; by default a packaged list.
         timed: measure the time to the first token of this many queries.
         seed: seed of the demonstrations and the random vectors.
-        n_ctx: size of the context in tokens; this and the next four are those of `atv_local.load`.
+        n_ctx: size of the context in tokens; this and the next five are those of `atv_local.load`.
         hooks: called while the evaluation runs.
 
     Raises:
@@ -192,6 +194,7 @@ def evaluate(
             n_gpu_layers=n_gpu_layers,
             provider=provider if steered else None,
             precision=precision if steered else None,
+            template_variables=template_variables,
         ) as engine,
     ):
         check_learned_vectors(tasks, engine.target.spec)

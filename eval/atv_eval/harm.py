@@ -40,7 +40,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
         AtvError: a query that cannot be evaluated.
     """
     batch = Batch(engine, parallel=max(_PARALLEL, len(steerings) + 2))
-    prompts = engine.target.prompts
+    prompts = engine.prompts
     rng = np.random.default_rng(seed)
 
     def ways(query: str) -> list[SteeredPrompt]:

@@ -56,7 +56,7 @@ class QuestionBuilder:
     def __init__(self, plan: EvalPlan, engine: Engine) -> None:
         self._plan, self._engine = plan, engine
         self._vocabulary = engine.target.vocabulary
-        self._bare = engine.target.prompts
+        self._bare = engine.prompts
         self._form = lru_cache(maxsize=64)(lambda system, turns: self._bare.after(system=system, turns=turns))
         self._limits: dict[str, int] = {}
         self._means: dict[str, TaskVector] = {}

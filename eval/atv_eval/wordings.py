@@ -37,7 +37,7 @@ def choose_wordings(
 
 def _likelihood(engine: Engine, task: Task, rows: Sequence[Row], instructions: Instructions) -> float:
     """Log-probability of right answers in nats per token, the mean of rows; those that do not fit are left out."""
-    prompts = engine.target.prompts
+    prompts = engine.prompts
     questions = [
         BatchQuestion(
             prompts.after(system=row.system, turns=row.history)(

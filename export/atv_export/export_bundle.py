@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -107,8 +108,10 @@ def export(
     loaded = load_source(source, target_file, options)
     check_size(loaded.generator, source)
     queries = queries or (run_queries(source) or read_unrelated_queries(None))[:N_QUERIES]
-    examples = prompt_examples(target_file, queries) if target_file else []
     spec, generator, tokenizer = loaded.spec, loaded.generator, loaded.tokenizer
+    if target_file:
+        target_file = replace(target_file, template_variables=spec.template_variables)
+    examples = prompt_examples(target_file, queries) if target_file else []
     with replacing_folder(output, marker=MANIFEST, overwrite=overwrite) as folder:
         target = _load_target(target_file, exact=loaded.paper is not None) if target_file and through else None
         layer0_report = None

@@ -58,7 +58,8 @@ def verify_logits(
     steered = _pytorch(model, examples, vectors, positions, n_vectors)
     base = _pytorch(model, examples, [torch.zeros_like(vector) for vector in vectors], positions, n_vectors)
     target = Target(gguf)
-    prompts = [target.prompts(example.query) for example in examples]
+    prompt_format = target.prompts.with_variables(bundle.manifest.template_variables)
+    prompts = [prompt_format(example.query) for example in examples]
     off = torch.stack([_llama(target, prompt, None, positions) for prompt in prompts])
     n_vocab = off.shape[1]  # PyTorch's may be padded
     checks: dict[Precision, LogitsCheck] = {}

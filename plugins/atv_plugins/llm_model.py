@@ -132,7 +132,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         messages[-1]["content"],
         steering=steering,
         sampling=sampling,
-        prompt=engine.target.prompts.conversation(messages, engine.target.n_ctx),
+        prompt=engine.prompts.conversation(messages, engine.target.n_ctx),
         choices=None if options.choices is None else parse_choices(options.choices),
         grammar=None if options.grammar is None else read_grammar(Path(options.grammar)),
         schema=cast("dict[str, Any] | None", prompt.schema),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -95,6 +96,7 @@ class Server:
         bundles: paths of bundles by the names that clients use.
         control_vectors: control vectors by the names that clients use; a request chooses some of them.
         n_ctx: tokens of each context.
+        template_variables: values for variables of the chat template; requests can set others.
 
     Raises:
         ModelError, BundleError, VectorError, UsageError: see `atv_local.load`.
@@ -112,6 +114,7 @@ class Server:
         n_gpu_layers: int = -1,
         provider: Provider | None = None,
         precision: Precision | None = None,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> None:
         self.options = options
         if BASE in bundles:
@@ -131,10 +134,10 @@ class Server:
                     bundle.check_target(target.spec)
                     generators[name] = Generator(bundle, provider=provider, precision=precision)
             targets.append(target)
-            return Context(target, generators)
+            return Context(target, generators, template_variables)
 
         self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue)
-        self.models = ServedModels(targets[0], generators, vectors)
+        self.models = ServedModels(targets[0], generators, vectors, template_variables)
         metrics = Metrics()
         limit = min(as_max_tokens(options.max_tokens or -1), self.models.n_ctx)
         self._replies = Replies(self.models, self.pool, metrics, seconds=options.timeout, max_tokens=limit)

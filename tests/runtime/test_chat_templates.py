@@ -59,7 +59,7 @@ CONVERSATION: list[Message] = [
 
 
 def fitted(source: str) -> FittedTemplate:
-    return FittedTemplate(source, eos="</s>", bos="<s>")
+    return FittedTemplate.compiled(source, eos="</s>", bos="<s>")
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from atv_local.data import Columns
+from atv_local.data import Columns, TemplateVariables
 from atv_local.generator import Pooling
 from atv_local.vectors import Positions
 from atv_train.examples import Templates
@@ -49,6 +49,7 @@ class TrainingJob:
     baselines: bool = False
     cache_bytes: int | None = None
     dtype: TargetDtype = "auto"
+    template_variables: TemplateVariables = field(default_factory=dict)
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 
 

@@ -21,6 +21,7 @@ from atv_local.data import (
     NumberOrZero,
     PathOrName,
     Switch,
+    TemplateVariables,
     checked_arguments,
     plain,
 )
@@ -97,6 +98,7 @@ def train(
     max_query_tokens: QueryTokens | None = None,
     cache: Gigabytes | None = None,
     dtype: TargetDtype = "auto",
+    template_variables: TemplateVariables | None = None,
     seed: Seed = 0,
     overwrite: Switch = False,
     hooks: Annotated[TrainingHooks, InstanceOf()] | None = None,
@@ -136,6 +138,8 @@ def train(
             256. The end of a longer query does not steer.
         cache: GB of memory for cached prefixes; by default half of what is free.
         dtype: data type of the target; `auto` is the faster one on this machine.
+        template_variables: values for variables of the target's chat template. By default `enable_thinking` is False
+            where answers would begin inside a thinking block; the bundle has them as its defaults.
         seed: seed of the order of rows and all random numbers; the same seed gives the same generator.
         overwrite: replace an earlier run in `output`, once this one has a checkpoint.
         hooks: called while training runs.
@@ -181,6 +185,7 @@ def train(
         baselines=baselines,
         cache_bytes=None if cache is None else int(cache * 1e9),
         dtype=dtype,
+        template_variables=template_variables or {},
         settings=TrainingSettings(
             epochs=epochs,
             batch_size=batch_size,

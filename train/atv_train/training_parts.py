@@ -68,7 +68,9 @@ def prepare_training(
         AtvError: bad data, data that has changed since `record`, an unreadable model or backbone, too little room.
     """
     processes = accelerator.num_processes
-    target_file = TargetFile.open(job.model)
+    target_file = _open_target(job)
+    thoughtless = target_file.template_variables != job.template_variables
+    job = replace(job, template_variables=dict(target_file.template_variables))
     model_bytes = job.model.stat().st_size
     data = read_training_data(job, target_file.prompts)
     if record is not None:
@@ -77,6 +79,10 @@ def prepare_training(
         check_template_tasks(job, data)
     check_baselines(job, data)
     data.warnings.extend(warnings_about_labels(data.files))
+    if thoughtless:
+        data.warnings.append(
+            "the chat template begins answers inside a thinking block; it is closed before them (enable_thinking=false)"
+        )
     settings = job.settings.with_defaults(len(data.train.rows))
 
     torch.manual_seed(settings.seed)
@@ -110,6 +116,16 @@ def prepare_training(
     trainer = Trainer(source, target, settings, unrelated, accelerator, sampler)
     plan = plan_training(job, target_file, data, trainer, budget, measure)
     return TrainingParts(trainer, source, target, data, unrelated_valid, spec, new_record, plan)
+
+
+def _open_target(job: TrainingJob) -> TargetFile:
+    """The target's file. Answers come after a thought, not inside it, unless the job says otherwise."""
+    opened = TargetFile.open(job.model)
+    opened.prompts.check_variables(job.template_variables)
+    opened = replace(opened, template_variables=job.template_variables)
+    if "enable_thinking" in job.template_variables or not opened.prompts.thinks:
+        return opened
+    return replace(opened, template_variables={**job.template_variables, "enable_thinking": False})
 
 
 def _unrelated(

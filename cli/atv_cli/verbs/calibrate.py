@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -91,7 +90,7 @@ def calibrate(
         unrelated=unrelated,
         dry_run=dry_run,
         overwrite=overwrite,
-        **asdict(performance),
+        **performance.arguments(),
         hooks=atv_eval.EvalHooks(on_message=lambda text: print(for_command_line(text, context), file=sys.stderr)),
     )
     print(result.as_markdown(), end="")

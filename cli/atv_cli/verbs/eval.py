@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -181,7 +180,7 @@ def evaluate(
                 unrelated=unrelated,
                 timed=timed,
                 seed=seed,
-                **asdict(performance),
+                **performance.arguments(),
                 hooks=atv_eval.EvalHooks(view.begin, view.show, lambda text: view.say(for_command_line(text, context))),
             )
         except KeyboardInterrupt:

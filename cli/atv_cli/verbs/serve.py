@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -122,7 +121,7 @@ def serve(
     path = chosen.path()
     paths = {bundle_id: bundle.path() for bundle_id, bundle in bundles.items()}
     with explain_defaults(chosen, next(iter(bundles.values()), None)):
-        server = Server(path, paths, settings, control_vectors=vectors, **asdict(performance))
+        server = Server(path, paths, settings, control_vectors=vectors, **performance.arguments())
     models = server.models
 
     def say(url: str) -> None:

@@ -77,6 +77,9 @@ def train(
         ),
     ] = None,
     model: options.ModelOption = None,
+    template_variable: Annotated[
+        list[str] | None, options.template_variable("enable_thinking=false if answers would begin with a thought")
+    ] = None,
     weights: Annotated[
         str | None,
         Panel.MODEL.option(
@@ -196,7 +199,7 @@ def train(
     Ctrl-C stops training and saves what was learned; --resume continues from there.
     """
     from atv_cli.optional_packages import require_extra
-    from atv_local.data import parse_columns
+    from atv_local.data import parse_columns, parse_template_variables
     from atv_train import check_new_run, check_resumed_run
 
     is_first = os.environ.get("RANK", "0") == "0"  # of several processes; it alone looks after the output
@@ -214,6 +217,7 @@ def train(
         missing = "-o FOLDER" if output is None else "a file of rows"
         raise UsageError(f"training needs {missing}; see atv-local train --help")
     columns = parse_columns(column or [])
+    variables = parse_template_variables(template_variable or ())
     if is_first:
         others = [file for file in (templates, unrelated) if file is not None]
         check_new_run(data, output, valid=valid or [], others=others, overwrite=overwrite)
@@ -246,6 +250,7 @@ def train(
             max_query_tokens=max_query_tokens,
             cache=cache,
             dtype=dtype,
+            template_variables=variables,
             overwrite=overwrite,
             hooks=hooks,
             **asdict(settings),

@@ -65,7 +65,7 @@ class Subject:
     @cached_property
     def prompts(self) -> PromptFormat:
         """The engine's prompt format."""
-        return self.engine.target.prompts
+        return self.engine.prompts
 
     @cached_property
     def template(self) -> int:

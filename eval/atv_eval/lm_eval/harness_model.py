@@ -8,6 +8,7 @@ empty one, and a rolling log-likelihood, whose whole text is scored, have no que
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -67,7 +68,7 @@ class AtvLocal(TemplateLM):
         self._steering = OFF if arguments.off else steering
         self._steering.range(target.n_rows)  # raises if the target lacks a layer
         self._vocabulary: Vocabulary = target.vocabulary
-        self._prompts = target.prompts
+        self._prompts = self._engine.prompts
         self._queries = LastUserMessage(self._prompts)
         self._batch = Batch(self._engine, parallel=arguments.parallel)
         self._way = lru_cache(maxsize=64)(self._way_of)
@@ -108,7 +109,7 @@ class AtvLocal(TemplateLM):
     @property
     def tokenizer_name(self) -> str:
         """Tells request caches apart: of vocabulary and chat template."""
-        text = self._vocabulary.sha256 + self._vocabulary.chat_template
+        text = self._vocabulary.sha256 + self._vocabulary.chat_template + json.dumps(dict(self._prompts.variables))
         return f"atv-local-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:

@@ -19,6 +19,7 @@ from pydantic_core import InitErrorDetails
 
 from atv_local.answer import MAX_CHOICE_CHARS, Role, as_message
 from atv_local.data import MAX_LABELS as MAX_ALLOWED_ANSWERS
+from atv_local.data import TemplateVariables
 from atv_local.target import MAX_GRAMMAR_CHARS, Message, Sampling
 from atv_local.vectors import MAX_STRENGTH, Positions
 from atv_serve.openai.unknown_fields import asks_for_nothing, is_label
@@ -239,6 +240,7 @@ class ChatRequest(_Generation):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     tools: Nothing = None
     tool_choice: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
     parallel_tool_calls: bool | None = None

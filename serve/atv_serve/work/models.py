@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from atv_local.answer import Engine
 from atv_local.errors import UsageError
-from atv_local.generator import Generator
-from atv_local.target import LastUserMessage, Target
+from atv_local.generator import Bundle, Generator
+from atv_local.target import LastUserMessage, PromptFormat, Target
 from atv_local.vectors import OFF, ControlVector, ScaledVector, Steering, trained_positions
 from atv_serve.openai import AppliedControlVector, SteeringRequest, SteeringResponse
 
@@ -64,10 +66,14 @@ class AppliedSteering:
 class Context:
     """A context of the target, and an engine in it for each bundle. For one thread."""
 
-    def __init__(self, target: Target, generators: Mapping[str, Generator]) -> None:
+    def __init__(
+        self, target: Target, generators: Mapping[str, Generator], template_variables: Mapping[str, Any] | None = None
+    ) -> None:
         self.target = target
-        self._engines: dict[str | None, Engine] = {name: Engine(target, made) for name, made in generators.items()}
-        self._engines[None] = Engine(target)
+        self._engines: dict[str | None, Engine] = {
+            name: Engine(target, made, template_variables=template_variables) for name, made in generators.items()
+        }
+        self._engines[None] = Engine(target, template_variables=template_variables)
 
     def engine(self, applied: AppliedSteering) -> Engine:
         """The engine that steers so."""
@@ -81,6 +87,7 @@ class ServedModels:
         target: any context of it.
         generators: the first one steers unless a request says otherwise; without any the base model answers.
         control_vectors: what requests can add, by name; made for the target.
+        template_variables: values for variables of the chat template, before those of the bundles.
     """
 
     def __init__(
@@ -88,10 +95,13 @@ class ServedModels:
         target: Target,
         generators: Mapping[str, Generator],
         control_vectors: Mapping[str, ControlVector] | None = None,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> None:
         self.generators, self.control_vectors = dict(generators), dict(control_vectors or {})
         self.name = target.spec.name
         self.vocabulary, self.prompts = target.vocabulary, target.prompts
+        self._template_variables = dict(template_variables or {})
+        self._prompts = lru_cache(maxsize=32)(lambda values: self.prompts.with_variables(json.loads(values)))
         self.n_ctx, self.n_layer, self.n_rows = target.n_ctx, target.model.n_layer, target.n_rows
         self.last_user_message = LastUserMessage(self.prompts)
         self.names = (*self.generators, BASE)
@@ -112,10 +122,31 @@ class ServedModels:
         Raises:
             UnknownModelError: no such model.
         """
+        bundle = self._bundle(model, request)
+        return bundle.manifest.labels if bundle else ()
+
+    def prompts_for(
+        self, model: str | None, request: SteeringRequest | bool | None, variables: Mapping[str, Any] | None
+    ) -> PromptFormat:
+        """The chat template with the variables of a request, of the server, and of the bundle, also where it is off.
+
+        Raises:
+            UnknownModelError: no such model.
+            FieldError: a variable that the template does not read.
+        """
+        try:
+            self.prompts.check_variables(variables or ())
+        except UsageError as error:
+            raise FieldError("chat_template_kwargs", str(error)) from error
+        bundle = self._bundle(model, request)
+        trained = bundle.manifest.template_variables if bundle else {}
+        return self._prompts(json.dumps({**trained, **self._template_variables, **(variables or {})}))
+
+    def _bundle(self, model: str | None, request: SteeringRequest | bool | None) -> Bundle | None:
         name = self._chosen(model)
         if isinstance(request, SteeringRequest):
             name = request.bundle or name
-        return self.generators[name].bundle.manifest.labels if name in self.generators else ()
+        return self.generators[name].bundle if name in self.generators else None
 
     def _chosen(self, model: str | None) -> str:
         """The model of a request that names this one: the default for the name of the target, and for none."""

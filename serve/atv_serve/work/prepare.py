@@ -62,12 +62,13 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
         AtvError: it is invalid, or does not fit.
     """
     messages = [message.as_message() for message in request.messages]
-    prompt = models.prompts.conversation(messages, models.n_ctx)
+    prompts = models.prompts_for(request.model, request.steering, request.chat_template_kwargs)
+    prompt = prompts.conversation(messages, models.n_ctx)
     _check_room(models, prompt)
     n_top = (request.top_logprobs or 0) if request.logprobs else None
     query = last_query(messages)
-    prompts = [PromptAndQuery(prompt, messages[-1]["content"] if query is None else query)]
-    prepared = _prepare(models, request, prompts, request.max_completion_tokens or request.max_tokens, limit, n_top)
+    steered = [PromptAndQuery(prompt, messages[-1]["content"] if query is None else query)]
+    prepared = _prepare(models, request, steered, request.max_completion_tokens or request.max_tokens, limit, n_top)
     if query is None and prepared.applied.bundle is not None and prepared.applied.query is None:
         raise UsageError("no message is the user's, whose last one steers; add one, or set steering.query")
     _check_scores(models, prepared)

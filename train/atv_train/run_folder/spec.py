@@ -44,7 +44,7 @@ def checkpoint_spec(
     Steering(layers=job.layers).range(target.n_layer - 1)  # raises if the target lacks a layer
     try:
         return Spec(
-            format_version=2 if job.prompt_vector else FORMAT_VERSION,
+            format_version=2 if job.prompt_vector or job.template_variables else FORMAT_VERSION,
             target=target,
             generator=GeneratorSpec(
                 backbone=backbone_name(job.backbone or default_backbone()),
@@ -63,6 +63,7 @@ def checkpoint_spec(
                 versions={name: version(name) for name in ("torch", "transformers", "llama_cpp_python")},
             ),
             tasks=_tasks(data),
+            template_variables=job.template_variables,
         )
     except ValidationError as error:
         raise UsageError(f"this run cannot be described in a manifest: {first_problem(error)}") from error
