@@ -159,6 +159,7 @@ def test_variables_that_no_reader_of_version_1_knows_need_version_2(closed_bundl
             Bundle(closed_bundle)
 
 
+@pytest.mark.filterwarnings("ignore::atv_local.target.TemplateWarning")
 def test_the_command_sets_them(thinker: Path) -> None:
     def run(*options: str) -> Any:
         return CliRunner().invoke(
