@@ -43,7 +43,7 @@ def as_template_variables(given: object) -> dict[str, Any]:
 
 
 def parse_template_variables(texts: Iterable[str]) -> dict[str, Any]:
-    """Options as variables: `NAME=VALUE`, where a value that is no JSON is a text, or a JSON object of several.
+    """Options as variables: `NAME=VALUE`, where a value that is not JSON is a text, or a JSON object of several.
 
     Raises:
         UsageError: neither.
