@@ -77,9 +77,7 @@ class Batch:
             n_threads=engine.target.n_threads,
         )
         self._scheduler = Scheduler(self._sequences, engine.target.vocabulary.ends)
-        self._prompts = lru_cache(maxsize=8)(
-            lambda system, turns: engine.prompts.after(system=system, turns=turns)
-        )
+        self._prompts = lru_cache(maxsize=8)(lambda system, turns: engine.prompts.after(system=system, turns=turns))
 
     def __repr__(self) -> str:
         sizes = f"parallel={self._sequences.n_sequences - 1}, n_ctx={self._sequences.n_ctx}"
