@@ -44,8 +44,6 @@ class Choice:
             return look_up(self.name, self.kind, offline=offline, here=self.here)
         try:
             path = look_up(self.name, self.kind, offline=offline, here=self.here)
-            if not path.exists():
-                raise NotFoundError(f"there is no file or folder {str(path)!r}")
             check_kind(path, self.kind)
         except (NotFoundError, ModelError, BundleError) as error:
             raise type(error)(f"{error}; it is the default {self.kind}, {self.set_by}") from error

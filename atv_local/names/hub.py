@@ -38,7 +38,10 @@ class HubName:
         """NotFoundError for text that is not such a name."""
         match = _NAME.fullmatch(text)
         if match is None or ".." in text:
-            raise NotFoundError(f"{f'hf:{text}'!r} is not of the form hf:user/repo or hf:user/repo:quantisation")
+            raise NotFoundError(
+                f"{f'hf:{text}'!r} is not of the form hf:user/repo or hf:user/repo:PART, "
+                "where PART is a quantisation or another part of a file's name"
+            )
         return cls(match[1], match[2] or "")
 
     @property

@@ -8,7 +8,8 @@ from atv_local.errors import NotFoundError
 from atv_local.names.aliases import Alias, read_aliases
 from atv_local.names.embedded import embedded_bundle, embedded_model
 from atv_local.names.forms import DEFAULT, RESERVED, check_embedded, exists, is_path, split_scheme
-from atv_local.names.schemes import store
+from atv_local.names.hints import hint
+from atv_local.names.schemes import schemes, store
 from atv_local.names.stores import Kind
 from atv_local.text import some_of
 
@@ -51,11 +52,21 @@ def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str
         check_embedded(name, kind)
         return _EMBEDDED, name
     scheme, rest = split_scheme(name)
-    if scheme or is_path(name):
+    if scheme in schemes():
         return scheme, rest
+    if scheme:
+        known = ", ".join(f"{one}:" for one in schemes())
+        raise NotFoundError(
+            f"no installed package provides names that begin with {scheme}:; known are {known}{hint(name, kind)}"
+        )
+    if is_path(name):
+        if exists(name):
+            return PATH, name
+        raise NotFoundError(f"there is no file or folder {name!r}{hint(name, kind)}")
     alias = find_alias(name)
     if alias is None:
-        raise NotFoundError(f"there is no file, folder or alias {name!r}; known names: {some_of(_short_names(kind))}")
+        known = some_of(_short_names(kind))
+        raise NotFoundError(f"there is no file, folder or alias {name!r}; known names: {known}{hint(name, kind)}")
     if not (text := alias.get(kind)):
         raise NotFoundError(f"the alias {name!r} stands for {alias}, which names no {kind}")
     return expand(text, kind, here=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atv_local.errors import NotFoundError
 from atv_local.names.choices import choose_bundle, choose_model
 from atv_local.names.embedded import is_embedded_bundle
 from atv_local.names.forms import exists
@@ -14,7 +13,7 @@ from atv_local.names.stores import KINDS, Kind
 
 
 def resolve_model(name: str | Path | None = None, *, offline: bool = False) -> Path:
-    """The GGUF that a name stands for. A `Path` is itself; what is missing as a file is for its reader to say.
+    """The GGUF that a name stands for. A `Path` is itself; whether it is missing is for its reader to say.
 
     A name is a path, `hf:user/repo[:quant]`, another store's `scheme:name`, an alias, or `default`, the embedded model.
     What exists as a file or folder is always that file or folder.
@@ -93,6 +92,4 @@ def _pull(name: str, kind: Kind | None, *, offline: bool) -> Path:
             from atv_local.names.hub_download import download
 
             return download(HubName.parse(rest), kind)
-    if scheme == PATH and not exists(rest):
-        raise NotFoundError(f"there is no file or folder {rest!r}")
     return look_up(name, kind, offline=offline)

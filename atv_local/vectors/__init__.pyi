@@ -8,6 +8,7 @@ from .given_vectors import VectorSources as VectorSources
 from .given_vectors import parse_scaled_file as parse_scaled_file
 from .given_vectors import parse_vector_file as parse_vector_file
 from .given_vectors import scaled_vectors as scaled_vectors
+from .given_vectors import split_files as split_files
 from .given_vectors import sum_control_vectors as sum_control_vectors
 from .given_vectors import trained_positions as trained_positions
 from .noise import probe_vector as probe_vector

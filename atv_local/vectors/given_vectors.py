@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from atv_local.data import as_number, as_path, is_iterable
 from atv_local.errors import UsageError
+from atv_local.text import shown
 from atv_local.vectors.control_vector import ControlVector, read_control_vector
 from atv_local.vectors.scaled_vector import MAX_STRENGTH, ScaledVector
 from atv_local.vectors.steering import Positions
@@ -65,6 +66,30 @@ def parse_scaled_file(text: str) -> tuple[Path, float]:
             "such as happy.gguf:0.8"
         )
     return Path(name), factor
+
+
+def split_files(text: str) -> list[str]:
+    """The files that one option names, with commas between, as llama.cpp's options take them.
+
+    A file that exists is one, whatever its name has in it; with a scale behind it too.
+
+    Raises:
+        UsageError: nothing before or after a comma.
+    """
+    name, colon, _ = text.rpartition(":")
+    if any(_is_file(whole) for whole in (text, *([name] if colon else []))):
+        return [text]
+    files = text.split(",")
+    if not all(files):
+        raise UsageError(f"{shown(text)} has an empty name beside a comma; leave the comma out")
+    return files
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
 
 
 def parse_vector_file(text: str) -> tuple[Path, float]:

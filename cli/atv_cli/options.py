@@ -133,7 +133,7 @@ class ControlVectorOptions:
         list[Path] | None,
         Panel.STEERING.option(
             "--control-vector",
-            metavar="FILE",
+            metavar="FILE,...",
             help="Steer with this control-vector GGUF, in addition to the bundle if -g is given; repeatable.",
         ),
     ] = None
@@ -141,17 +141,18 @@ class ControlVectorOptions:
         list[str] | None,
         Panel.STEERING.option(
             "--control-vector-scaled",
-            metavar="FILE:SCALE",
+            metavar="FILE:SCALE,...",
             help="Steer with this control-vector GGUF, multiplied by SCALE; repeatable.",
         ),
     ] = None
 
     def files(self) -> list[tuple[Path, float]]:
         """The control-vector files, each with the factor it is multiplied by."""
-        from atv_local.vectors import parse_scaled_file
+        from atv_local.vectors import parse_scaled_file, split_files
 
-        scaled = [parse_scaled_file(text) for text in self.control_vector_scaled or []]
-        return [(path, 1.0) for path in self.control_vector or []] + scaled
+        files = [Path(file) for given in self.control_vector or [] for file in split_files(str(given))]
+        scaled = [file for given in self.control_vector_scaled or [] for file in split_files(given)]
+        return [(path, 1.0) for path in files] + [parse_scaled_file(text) for text in scaled]
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     """Pass an answer to `say` until it ends or its reader stops; return its record as `run --json` has it."""
     from atv_local.answer import Answer, parse_choices, read_grammar
     from atv_local.target import Sampling
-    from atv_local.vectors import OFF, parse_vector_file
+    from atv_local.vectors import OFF, parse_vector_file, split_files
 
     options = cast(Atv.Options, prompt.options)
     messages = _messages(prompt.messages)
@@ -123,8 +123,8 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     if options.layers is not None:
         changes["layers"] = parse_layers(options.layers)
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
-    files = [text.strip() for text in (options.control_vectors or "").split(",")]
-    vectors = tuple(parse_vector_file(file) for file in files if file)
+    files = split_files(options.control_vectors) if options.control_vectors else []
+    vectors = tuple(parse_vector_file(file.strip()) for file in files)
     engine = _loaded(options.model, options.bundle, bool(options.off), options.n_ctx, vectors)
     how = replace(engine.steering, **changes)
     steering = OFF if options.off else how

@@ -68,6 +68,13 @@ def test_ollamas_models_are_read_where_they_lie(ollama: Callable[..., Path], pla
     assert resolve_model(listed["name"]) == blob
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny:latest", "library/tiny"])
+def test_a_name_as_ollama_takes_it_is_offered_with_the_scheme(ollama: Callable[..., Path], name: str) -> None:
+    ollama()
+    with pytest.raises(NotFoundError, match=r"ollama:tiny:latest\?$"):
+        resolve_model(name)
+
+
 def test_ollamas_model_answers(ollama: Callable[..., Path], tiny_bundle: Path) -> None:
     ollama()
     result = cli("run", "--json", "-m", "ollama:tiny", "-g", tiny_bundle, "apple 1")

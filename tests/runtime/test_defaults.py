@@ -111,8 +111,10 @@ def test_a_folder_here_does_not_take_the_place_of_a_default(folder: Path, monkey
 
 def test_the_file_is_read_only_where_nothing_is_named(folder: Path) -> None:
     write_config(folder, "damaged")
-    assert resolve_model("a.gguf") == Path("a.gguf")
-    assert resolve_bundle("b.zip") == Path("b.zip")
+    for name in ("a.gguf", "b.zip"):
+        (folder / name).touch()
+    assert resolve_model(str(folder / "a.gguf")) == folder / "a.gguf"
+    assert resolve_bundle(str(folder / "b.zip")) == folder / "b.zip"
     with pytest.raises(UsageError, match=r"config\.toml"):
         resolve_model()
 

@@ -85,6 +85,33 @@ def test_what_looks_like_a_path_is_a_missing_path(name: str) -> None:
         atv_local.load(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("user/repo", "hf:user/repo"), ("user/Repo-GGUF:Q4_K_M", "hf:user/Repo-GGUF:Q4_K_M"),
+     ("hf.co/user/repo:Q8_0", "hf:user/repo:Q8_0"), ("HF:user/repo", "hf:user/repo"),
+     ("https://huggingface.co/user/repo", "hf:user/repo"),
+     ("https://huggingface.co/user/repo/tree/main", "hf:user/repo"),
+     ("huggingface.co/user/repo/blob/main/q/m-Q4_0.gguf", "hf:user/repo:m-Q4_0.gguf"),
+     ("https://huggingface.co/user/repo/resolve/main/m.gguf?download=true", "hf:user/repo:m.gguf")],
+)  # fmt: skip
+def test_a_name_without_its_scheme_is_offered_with_it(name: str, meant: str) -> None:
+    for resolve in (resolve_model, resolve_bundle):
+        with pytest.raises(NotFoundError, match=rf"did you mean {re.escape(meant)}\?$"):
+            resolve(name)
+    Path("user").mkdir()
+    (Path("user") / "repo").touch()
+    assert resolve_model("user/repo") == Path("user/repo")
+
+
+@pytest.mark.parametrize(
+    "name", ["./user", "../user", "~/user", "/user/repo", "a/b/c", "user/m.gguf", "a\\b", "http://x/y"]
+)
+def test_what_can_only_be_a_path_is_offered_nothing(name: str) -> None:
+    with pytest.raises(NotFoundError) as raised:
+        resolve_model(name)
+    assert "did you mean" not in str(raised.value)
+
+
 @pytest.mark.parametrize("name", ["missing", "a b", "x" * 400, "\0", "-"])
 def test_what_is_nothing_is_said_in_one_sentence(name: str) -> None:
     with pytest.raises(NotFoundError, match="default") as raised:
@@ -264,7 +291,7 @@ def test_ls_says_what_can_be_named(
     assert {"default", "demo", "mine", "kinds", "gone", "far"} <= set(found)
     assert (found["mine"]["kind"], found["mine"]["size"]) == ("model", tiny_gguf.stat().st_size)
     assert (found["kinds"]["kind"], found["kinds"]["fits"]) == ("bundle", "tiny")
-    assert "cannot read" in found["gone"]["error"]
+    assert "no file or folder" in found["gone"]["error"]
     assert "atv-local pull hf:user/repo" in found["far"]["error"]
     lines = cli("ls").stdout.splitlines()
     assert any(line.startswith("default ") and "Q4_1" in line for line in lines)

@@ -12,7 +12,7 @@ from atv_local.answer import Choices, parse_choices, read_grammar, read_schema
 from atv_local.data import as_max_tokens
 from atv_local.errors import UsageError
 from atv_local.text import one_line
-from atv_local.vectors import ControlVector, Positions, ScaledVector, parse_layers, parse_vector_file
+from atv_local.vectors import ControlVector, Positions, ScaledVector, parse_layers, parse_vector_file, split_files
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,16 @@ def _show_vectors(session: Session) -> str:
 
 
 def _add_vector(session: Session, text: str) -> None:
-    """Add a file to the control vectors, or change its scale."""
+    """Add files to the control vectors, or change their scales."""
     if text == "off":
         session.steer_by([])
         return
-    path, scale = parse_vector_file(text)
-    added = ScaledVector(ControlVector.load(path.expanduser()), scale)
-    others = [one for one in session.control_vectors if one.vector.sha256 != added.vector.sha256]
-    session.steer_by([*others, added])
+    vectors = {one.vector.sha256: one for one in session.control_vectors}
+    for path, scale in map(parse_vector_file, split_files(text)):
+        added = ScaledVector(ControlVector.load(path.expanduser()), scale)
+        vectors.pop(added.vector.sha256, None)
+        vectors[added.vector.sha256] = added
+    session.steer_by(list(vectors.values()))
 
 
 def _constraint(name: str, parse: Callable[[str], Any], show: Callable[[Any], str]) -> Setting:

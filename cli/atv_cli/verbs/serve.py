@@ -91,17 +91,19 @@ def serve(
     """Serve an OpenAI-compatible API in which each request is steered by its own vector, with a web page at /."""
     if api_key is None and "ATV_API_KEY" in os.environ:  # click takes an empty variable for none
         raise UsageError("ATV_API_KEY is empty; set it to a key, or unset it to serve without one")
+    from atv_local.vectors import ControlVector, split_files
+
     by_id = dict(_split_id(text) for text in bundle or [])
     if len(by_id) < len(bundle or []):
         raise UsageError("two bundles have the same ID; give each its own with -g ID=NAME")
-    vectors = {vector_id: Path(name) for vector_id, name in map(_split_id, control_vector or [])}
-    if len(vectors) < len(control_vector or []):
+    files = [file for given in control_vector or [] for file in split_files(given)]
+    vectors = {vector_id: Path(name) for vector_id, name in map(_split_id, files)}
+    if len(vectors) < len(files):
         raise UsageError("two control vectors have the same ID; give each its own with --control-vector ID=FILE")
 
     with require_extra("serve"):
         from atv_serve import Server, ServerOptions
     from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_defaults
-    from atv_local.vectors import ControlVector
 
     settings = ServerOptions(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     chosen = choose_model(model)
@@ -141,10 +143,11 @@ def serve(
 
 
 def _split_id(text: str) -> tuple[str, str]:
-    """`ID=NAME` in two; without an ID it is the name of the bundle's folder or of the file."""
+    """`ID=NAME` in two. What is there by the whole name has no ID; it is called by its folder or its file."""
     bundle_id, equals, name = text.partition("=")
-    if not equals:
-        bundle_id, name = Path(text).resolve().stem, text
-    if not bundle_id or not name or len(bundle_id) > 256 or not bundle_id.isprintable() or "/" in bundle_id:
+    if not equals or "/" in bundle_id or "\\" in bundle_id or os.path.exists(text):  # noqa: PTH110  # never raises
+        path = Path(text).resolve()
+        bundle_id, name = (path.stem if path.suffix.lower() in (".zip", ".gguf") else path.name), text
+    if not bundle_id or not name or len(bundle_id) > 256 or not bundle_id.isprintable():
         raise UsageError(f"{text!r} is not ID=NAME, such as spam=bundles/spam")
     return bundle_id, name
