@@ -5,8 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 GGUF = $(shell $(BIN)/python -c "from atv_local.names import embedded_model; print(embedded_model())")
-EVALUATE = $(BIN)/atv-local eval data/demo/test --shots-from data/demo/train --instructions data/demo/instructions.json \
-	-o runs/eval
+EVALUATE = $(BIN)/atv-local eval --shots-from data/demo/train --instructions data/demo/instructions.json --timed 0
 VALID = $(foreach file,$(wildcard data/demo/valid/*.jsonl),--valid $(file))
 
 .PHONY: demo test test-fast lint format docs bench results demo-bundle dist clean
@@ -45,11 +44,12 @@ bench: .venv/dev
 # Every command whose figures docs/explanation/results.md shows, then the page; what trains is not in it.
 results: .venv/dev
 	mkdir -p runs
-	rm -rf runs/eval
-	$(EVALUATE) --method base --method steered --method k-shot > runs/eval.md
-	$(EVALUATE) --method base --method steered --method k-shot --method bm25 --rows 30 --no-harm --timed 0 > runs/eval-bm25.md
+	$(EVALUATE) data/demo/test/banking77_top10.jsonl data/demo/test/snips_json.jsonl --method base --method steered \
+		--method zero-shot --method nearest --method classifier > runs/eval.md
+	$(EVALUATE) data/demo/test/banking77_top10.jsonl --no-harm > runs/eval-bm25.md
 	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run > runs/calibrate.md
 	$(BIN)/atv-local bench > runs/bench.md
+	$(BIN)/python -m benchmarks.structured --output benchmarks/results/structured.jsonl
 	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl
 	$(BIN)/python -m benchmarks.serving --output benchmarks/results/serving.jsonl
 	$(BIN)/python -m benchmarks.load --output benchmarks/results/load.jsonl

@@ -29,27 +29,29 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "results.md"
 Record = dict[str, Any]
 
-EVALUATE = "atv-local eval data/demo/test --shots-from data/demo/train --labels -o runs/eval"
+EVALUATE = "atv-local eval {} --shots-from data/demo/train --instructions data/demo/instructions.json --timed 0"
 COMMANDS = (
     (
         "eval",
-        "The first demo bundle",
-        "Its three tasks shipped before those of the present demo, which the README measures. SmolLM2-135M-Instruct\n"
-        "Q4_1, all test rows; brackets contain 95 % bootstrap intervals, which have no width at 0 and 100 %;\n"
-        "`atv-local eval` now gives Wilson's, which do. `k-shot` is a prompt with 16 training rows as turns of the\n"
-        "chat, without instruction or list of labels.",
-        f"{EVALUATE} --method base --method steered --method k-shot",
+        "The demo bundle",
+        "All test rows of two of its three tasks, with SmolLM2-135M-Instruct Q4_1; styles are measured below. The\n"
+        "prompt of `zero-shot` has an instruction and the labels or keys of an answer, `nearest` is the output of the\n"
+        "most similar training row, `classifier` a logistic regression. Brackets contain 95 % intervals.",
+        f"{EVALUATE.format('data/demo/test/banking77_top10.jsonl data/demo/test/snips_json.jsonl')} "
+        "--method base --method steered --method zero-shot --method nearest --method classifier",
     ),
     (
         "eval-bm25",
-        "Against the most similar demonstrations",
-        "The first 30 rows of each task; `bm25` is a prompt with the 16 training rows most similar to the query.",
-        f"{EVALUATE} --method base --method steered --method k-shot --method bm25 --rows 30 --no-harm --timed 0",
+        "Against demonstrations",
+        "The messages to a bank again. The prompts of `k-shot` and `bm25` have 16 demonstrations after instruction\n"
+        "and labels: the same rows for every query, or the training rows that are most similar to it.",
+        EVALUATE.format("data/demo/test/banking77_top10.jsonl --no-harm"),
     ),
     (
         "calibrate",
         "Strength and layers",
-        "Validation rows, 30 per task; the unrelated queries are those of `eval`.",
+        "The first demo bundle, which had three tasks with labels: 30 validation rows of each, and the 40 unrelated\n"
+        "queries of `eval`.",
         "atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run",
     ),
     (
