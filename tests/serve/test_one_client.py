@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from atv_local.answer.answer import Finish
+from atv_local.target.scoring import Score
+from atv_local.target.target import Target
 from atv_serve.http.guard import Limits
-from atv_serve.openai import ChatRequest
+from atv_serve.openai import ChatLogprobs, ChatRequest, ChatResponse, CompletionResponse
 from atv_serve.server import Server, ServerOptions
+from atv_serve.work import response_builder
+from atv_serve.work.generate import Piece
+from atv_serve.work.models import AppliedSteering
 from atv_serve.work.pool import BusyError, TimeUpError
+from atv_serve.work.response_builder import ResponseBuilder
 from atv_serve.work.side_work import SideWork
 from tests import tiny
 from tests.serve.clients import HTTP, user
@@ -162,3 +170,36 @@ def test_nothing_said_to_a_model_without_a_template(tmp_path: Path) -> None:
         answer = HTTP.post(f"{url}{CHAT}", json={"messages": user("")})
     assert answer.status_code == 400
     assert "empty" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_many_log_probabilities_are_written_one_by_one(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, chat: bool
+) -> None:
+    dump, written = response_builder._json, []
+
+    def recorded(model: BaseModel) -> str:
+        written.append(dump(model))
+        return written[-1]
+
+    monkeypatch.setattr(response_builder, "_json", recorded)
+    target = Target(tiny_gguf, n_threads=1)
+    score = Score(70, -0.5, tuple((token, -1.0) for token in range(60, 80)))
+    pieces = [
+        Piece("b", (score,), finish=Finish.LENGTH if place == 49 else None, choice=choice)
+        for choice in range(20)
+        for place in range(50)
+    ]
+    builder = ResponseBuilder(target.vocabulary, "base", AppliedSteering(), chat=chat)
+    whole = builder.whole(pieces)
+    assert max(map(len, written)) < len(whole) / 15, "no part stops other threads for as long as the whole would"
+    model = ChatResponse if chat else CompletionResponse
+    response = model.model_validate_json(whole)
+    assert json.loads(whole) == response.as_json()
+    assert len(response.choices) == 20
+    logprobs = response.choices[19].logprobs
+    assert logprobs is not None
+    assert len(logprobs.content if isinstance(logprobs, ChatLogprobs) else logprobs.tokens) == 50
+    if chat:
+        chunks = list(ResponseBuilder(target.vocabulary, "base", AppliedSteering(), chat=True).chunks(pieces[0]))
+        assert response.choices[0].logprobs.content[0] == chunks[1].choices[0].logprobs.content[0]

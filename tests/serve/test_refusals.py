@@ -29,7 +29,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 0}, "at least 1"),
     ({"max_tokens": -2}, "-1"),
     ({"frequency_penalty": 0.5}, "frequency_penalty: this has no effect here; leave it out"),
-    ({"tools": [{}]}, "tools: this has no effect here"),
+    ({"tools": [{}]}, "tools: no functions are called here; for JSON under a schema use response_format"),
     ({"store": 0}, "store: this has no effect here"),
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "assistant", "content": "a"}]}, "the user's"),

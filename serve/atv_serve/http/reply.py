@@ -17,8 +17,7 @@ from starlette.types import Receive, Scope, Send
 from atv_local.errors import AtvError
 from atv_serve.http.http_errors import Problem, of_error
 from atv_serve.http.metrics import Metrics
-from atv_serve.http.model_response import model_response
-from atv_serve.openai import EVENTS, ChatRequest, CompletionRequest
+from atv_serve.openai import EVENTS, JSON, ChatRequest, CompletionRequest
 from atv_serve.work import (
     Context,
     GoneError,
@@ -108,9 +107,9 @@ class Replies:
         if not body.stream:
             async with aclosing(pieces):
                 received = [piece async for piece in pieces]
-            response = await self._side.complete(lambda: model_response(builder.whole(received)))
+            content = await self._side.complete(lambda: builder.whole(received).encode())
             self._count(builder.counts)
-            return response
+            return Response(content, media_type=JSON)
         first = await anext(pieces)  # an error before the first piece has a status of its own
         with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return _EventStream(self._events(builder, first, pieces, with_usage))

@@ -45,6 +45,14 @@ def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("this has no effect here; leave it out") from error
 
 
+def _no_functions(given: Any) -> Any:
+    if given:
+        raise ValueError(
+            "no functions are called here; for JSON under a schema use response_format, and leave this out"
+        )
+    return given
+
+
 _LEAST = 1e-6
 """In place of a `top_p` of 0: only the most likely token."""
 LimitedText = Annotated[str, Field(max_length=MAX_TEXT)]
@@ -64,6 +72,7 @@ Label = Annotated[str, Field(max_length=4096)] | None
 Nothing = Annotated[
     Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None, WITHOUT_EFFECT
 ]
+NoFunctions = Annotated[Nothing, BeforeValidator(_no_functions)]
 Null = Annotated[None, WITHOUT_EFFECT]
 Zero = Annotated[Annotated[float, Field(ge=0, le=0)] | None, WITHOUT_EFFECT]
 
@@ -241,10 +250,10 @@ class ChatRequest(_Generation):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
     chat_template_kwargs: TemplateVariables | None = None
-    tools: Nothing = None
+    tools: NoFunctions = None
     tool_choice: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
     parallel_tool_calls: bool | None = None
-    functions: Nothing = None
+    functions: NoFunctions = None
     function_call: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
     modalities: Annotated[Annotated[list[Literal["text"]], Field(max_length=1)] | None, WITHOUT_EFFECT] = None
     audio: Null = None

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from pydantic import BaseModel
+
 from atv_local.answer import Finish
 from atv_local.target import Score, Vocabulary
 from atv_serve.openai import (
@@ -97,28 +99,40 @@ class ResponseBuilder:
         self._begun: set[int] = set()
         """Choices of which something was sent."""
         self._offsets: dict[int, TextOffsets] = {}
+        self._spelled: dict[int, dict[str, Any]] = {}
 
-    def whole(self, pieces: Sequence[Piece]) -> ChatResponse | CompletionResponse:
-        """All pieces of an answer as one response."""
+    def whole(self, pieces: Sequence[Piece]) -> str:
+        """All pieces of an answer as one response, in JSON.
+
+        Choices and log-probabilities are written one by one: as one model, a hundred thousand of them would stop all
+        threads, while they are written and whenever the garbage collector looks at them.
+        """
         for piece in pieces:
             self.counts.add(piece)
-        choices = {index: list(group) for index, group in groupby(pieces, lambda piece: piece.choice)}
-        usage = self.counts.as_response()
-        if not self._chat:
-            texts = [self._text_choice(index, some) for index, some in choices.items()]
-            return CompletionResponse(**self._frame, object="text_completion", choices=texts, usage=usage)
-        messages = [
-            ChatChoice(
-                index=index,
-                message=AssistantMessage(role="assistant", content=_text(some), refusal=None),
-                logprobs=self._chat_logprobs(some),
-                finish_reason=_FINISH[some[-1].finish or Finish.LENGTH],
-                **_probabilities(some[-1]),
-                **_reading(some[-1]),
-            )
-            for index, some in choices.items()
-        ]
-        return ChatResponse(**self._frame, object="chat.completion", choices=messages, usage=usage)
+        write = self._written_chat_choice if self._chat else self._written_text_choice
+        choices = [write(index, list(group)) for index, group in groupby(pieces, lambda piece: piece.choice)]
+        frame = self._frame | {"choices": [], "usage": self.counts.as_response()}
+        empty = (
+            ChatResponse(**frame, object="chat.completion")
+            if self._chat
+            else CompletionResponse(**frame, object="text_completion")
+        )
+        return _filled(_json(empty), "choices", choices)
+
+    def _written_chat_choice(self, index: int, pieces: Sequence[Piece]) -> str:
+        scores = [_json(score) for score in self._chat_scores(pieces)]
+        choice = ChatChoice(
+            index=index,
+            message=AssistantMessage(role="assistant", content=_text(pieces), refusal=None),
+            logprobs=ChatLogprobs(content=[], refusal=None) if scores else None,
+            finish_reason=_FINISH[pieces[-1].finish or Finish.LENGTH],
+            **_probabilities(pieces[-1]),
+            **_reading(pieces[-1]),
+        )
+        return _filled(_json(choice), "content", scores) if scores else _json(choice)
+
+    def _written_text_choice(self, index: int, pieces: Sequence[Piece]) -> str:
+        return _json(self._text_choice(index, pieces))
 
     def chunks(self, piece: Piece) -> Iterator[ChatChunk | CompletionResponse]:
         """What is sent of a piece at once."""
@@ -166,19 +180,22 @@ class ResponseBuilder:
         )
 
     def _chat_logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
-        scores = [score for piece in pieces for score in piece.scores if not self._vocabulary.ends(score.token)]
-        content = [
-            ChosenLogprob(
-                **self._logprob(score.token, score.logprob),
-                top_logprobs=[TokenLogprob(**self._logprob(token, logprob)) for token, logprob in score.top],
-            )
-            for score in scores
-        ]
+        content = [*self._chat_scores(pieces)]
         return ChatLogprobs(content=content, refusal=None) if content else None
 
+    def _chat_scores(self, pieces: Sequence[Piece]) -> Iterator[ChosenLogprob]:
+        for score in (score for piece in pieces for score in piece.scores):
+            if not self._vocabulary.ends(score.token):
+                yield ChosenLogprob(
+                    **self._logprob(score.token, score.logprob),
+                    top_logprobs=[TokenLogprob(**self._logprob(token, logprob)) for token, logprob in score.top],
+                )
+
     def _logprob(self, token: int, logprob: float) -> dict[str, Any]:
-        piece = self._vocabulary.piece(token, special=True)
-        return {"token": piece.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(piece)}
+        if token not in self._spelled:
+            piece = self._vocabulary.piece(token, special=True)
+            self._spelled[token] = {"token": piece.decode("utf-8", "replace"), "bytes": list(piece)}
+        return {**self._spelled[token], "logprob": logprob}
 
     def _text_logprobs(self, pieces: Sequence[Piece]) -> TextLogprobs | None:
         scores = [score for piece in pieces for score in piece.scores]
@@ -222,3 +239,13 @@ def _reading(piece: Piece) -> dict[str, Any]:
 
 def _text(pieces: Sequence[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
+
+
+def _json(model: BaseModel) -> str:
+    return model.model_dump_json(exclude_unset=True)
+
+
+def _filled(json: str, field: str, items: Sequence[str]) -> str:
+    """A JSON object, with items in its `field`, which is an empty list. In texts, quotes are escaped."""
+    head, _, tail = json.partition(f'"{field}":[]')
+    return f'{head}"{field}":[{",".join(items)}]{tail}'
