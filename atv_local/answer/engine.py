@@ -92,7 +92,7 @@ class Engine(SteeredTarget):
             steering: by default `self.steering`. An engine that is off because it has nothing to steer by takes all
                 layers at strength 1 for a given vector, and the positions that a control-vector file was made for.
             sampling: greedy by default.
-            max_tokens: of the answer, at least 1; -1 is no limit.
+            max_tokens: of the answer, at least 1; -1 means no limit.
             system: a system message.
             choices: allowed answers, up to 256 texts, or `"auto"` for the labels that the bundle was trained on. The
                 answer is the most likely one as a whole, or with a temperature drawn from `Answer.probabilities`;
@@ -135,7 +135,7 @@ class Engine(SteeredTarget):
                 text parts, as OpenAI's API has them.
             steering: by default `self.steering`.
             sampling: greedy by default.
-            max_tokens: of the answer, at least 1; -1 is no limit.
+            max_tokens: of the answer, at least 1; -1 means no limit.
             choices: as for `answer`, and so are `schema` and `grammar`.
 
         Raises:
@@ -173,7 +173,7 @@ class Engine(SteeredTarget):
             queries: drawn as there is room, some hundreds ahead at most.
             steering: by default `self.steering`.
             sampling: greedy by default; a seed is used for every answer.
-            max_tokens: of each answer, at least 1; -1 is no limit.
+            max_tokens: of each answer, at least 1; -1 means no limit.
             system: a system message for all.
             choices: as for `answer`, and so are `schema` and `grammar`.
 

@@ -204,7 +204,7 @@ class Batch:
             query: the user's words.
             steering: by default the engine's.
             sampling: greedy by default.
-            max_tokens: of the answer; 0 writes none, -1 is no limit.
+            max_tokens: of the answer; 0 writes none, -1 means no limit.
             options: answers to score, as texts.
             system: a system message.
             turns: earlier queries with their answers.

@@ -37,7 +37,7 @@ def as_integer(name: str, value: Any, least: int, most: int | None = None, *, no
 
 
 def as_max_tokens(value: Any, least: int = 1) -> int:
-    """`max_tokens` as an int; -1 is no limit but the context, as in llama.cpp.
+    """`max_tokens` as an int; -1 sets no limit but the context, as in llama.cpp.
 
     Args:
         value: what was given for it.
@@ -48,7 +48,7 @@ def as_max_tokens(value: Any, least: int = 1) -> int:
     """
     if isinstance(value, Integral) and value == -1:
         return _NO_LIMIT
-    return as_integer("max_tokens", value, least, note="-1 is no limit")
+    return as_integer("max_tokens", value, least, note="-1 means no limit")
 
 
 def as_number(name: str, value: Any, least: float, most: float, *, note: str = "") -> float:

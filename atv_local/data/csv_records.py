@@ -47,7 +47,7 @@ def csv_records(lines: TextLines, check_names: CheckNames, on_note: Callable[[st
         if error:
             yield Record(begin, lines.end, error=error)
         elif [field.strip() for field in fields] == given:
-            on_note(f"{lines.path}:{begin}: the header again, which is no row")
+            on_note(f"{lines.path}:{begin}: the header again, which is not a row")
         elif len(fields) != len(header):
             problem = f"{len(fields)} fields where the header has {len(header)}; {_QUOTING}"
             yield Record(begin, lines.end, error=problem)

@@ -26,7 +26,7 @@ _TASK_PARTS = frozenset({"task", "choices", "references"})
 class RowParser(Generic[_Model]):
     """Makes rows of one model from the records of a file.
 
-    `messages` and the like become the parts of a row that they have. An `instruction` goes before the input, as in
+    `messages` and the like become the parts of a row that they have. An `instruction` is put before the input, as in
     Alpaca's rows, unless the row has a `task`, `choices` or `references` too or `columns` names it: then it says what
     the task asks.
 
@@ -99,7 +99,7 @@ class RowParser(Generic[_Model]):
                 name, f"{name!r} is not part of the query, as it says what the task asks; eval's prompts have it"
             )
             return values
-        self._note(name, f"{name!r} goes before the input, as in Alpaca's rows")
+        self._note(name, f"{name!r} is put before the input, as in Alpaca's rows")
         values = {part: value for part, value in values.items() if part != "instruction"}
         return values | {"input": f"{instruction}\n\n{text}" if text else instruction}
 

@@ -31,7 +31,7 @@ class Row(BaseModel):
     """One training row: what the user asks and what the target should answer, one of `choices` where there are some.
 
     `references` are further right answers. `instruction` says what to do with the input; a steered prompt goes without.
-    `system` and `history`, which are earlier questions with their answers, go before the input in every prompt.
+    `system` and `history`, which are earlier questions with their answers, come before the input in every prompt.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)

@@ -157,7 +157,7 @@ def _pieces(path: Path, name: str) -> Iterator[bytes]:
 
 
 def _other_folder(path: Path) -> str:
-    """What else to do with a folder that is no bundle."""
+    """What else to do with a folder that is not a bundle."""
     if folders := sorted(file.parent.name for file in path.glob(f"*/{MANIFEST}")):
         return f"; name a folder in it: {some_of(folders)}"
     if (path / "config.json").is_file() or (path / "run.json").is_file():

@@ -127,7 +127,7 @@ def _models(repo: str) -> Iterator[ListedName]:
 
 
 def _other_gguf(file: Path) -> FileKind | None:
-    """The kind of a GGUF that is no model; None for a model, and for what cannot be read."""
+    """The kind of a GGUF that is not a model; None for a model, and for what cannot be read."""
     try:
         kind = file_kind(file)
     except OSError:

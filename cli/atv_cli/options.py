@@ -165,7 +165,7 @@ class SamplingOptions:
             "-n",
             "--max-tokens",
             metavar="N",
-            help="Stop each answer after this many tokens; -1 is no limit.",
+            help="Stop each answer after this many tokens; -1 for no limit.",
         ),
     ] = DEFAULT_MAX_TOKENS
     temperature: Annotated[

@@ -61,7 +61,7 @@ def test_an_instruction_goes_before_the_input(tmp_path: Path) -> None:
     record = {"instruction": "Give the opposite.", "input": "warm", "output": "cold"}
     (row,), notes = read(tmp_path, record)
     assert (row.input, row.instruction) == ("Give the opposite.\n\nwarm", None)
-    assert "'instruction' goes before the input" in notes
+    assert "'instruction' is put before the input" in notes
     (request,) = read_requests(io.BytesIO(json.dumps(record).encode()), Path("x.jsonl"))
     assert request.query == row.input
 

@@ -61,7 +61,7 @@ TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 Tokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
 Stop = Annotated[str, Field(max_length=256)]
 MaxTokens = Annotated[int, Field(ge=-1, lt=1 << 31)]
-"""-1 is no limit, as for other local servers."""
+"""-1 means no limit, as for other local servers."""
 AllowedAnswer = Annotated[str, Field(min_length=1, max_length=MAX_CHOICE_CHARS)]
 AllowedAnswers = Annotated[list[AllowedAnswer], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
