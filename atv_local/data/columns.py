@@ -14,7 +14,8 @@ DEFAULT_COLUMNS: Columns = MappingProxyType({})
 
 PARTS = ("input", "output", "task", "choices", "references", "instruction", "system", "history", "max_tokens")
 """All that a row can have, whoever reads it."""
-_CONVERSATIONS = ("messages", "conversations", "conversation")
+CONVERSATIONS = ("messages", "conversations", "conversation")
+"""Columns of messages."""
 _OTHER_NAMES = {
     "input": ("prompt", "question", "query", "text"),
     "output": ("completion", "response", "answer", "label"),
@@ -47,8 +48,8 @@ def find_columns(names: Collection[str], columns: Columns) -> dict[str, str]:
         if part not in columns and part in by_key:
             found[part] = part if part in names else by_key[part]
     if "input" not in {*found, *columns}:
-        found |= dict(islice((("input", by_key[name]) for name in _CONVERSATIONS if name in by_key), 1))
-    is_conversation = found.get("input", "").strip().casefold() in _CONVERSATIONS
+        found |= dict(islice((("input", by_key[name]) for name in CONVERSATIONS if name in by_key), 1))
+    is_conversation = found.get("input", "").strip().casefold() in CONVERSATIONS
     for part, others in _OTHER_NAMES.items():
         if part in {*found, *columns} or (part == "output" and is_conversation):
             continue

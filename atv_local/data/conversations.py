@@ -53,8 +53,9 @@ def _message(message: dict[str, Any]) -> tuple[str, str]:
     name = message.get("role", message.get("from"))
     content = message.get("content", message.get("value"))
     if isinstance(content, list):
-        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "".join(texts) if len(texts) == len(parts) else None
     if (role := _ROLES.get(name) if isinstance(name, str) else None) is None:
         raise DataError(f"the role {shown(name)} is not system, user or assistant")
     if not isinstance(content, str):

@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from atv_local.data.labels import are_labels
 from atv_local.text import counted, shorten
 
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+"""Characters without a width, such as a soft hyphen and the byte order mark."""
 _JOINTS = re.compile(r"(?<=\w)[-_\s]+(?=\w)")
 _AROUND = " \t\r\n.,;:!?\"'`"
 _MAX_SHOWN = 3
 
 
 def with_single_spaces(text: str) -> str:
-    """The text in one Unicode form and with single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).split())
+    """The text in one Unicode form, with single spaces and without characters that nobody sees."""
+    return " ".join(unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).split())
 
 
 def normalised(text: str) -> str:

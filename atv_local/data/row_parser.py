@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from atv_local.data.columns import PARTS, Columns, find_columns
+from atv_local.data.columns import CONVERSATIONS, PARTS, Columns, find_columns
 from atv_local.data.conversations import conversation_parts, is_conversation
 from atv_local.data.record import Record
 from atv_local.errors import DataError, UsageError, first_problem
@@ -77,6 +77,10 @@ class RowParser(Generic[_Model]):
         self._name_other_columns(record.fields, found)
         if conversation := "input" in values and is_conversation(values["input"]):
             values = _with_conversation(values, found["input"])
+        elif found.get("input", "").strip().casefold() in CONVERSATIONS and "input" not in self._columns:
+            raise DataError(
+                f"{found['input']}: it must be a list of messages; if it is a text, `columns={{'input': ...}}`"
+            )
         values = self._with_instruction(values, found)
         if not conversation:
             self.check_names(record.fields)

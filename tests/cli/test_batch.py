@@ -271,3 +271,21 @@ def test_a_line_number_is_printed_as_it_is(pair: list[str], tmp_path: Path) -> N
     file = tmp_path / "in.jsonl"
     file.write_text("\n" * 99 + 'bad\n{"input": "apple 1"}\n')  # rich would print an emoji for :100:
     assert f"{file}:100: not JSON" in batch(file, tmp_path / "out.jsonl", *pair).stderr
+
+
+@pytest.mark.parametrize("name", ["out.tsv", "out.jsonl.gz"])
+def test_an_output_is_not_named_for_a_format_that_is_not_written(
+    pair: list[str], rows: Path, tmp_path: Path, name: str
+) -> None:
+    one_sentence(batch(rows, tmp_path / name, *pair), 2, name, ".jsonl")
+
+
+def test_a_conversation_is_asked_after_its_earlier_turns(pair: list[str], tmp_path: Path) -> None:
+    file, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    turns = [("user", "dog 1"), ("assistant", "b"), ("user", "apple 1"), ("assistant", "a")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    file.write_text(json.dumps({"messages": messages}) + "\n" + json.dumps({"input": "apple 1"}) + "\n")
+    assert batch(file, output, *pair).exit_code == 0
+    after, alone = records(output)
+    assert after["messages"] == messages
+    assert after["tokens"]["prompt"] > alone["tokens"]["prompt"]

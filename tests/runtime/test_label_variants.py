@@ -19,6 +19,7 @@ from atv_local.data.label_variants import describe_variants, label_variants
         ),
         (["caf\u00e9", "cafe\u0301"], [["caf\u00e9", "cafe\u0301"]]),
         (["\ufb01sh", "fish"], [["\ufb01sh", "fish"]]),
+        (["ship", "ship\u200b", "\xa0ship"], [["ship", "ship\u200b", "\xa0ship"]]),
         (["'yes'", "yes", "no"], [["'yes'", "yes"]]),
         (["+", "-", ".", "!"], []),
         (["1", "-1", "1.5", "15"], []),

@@ -111,6 +111,14 @@ def test_a_conversation_that_cannot_be_read(tmp_path: Path, messages: list[dict[
         read(tmp_path, {"messages": messages})
 
 
+def test_a_text_in_the_column_of_messages_is_not_taken_for_the_input(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text('conversation,output\n"[{""role"": ""user""}]",x\n')
+    with pytest.raises(DataError, match=r"conversation: it must be a list of messages"):
+        read_rows(file)
+    assert read_rows(file, {"input": "conversation"}).rows[0].input == '[{"role": "user"}]'
+
+
 def test_numbers_are_labels_as_they_are_written(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     values = ["1", "2.50", "1e3", "-0.0", "true", "12345678901234567890"]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from atv_local.data import RowRequest
 
 _STDIN = Path("-")
+_NOT_WRITTEN = (".tsv", ".tab", ".gz", ".bz2", ".xz")
+"""Endings that the output cannot have, though the input can."""
 
 
 def batch(
@@ -97,8 +99,7 @@ def batch(
     if executor_options and executor is None:
         raise UsageError("--executor-option is for a plug-in; add --executor NAME, such as --executor ray")
     changes = steering.changes()
-    if file.exists() and any(place.exists() and file.samefile(place) for place in (output, _partial(output))):
-        raise UsageError(f"{file} is the input and would be replaced by its answers; choose another output")
+    _check_output(file, output)
     system = sampling.system
     if system is not None and not system.isascii() and system.encode("utf-8", "replace").decode() != system:
         raise UsageError("the system message is not UTF-8 text")
@@ -168,6 +169,13 @@ def batch(
     print(output)
     if strict and view.skipped:
         sys.exit(1)
+
+
+def _check_output(file: Path, output: Path) -> None:
+    if file.exists() and any(place.exists() and file.samefile(place) for place in (output, _partial(output))):
+        raise UsageError(f"{file} is the input and would be replaced by its answers; choose another output")
+    if output.suffix.lower() in _NOT_WRITTEN:
+        raise UsageError(f"{output} cannot be written, only CSV and JSON Lines; name the output .csv or .jsonl")
 
 
 def _partial(output: Path) -> Path:
