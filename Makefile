@@ -33,6 +33,7 @@ format: .venv/dev
 docs: .venv/dev
 	$(BIN)/python -m scripts.cli_reference
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m scripts.models_page
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/dev
@@ -56,6 +57,7 @@ results: .venv/dev
 	$(BIN)/python -m benchmarks.growth 0.1B 0.5B -- --quick
 	mv runs/eval.md runs/eval-bm25.md runs/calibrate.md runs/bench.md benchmarks/results/
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m scripts.models_page
 
 # Train (20 minutes on two busy cores), export, measure on test rows, export again with the figures in the card. The demo takes
 # every question for one of its tasks, so that only other unrelated queries are left as they are.

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import torch
 from pydantic import InstanceOf
-from transformers import PreTrainedModel
 
 from atv_export.checkpoint_source import load_source
 from atv_export.export_choices import Layer0Method, PaperPooling, Processor
@@ -62,6 +61,7 @@ def export(
     processor: Processor = "any",
     card: FilePath | None = None,
     model: PathOrName | None = None,
+    weights: PathOrName | None = None,
     through: Switch = True,
     queries: Queries = (),
     backbone: PathOrName | None = None,
@@ -79,6 +79,7 @@ def export(
         processor: what the int8 graph is quantised for.
         card: Markdown file for the bundle's README.md; by default it is generated.
         model: GGUF of the target, a path or a name. With it graphs are also verified in the target's logits.
+        weights: for that, the target's unquantised weights, a folder or hub id; by default the GGUF, dequantised.
         through: whether to load the target for that; if not, the checkpoint is only compared with its metadata.
         queries: texts to verify with; by default the run's own inputs if its data is still there, else packaged ones.
         backbone: for a .pt file: folder or hub id of its tokenizer and config; by default gpt2.
@@ -101,7 +102,10 @@ def export(
     check_test_queries(queries)
     if not through and model is None:
         raise UsageError("`through=False` has no effect without `model`; leave it out")
+    if weights is not None and (model is None or not through):
+        raise UsageError("`weights` has no effect unless `model` is compared; leave it out")
     name = None if backbone is None else str(backbone)
+    weights_name = None if weights is None else str(weights)
     options = paper_options(source, backbone=name, positions=positions, pooling=pooling, layer0=layer0)
     card_text = _read_card(Path(card)) if card is not None else None
     target_file = TargetFile.open(resolve_model(model)) if model is not None else None
@@ -113,7 +117,11 @@ def export(
         target_file = replace(target_file, template_variables=spec.template_variables)
     examples = prompt_examples(target_file, queries) if target_file else []
     with replacing_folder(output, marker=MANIFEST, overwrite=overwrite) as folder:
-        target = _load_target(target_file, exact=loaded.paper is not None) if target_file and through else None
+        target = None
+        if target_file and through:
+            # in float32 if logits are to be compared with small differences
+            dtype = torch.float32 if loaded.paper else target_dtype(CPU)
+            target = load_target(target_file.path, dtype, CPU, weights_name)
         layer0_report = None
         if loaded.paper:
             pooled = pooled_states(generator, tokenizer, spec, examples)
@@ -127,17 +135,12 @@ def export(
         if target_file and target is not None:
             unsealed = Bundle(folder, manifest=_json(manifest))  # it has no card yet
             expected = list(zip(examples, task_vectors(generator, tokenizer, spec, examples), strict=True))
-            logits = verify_logits(unsealed, target, target_file.path, expected)
+            logits = verify_logits(unsealed, target, target_file.path, expected, weights_name)
         card_text = card_text or model_card(output.name, spec, graphs, logits, layer0_report)
         (folder / _CARD).write_text(card_text, encoding="utf-8")
         manifest = manifest.model_copy(update={"files": _entries(folder)})
         (folder / MANIFEST).write_bytes(_json(manifest))
     return ExportReport(manifest, graphs, logits, float_matrices, layer0_report)
-
-
-def _load_target(target_file: TargetFile, *, exact: bool) -> PreTrainedModel:
-    """The target in PyTorch on the CPU, in float32 if its logits are to be compared with small differences."""
-    return load_target(target_file.path, torch.float32 if exact else target_dtype(CPU), CPU)
 
 
 def _read_card(path: Path) -> str:

@@ -15,7 +15,7 @@ from atv_local.errors import BundleError
 from atv_local.generator import Precision
 from atv_local.target import Prompt
 from atv_train import Example, mean_kl
-from atv_train.frozen_target import decoder_blocks, injected, position_mask, vector_masks
+from atv_train.frozen_target import decoder_blocks, injected, position_mask, require_same, vector_masks
 
 MIN_COSINE = 0.95
 """The smallest cosine of steered logits that passes; without steering they differ too, see `base_cosine`."""
@@ -42,16 +42,22 @@ class LogitsCheck:
 
 @torch.no_grad()
 def verify_logits(
-    bundle: Bundle, model: PreTrainedModel, gguf: Path, expected: Sequence[tuple[Example, Tensor]]
+    bundle: Bundle,
+    model: PreTrainedModel,
+    gguf: Path,
+    expected: Sequence[tuple[Example, Tensor]],
+    weights: str | None = None,
 ) -> dict[Precision, LogitsCheck]:
     """Verify every graph of a bundle, through the same code as `atv-local run`.
 
     Args:
         model: the target in PyTorch.
         expected: examples with PyTorch's task vectors, [n_vectors * (n_layer-1), n_embd] each.
+        weights: what `model` was loaded from, if not from the GGUF.
 
     Raises:
         BundleError: logits that do not agree.
+        ModelError: those without steering do not.
     """
     positions, n_vectors = bundle.manifest.injection.positions, bundle.manifest.injection.n_vectors
     examples, vectors = zip(*expected, strict=True)
@@ -61,6 +67,7 @@ def verify_logits(
     prompt_format = target.prompts.with_variables(bundle.manifest.template_variables)
     prompts = [prompt_format(example.query) for example in examples]
     off = torch.stack([_llama(target, prompt, None, positions) for prompt in prompts])
+    require_same(base, off, gguf, weights)
     n_vocab = off.shape[1]  # PyTorch's may be padded
     checks: dict[Precision, LogitsCheck] = {}
     for precision in bundle.graphs:

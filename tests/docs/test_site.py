@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from atv_cli import app
 from benchmarks import report
+from scripts import models_page
 from scripts.cli_reference import PAGE, reference
 from tests import PACKAGES, ROOT
 
@@ -63,6 +64,14 @@ def test_every_public_name_is_in_the_python_reference(site: Path, package: str) 
 
 def test_the_command_line_reference_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == reference(), "run `make docs`"
+
+
+def test_the_page_of_models_is_current() -> None:
+    assert models_page.PAGE.read_text(encoding="utf-8") == models_page.page(), "run `make docs`"
+
+
+def test_no_model_of_the_matrix_ends_in_a_traceback() -> None:
+    assert "traceback" not in models_page.RESULTS.read_text(encoding="utf-8")
 
 
 def test_the_results_page_is_current(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

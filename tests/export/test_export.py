@@ -27,6 +27,7 @@ from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
 from atv_local.generator.providers import Precision
 from atv_local.target.model import Model
+from atv_train.frozen_target.weights import load_target
 from atv_train.job import TrainingJob
 from atv_train.run_folder import checkpoint
 from atv_train.training_run import run_training
@@ -194,10 +195,28 @@ def test_the_check_goes_through_to_the_targets_logits(
     assert logits.divergence < 1e-3
     assert "Through llama.cpp" in (tmp_path / "bundle" / "README.md").read_text()
     shutil.rmtree(tmp_path / "bundle")
-    monkeypatch.setattr(verify_logits, "_llama", lambda *_: torch.randn(288))  # not what PyTorch gives
+    whole = verify_logits._llama
+    monkeypatch.setattr(  # steered, not what PyTorch gives
+        verify_logits, "_llama", lambda *given: torch.randn(288) if given[2] is not None else whole(*given)
+    )
     with pytest.raises(BundleError, match="fp32"):
         export(folder, tmp_path / "bundle", precisions=["fp32"], model=tiny_gguf)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_check_goes_through_given_weights(trained_checkpoint: Path, tiny_gguf: Path, tmp_path: Path) -> None:
+    model = load_target(tiny_gguf, torch.float32, torch.device("cpu"))
+    model.save_pretrained(tmp_path / "weights")
+    options = ("--precisions", "fp32", "-m", str(tiny_gguf), "--weights")
+    result = cli(trained_checkpoint, tmp_path / "bundle", *options, str(tmp_path / "weights"), "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["logits"]["fp32"]["cosine"] > 0.999
+    torch.nn.init.normal_(model.lm_head.weight)
+    model.save_pretrained(tmp_path / "others")
+    result = cli(trained_checkpoint, tmp_path / "wrong", *options, str(tmp_path / "others"))
+    assert result.exit_code == 1
+    assert "--weights" in result.stderr
+    assert not (tmp_path / "wrong").exists()
 
 
 @pytest.mark.parametrize("place", ["alone", "in a batch"])
@@ -268,6 +287,7 @@ def test_an_untrained_generator_is_exported(job: TrainingJob, tmp_path: Path) ->
         ({"processor": "abacus"}, "processor"),
         ({"processor": "avx2", "precisions": "fp32"}, "precisions"),
         ({"through": False}, "model"),
+        ({"weights": "folder"}, "weights"),
         ({"layer0": "drop"}, "layer0"),
         ({"queries": [""]}, "query"),
     ],

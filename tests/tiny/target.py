@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -24,8 +25,13 @@ def write_gguf(
     n_ctx: int = 512,
     template: str = TEMPLATE,
     add_eos: bool = False,
+    rope: dict[str, Any] | None = None,
 ) -> Path:
-    """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template."""
+    """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template.
+
+    `rope` may have the `type` and `factor` of a scaling, the `original` context, a `base`, and `factors`.
+    """
+    rope = rope or {}
     rng = np.random.default_rng(SEED)
     n_head, n_head_kv, n_ff = 4, 2, 128
     writer = gguf.GGUFWriter(path, "llama")
@@ -38,7 +44,14 @@ def write_gguf(
     writer.add_head_count(n_head)
     writer.add_head_count_kv(n_head_kv)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_freq_base(rope.get("base", 10000.0))
+    if "type" in rope:
+        writer.add_string("llama.rope.scaling.type", rope["type"])
+        writer.add_rope_scaling_factor(rope["factor"])
+    if "original" in rope:
+        writer.add_rope_scaling_orig_ctx_len(rope["original"])
+    if "factors" in rope:
+        writer.add_tensor("rope_freqs.weight", np.array(rope["factors"], np.float32))
     writer.add_rope_dimension_count(n_embd // n_head)
     n_vocab = add_vocabulary(writer, vocabulary, eos, template)
     writer.add_add_eos_token(add_eos)

@@ -16,7 +16,7 @@ from atv_local.errors import ModelError, NotFoundError, UsageError
 SAFE_LOADING: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
 """Arguments of every `from_pretrained` that reads weights."""
 _ADAPTER = "adapter_config.json"
-_SENTENCE_END = re.compile(r"\.(\s|$)|\n")
+_SENTENCE_END = re.compile(r"\.(\s|$)|(?<!:)\n")
 _LONGEST = 300  # characters of a reason
 
 

@@ -89,9 +89,11 @@ def prepare_training(
     models = load_models(job, accelerator.device)
     data.warnings.extend(warnings_about_queries(data, models))
     check_length(models.target, data.examples)
-    check_weights(models.target, job.model, max(data.train.first, key=lambda example: len(example.prompt)))
+    longest = max(data.train.first, key=lambda example: len(example.prompt))
+    check_weights(models.target, job.model, longest, job.weights)
     unrelated, unrelated_valid = _unrelated(job, settings, models.target, target_file)
     examples = [*data.examples, *unrelated, *unrelated_valid]
+    split_attention = supports_split_attention(models.target, job.positions, examples)
     budget = _prefix_budget(job, models.target, examples, scratch, record)
 
     size = sample_size(data.train.first)
@@ -109,9 +111,14 @@ def prepare_training(
     check_writable(new_record)
     spec = checkpoint_spec(job, target_file.spec, data.files, models.max_query, settings.seed, measure)
     cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
-    split_attention = supports_split_attention(models.target, job.positions, examples)
-    n_vectors = spec.injection.n_vectors
-    target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention, n_vectors=n_vectors)
+    target = FrozenTarget(
+        models.target,
+        job.positions,
+        cache,
+        split_attention=split_attention,
+        n_vectors=spec.injection.n_vectors,
+        n_layer=target_file.spec.n_layer,
+    )
     source = new_generator(job, models, target)
     trainer = Trainer(source, target, settings, unrelated, accelerator, sampler)
     plan = plan_training(job, target_file, data, trainer, budget, measure)

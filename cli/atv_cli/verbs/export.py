@@ -52,6 +52,15 @@ def export(
             **MODEL_NAME,
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        Panel.VERIFICATION.option(
+            "--weights",
+            metavar="NAME",
+            help="With -m, compare with these unquantised weights of the target: a folder or a Hugging Face model.",
+            show_default="the GGUF, dequantised",
+        ),
+    ] = None,
     through: Annotated[
         bool,
         Panel.VERIFICATION.option(
@@ -121,6 +130,7 @@ def export(
         processor=processor,
         card=card,
         model=model,
+        weights=weights,
         through=through,
         queries=queries,
         backbone=backbone,

@@ -12,4 +12,5 @@ from .prefixes import prefix_bytes as prefix_bytes
 from .weights import check_length as check_length
 from .weights import check_weights as check_weights
 from .weights import load_target as load_target
+from .weights import require_same as require_same
 from .weights import target_dtype as target_dtype

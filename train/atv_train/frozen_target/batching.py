@@ -12,6 +12,7 @@ from atv_local.vectors import Positions
 from atv_train.examples import Example
 from atv_train.frozen_target.frozen_target import FrozenTarget
 from atv_train.frozen_target.prefix_cache import PrefixCache
+from atv_train.pretrained import first_sentence
 
 MIN_COSINE = 0.98
 """The smallest cosine between logits in a batch and alone that passes; bfloat16 makes them differ."""
@@ -27,24 +28,29 @@ def supports_split_attention(model: PreTrainedModel, positions: Positions, examp
     """
     _check_window(model, positions, examples)
     pair = [min(examples, key=lambda e: len(e.prompt)), max(examples[:64], key=lambda e: len(e.prompt))]
-    alone = []
-    for example in pair:
-        row = torch.tensor([example.prompt + example.answer[:-1]], device=model.device)
-        alone.append(model(input_ids=row).logits[0, len(example.prompt) - 1 :].float())
-    problem = "no logits"
+    problem = ""
     for split in (True, False):
-        target = FrozenTarget(model, positions, PrefixCache(1 << 62), split_attention=split)
-        try:
-            target.cache_prefixes(pair)
-            together, _ = target.answer_logits(pair, target.zeros(len(pair)))
-        except (AttributeError, TypeError, RuntimeError, ValueError, LookupError) as error:
-            problem = str(error)
-            continue
-        cosine = torch.cosine_similarity(together, torch.cat(alone), dim=-1).min().item()
-        if cosine > MIN_COSINE:
+        if not (problem := _difference(model, positions, pair, split=split)):
             return split
-        problem = f"other logits in a batch than alone (cosine {cosine:.3f})"
+    if not positions.prefix and not _difference(model, Positions.ALL, pair, split=False):
+        raise ModelError(
+            f"{type(model).__name__} cannot continue from a cached part of a prompt, which training with `positions="
+            f"{positions}` does; train with `positions=all`"
+        )
     raise ModelError(f"{type(model).__name__} cannot be trained through with positions {positions}: {problem}")
+
+
+def _difference(model: PreTrainedModel, positions: Positions, pair: Sequence[Example], *, split: bool) -> str:
+    """How logits of two rows in a batch differ from those of each alone, as a reason; empty if they do not."""
+    target = FrozenTarget(model, positions, PrefixCache(1 << 62), split_attention=split)
+    try:
+        alone = [target.base_logits(example) for example in pair]
+        target.cache_prefixes(pair)
+        together, _ = target.answer_logits(pair, target.zeros(len(pair)))
+    except (AssertionError, AttributeError, TypeError, RuntimeError, ValueError, LookupError) as error:
+        return first_sentence(error)
+    cosine = torch.cosine_similarity(together, torch.cat(alone), dim=-1).min().item()
+    return "" if cosine > MIN_COSINE else f"other logits in a batch than alone (cosine {cosine:.3f})"
 
 
 def _check_window(model: PreTrainedModel, positions: Positions, examples: Sequence[Example]) -> None:

@@ -33,6 +33,8 @@ class FrozenTarget:
         split_attention: whether tokens after a cached prefix go through `attention.py` or through the model's own
             attention and cache: see `supports_split_attention`.
         n_vectors: 2 if the prompt's tokens before the last have a vector of their own.
+        n_layer: layers that llama.cpp counts, by default the model's: next-token-prediction layers, which do not take
+            part in an answer, are not in PyTorch's model, and their rows have no effect.
     """
 
     def __init__(
@@ -43,10 +45,11 @@ class FrozenTarget:
         *,
         split_attention: bool = True,
         n_vectors: int = 1,
+        n_layer: int | None = None,
     ) -> None:
         self.model = model
         self.blocks = decoder_blocks(model)
-        self.n_rows, self.n_embd = len(self.blocks) - 1, int(model.config.get_text_config().hidden_size)
+        self.n_rows, self.n_embd = (n_layer or len(self.blocks)) - 1, int(model.config.get_text_config().hidden_size)
         self.positions, self.n_vectors = positions, n_vectors
         self.device, self.dtype = model.device, model.dtype
         self._cache = PrefixCache(0) if cache is None else cache
@@ -64,6 +67,11 @@ class FrozenTarget:
         logits = self._whole(examples, vectors) if self.positions.prefix else self._tail(examples, vectors)
         labels = torch.tensor([token for example in examples for token in example.answer], device=self.device)
         return logits.float(), labels
+
+    def base_logits(self, example: Example) -> Tensor:
+        """Logits float32 [len(answer), n_vocab] of its answer, without a vector, alone and in one pass."""
+        row = torch.tensor([example.prompt + example.answer[:-1]], device=self.device)
+        return self.model(input_ids=row, use_cache=False).logits[0, len(example.prompt) - 1 :].float()
 
     @property
     def vector_shape(self) -> tuple[int, int]:

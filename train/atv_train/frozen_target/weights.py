@@ -6,19 +6,31 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
+import transformers
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from atv_local.errors import DataError, ModelError
+from atv_local.errors import AtvError, DataError, ModelError
 from atv_local.target import Target
 from atv_train.examples import Example
+from atv_train.frozen_target.gguf_config import gguf_config
 from atv_train.pretrained import SAFE_LOADING, check_config, check_no_adapter, check_present, first_sentence
 from atv_train.training_choices import TargetDtype
 
-MIN_COSINE = 0.9
-"""The smallest cosine between logits of llama.cpp and PyTorch that passes; quantised activations make them differ."""
+MIN_DEQUANTISED, MIN_UNQUANTISED = 0.99, 0.93
+"""The smallest `logits_similarity` of llama.cpp and PyTorch that passes, for both kinds of weights.
+
+Measured with SmolLM2-135M: dequantised 0.997 or more from Q2_K to Q8_0; unquantised against its own Q3_K_M 0.956; the
+dequantised model with a wrong rope base 0.984, which must not pass.
+"""
+
+
+_DEQUANTISED: dict[str, Any] = {}
+if hasattr(transformers, "GgufConfig"):  # transformers 5, which else computes with quantised weights, without gradients
+    _DEQUANTISED["quantization_config"] = transformers.GgufConfig(dequantize=True)
 
 
 def target_dtype(device: torch.device, wanted: TargetDtype = "auto") -> torch.dtype:
@@ -48,8 +60,13 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
                 model = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype, **SAFE_LOADING)
             else:
                 check_no_adapter(path.parent)
-                model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-    except (ValueError, RuntimeError, KeyError, OSError, ImportError, SafetensorError) as error:
+                config = gguf_config(path)
+                model = AutoModelForCausalLM.from_pretrained(
+                    path.parent, gguf_file=path.name, config=config, dtype=dtype, **_DEQUANTISED
+                )
+    except Exception as error:  # transformers' readers raise whatever comes of a file that they do not expect
+        if isinstance(error, AtvError):
+            raise
         reason = first_sentence(error)
         if weights is not None:
             raise ModelError(
@@ -79,22 +96,54 @@ def check_length(model: PreTrainedModel, examples: Sequence[Example]) -> None:
         )
 
 
+def logits_similarity(found: Tensor, expected: Tensor) -> float:
+    """The mean cosine of rows of logits, each less its own mean, which softmax ignores too.
+
+    Args:
+        found: [n, n_vocab] or wider, since some models pad their vocabulary.
+        expected: [n, n_vocab].
+    """
+    found = found[:, : expected.shape[1]]
+    if found.shape != expected.shape:
+        return 0.0
+    rows = [logits.double() - logits.double().mean(dim=1, keepdim=True) for logits in (found, expected)]
+    return torch.cosine_similarity(*rows, dim=1).mean().item()
+
+
+def require_same(found: Tensor, expected: Tensor, path: Path, weights: str | None) -> None:
+    """Require that PyTorch's logits are llama.cpp's, as far as quantisation lets them.
+
+    Args:
+        found: PyTorch's, see `logits_similarity`.
+        expected: llama.cpp's with the GGUF at `path`.
+        weights: unquantised ones that PyTorch has, if any.
+
+    Raises:
+        ModelError: it is another model.
+    """
+    least = MIN_DEQUANTISED if weights is None else MIN_UNQUANTISED
+    similarity = logits_similarity(found, expected)
+    if not similarity >= least:
+        whose = (
+            f"transformers reads {path} as another model than llama.cpp does"
+            if weights is None
+            else (f"the weights {weights} are not those of {path}")
+        )
+        raise ModelError(
+            f"{whose}: their logits have a cosine of {similarity:.3f}, less than {least:g}; "
+            "name the GGUF's own unquantised weights with `weights=...`"
+        )
+
+
 @torch.no_grad()
-def check_weights(model: PreTrainedModel, path: Path, example: Example) -> None:
-    """Require that `model` and llama.cpp with the GGUF at `path` give nearly the same logits after a prompt.
+def check_weights(model: PreTrainedModel, path: Path, example: Example, weights: str | None = None) -> None:
+    """Require that `model` and llama.cpp with the GGUF at `path` give nearly the same logits for a prompt.
 
     Raises:
         ModelError: it is another model, or one that llama.cpp does not steer.
     """
     target = Target(path, n_ctx=max(64, len(example.prompt) + 1))
-    expected = torch.from_numpy(target.evaluate(example.prompt).copy())
+    expected = torch.stack([torch.from_numpy(logits.copy()) for logits in target.read(example.prompt)])
     target.close()
-    logits = model(input_ids=torch.tensor([example.prompt], device=model.device)).logits[0, -1].float().cpu()
-    cosine = 0.0
-    if len(logits) >= len(expected):  # some pad their vocabulary
-        cosine = torch.cosine_similarity(logits[: len(expected)], expected, dim=0).item()
-    if not cosine > MIN_COSINE:
-        raise ModelError(
-            f"PyTorch's weights are not those of {path}: their logits have a cosine of only {cosine:.3f}; "
-            "name the GGUF's own unquantised weights with `weights=...`"
-        )
+    logits = model(input_ids=torch.tensor([example.prompt], device=model.device)).logits[0].float().cpu()
+    require_same(logits, expected, path, weights)
