@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atv_local.errors import BundleError
+from atv_local.errors import BundleError, first_line
 from atv_local.generator import Fidelity, Precision, open_session
 from atv_train.vector_sources import GeneratorModule, position_limit, vocabulary_size
 
@@ -82,10 +82,19 @@ class Probes:
         self._typical = float(np.median(norms[: len(queries)]))
 
     def check(self, graph: Path) -> GraphCheck:
-        """Run the graph on all of them."""
-        session = open_session(graph.read_bytes(), "cpu", 1)  # from bytes, as in the runtime
-        actual = [session.run(["task_vector"], one)[0][0] for one in self._inputs]
-        together = session.run(["task_vector"], self._batch)[0]
+        """Run the graph on all of them.
+
+        Raises:
+            BundleError: ONNX Runtime cannot run it.
+        """
+        try:
+            session = open_session(graph.read_bytes(), "cpu", 1)  # from bytes, as in the runtime
+            actual = [session.run(["task_vector"], one)[0][0] for one in self._inputs]
+            together = session.run(["task_vector"], self._batch)[0]
+        except Exception as error:  # its exceptions have no common class
+            raise BundleError(
+                f"ONNX Runtime cannot run the graph of this backbone: {first_line(error)}; train with another one"
+            ) from error
         long = [np.linalg.norm(vector) >= self._typical / 2 for vector in self._expected]
         cosines = np.array([_cosines(a, b) for a, b in compress(zip(actual, self._expected, strict=True), long)])
         errors = [self._error(a, b) for a, b in zip(actual, self._expected, strict=True)]

@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import ByT5Tokenizer
+import torch
+from transformers import ByT5Tokenizer, LongformerConfig, LongformerModel
 
 from atv_export import export
+from atv_export.graph import write_graph
+from atv_export.verify_graph import Probes
+from atv_local.errors import BundleError
 from atv_local.generator import Bundle, Generator
 from atv_train.run_folder import load_checkpoint
 from atv_train.training import train
 from atv_train.vector_sources.byte_tokenizer import byte_tokenizer
+from atv_train.vector_sources.generator_module import GeneratorModule
 from tests.tiny.readers import READERS
 
 PAIRS = [("STOP", "stop"), ("ou 1", "où 1"), ("got it 👍", "got it 👎"), ("ฝนตก", "หัว")]
@@ -46,6 +51,18 @@ def test_what_the_default_cannot_tell_apart_is_read(name: str, tiny_gguf: Path, 
     assert [generator.read(row["input"]).ids for row in rows] == [
         tuple(tokenizer(row["input"])["input_ids"]) for row in rows
     ]
+
+
+def test_a_backbone_whose_graph_does_not_run_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = LongformerConfig(vocab_size=300, max_position_embeddings=42, attention_window=8, **size)
+    generator = GeneratorModule(LongformerModel(config, add_pooling_layer=False), 2, 4).eval()
+    torch.nn.init.normal_(generator.expansion.weight)
+    write_graph(generator, tmp_path / "model.onnx")
+    probes = Probes(generator, byte_tokenizer(), "{query}", 40, ["a query", "and another one"])
+    with pytest.raises(BundleError, match="backbone"):
+        probes.check(tmp_path / "model.onnx")
 
 
 def test_bytes_are_the_tokens_of_byt5() -> None:
