@@ -104,9 +104,12 @@ def _parsed(text: str) -> Any:
         ValueError: not JSON.
     """
     from_json(text, allow_inf_nan=False)
-    return json.loads(text, object_pairs_hook=_object, parse_float=WrittenNumber)
+    return _DECODER.decode(text)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     return value if len(value) == len(pairs) else _RepeatedKeys(pairs)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenNumber)

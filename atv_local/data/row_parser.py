@@ -46,10 +46,11 @@ class RowParser(Generic[_Model]):
         parts = model.model_fields
         if unknown := [part for part in columns if part not in parts]:
             raise UsageError(f"`columns` names {unknown[0]!r}; the parts of a row are {', '.join(parts)} here")
-        self._model, self._columns = model, columns
+        self._model, self._parts, self._columns = model, frozenset(parts), columns
         self._required = [part for part in parts if parts[part].is_required()]
         self._find = lru_cache(maxsize=256)(lambda names: find_columns(names, columns))
         self._path, self.on_note, self._noted = path, on_note, set[str]()
+        self._explained: set[tuple[str, ...]] = set()  # names of columns about which there is nothing more to say
 
     def check_names(self, names: Collection[str]) -> None:
         """Raise DataError if a required part is not among the names of a file's columns."""
@@ -69,12 +70,14 @@ class RowParser(Generic[_Model]):
         """
         if record.error:
             raise DataError(record.error)
-        found = self._find(tuple(record.fields))
+        names = tuple(record.fields)
+        found = self._find(names)
         if isinstance(record.fields.get(found.get("history", "")), str):  # a text of that name, which is something else
             found = {part: name for part, name in found.items() if part != "history"}
         values = {part: record.fields[name] for part, name in found.items()}
         values = {part: value for part, value in values.items() if part in self._required or not _is_absent(value)}
-        self._name_other_columns(record.fields, found)
+        if names not in self._explained:
+            self._explain(record.fields, found)
         if conversation := "input" in values and is_conversation(values["input"]):
             values = _with_conversation(values, found["input"])
         elif found.get("input", "").strip().casefold() in CONVERSATIONS and "input" not in self._columns:
@@ -86,7 +89,7 @@ class RowParser(Generic[_Model]):
             self.check_names(record.fields)
         elif "output" in self._required and "output" not in values:
             raise DataError(f"{found['input']}: the last message is not the assistant's")
-        values = {part: value for part, value in values.items() if part in self._model.model_fields}
+        values = {part: value for part, value in values.items() if part in self._parts}
         try:
             return self._model.model_validate(values, strict=False if record.cells else None)
         except ValidationError as error:
@@ -107,17 +110,20 @@ class RowParser(Generic[_Model]):
         values = {part: value for part, value in values.items() if part != "instruction"}
         return values | {"input": f"{instruction}\n\n{text}" if text else instruction}
 
-    def _name_other_columns(self, fields: Mapping[str, Any], found: Mapping[str, str]) -> None:
+    def _explain(self, fields: Mapping[str, Any], found: Mapping[str, str]) -> None:
+        """Name the columns that are read in another way than their name says, and those with text that are not read."""
         if len(self._noted) > _MAX_NOTED:
             return
         for part, name in found.items():
-            if part in self._model.model_fields and name != part and part not in self._columns:
+            if part in self._parts and name != part and part not in self._columns:
                 self._note(name, f"{name!r} is read as {part!r}")
         if "system" in found and "output" in self._required and not _is_absent(fields[found["system"]]):
             self._note("system", f"{found['system']!r} is the system message before a query")
         read = {*found.values(), *(part for part, name in self._columns.items() if not name)}
-        unread = [name for name in fields if name not in read | self._noted and _is_text(fields[name])]
-        if unread:
+        others = [name for name in fields if name not in read | self._noted]
+        if not others and ("system" not in found or "system" in self._noted):
+            self._explained.add(tuple(fields))
+        if unread := [name for name in others if _is_text(fields[name])]:
             self._noted.update(unread)
             names = some_of([repr(name) for name in unread])
             self.on_note(f"{self._path}: not read: {names}; what an answer depends on must be in the input")
