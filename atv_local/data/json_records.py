@@ -84,9 +84,13 @@ def _document(lines: TextLines) -> Iterator[Record]:
 
 def _rows(value: Any) -> list[Any]:
     if isinstance(value, dict):
-        lists = [value[name] for name in _LISTS if isinstance(value.get(name), list)]
-        return lists[0] if len(lists) == 1 else [value]
+        lists = [value[name] for name in _LISTS if _is_list_of_objects(value.get(name))]
+        return lists[0] if len(lists) == 1 and "input" not in value else [value]
     return value if isinstance(value, list) else [value]
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def _record(value: Any, line: int, end: int) -> Record:

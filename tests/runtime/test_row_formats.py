@@ -69,6 +69,12 @@ def test_one_row_is_a_document_too(tmp_path: Path) -> None:
     assert read(tmp_path, "rows.json", json.dumps(JSON[0], indent=2)) == EXPECTED[:1]
 
 
+def test_a_column_named_data_is_a_column(tmp_path: Path) -> None:
+    rows = [row | {"data": [{"id": 1}]} for row in JSON]
+    assert read(tmp_path, "rows.json", "".join(json.dumps(row) + "\n" for row in rows)) == EXPECTED
+    assert read(tmp_path, "rows.json", json.dumps(rows[0], indent=1)) == EXPECTED[:1]
+
+
 def test_a_comma_in_the_text_of_a_lone_column_separates_nothing(tmp_path: Path) -> None:
     file = tmp_path / "q.csv"
     file.write_text("input\nyes; no | maybe\n")
