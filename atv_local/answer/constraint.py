@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from atv_local.answer.queries import check_text
 from atv_local.data import MAX_LABEL_CHARS, MAX_LABELS, is_iterable
 from atv_local.errors import UsageError
+from atv_local.generator import Manifest
 from atv_local.target import Grammar, Sampling
-from atv_local.text import shown
+from atv_local.text import one_line, shown, some_of
 
 AUTO: Literal["auto"] = "auto"
-"""The choices are the labels that the bundle was trained on."""
+"""The choices are the labels that the bundle was trained on; `auto:TASK` are those of one task."""
 
 MAX_CHOICE_CHARS = MAX_LABEL_CHARS
 """Of one choice. Scoring keeps the distribution before each of its tokens, of up to 1 MB."""
@@ -39,15 +40,15 @@ class Constraint:
         schema: Schema | None = None,
         grammar: str | Grammar | None = None,
         *,
-        labels: Callable[[], Sequence[str]],
+        bundle: Manifest | None,
     ) -> Constraint | None:
         """The restriction that arguments of an answer ask for; None without one.
 
         Args:
-            choices: allowed answers, or `auto`.
+            choices: allowed answers, or `auto`, or `auto:TASK`.
             schema: a JSON schema.
             grammar: a text in GBNF, or a grammar that has been checked.
-            labels: gives the choices for `auto`.
+            bundle: the description of the bundle whose labels `auto` means.
 
         Raises:
             UsageError: more than one of them, or one that cannot be used.
@@ -62,7 +63,31 @@ class Constraint:
             return cls(grammar=grammar if isinstance(grammar, Grammar) else Grammar.of_gbnf(grammar))
         if choices is None:
             return None
-        return cls(choices=check_choices(labels() if isinstance(choices, str) and choices == AUTO else choices))
+        return cls(choices=check_choices(_labels(choices, bundle) if is_auto(choices) else choices))
+
+
+def is_auto(choices: object) -> TypeGuard[str]:
+    """Whether choices are `auto` or `auto:TASK`."""
+    return isinstance(choices, str) and (choices == AUTO or choices.startswith(f"{AUTO}:"))
+
+
+def _labels(choices: str, bundle: Manifest | None) -> tuple[str, ...]:
+    if bundle is None:
+        raise UsageError(f"`choices` cannot be {choices!r} without a bundle; list the allowed answers")
+    tasks = {task.name: tuple(task.labels) for task in bundle.tasks if task.labels}
+    if not tasks:
+        raise UsageError(f"`choices` cannot be {choices!r}: the bundle stores no labels; list the allowed answers")
+    known = some_of([one_line(name) for name in tasks])
+    if choices != AUTO:
+        if found := tasks.get(choices.removeprefix(f"{AUTO}:")):
+            return found
+        raise UsageError(f"`choices` {shown(choices)} is none of the bundle's tasks with labels, which are {known}")
+    if len(bundle.labels) > MAX_LABELS:
+        raise UsageError(
+            f"`choices` 'auto' are {len(bundle.labels)} labels of {len(tasks)} tasks, and {MAX_LABELS} are allowed; "
+            f"choose one task with 'auto:TASK', of {known}"
+        )
+    return bundle.labels
 
 
 def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
@@ -72,7 +97,9 @@ def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
         UsageError: not a list of different texts, none, too many, or one that is blank or too long.
     """
     if isinstance(choices, str | Mapping) or not is_iterable(choices):
-        raise UsageError(f"`choices` {shown(choices)} is not a list of texts, such as ['yes', 'no'], or 'auto'")
+        raise UsageError(
+            f"`choices` {shown(choices)} is not a list of texts, such as ['yes', 'no'], nor 'auto' or 'auto:TASK'"
+        )
     choices = tuple(choices)
     if not choices:
         raise UsageError("`choices` is empty; give the allowed answers")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from atv_local.answer.constraint import AUTO, MAX_CHOICE_CHARS, Choices
+from atv_local.answer.constraint import MAX_CHOICE_CHARS, Choices, is_auto
 from atv_local.data import MAX_LABELS, reading
 from atv_local.errors import UsageError
 from atv_local.target import MAX_GRAMMAR_CHARS
@@ -17,15 +17,16 @@ _MAX_CHOICES_FILE = 2 * MAX_LABELS * (MAX_CHOICE_CHARS + 1)
 
 
 def parse_choices(text: str) -> Choices:
-    """`auto`, choices with commas between them, or a file of them: one on each line, or a JSON list in a `.json` file.
+    """`auto`, `auto:TASK`, choices with commas between them, or a file of them.
 
-    A text without commas is a file if it exists or looks like the path of one: with a folder or an ending.
+    A file has one on each line, or a JSON list if it is named `.json`. A text without commas is a file if it exists or
+    looks like the path of one: with a folder or an ending.
 
     Raises:
         UsageError: a file that cannot be read, or a single choice, which leaves nothing to choose.
     """
-    if text == AUTO:
-        return AUTO
+    if is_auto(text):
+        return text
     choices = _read_choices(Path(text)) if _is_path(text) else text.split(",")
     if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
         choices = [choice.strip() for choice in choices if choice.strip()]

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from atv_local.answer.answer import Answer, Event
-from atv_local.answer.constraint import AUTO, Choices, Schema
+from atv_local.answer.constraint import Choices, Schema, is_auto
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_query, check_settings
 from atv_local.data import as_max_tokens
@@ -200,7 +200,7 @@ class Conversation:
         as_max_tokens(self.max_tokens)
         self.max_tokens = int(self.max_tokens)
         constraint = self.engine.constraint(self.choices, self.schema, self.grammar)
-        if constraint and constraint.choices and self.choices != AUTO:
+        if constraint and constraint.choices and not is_auto(self.choices):
             self.choices = constraint.choices  # any iterable may be given, and is read once
 
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:

@@ -94,9 +94,9 @@ class Engine(SteeredTarget):
             sampling: greedy by default.
             max_tokens: of the answer, at least 1; -1 means no limit.
             system: a system message.
-            choices: allowed answers, up to 256 texts, or `"auto"` for the labels that the bundle was trained on. The
-                answer is the most likely one as a whole, or with a temperature drawn from `Answer.probabilities`;
-                `max_tokens` has no effect.
+            choices: allowed answers, up to 256 texts, or `"auto"` for the labels that the bundle was trained on, or
+                `"auto:TASK"` for those of one task. The answer is the most likely one as a whole, or with a temperature
+                drawn from `Answer.probabilities`; `max_tokens` has no effect.
             schema: a JSON schema; the answer is JSON that is valid under it, unless `max_tokens` ends it before.
             grammar: a grammar in GBNF, the notation of llama.cpp, that the answer follows. At most one of `choices`,
                 `schema` and `grammar`.
@@ -287,15 +287,8 @@ class Engine(SteeredTarget):
         Raises:
             UsageError: more than one of them, one that cannot be used, or `"auto"` for a bundle without labels.
         """
-        return Constraint.of(choices, schema, grammar, labels=self._labels)
-
-    def _labels(self) -> tuple[str, ...]:
-        if self.generator is None:
-            raise UsageError("no bundle is loaded whose labels could be `choices`; list them, or name its `bundle=...`")
-        bundle = self.generator.bundle
-        if not (labels := bundle.manifest.labels):
-            raise UsageError(f"{bundle.path} stores no labels, so `choices` cannot be 'auto'; list them")
-        return labels
+        manifest = self.generator.bundle.manifest if self.generator else None
+        return Constraint.of(choices, schema, grammar, bundle=manifest)
 
     def check_open(self) -> None:
         """Raise UsageError after `close`, and in a process that was forked after the target was loaded."""

@@ -33,6 +33,7 @@ from .file_kinds import HEAD_BYTES as HEAD_BYTES
 from .file_kinds import MODEL as MODEL
 from .file_kinds import ZIP as ZIP
 from .file_kinds import FileKind as FileKind
+from .file_kinds import count_parts as count_parts
 from .file_kinds import file_kind as file_kind
 from .file_kinds import kind_of_bytes as kind_of_bytes
 from .gguf_header import GgufHeader as GgufHeader

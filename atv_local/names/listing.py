@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -92,7 +93,9 @@ def _mark_default(entries: list[Entry], choice: Choice) -> None:
 
 def _named(name: str, find: Callable[[], Path], quantisation: str = "") -> Entry:
     try:
-        return _entry(name, find(), quantisation)
+        with warnings.catch_warnings(action="ignore"):  # they are about answers
+            path = find()
+        return _entry(name, path, quantisation)
     except AtvError as error:
         return Entry(name, error=str(error))
 

@@ -17,9 +17,10 @@ class ConstraintOptions:
         str | None,
         Panel.SAMPLING.option(
             "--choices",
-            metavar="A,B,C|FILE|auto",
+            metavar="A,B,C|FILE|auto[:TASK]",
             help="Answer with one of these texts: separated by commas, the lines or the JSON list (.json) of a file, "
-            "or the bundle's own labels (auto). run --json and batch also give the probability of each.",
+            "or the bundle's own labels (auto; auto:TASK for those of one task). run --json and batch also give the "
+            "probability of each.",
         ),
     ] = None
     schema: Annotated[

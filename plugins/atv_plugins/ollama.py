@@ -1,13 +1,14 @@
 """Models that Ollama has pulled, read where it stores them. Asks no server, copies nothing, trusts no file.
 
 Layout (github.com/ollama/ollama, docs and server/internal): `manifests/HOST/USER/NAME/TAG` is JSON that lists layers
-by digest; each is `blobs/sha256-HEX`. The layer of the media type below is a GGUF.
+by digest; each is `blobs/sha256-HEX`, a file or a link to one. The layer of the media type below is a GGUF.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,13 @@ from atv_local.names import Kind, ListedName
 
 _MODEL = "application/vnd.ollama.image.model"
 _ADAPTER = "application/vnd.ollama.image.adapter"
+_PROMPT = {
+    "application/vnd.ollama.image.template": "template",
+    "application/vnd.ollama.image.prompt": "template",
+    "application/vnd.ollama.image.system": "system message",
+    "application/vnd.ollama.image.messages": "first messages",
+}
+"""Layers that Ollama makes prompts with. Its templates are in a language of Go's."""
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,340}(?::\d{1,5})?")
 _DEFAULTS = ("registry.ollama.ai", "library")
@@ -99,7 +107,10 @@ class OllamaStore:
             raise NotFoundError(f"{parsed} is a model, and Ollama has no bundles; name a bundle in another way")
         for folder in self._folders:
             if _exists(file := _place(folder, parsed)):
-                return _gguf(folder, _manifest(file), parsed)
+                manifest = _manifest(file)
+                gguf = _gguf(folder, manifest, parsed)
+                _warn_of_prompts(parsed, manifest)
+                return gguf
         places = " or ".join(map(str, self._folders))
         raise NotFoundError(f"there is no {parsed} in {places}; get it with: ollama pull {parsed.text}")
 
@@ -161,19 +172,32 @@ def _gguf(folder: Path, manifest: _Manifest, name: OllamaName) -> Path:
     return _blob(folder, models[0])
 
 
-def _blob(folder: Path, layer: _Layer) -> Path:
-    blobs = (folder / "blobs").resolve()
-    file = blobs / layer.digest.replace(":", "-")
-    try:
-        inside, size = file.resolve().is_relative_to(blobs) and file.is_file(), file.stat().st_size
-    except OSError as error:
-        raise NotFoundError(f"cannot read {file}: {error.strerror or error}; get it again with ollama pull") from error
-    if not inside:
-        raise NotFoundError(f"{file} is not a file of its folder")
-    if size != layer.size:
-        raise NotFoundError(
-            f"{file} has {size} bytes, not the {layer.size} of its manifest; get it again with ollama pull"
+def _warn_of_prompts(name: OllamaName, manifest: _Manifest) -> None:
+    unused = dict.fromkeys(_PROMPT[layer.mediaType] for layer in manifest.layers if layer.mediaType in _PROMPT)
+    if unused:
+        warnings.warn(
+            f"{name} has its own {' and '.join(unused)} in Ollama, not used here: prompts follow the chat template in "
+            "the GGUF, and a system message is the one that is given",
+            stacklevel=3,
         )
+
+
+def _blob(folder: Path, layer: _Layer) -> Path:
+    """The file of a layer. It may be a link, as where a model was made of a file that stays in its place."""
+    blobs = folder / "blobs"
+    file = blobs / layer.digest.replace(":", "-")
+    if not file.exists() and (old := blobs / layer.digest).exists():  # as old versions of Ollama named them
+        file = old
+    where = f"{file}, a link to {file.resolve()}," if file.is_symlink() else str(file)
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise NotFoundError(f"cannot read {where}: {error.strerror or error}; get it again with ollama pull") from error
+    if not file.is_file():
+        raise NotFoundError(f"{where} is not a regular file")
+    if size != layer.size:
+        remedy = "make it again with ollama create" if file.is_symlink() else "get it again with ollama pull"
+        raise NotFoundError(f"{where} has {size} bytes, not the {layer.size} of its manifest; {remedy}")
     return file
 
 

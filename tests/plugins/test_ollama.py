@@ -42,11 +42,13 @@ def ollama(tmp_path: Path, tiny_gguf: Path) -> Callable[..., Path]:
             "digest": f"sha256:{digest}",
             "size": tiny_gguf.stat().st_size,
         }
-        text = {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'1' * 64}", "size": 3}
+        licence = {"mediaType": "application/vnd.ollama.image.license", "digest": f"sha256:{'1' * 64}", "size": 3}
         described = {"digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}
         file = models / "manifests" / place
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"schemaVersion": 2, "config": described, "layers": [text, layer | changes, *more]}))
+        file.write_text(
+            json.dumps({"schemaVersion": 2, "config": described, "layers": [licence, layer | changes, *more]})
+        )
         return models / "blobs" / f"sha256-{digest}"
 
     return write
@@ -139,12 +141,45 @@ def test_a_user_without_a_home_has_no_folder_of_ollamas(monkeypatch: pytest.Monk
         resolve_model("ollama:tiny-of-nobody")
 
 
-def test_a_blob_outside_its_folder_is_refused(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
+def test_a_blob_can_be_a_link_to_the_users_own_file(ollama: Callable[..., Path], tiny_gguf: Path) -> None:
     blob = ollama()
     blob.unlink()
     blob.symlink_to(tiny_gguf)
-    with pytest.raises(NotFoundError, match="not a file of its folder"):
+    assert resolve_model("ollama:tiny").read_bytes() == tiny_gguf.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [("gone.gguf", "No such file"), ("other.gguf", "4 bytes"), ("folder", "regular")]
+)
+def test_a_link_that_leads_to_another_file_is_said(
+    ollama: Callable[..., Path], tmp_path: Path, place: str, words: str
+) -> None:
+    (tmp_path / "other.gguf").write_bytes(b"GGUF")
+    (tmp_path / "folder").mkdir()
+    blob = ollama()
+    blob.unlink()
+    blob.symlink_to(tmp_path / place)
+    with pytest.raises(NotFoundError, match=f"a link to .*{place}.*{words}"):
         resolve_model("ollama:tiny")
+
+
+def test_blobs_as_they_were_named_before(ollama: Callable[..., Path]) -> None:
+    blob = ollama()
+    old = blob.rename(blob.with_name(blob.name.replace("-", ":")))
+    assert resolve_model("ollama:tiny") == old
+
+
+@pytest.mark.parametrize("layer", ["template", "system", "messages"])
+def test_what_ollama_makes_prompts_with_is_said_to_be_unused(
+    ollama: Callable[..., Path], recwarn: pytest.WarningsRecorder, layer: str
+) -> None:
+    """By `run`, and not by `ls`."""
+    media_type, digest = f"application/vnd.ollama.image.{layer}", f"sha256:{'3' * 64}"
+    ollama("registry.ollama.ai/library/worded/latest", {"mediaType": media_type, "digest": digest, "size": 1})
+    assert "ollama:worded:latest" in cli("ls").stdout
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=f"own .*{layer}.* not used here"):
+        resolve_model("ollama:worded")
 
 
 def test_an_adapter_is_not_left_out_in_silence(ollama: Callable[..., Path]) -> None:

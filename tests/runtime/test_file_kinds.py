@@ -12,7 +12,7 @@ from pathlib import Path
 import gguf
 import pytest
 
-from atv_local.data import MODEL, file_kind, kind_of_bytes
+from atv_local.data import MODEL, count_parts, file_kind, kind_of_bytes
 from atv_local.errors import BundleError, ModelError, VectorError
 from atv_local.generator.bundle import Bundle
 from atv_local.target import check_gguf
@@ -86,6 +86,12 @@ def test_a_gguf_of_another_kind_is_no_model(tmp_path: Path, architecture: str, v
 def test_what_says_nothing_else_is_a_model(tmp_path: Path, values: dict) -> None:
     content = header(tmp_path / "m.gguf", **values)
     assert file_kind(tmp_path / "m.gguf") == kind_of_bytes(content[:100]) == MODEL
+
+
+def test_the_parts_of_a_model_are_counted(tmp_path: Path) -> None:
+    for values, n_parts in (({}, 1), ({"split__no": 0, "split__count": 3}, 3), ({"split__count": "x"}, 1)):
+        header(tmp_path / "m.gguf", **values)
+        assert count_parts(tmp_path / "m.gguf") == n_parts
 
 
 def test_folders_and_devices_are_no_models(tmp_path: Path, tiny_bundle: Path, tiny_gguf: Path) -> None:

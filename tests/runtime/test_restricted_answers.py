@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from atv_local import OFF, Batch, Conversation, Engine, Finish, Generator, Sampling, Target, UsageError
+from atv_local.answer import Constraint, parse_choices
 from atv_local.errors import GrammarError
-from atv_local.generator import Bundle
+from atv_local.generator import Bundle, Manifest, TaskSpec
 from atv_local.target import Grammar, score_options
 
 QUERIES = ["apple 1", "dog 1", "what is this?", "pear 2"]
@@ -217,7 +218,7 @@ def test_a_checked_grammar_is_taken_too(engine: Engine) -> None:
 
 def test_the_choices_can_be_the_labels_of_the_bundle(engine: Engine) -> None:
     assert engine.answer("dog 1", choices="auto").as_dict()["probabilities"].keys() == {"a", "b"}
-    with pytest.raises(UsageError, match="no bundle"):
+    with pytest.raises(UsageError, match="without a bundle"):
         Engine(engine.target).answer("dog 1", choices="auto")
 
 
@@ -230,6 +231,27 @@ def test_a_bundle_without_labels_has_no_choices(target: Target, tiny_bundle: Pat
     assert old.answer("dog 1").text == "b"
     with pytest.raises(UsageError, match="stores no labels"):
         old.answer("dog 1", choices="auto")
+
+
+def of_tasks(**tasks: int) -> Manifest:
+    """A manifest that lists so many labels of each task."""
+    listed = [
+        TaskSpec(name=name, kind="labels" if n else "text", labels=[f"{name}{k}" for k in range(n)])
+        for name, n in tasks.items()
+    ]
+    return Manifest.model_construct(tasks=listed)
+
+
+def test_the_choices_can_be_the_labels_of_one_task() -> None:
+    manifest = of_tasks(a=200, b=100, c=0)
+    assert Constraint.of("auto:b", bundle=manifest).choices == tuple(f"b{k}" for k in range(100))
+    with pytest.raises(UsageError, match=r"300 labels of 2 tasks, and 256 .* 'auto:TASK', of a, b$"):
+        Constraint.of("auto", bundle=manifest)
+    assert len(Constraint.of("auto", bundle=of_tasks(a=200, b=56)).choices) == 256
+    for choices in ("auto:", "auto:c", "auto:d"):
+        with pytest.raises(UsageError, match=f"{choices}.*, which are a, b$"):
+            Constraint.of(choices, bundle=manifest)
+    assert parse_choices("auto:b") == "auto:b"
 
 
 def test_a_grammar_that_nothing_follows_fails_alone(engine: Engine) -> None:

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from safetensors import safe_open
@@ -218,6 +219,18 @@ def test_weights_stand_in_for_the_gguf_only_if_they_are_its_own(job: TrainingJob
     with pytest.raises(NotFoundError, match="absent"):
         run_training(replace(job, weights=str(tmp_path / "absent")), tmp_path / "no")
     assert not (tmp_path / "no").exists()
+
+
+def test_a_model_in_parts_is_to_be_merged(tmp_path: Path) -> None:
+    """The first part has all metadata, and transformers would load it."""
+    writer = gguf.GGUFWriter(tmp_path / "m-00001-of-00003.gguf", "llama")
+    writer.add_uint16("split.no", 0)
+    writer.add_uint16("split.count", 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match=r"3 parts.*--merge m-00001-of-00003.gguf m.gguf"):
+        load_target(tmp_path / "m-00001-of-00003.gguf", torch.float32, CPU)
 
 
 def test_a_tasks_name_may_be_any_text(job: TrainingJob, tmp_path: Path) -> None:

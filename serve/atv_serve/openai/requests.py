@@ -63,6 +63,8 @@ Stop = Annotated[str, Field(max_length=256)]
 MaxTokens = Annotated[int, Field(ge=-1, lt=1 << 31)]
 """-1 means no limit, as for other local servers."""
 AllowedAnswer = Annotated[str, Field(min_length=1, max_length=MAX_CHOICE_CHARS)]
+Auto = Annotated[str, Field(pattern=r"^auto(:.|$)", max_length=MAX_QUERY)]
+"""The labels of the bundle: all, or of one task as `auto:TASK`."""
 AllowedAnswers = Annotated[list[AllowedAnswer], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)]
 Layer = Annotated[int, Field(ge=1, le=4096)]
 FalseOnly = Annotated[Literal[False], BeforeValidator(_boolean)]
@@ -134,8 +136,8 @@ class StreamOptions(_Request):
 
 class _Generation(_Steered):
     """What chats and completions have in common. The default temperature is 0, which is greedy: bundles are measured
-    with it. `choices` are the allowed answers, or `auto` for the labels of the bundle; the answer follows `grammar`,
-    which is GBNF. The fields at the end have no effect.
+    with it. `choices` are the allowed answers, or `auto` for the labels of the bundle, `auto:TASK` for those of
+    one task; the answer follows `grammar`, which is GBNF. The fields at the end have no effect.
     """
 
     stream: bool | None = None
@@ -147,7 +149,7 @@ class _Generation(_Steered):
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: MaxTokens | None = None
-    choices: Literal["auto"] | AllowedAnswers | None = None
+    choices: Auto | AllowedAnswers | None = None
     grammar: Annotated[str, Field(max_length=MAX_GRAMMAR_CHARS)] | None = None
     frequency_penalty: Zero = None
     presence_penalty: Zero = None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from atv_local.answer import Engine
 from atv_local.errors import UsageError
-from atv_local.generator import Bundle, Generator
+from atv_local.generator import Bundle, Generator, Manifest
 from atv_local.target import LastUserMessage, PromptFormat, Target
 from atv_local.vectors import OFF, ControlVector, ScaledVector, Steering, trained_positions
 from atv_serve.openai import AppliedControlVector, SteeringRequest, SteeringResponse
@@ -122,8 +122,13 @@ class ServedModels:
         Raises:
             UnknownModelError: no such model.
         """
+        manifest = self.manifest(model, request)
+        return manifest.labels if manifest else ()
+
+    def manifest(self, model: str | None, request: SteeringRequest | bool | None = None) -> Manifest | None:
+        """The manifest of that bundle, None for the base model; see `labels`."""
         bundle = self._bundle(model, request)
-        return bundle.manifest.labels if bundle else ()
+        return bundle.manifest if bundle else None
 
     def prompts_for(
         self, model: str | None, request: SteeringRequest | bool | None, variables: Mapping[str, Any] | None

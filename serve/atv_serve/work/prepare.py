@@ -150,14 +150,10 @@ def _constraint(models: ServedModels, request: ChatRequest | CompletionRequest) 
     if len(given) > 1:
         raise FieldError(given[1], f"{given[0]} and {given[1]} exclude each other; give one of them")
 
-    def labels() -> tuple[str, ...]:
-        if found := models.labels(request.model, request.steering):
-            return found
-        raise UsageError("`choices` cannot be 'auto': the model has no labels; list the allowed answers")
-
     field = "response_format.json_schema.schema" if schema is not None else "".join(given)
     try:
-        return Constraint.of(request.choices, schema, request.grammar, labels=labels), field
+        manifest = models.manifest(request.model, request.steering)
+        return Constraint.of(request.choices, schema, request.grammar, bundle=manifest), field
     except UsageError as error:
         raise FieldError(field, str(error).replace("`schema`", f"`{field}`")) from error
 
