@@ -33,10 +33,13 @@ from .file_kinds import HEAD_BYTES as HEAD_BYTES
 from .file_kinds import MODEL as MODEL
 from .file_kinds import ZIP as ZIP
 from .file_kinds import FileKind as FileKind
-from .file_kinds import count_parts as count_parts
 from .file_kinds import file_kind as file_kind
 from .file_kinds import kind_of_bytes as kind_of_bytes
 from .gguf_header import GgufHeader as GgufHeader
+from .gguf_parts import begins_gguf as begins_gguf
+from .gguf_parts import files_of as files_of
+from .gguf_parts import parts_of as parts_of
+from .gguf_parts import without_part as without_part
 from .label_variants import describe_variants as describe_variants
 from .label_variants import normalised as normalised
 from .label_variants import with_single_spaces as with_single_spaces

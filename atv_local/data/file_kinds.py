@@ -85,17 +85,6 @@ def kind_of_bytes(head: bytes) -> FileKind:
     return FileKind(_of_other(head))
 
 
-def count_parts(path: Path) -> int:
-    """How many files the GGUF that begins at `path` is split into.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        count = _values(file.read(HEAD_BYTES)).get("split.count")
-    return count if isinstance(count, int) and count > 1 else 1
-
-
 def _of_folder(path: Path) -> str:
     names = sorted(file.name for file in path.iterdir())
     if "atv.json" in names:

@@ -12,10 +12,10 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-from atv_local.data import HEAD_BYTES, FileKind, kind_of_bytes
+from atv_local.data import HEAD_BYTES, FileKind, begins_gguf, kind_of_bytes
 from atv_local.errors import AtvError, NotFoundError, first_line
 from atv_local.generator import MANIFEST
-from atv_local.names.gguf_names import begins_model, choices_of_parts, quantisation_of
+from atv_local.names.gguf_names import choices_of_parts, quantisation_of
 from atv_local.names.hub import HubName, files_of_bundle, no_model
 from atv_local.names.stores import Kind
 
@@ -80,7 +80,7 @@ def _check_whole(name: HubName, snapshot: Path, files: Sequence[str]) -> None:
 
 
 def _not_there(name: HubName, files: Sequence[str]) -> str:
-    models = sorted({quantisation_of(file) or file for file in files if begins_model(file)})
+    models = sorted({quantisation_of(file) or file for file in files if begins_gguf(file)})
     if not models:
         return f"{name} has no GGUF; name a repository with files that end in .gguf"
     return f"{name} has no whole GGUF of that quantisation; it has {', '.join(models[:_MAX_LISTED])}"

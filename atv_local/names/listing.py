@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from atv_local.data import reading
+from atv_local.data import files_of, reading
 from atv_local.errors import AtvError, NotFoundError
 from atv_local.generator import read_manifest
 from atv_local.names.aliases import aliases_file, read_aliases
@@ -16,7 +16,7 @@ from atv_local.names.choices import Choice, choose_bundle, choose_model
 from atv_local.names.default_names import config_file
 from atv_local.names.embedded import embedded_bundle, embedded_model
 from atv_local.names.forms import DEFAULT, DEMO
-from atv_local.names.gguf_names import parts_of, quantisation_of
+from atv_local.names.gguf_names import quantisation_of
 from atv_local.names.lookup import look_up
 from atv_local.names.schemes import schemes, store
 from atv_local.names.stores import KINDS, Kind
@@ -113,5 +113,5 @@ def _entry(name: str, path: Path, quantisation: str = "") -> Entry:
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else map(path.with_name, parts_of(path.name))
+    files = path.rglob("*") if path.is_dir() else files_of(path)
     return sum(file.stat().st_size for file in files if file.is_file())

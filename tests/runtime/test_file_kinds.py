@@ -12,7 +12,7 @@ from pathlib import Path
 import gguf
 import pytest
 
-from atv_local.data import MODEL, count_parts, file_kind, kind_of_bytes
+from atv_local.data import MODEL, file_kind, files_of, kind_of_bytes, without_part
 from atv_local.errors import BundleError, ModelError, VectorError
 from atv_local.generator.bundle import Bundle
 from atv_local.target import check_gguf
@@ -88,10 +88,16 @@ def test_what_says_nothing_else_is_a_model(tmp_path: Path, values: dict) -> None
     assert file_kind(tmp_path / "m.gguf") == kind_of_bytes(content[:100]) == MODEL
 
 
-def test_the_parts_of_a_model_are_counted(tmp_path: Path) -> None:
-    for values, n_parts in (({}, 1), ({"split__no": 0, "split__count": 3}, 3), ({"split__count": "x"}, 1)):
-        header(tmp_path / "m.gguf", **values)
-        assert count_parts(tmp_path / "m.gguf") == n_parts
+def test_the_files_of_a_split_model(tmp_path: Path) -> None:
+    names = [f"m-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
+    for name in names[:2]:
+        (tmp_path / name).touch()
+    first = tmp_path / names[0]
+    assert files_of(first) == [first]  # whoever loads it says that one is missing
+    (tmp_path / names[2]).touch()
+    assert [file.name for file in files_of(first)] == names
+    assert files_of(tmp_path / names[1]) == [tmp_path / names[1]]
+    assert [without_part(name) for name in names] == ["m.gguf"] * 3
 
 
 def test_folders_and_devices_are_no_models(tmp_path: Path, tiny_bundle: Path, tiny_gguf: Path) -> None:

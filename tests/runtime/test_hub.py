@@ -24,10 +24,11 @@ from typer.testing import CliRunner, Result
 
 import atv_local
 from atv_cli.main import app
+from atv_local.data import parts_of
 from atv_local.errors import BundleError, NotFoundError
 from atv_local.generator.bundle import Bundle
 from atv_local.names import add_alias, resolve_bundle, resolve_model, resolve_name
-from atv_local.names.gguf_names import choices_of_parts, parts_of, quantisation_of
+from atv_local.names.gguf_names import choices_of_parts, quantisation_of
 
 pytestmark = pytest.mark.usefixtures("user_folder")
 

@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from atv_local.data import count_parts
+from atv_local.data import files_of, without_part
 from atv_local.errors import AtvError, DataError, ModelError
 from atv_local.target import Target
 from atv_train.examples import Example
@@ -54,11 +54,10 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
     """
     if weights is not None:
         check_present(weights, "weights")
-    elif (n_parts := count_parts(path)) > 1:  # transformers would make up the weights that are in the others
-        merged = f"{path.name.partition('-00001-of-')[0]}.gguf"
+    elif (n_parts := len(files_of(path))) > 1:  # transformers would make up the weights that are in the others
         raise ModelError(
-            f"{path} is the first of {n_parts} parts of a model, and PyTorch's weights come from one file; merge them "
-            f"with: llama-gguf-split --merge {path.name} {merged}, or name `weights=...`"
+            f"{path} is the first of {n_parts} parts of a model, and PyTorch reads one file; merge them, or name "
+            f"`weights=...`; the command is llama-gguf-split --merge {path.name} {without_part(path.name)}"
         )
     try:
         with redirect_stderr(StringIO()):  # its progress bar has no switch
