@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import llama_cpp as lib
-from jinja2 import meta
+from jinja2 import meta, nodes
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from atv_local.target.template_sandbox import TemplateSandbox
@@ -18,6 +18,8 @@ _GIVEN = (
     *("functions", "function_call", "tools", "tool_choice"),
 )
 """Variables that this program gives every template."""
+_WITH_DEFAULT = ("defined", "undefined", "default", "d")
+"""Tests and filters of a variable that may be missing."""
 
 
 class ChatTemplate:
@@ -37,10 +39,20 @@ class ChatTemplate:
 
     @cached_property
     def variables(self) -> list[str]:
-        """The variables that it reads and this program does not give."""
+        """The variables that it reads and that neither this program nor the template itself sets.
+
+        One that the template sets where it is not defined is among them.
+        """
         with self._sandbox.limits():
-            names = meta.find_undeclared_variables(self._sandbox.parse(self._source))
-        return sorted(names - {*_GIVEN, *self._sandbox.globals})
+            tree = self._sandbox.parse(self._source)
+            names = meta.find_undeclared_variables(tree)
+            own = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
+            tested = {
+                node.node.name
+                for node in tree.find_all((nodes.Test, nodes.Filter))
+                if node.name in _WITH_DEFAULT and isinstance(node.node, nodes.Name)
+            }
+        return sorted(names - (own - tested) - {*_GIVEN, *self._sandbox.globals})
 
     def render(self, messages: Sequence[Any], variables: Mapping[str, Any] | None = None) -> str:
         """The prompt, up to where the next answer begins.

@@ -78,6 +78,22 @@ def test_a_bundle_for_another_model_is_said(tiny_bundle: Path, tmp_path: Path) -
     assert "n_layer" in found["steering"]["detail"]
 
 
+def test_a_chat_template_that_leaves_out_the_users_text(tmp_path: Path) -> None:
+    code, found = examined("-m", write_gguf(tmp_path / "fixed.gguf", template="<user>hello<answer>"))
+    assert code == 1
+    assert (found["model"]["state"], found["chat template"]["state"]) == ("ok", "failed")
+    assert found["steering"]["state"] == "failed"
+    assert "chat template" in found["steering"]["detail"]
+
+
+def test_how_a_chat_template_takes_what_is_said(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ effort }}<think>"
+    summary = probes.chat_template(write_gguf(tmp_path / "thinks.gguf", template=template))
+    for fact in ("Jinja", "system message", "thinking", "effort"):
+        assert fact in summary
+    assert "none" in probes.chat_template(write_gguf(tmp_path / "bare.gguf", template=""))
+
+
 @pytest.mark.parametrize("name", ["nothing", "nothing.gguf", "hf:user/repo"])
 def test_a_model_that_is_not_there(name: str) -> None:
     code, found = examined("-m", name)

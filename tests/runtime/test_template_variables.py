@@ -78,6 +78,21 @@ def test_variables_reach_the_template() -> None:
         fitted("chatml").check_variables(["style"])
 
 
+def test_variables_are_those_that_a_template_does_not_set_itself() -> None:
+    source = (
+        "{% if not day is defined %}{% set day = strftime_now('%d') %}{% endif %}{% set lines = namespace(n=0) %}"
+        "{% macro turn(m, role) %}<{{ role }}>{{ m.content }}{% endmacro %}"
+        "{% for m in messages %}{% if m.role == 'user' %}{% set text = m.content %}{% endif %}{{ turn(m, m.role) }}"
+        "{% endfor %}{{ text }}{{ day }}{{ effort | default('low') }}{% if effort %}{% endif %}{{ suffix }}"
+    )
+    assert FittedTemplate.compiled(source, eos="", bos="").with_variables({}).render(HELLO).endswith("low")
+    template = FittedTemplate.compiled(source, eos="", bos="")
+    template.check_variables(["day", "effort", "suffix"])
+    for name in ("lines", "text", "m", "role", "strftime_now"):
+        with pytest.raises(UsageError, match="day, effort, suffix"):
+            template.check_variables([name])
+
+
 def test_options_are_values_of_json_or_texts() -> None:
     texts = ["enable_thinking=false", "effort = high", "n=3", "empty=", 'all={"a": [1]}', "python=True", "url=a=b"]
     assert parse_template_variables(texts) == {

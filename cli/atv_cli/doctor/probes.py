@@ -94,8 +94,9 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
     from atv_local.target import TemplateWarning, kl_divergence, logprobs
     from atv_local.vectors import OFF
 
-    warnings.simplefilter("ignore", TemplateWarning)  # another check says it
-    engine, source = _engine(path, generator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TemplateWarning)  # another check says it
+        engine, source = _engine(path, generator)
     base, _ = _first(engine, OFF)
     steered, _ = _first(engine, replace(engine.steering, strength=1.0))
     _, event = _first(engine, replace(engine.steering, strength=1.0))  # timed once everything is warm
