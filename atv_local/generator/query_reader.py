@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from tokenizers import Tokenizer
 
 GENERATOR_READ = "generator_read"
 """The field of records that says what was read of a query where that is not all of it."""
-_CACHED = 16
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,11 @@ class QueryReader:
     def __init__(self, tokenizer: Tokenizer, template: str, max_tokens: int) -> None:
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens)
-        self.max_tokens = max_tokens
         self._tokenizer, self._template = tokenizer, template
-        self._unknown = getattr(tokenizer.model, "unk_token", None)
-        self.read = lru_cache(_CACHED)(self._read)
-        """The `Reading` of a query; the last ones are cached."""
+        self._unknown: str | None = getattr(tokenizer.model, "unk_token", None)
 
-    def _read(self, query: str) -> Reading:
+    def read(self, query: str) -> Reading:
+        """What is read of a query."""
         text = self._template.replace("{query}", query)
         encoding = self._tokenizer.encode(text)
         length, first = len(query), self._template.index("{query}")
@@ -79,5 +75,5 @@ class QueryReader:
     def _is_unknown(self, id_: int, token: str) -> bool:
         if self._unknown is not None:
             return token == self._unknown
-        known = self._tokenizer.id_to_token(id_) or ""
-        return bool(token.strip() != known.strip())  # Unigram models give the text itself, with the unknown token's id
+        known: str = self._tokenizer.id_to_token(id_) or ""
+        return token.strip() != known.strip()  # Unigram models give the text itself, with the unknown token's id

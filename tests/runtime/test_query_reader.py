@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from atv_local.generator import QueryReader, Reading, ReadingSummary, alike_rows
+from atv_local.generator import QueryReader, ReadingSummary, alike_rows
 from tests.tiny.tokenizer import word_pieces
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -107,9 +107,3 @@ def test_rows_that_differ_behind_the_limit_are_shown_where_they_do() -> None:
     assert "2 of 2 rows" in sentence
     assert "ay me' -> 'refund'" in sentence
     assert "ost it' -> 'shipping'" in sentence
-
-
-def test_the_last_readings_are_cached() -> None:
-    read = reader(word_pieces()).read
-    assert isinstance(read("abc"), Reading)
-    assert read("abc") is read("abc")

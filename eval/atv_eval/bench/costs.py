@@ -113,7 +113,7 @@ def generator(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:
                 graphs[precision] = Generator(loaded.bundle, provider=subject.provider, precision=precision)
             except BundleError as error:
                 results.note(f"the {precision} graph is left out: {error}")
-    around = loaded.count("a") - 1
+    around = len(loaded.read("a").ids) - 1
     longest = loaded.bundle.manifest.generator.max_tokens
     names = {precision: f"{precision} on {graph.provider}" for precision, graph in graphs.items()}
     for length in [n for n in plan.queries if n <= longest] or [longest]:
@@ -121,7 +121,7 @@ def generator(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:
         measures = {names[p]: partial(_milliseconds, partial(graph, text)) for p, graph in graphs.items()}
         samples = in_turn(measures, _MANY * plan.rounds)
         first, *others = names.values()
-        results.add("generator", loaded.count(text), "ms", samples, [(other, first) for other in others])
+        results.add("generator", len(loaded.read(text).ids), "ms", samples, [(other, first) for other in others])
 
 
 def vector(subject: Subject, plan: BenchPlan, results: BenchResults) -> None:

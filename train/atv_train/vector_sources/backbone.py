@@ -83,7 +83,11 @@ def _kind(config: PretrainedConfig) -> type[AutoModel | AutoModelForTextEncoding
 
 def _read_part(model: PreTrainedModel) -> PreTrainedModel:
     """What reads the query: of T5 the encoder alone."""
-    return model.encoder if model.config.model_type in _WITH_DECODER else without_pooler(model)
+    if model.config.model_type not in _WITH_DECODER:
+        return without_pooler(model)
+    encoder = model.encoder
+    assert isinstance(encoder, PreTrainedModel)
+    return encoder
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
