@@ -93,9 +93,9 @@ def _files(path: Path, on_note: OnNote) -> list[Path]:
     with reading(path):
         if not path.is_dir():
             return [path]
-        inside = sorted(file for file in path.iterdir() if not file.is_dir())
+        inside = sorted(path.iterdir())
     inside = [file for file in inside if not file.name.startswith(".")]  # macOS leaves such files about
-    files = [file for file in inside if has_rows(file)]
+    files = [file for file in inside if has_rows(file) and not file.is_dir()]
     if not files:
         raise DataError(f"the folder {path} has no file of rows, such as .jsonl or .csv")
     if others := [file.name for file in inside if file not in files]:

@@ -122,6 +122,7 @@ def test_a_header_in_the_middle_is_no_row(tmp_path: Path) -> None:
 def test_the_other_files_of_a_folder_are_named(tmp_path: Path) -> None:
     for name in ("a.jsonl", "b.csv.gz", "c.json", "d.ndjson", "e.tsv", "notes.md", "f.parquet", ".hidden"):
         (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
     notes: list[str] = []
     assert [file.name for file in data_files([tmp_path], notes.append)] == [
         "a.jsonl",
@@ -131,4 +132,4 @@ def test_the_other_files_of_a_folder_are_named(tmp_path: Path) -> None:
         "e.tsv",
     ]
     (note,) = notes
-    assert "f.parquet, notes.md" in note
+    assert "f.parquet, more, notes.md" in note

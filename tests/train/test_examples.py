@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from atv_local.errors import DataError
 from atv_local.target.target_file import TargetFile
 from atv_train.examples import Example, encode, epoch_batches
 from atv_train.frozen_target.prefix_cache import PrefixCache
-from atv_train.training_data import hold_out
+from atv_train.job import TrainingJob
+from atv_train.training_data import hold_out, read_training_data
 
 
 def test_wordings_are_what_generator_and_target_read(tiny_gguf: Path) -> None:
@@ -102,3 +104,18 @@ def test_a_system_message_and_earlier_turns_go_before_the_input(tiny_gguf: Path)
     assert bare.prompt == prompts("fig").tokens
     assert with_system.query == with_history.query == "fig"
     assert len({with_system.prompt, with_history.prompt, bare.prompt}) == 3
+
+
+def test_bad_rows_of_training_and_validation_are_named_together(job: TrainingJob, tmp_path: Path) -> None:
+    train, valid = tmp_path / "train.csv", tmp_path / "valid.csv"
+    train.write_text("input,output,note\nfig,a,x\ncat,,\n")
+    valid.write_text("input,output\n,a\nhen,b\n")
+    prompts = TargetFile.open(job.model).prompts
+    given = replace(job, data=[train], valid=[valid])
+    with pytest.raises(DataError, match=r"train.csv:3: output.*valid.csv:2: input.*`skip_bad_rows=True`"):
+        read_training_data(given, prompts)
+    data = read_training_data(replace(given, skip_bad_rows=True), prompts)
+    assert [row.input for row in (*data.rows, *data.valid_rows)] == ["fig", "hen"]
+    warnings = "\n".join(data.warnings)
+    assert "not read: 'note'" in warnings
+    assert "2 bad rows left out" in warnings
