@@ -133,7 +133,19 @@ FAMILIES: dict[str, Family] = {
         "llama-spm",
         "google-gemma-2-2b-it",
     ),
-    "gemma3n": Family("Gemma3nTextConfig", {"sliding_window": 256}, "llama-spm", "google-gemma-2-2b-it"),
+    "gemma3n": Family(
+        "Gemma3nTextConfig",
+        {
+            "sliding_window": 256,
+            "num_hidden_layers": 5,
+            "num_kv_shared_layers": 0,
+            "hidden_size_per_layer_input": 16,
+            "vocab_size_per_layer_input": 32000,
+            "activation_sparsity_pattern": [0.0] * 5,
+        },
+        "llama-spm",
+        "google-gemma-2-2b-it",
+    ),
     "gemma4": Family("Gemma4TextConfig", {"sliding_window": 256}, "gpt-2", "google-gemma-4-31B-it", newest=True),
     "gpt2": Family("GPT2Config", {"n_ctx": CONTEXT}, "gpt-2"),
     "starcoder": Family("GPTBigCodeConfig", {"n_ctx": CONTEXT}, "starcoder"),
@@ -162,7 +174,9 @@ FAMILIES: dict[str, Family] = {
         "phi-3",
         "microsoft-Phi-3.5-mini-instruct",
     ),
-    "phimoe": Family("PhimoeConfig", {**LOCAL, "sliding_window": None}, "phi-3"),
+    "phimoe": Family(
+        "PhimoeConfig", {**LOCAL, "sliding_window": None, "original_max_position_embeddings": CONTEXT}, "phi-3"
+    ),
     "bloom": Family("BloomConfig", {}, "gpt-2"),
     "mpt": Family("MptConfig", {"d_model": WIDTH, "n_heads": HEADS, "n_layers": LAYERS, "max_seq_len": CONTEXT}, "mpt"),
     "gptneox": Family("GPTNeoXConfig", {"rotary_pct": 0.25}, "gpt-neox"),
@@ -171,7 +185,9 @@ FAMILIES: dict[str, Family] = {
     "olmo": Family("OlmoConfig", {}, "gpt-neox"),
     "olmo2": Family("Olmo2Config", {}, "gpt-2"),
     "olmo3": Family("Olmo3Config", {"sliding_window": 256}, "gpt-2"),
-    "olmoe": Family("OlmoeConfig", {"num_experts": 4, "num_experts_per_tok": 2}, "gpt-neox"),
+    "olmoe": Family(
+        "OlmoeConfig", {"num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": HEADS}, "gpt-neox"
+    ),
     "granite": Family(
         "GraniteConfig",
         {"embedding_multiplier": 6.0, "residual_multiplier": 0.5, "logits_scaling": 2.0, "attention_multiplier": 0.2},
@@ -250,8 +266,7 @@ FAMILIES: dict[str, Family] = {
         },
         "gpt-2",
     ),
-    "bitnet": Family("BitNetConfig", {}, "gpt-2"),
-    "minimax-m2": Family("MiniMaxM2Config", LOCAL, "gpt-2", "MiniMax-M2", newest=True),
+    "minimax-m2": Family("MiniMaxM2Config", {**LOCAL, "rotary_dim": 8}, "gpt-2", "MiniMax-M2", newest=True),
     "lfm2": Family(
         "Lfm2Config",
         {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "block_auto_adjust_ff_dim": False},
@@ -263,6 +278,7 @@ FAMILIES: dict[str, Family] = {
         {**MOE, "layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_dense_layers": 1},
         "gpt-2",
         "LFM2-8B-A1B",
+        newest=True,
     ),
     "mamba": Family("MambaConfig", SSM, "gpt-neox"),
     "mamba2": Family("Mamba2Config", {**SSM, "num_heads": 8, "head_dim": 16, "n_groups": 1}, "gpt-neox"),
@@ -296,8 +312,4 @@ FAMILIES: dict[str, Family] = {
         "NVIDIA-Nemotron-Nano-v2",
         newest=True,
     ),
-    "t5": Family(
-        "T5Config", {"d_model": WIDTH, "d_ff": INNER, "num_layers": LAYERS, "num_heads": HEADS, "d_kv": 16}, "llama-spm"
-    ),
-    "bert": Family("BertConfig", {}, "bert-bge"),
 }

@@ -80,9 +80,7 @@ def _model(family: Family, n_vocab: int) -> Any:
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     common = {name: value for name, value in COMMON.items() if not isinstance(getattr(kind, name, None), property)}
     config = kind(**{**common, **ids, "vocab_size": n_vocab, **family.options})
-    classes = transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForMaskedLM
-    auto = next(auto for auto in classes if type(config) in auto._model_mapping)
-    model = auto.from_config(config).float().eval()
+    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
     for name, values in model.named_parameters():
         if "A_log" in name or name.endswith((".D", "dt_bias")) or "dt_proj" in name:
             continue  # state-space models are stable only near what they begin with
@@ -106,6 +104,8 @@ def _convert(weights: Path, words: dict[str, tuple[Any, Any]], template: str, ou
     architecture = get_model_architecture(ModelBase.load_hparams(weights, False), ModelType.TEXT)
     kind = get_model_class(_ARCHITECTURES.get(architecture, architecture))
     kind.set_vocab = set_vocab
+    if hasattr(kind, "opt_num_mtp_layers"):  # these want next-token layers to be in the weights
+        kind.no_mtp = True
     with torch.inference_mode():
         kind(weights, gguf.LlamaFileType.ALL_F32, output, model_name=name, eager=True).write()
 

@@ -95,6 +95,8 @@ class AnswerStream:
             token = sampler(target)
             ended = target.vocabulary.ends(token)
             text = "" if ended else decoder.decode(target.vocabulary.piece(token))
+            if count == 1 and prompt.begins_text:
+                text = text.removeprefix(" ")
             finish = self._finish(ended, count == max_tokens)
             if finish:
                 text += decoder.decode(b"", final=True)

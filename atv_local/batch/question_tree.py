@@ -122,7 +122,10 @@ def _outcome(question: BatchQuestion, head: Branch, vocabulary: Vocabulary) -> O
         finish = Finish.STOP if head.ended else Finish.LENGTH if longest else Finish.CONTEXT
     options = tuple(sum(child.logprobs) for child in head.children)
     greedy = tuple(all(child.greedy) for child in head.children)
-    return Outcome(vocabulary.text(head.written, special=False), tuple(head.written), finish, options, greedy)
+    text = vocabulary.text(head.written, special=False)
+    if question.prompt.begins_text:
+        text = text.removeprefix(" ")
+    return Outcome(text, tuple(head.written), finish, options, greedy)
 
 
 def _heads(top: Branch) -> list[Branch]:

@@ -104,8 +104,9 @@ class Model:
 
     @property
     def n_layer(self) -> int:
-        """Number of blocks; steerable are layers 1 to n_layer-1."""
-        return int(lib.llama_model_n_layer(self.handle)) or self._number("block_count")
+        """Number of blocks without those that predict further tokens; steerable are layers 1 to n_layer-1."""
+        counted = self._number("block_count") - self._number("nextn_predict_layers")
+        return int(lib.llama_model_n_layer(self.handle)) or max(0, counted)
 
     @property
     def n_embd(self) -> int:

@@ -29,11 +29,13 @@ class Prompt:
         tokens: the whole prompt.
         shared: how many tokens, from the first on, are the same for every query.
         turns: for a conversation, how many tokens each earlier prompt had before its last one.
+        begins_text: whether the tokenizer puts a space before an answer, as before every text; it is no part of it.
     """
 
     tokens: tuple[int, ...]
     shared: int
     turns: tuple[int, ...] = ()
+    begins_text: bool = False
 
     @property
     def segments(self) -> list[tuple[int, ...]]:
@@ -79,7 +81,7 @@ class PromptFormat:
     def __call__(self, query: str) -> Prompt:
         """The prompt for one query."""
         tokens = self._tokens(self._messages(query))
-        return Prompt(tuple(tokens), _shared(self._head, tokens))
+        return Prompt(tuple(tokens), _shared(self._head, tokens), begins_text=self._begins_text(tokens))
 
     def after(self, *, system: str | None = None, turns: Sequence[tuple[str, str]] = ()) -> PromptFormat:
         """The same template, with a system message and earlier turns before every query."""
@@ -138,7 +140,15 @@ class PromptFormat:
                 *before, _ = self._turn(*(tuple(message.items()) for message in messages[: index + 1]))
                 if before == tokens[: len(before)] and len(before) < len(tokens):
                     ends.append(len(before))
-        return Prompt(tuple(tokens), _shared(head, tokens), tuple(ends))
+        begins_text = messages[-1]["role"] != "assistant" and self._begins_text(tokens)
+        return Prompt(tuple(tokens), _shared(head, tokens), tuple(ends), begins_text)
+
+    def _begins_text(self, tokens: Sequence[int]) -> bool:
+        """In llama.cpp SentencePiece puts a space before a text after a control token, and not after a line break."""
+        if self._template is None or not self._vocabulary.puts_space:
+            return False
+        last = self._vocabulary.piece(tokens[-1], special=True)
+        return last == last.rstrip()
 
     def _messages(self, query: str) -> list[Message]:
         return [*self._before, {"role": "user", "content": query}]

@@ -165,6 +165,11 @@ class Vocabulary:
         return bool(lib.llama_vocab_is_eog(self._vocab, token))
 
     @cached_property
+    def puts_space(self) -> bool:
+        """Whether the tokenizer puts a space before every text, as SentencePiece does."""
+        return self.text(self._tokenize(b"a", special=False, bos=False)).startswith(" ")
+
+    @cached_property
     def eos(self) -> int:
         """The end-of-sequence token."""
         return int(lib.llama_vocab_eos(self._vocab))

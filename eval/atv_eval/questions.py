@@ -7,6 +7,7 @@ Instructions and demonstrations go before it: in the same message, or in that of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -116,7 +117,7 @@ class QuestionBuilder:
             def of_its_own(row: Row) -> tuple[Prompt, int]:
                 shown = nearest.nearest(row.input, n)
                 form, n_shown = self._fitting(task, shown, row, instruction)
-                return Prompt(form(row.input).tokens, 0), len(shown) - n_shown  # no other query has these before it
+                return replace(form(row.input), shared=0), len(shown) - n_shown  # no other query has these before it
 
             return of_its_own
         shown = balanced(self._showable(task), n, self._plan.seed) if Method.SHOTS in methods else []
@@ -131,9 +132,9 @@ class QuestionBuilder:
 
     def _instructed(self, instruction: str | None, row: Row) -> Prompt:
         form = self._form(*_before(row))
-        one, other, tokens = (form(after_instruction(instruction, text)).tokens for text in ("a", "1", row.input))
-        shared = shared_length(one[: shared_length(one, other)], tokens)  # what no query changes
-        return Prompt(tokens, min(shared, len(tokens) - 1))
+        one, other, prompt = (form(after_instruction(instruction, text)) for text in ("a", "1", row.input))
+        fixed = one.tokens[: shared_length(one.tokens, other.tokens)]  # what no query changes
+        return replace(prompt, shared=min(shared_length(fixed, prompt.tokens), len(prompt.tokens) - 1))
 
     def _way(self, task: Task, row: Row, method: Method) -> SteeredPrompt:
         if method is Method.STEERED:

@@ -40,3 +40,18 @@ def test_answers_one_by_one_and_together_are_the_same(engine: Engine, positions:
     ]
     assert together == alone
     assert any(off != on for off, on in alone)
+
+
+@pytest.mark.parametrize(("end", "wanted"), [("<|im_start|>", "ab"), ("<|im_start|>{{ '\n' }}", " ab")])
+def test_the_space_that_sentencepiece_puts_before_a_text_is_not_in_the_answer(
+    tmp_path: Path, end: str, wanted: str
+) -> None:
+    path = write_gguf(tmp_path / "spm.gguf", template="{{ messages[-1]['content'] }}<|im_end|>" + end)
+    engine = Engine(Target(path, n_threads=1))
+    assert engine.answer("hi", grammar='root ::= " ab"').text == wanted
+    with Batch(engine) as batch:
+        (answer,) = batch.answer(["hi"], grammar='root ::= " ab"')
+    assert answer.text == wanted
+    if wanted == "ab":
+        tokens = engine.target.prompts.answer("hi", "ab")
+        assert engine.target.vocabulary.text(tokens[:-1]) == " ab"

@@ -111,14 +111,8 @@ def prepare_training(
     check_writable(new_record)
     spec = checkpoint_spec(job, target_file.spec, data.files, models.max_query, settings.seed, measure)
     cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
-    target = FrozenTarget(
-        models.target,
-        job.positions,
-        cache,
-        split_attention=split_attention,
-        n_vectors=spec.injection.n_vectors,
-        n_layer=target_file.spec.n_layer,
-    )
+    n_vectors = spec.injection.n_vectors
+    target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention, n_vectors=n_vectors)
     source = new_generator(job, models, target)
     trainer = Trainer(source, target, settings, unrelated, accelerator, sampler)
     plan = plan_training(job, target_file, data, trainer, budget, measure)

@@ -33,8 +33,6 @@ class FrozenTarget:
         split_attention: whether tokens after a cached prefix go through `attention.py` or through the model's own
             attention and cache: see `supports_split_attention`.
         n_vectors: 2 if the prompt's tokens before the last have a vector of their own.
-        n_layer: layers that llama.cpp counts, by default the model's: next-token-prediction layers, which do not take
-            part in an answer, are not in PyTorch's model, and their rows have no effect.
     """
 
     def __init__(
@@ -45,11 +43,10 @@ class FrozenTarget:
         *,
         split_attention: bool = True,
         n_vectors: int = 1,
-        n_layer: int | None = None,
     ) -> None:
         self.model = model
         self.blocks = decoder_blocks(model)
-        self.n_rows, self.n_embd = (n_layer or len(self.blocks)) - 1, int(model.config.get_text_config().hidden_size)
+        self.n_rows, self.n_embd = len(self.blocks) - 1, int(model.config.get_text_config().hidden_size)
         self.positions, self.n_vectors = positions, n_vectors
         self.device, self.dtype = model.device, model.dtype
         self._cache = PrefixCache(0) if cache is None else cache

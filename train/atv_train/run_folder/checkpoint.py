@@ -17,7 +17,7 @@ from atv_local.errors import BundleError, UsageError, first_line
 from atv_local.generator import Spec
 from atv_train.pretrained import first_sentence
 from atv_train.run_folder.run_record import CHECKPOINT
-from atv_train.vector_sources import GeneratorModule, backbone_from_config, load_tokenizer
+from atv_train.vector_sources import GeneratorModule, backbone_from_config, load_saved_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -70,7 +70,7 @@ def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedToke
         _check_sizes(folder, spec)
         generator = _empty_generator(folder, spec)
         generator.load_state_dict(load_file(folder / WEIGHTS))
-        return spec, generator.eval(), load_tokenizer(folder / BACKBONE)
+        return spec, generator.eval(), load_saved_tokenizer(folder / BACKBONE)
     except OSError as error:
         reason = f"{error.strerror}: {Path(error.filename).name}" if error.filename else first_sentence(error)
         raise BundleError(

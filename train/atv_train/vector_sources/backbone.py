@@ -122,6 +122,11 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def load_saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a checkpoint, whatever class transformers 4 or 5 saved it as."""
+    return PreTrainedTokenizerFast.from_pretrained(str(folder), padding_side="right", truncation_side="right")
+
+
 def vocabulary_size(backbone: PreTrainedModel) -> int:
     """Number of tokens with an embedding."""
     embeddings = backbone.get_input_embeddings()
