@@ -96,6 +96,6 @@ def alike_rows(rows: Iterable[tuple[str, str, Reading]]) -> str:
         one, other = (f"…{query[same - _SHOWN_BEFORE :]}" for query in (one, other))
     return (
         f"the generator cannot tell {sum(counts[ids] for ids in alike)} of {n_rows} rows apart: it reads the same "
-        f"tokens where the outputs differ, such as '{shorten(one)}' -> '{shorten(output)}' and '{shorten(other)}' -> "
+        f"tokens for different outputs, such as '{shorten(one)}' -> '{shorten(output)}' and '{shorten(other)}' -> "
         f"'{shorten(wanted)}'"
     )
