@@ -18,6 +18,7 @@ CSV_SUFFIXES = (".csv", ".tsv", ".tab")
 _SEPARATORS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n')
 """With this Excel says what stands between the cells."""
+_LINE_ENDS = "if its lines end with a carriage return alone, save it with line feeds"
 _QUOTING = "a field with commas, quotes or line breaks stands in double quotes"
 
 
@@ -70,7 +71,8 @@ def _rows(lines: TextLines, separator: str, *, spaced: bool) -> Iterator[tuple[i
             fields, error = [], f"the row is longer than {MAX_LINE_BYTES} bytes"
         except csv.Error as failure:
             reason = str(failure).partition(" - ")[0]  # what follows is advice for programmers
-            fields, error = [], f"not CSV: {reason}; {_QUOTING}"
+            remedy = _LINE_ENDS if reason.startswith("new-line") else _QUOTING
+            fields, error = [], f"not CSV: {reason}; {remedy}"
         if fields is None:
             return
         if error and lines.number > begin:

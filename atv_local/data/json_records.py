@@ -35,12 +35,11 @@ class WrittenNumber(float):
 
 
 class _RepeatedKeys(dict[str, Any]):
-    """An object that has a key twice, so that one of its values would be lost."""
+    """An object that has a key twice, or an object in it has, so that one of the values would be lost."""
 
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+    def __init__(self, pairs: list[tuple[str, Any]], repeated: str) -> None:
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.repeated = next(name for name in names if names.count(name) > 1)
+        self.repeated = repeated
 
 
 def json_records(lines: TextLines) -> Iterator[Record]:
@@ -113,7 +112,14 @@ def _parsed(text: str) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    return value if len(value) == len(pairs) else _RepeatedKeys(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        return _RepeatedKeys(pairs, next(name for name in names if names.count(name) > 1))
+    for inner in value.values():
+        for part in inner if isinstance(inner, list) else [inner]:
+            if isinstance(part, _RepeatedKeys):
+                return _RepeatedKeys(pairs, part.repeated)
+    return value
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenNumber)

@@ -155,7 +155,7 @@ def _with_conversation(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _is_absent(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
 def _is_text(value: Any) -> bool:

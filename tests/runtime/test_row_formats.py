@@ -95,6 +95,7 @@ def test_a_comma_in_the_text_of_a_lone_column_separates_nothing(tmp_path: Path) 
         ("rows.json", json.dumps(JSON, indent=1)[:-4], "not JSON.* line "),
         ("rows.json", "[1, 2]", "rows.json:1, :2: not a JSON object"),
         ("rows.jsonl", LINES + '{"input": "x", "output": "a", "output": "b"}', ":3: .*'output'.* twice"),
+        ("rows.jsonl", '{"messages": [{"role": "user", "content": "a", "content": "b"}]}', ":1: .*'content'.* twice"),
         ("rows.json", '[{"input": "x", "input": "y", "output": "b"}]', ":1: .*'input'.* twice"),
     ],
 )

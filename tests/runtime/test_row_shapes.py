@@ -46,7 +46,7 @@ LATE = Row(input="the lamp is late", output="shipping", task="rows")
         {"prompt": ASKED[:1], "completion": ASKED[1:]},
         {"messages": [message("user", [{"type": "text", "text": "the lamp is late"}]), ASKED[1]]},
         {"conversations": [{"from": "human", "value": "the lamp is late"}, {"from": "gpt", "value": "shipping"}]},
-        {"input": "the lamp is late", "output": "shipping", "task": None, "choices": None, "system": None},
+        {"input": "the lamp is late", "output": "shipping", "task": None, "choices": [], "system": None},
     ],
 )
 def test_one_row_in_many_shapes(tmp_path: Path, record: dict[str, Any]) -> None:
