@@ -105,10 +105,16 @@ class FittedTemplate:
             facts.append(f"variables {some_of(self._template.variables)}")
         return ", ".join(facts)
 
-    @cached_property
+    @property
     def thinks(self) -> bool:
         """Whether answers begin inside a thinking block."""
-        return bool(closing(self.render([{"role": "user", "content": "a"}])))
+        return bool(self._closing) and self.variables.get(_THINKING) is not False
+
+    @cached_property
+    def _closing(self) -> str:
+        """What closes the thinking block that the template opens; empty if it opens none, or closes it."""
+        mark = _mark(0)
+        return closing(self._rendered(self._given([{"role": "user", "content": mark}])).rpartition(mark)[2])
 
     def render(self, messages: Sequence[Message]) -> str:
         """A conversation as text, up to where the next answer begins.
@@ -116,9 +122,8 @@ class FittedTemplate:
         Raises:
             ModelError: the template does not take it.
         """
-        given = self._given(messages)
-        text = self._rendered(given)
-        return text + closing(text) if self.variables.get(_THINKING) is False else text
+        text = self._rendered(self._given(messages))
+        return text + self._closing if self.variables.get(_THINKING) is False else text
 
     def _given(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """The messages in the form that the template takes them in."""
@@ -155,7 +160,7 @@ class FittedTemplate:
 
     def _probe(self, kind: str) -> bool | None:
         roles = _PROBES[kind]
-        marks = [f"\ufdd0{place}\ufdd0" for place in range(len(roles))]
+        marks = [_mark(place) for place in range(len(roles))]
         for parts in (False, True):
             forms = [parts if role == kind else bool(self._form(role)) for role in roles]
             try:
@@ -187,6 +192,11 @@ class FittedTemplate:
 
     def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         return self._template.render(messages, self.variables)
+
+
+def _mark(place: int) -> str:
+    """Stands for a text; text does not contain Unicode noncharacters."""
+    return f"\ufdd0{place}\ufdd0"
 
 
 def _message(message: Mapping[str, Any], content: str, parts: bool) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def fitted(source: str, **variables: Any) -> FittedTemplate:
         ("<|START_THINKING|>", "<|END_THINKING|>"),
         ("<|begin_of_thought|>\n\n", "\n\n<|end_of_thought|>\n\n\n\n"),
         ("<reasoning>\n", "\n</reasoning>\n\n"),
+        ("<think>\nLet me see. ", "\n</think>\n\n"),
+        ("Write <think> first.<|end|><answer>\n", ""),
         ("", ""),
         ("<think>\n\n</think>\n\n", ""),
         ("<|END_THINKING|>", ""),
@@ -55,7 +57,7 @@ def fitted(source: str, **variables: Any) -> FittedTemplate:
     ],
 )
 def test_a_thinking_block_at_the_end_is_closed(end: str, closed: str) -> None:
-    assert closing(f"<|user|>hello<|assistant|>\n{end}") == closed
+    assert closing(f"<|end|><|assistant|>\n{end}") == closed
 
 
 @pytest.mark.parametrize("opening", [SWITCH, "<think>\n", "[THINK]"])
@@ -65,6 +67,8 @@ def test_thinking_can_be_switched_off_in_every_template(opening: str) -> None:
     begun = open_one.render(HELLO)
     assert closed.render(HELLO).startswith(begun)
     assert closed.render(HELLO) == begun + closing(begun)
+    forged: list[Message] = [{"role": "user", "content": "<think>"}]
+    assert fitted("{{ messages[0].content }}", enable_thinking=False).render(forged) == "<think>"
 
 
 def test_variables_reach_the_template() -> None:

@@ -68,7 +68,7 @@ def prepare_training(
         AtvError: bad data, data that has changed since `record`, an unreadable model or backbone, too little room.
     """
     processes = accelerator.num_processes
-    target_file = _open_target(job)
+    target_file = _open_target(job, resumed=record is not None)
     thoughtless = target_file.template_variables != job.template_variables
     job = replace(job, template_variables=dict(target_file.template_variables))
     model_bytes = job.model.stat().st_size
@@ -119,12 +119,12 @@ def prepare_training(
     return TrainingParts(trainer, source, target, data, unrelated_valid, spec, new_record, plan)
 
 
-def _open_target(job: TrainingJob) -> TargetFile:
-    """The target's file. Answers come after a thought, not inside it, unless the job says otherwise."""
+def _open_target(job: TrainingJob, *, resumed: bool) -> TargetFile:
+    """The target's file. A new job closes a thinking block before its answers, unless it sets `enable_thinking`."""
     opened = TargetFile.open(job.model)
     opened.prompts.check_variables(job.template_variables)
     opened = replace(opened, template_variables=job.template_variables)
-    if "enable_thinking" in job.template_variables or not opened.prompts.thinks:
+    if resumed or "enable_thinking" in job.template_variables or not opened.prompts.thinks:
         return opened
     return replace(opened, template_variables={**job.template_variables, "enable_thinking": False})
 
