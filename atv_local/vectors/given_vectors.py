@@ -76,10 +76,10 @@ def split_files(text: str) -> list[str]:
     Raises:
         UsageError: nothing before or after a comma.
     """
-    name, colon, _ = text.rpartition(":")
-    if any(_is_file(whole) for whole in (text, *([name] if colon else []))):
+    name, _, scale = text.rpartition(":")
+    if _is_file(text) or ("," not in scale and _is_file(name)):
         return [text]
-    files = text.split(",")
+    files = [file.strip() for file in text.split(",")]
     if not all(files):
         raise UsageError(f"{shown(text)} has an empty name beside a comma; leave the comma out")
     return files

@@ -36,7 +36,7 @@ class LlamaOption:
 
     def declare(self) -> inspect.Parameter:
         """The option as typer reads it."""
-        option = typer.Option(*self.flags, hidden=True)
+        option = typer.Option(*self.flags, hidden=True, help="Another name for an option, as in llama.cpp.")
         annotation = Annotated[self.kind | None, option]  # type: ignore[name-defined]  # it is made at run time
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

@@ -124,7 +124,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         changes["layers"] = parse_layers(options.layers)
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
     files = split_files(options.control_vectors) if options.control_vectors else []
-    vectors = tuple(parse_vector_file(file.strip()) for file in files)
+    vectors = tuple(map(parse_vector_file, files))
     engine = _loaded(options.model, options.bundle, bool(options.off), options.n_ctx, vectors)
     how = replace(engine.steering, **changes)
     steering = OFF if options.off else how

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from atv_cli.main import app
 from atv_local import TaskVector
-from atv_local.vectors import write_control_vector
+from atv_local.vectors import split_files, write_control_vector
 
 
 def record(*arguments: object) -> dict[str, Any]:
@@ -82,6 +82,7 @@ def test_several_control_vectors_with_commas(tiny_gguf: Path, vectors: Path) -> 
     base = ("-m", tiny_gguf, "-n", 1, "hello")
     repeated = record(*base, "--control-vector", left, "--control-vector", right)
     assert record(*base, "--control-vector", f"{left},{right}")["control_vectors"] == repeated["control_vectors"]
+    assert split_files(f"{left}:2, {right}") == [f"{left}:2", str(right)]
     scaled = record(*base, "--control-vector-scaled", f"{left}:0.5,{right}:-0.3")["control_vectors"]
     assert [(one["name"], one["scale"]) for one in scaled] == [("left.gguf", 0.5), ("right.gguf", -0.3)]
 

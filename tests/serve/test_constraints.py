@@ -139,6 +139,10 @@ def test_the_labels_of_the_bundle_are_choices(url: str) -> None:
     if labels := models["kinds"]:
         for steering in (None, False):
             assert chat(url, choices="auto", steering=steering)["choices"][0]["probabilities"].keys() == {*labels}
+        refused = HTTP.post(f"{url}/v1/chat/completions", json={"messages": user("a"), "choices": "auto:nothing"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "choices")
+        (task,) = refused.json()["error"]["message"].rpartition("which are ")[2].split(", ")
+        assert chat(url, choices=f"auto:{task}")["choices"][0]["probabilities"].keys() == {*labels}
     refused = HTTP.post(f"{url}/v1/chat/completions", json={"messages": user("a"), "model": "base", "choices": "auto"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "choices")
 

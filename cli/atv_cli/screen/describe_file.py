@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer import check_query
+from atv_local.data import file_kind
 from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.generator import MANIFEST, Bundle, Generator
 from atv_local.target import TargetFile, check_gguf
@@ -32,7 +33,10 @@ def file_facts(path: Path, model: Path | None, queries: Sequence[str]) -> tuple[
         raise UsageError(f"{len(queries)} queries are more than the {_MAX_QUERIES} that can be shown")
     if path.suffix.lower() != ".gguf" and not _is_gguf(path):
         if path.exists() and not _may_be_bundle(path):
-            raise BundleError(f"{path} is not a bundle (a folder or zip with {MANIFEST}), GGUF model or control vector")
+            raise BundleError(
+                f"{path} is not a bundle (a folder or zip with {MANIFEST}), GGUF model or control vector: "
+                f"it is {file_kind(path).words}"
+            )
         return _of_bundle(Bundle(path), model, queries)
     if queries:
         raise UsageError(f"{path} is a GGUF; only a bundle makes vectors for queries")

@@ -9,13 +9,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.errors import UsageError, first_problem
-from atv_local.vectors import Positions, parse_layers
+from atv_local.vectors import Positions, parse_layers, parse_vector_file
 
 _IGNORED = {"batch_size", "max_batch_size", "device"}  # lm_eval passes them to every model
 
 
 def _layers(given: object) -> tuple[int, int]:
     return parse_layers(str(given))
+
+
+def _control_vectors(given: object) -> tuple[tuple[Path, float], ...]:
+    """`FILE;FILE:SCALE`, or a list of these, since commas are between arguments."""
+    files = given if isinstance(given, list | tuple) else str(given).split(";")
+    return tuple(parse_vector_file(str(file)) for file in files)
 
 
 class HarnessArguments(BaseModel):
@@ -27,6 +33,8 @@ class HarnessArguments(BaseModel):
     """GGUF of the target: a path or a name."""
     bundle: str | Path | None = None
     """A path or a name."""
+    control_vectors: Annotated[tuple[tuple[Path, float], ...], BeforeValidator(_control_vectors)] = ()
+    """Control-vector files with `;` between, each alone or as FILE:SCALE; beside a bundle that is named, else alone."""
     strength: float | None = None
     layers: Annotated[tuple[int, int], BeforeValidator(_layers)] | None = None
     positions: Positions | None = None

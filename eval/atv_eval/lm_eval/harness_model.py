@@ -57,6 +57,7 @@ class AtvLocal(TemplateLM):
             arguments.model,
             arguments.bundle,
             off=arguments.off,
+            control_vectors=arguments.control_vectors,
             n_ctx=arguments.n_ctx,
             n_threads=arguments.n_threads,
             n_gpu_layers=arguments.n_gpu_layers,
@@ -142,14 +143,15 @@ class AtvLocal(TemplateLM):
     def get_model_info(self) -> dict[str, Any]:
         """The model, for the record of results."""
         steering, generator = self._steering, self._engine.generator
-        if generator is None or steering.off:
+        if steering.off:
             return {"bundle": None}
         layers = steering.range(self._engine.target.n_rows)
         return {
-            "bundle": generator.bundle.id,
+            "bundle": generator.bundle.id if generator else None,
             "strength": steering.strength,
             "layers": list(layers),
             "positions": str(steering.positions),
+            "control_vectors": [vector.as_dict() for vector in self._engine.control_vectors],
         }
 
     # Requests.

@@ -13,6 +13,7 @@ from atv_local.answer.engine import Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
 from atv_local.target.prompt import PromptFormat
+from atv_local.vectors import random_vector
 from atv_local.vectors.task_vector import TaskVector
 from tests.eval.lm_eval.token_by_token import asked, scored, scored_pair, tokens_of, written
 from tests.tiny import write_gguf
@@ -100,7 +101,25 @@ def test_strength_layers_positions_and_off_are_those_of_the_arguments(arguments:
         "strength": 1.0,
         "layers": [1, 3],
         "positions": "decode",
+        "control_vectors": [],
     }
+
+
+def test_control_vectors_steer_alone_or_beside_a_bundle(arguments: dict[str, Any], tmp_path: Path) -> None:
+    request = asked("loglikelihood", ("apple 1", "ab"))
+    for seed in (1, 2):
+        random_vector(3, 64, seed=seed).save(tmp_path / f"{seed}.gguf")
+    files = f"{tmp_path / '1.gguf'};{tmp_path / '2.gguf'}:0.5"
+    alone = {name: value for name, value in arguments.items() if name != "bundle"}
+    models = [AtvLocal(**given) for given in (
+        alone | {"off": True}, alone | {"control_vectors": files}, arguments, arguments | {"control_vectors": files}
+    )]  # fmt: skip
+    totals = [model.loglikelihood(request, True)[0][0] for model in models]
+    assert len(set(totals)) == 4
+    info = models[1].get_model_info()
+    assert (info["bundle"], [one["scale"] for one in info["control_vectors"]]) == (None, [1.0, 0.5])
+    with pytest.raises(UsageError, match="control_vectors"):
+        AtvLocal(**alone, control_vectors="a.gguf:5000")
 
 
 def test_what_is_too_long_loses_its_beginning(arguments: dict[str, Any], alone: Engine) -> None:
