@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -36,7 +37,7 @@ class Reading:
         """Whether every character is read, and known."""
         return not (self.cut or self.unknown)
 
-    def as_field(self) -> dict[str, dict[str, int]]:
+    def as_field(self) -> dict[str, Any]:
         """What a record of an answer has of it: nothing if it is complete."""
         if self.complete:
             return {}

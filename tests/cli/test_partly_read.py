@@ -75,6 +75,13 @@ def test_vector_says_it_of_one_query_and_of_a_file(pair: list[str], tmp_path: Pa
     assert "1 of 3" in unknown
 
 
+def test_inspect_has_it_in_its_facts(pair: list[str], tmp_path: Path) -> None:
+    queries = tmp_path / "queries.txt"
+    queries.write_text(f"apple 1\n{LONG}\n")
+    facts = json.loads(cli("inspect", pair[3], "-f", queries, "--json").stdout)["queries"]
+    assert [query.get("generator_read", {}).get("of") for query in facts] == [None, len(LONG.strip())]
+
+
 def test_batch_says_it_in_the_record_and_once_in_the_end(pair: list[str], tmp_path: Path) -> None:
     rows = written(tmp_path / "in.jsonl", [{"input": text} for text in (LONG, "apple 1", "cow 👍", LONG)])
     result = batch(rows, tmp_path / "out.jsonl", *pair, "-n", 2)

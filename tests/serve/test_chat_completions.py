@@ -68,6 +68,8 @@ def test_a_query_that_is_cut_is_said_in_its_choice(client: openai.OpenAI) -> Non
         read,
         {"chars": 5, "of": 5, "unknown": 1},
     ]
+    embedded = client.embeddings.create(model="kinds", input=["apple 1", long]).data
+    assert [(one.model_extra or {}).get("generator_read") for one in embedded] == [None, read]
     base = client.chat.completions.create(**asked | {"model": "base"}).choices[0]
     assert "generator_read" not in (base.model_extra or {})
 

@@ -71,7 +71,11 @@ def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tu
     vectors = [generator(query) for query in queries]
     facts["runs"] = {"provider": generator.provider, "precision": generator.precision}
     facts["queries"] = [
-        {"query": query, "norms": [round(float(norm), 6) for norm in vector.norms()]}
+        {
+            "query": query,
+            "norms": [round(float(norm), 6) for norm in vector.norms()],
+            **generator.read(query).as_field(),
+        }
         for query, vector in zip(queries, vectors, strict=True)
     ]
     facts["cosines"] = cosines(vectors).round(6).tolist()

@@ -139,12 +139,18 @@ class Application:
         arrays = await self._vectors(request, applied, texts)
         name = applied.bundle or ""  # of the base model there is none, which `steering` has refused
         read = self._models.generators[name].read
-        n_tokens = await self._replies.aside(lambda: sum(len(read(text).ids) for text in texts))
+        readings = await self._replies.aside(lambda: [read(text) for text in texts])
+        n_tokens = sum(len(reading.ids) for reading in readings)
         return api.EmbeddingResponse(
             object="list",
             data=[
-                api.Embedding(object="embedding", index=index, embedding=_encode(array.ravel(), body.encoding_format))
-                for index, array in enumerate(arrays)
+                api.Embedding(
+                    object="embedding",
+                    index=index,
+                    embedding=_encode(array.ravel(), body.encoding_format),
+                    **reading.as_field(),
+                )
+                for index, (array, reading) in enumerate(zip(arrays, readings, strict=True))
             ],
             model=name,
             usage=api.EmbeddingUsage(prompt_tokens=n_tokens, total_tokens=n_tokens),

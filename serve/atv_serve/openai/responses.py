@@ -205,6 +205,8 @@ class Embedding(_Response):
     index: int
     embedding: list[float] | str
     """Numbers, or little-endian float32 in base64."""
+    generator_read: GeneratorRead | None = None
+    """Only where the generator did not read all of the text."""
 
 
 class EmbeddingUsage(_Response):
