@@ -20,6 +20,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import AtvError
 from atv_local.target import Target
-from atv_local.vectors import OFF, Positions, Steering, random_vector
+from atv_local.vectors import OFF, Positions, Steering, TaskVector, random_vector
 from benchmarks.forked import import_all
 from benchmarks.model_families import FAMILIES
 from benchmarks.model_makers import folder_name
-from tests.tiny import write_rows
+from tests.tiny import ANSWERS, write_rows
 from tests.tiny.backbone import write_backbone
 
 RESULTS = Path(__file__).parent / "results" / "models.jsonl"
@@ -138,7 +139,6 @@ def _bare_logits(gguf: Path, tokens: list[int], n_ctx: int) -> Any:
 
 def _train(gguf: Path, weights: Path | None, positions: Positions, work: Path) -> dict[str, Any]:
     """Three steps, an export, and the logits of both."""
-    from atv_export import export
     from atv_train import train
 
     rows, backbone = work.parent / "kinds.jsonl", work.parent / "backbone"
@@ -155,9 +155,46 @@ def _train(gguf: Path, weights: Path | None, positions: Positions, work: Path) -
         learning_rate=0.02,
         dtype="float32",
     )
+    if not find_spec("optimum"):  # it does not take transformers 5
+        return _compare(work / "run", gguf, weights, positions)
+    from atv_export import export
+
     report = export(work / "run", work / "bundle", precisions=["fp32"], model=gguf, weights=weights)
     check = report.logits["fp32"]
     return {"cosine": round(check.cosine, 5), "base_cosine": round(check.base_cosine, 5), "agreement": check.agreement}
+
+
+@torch.no_grad()
+def _compare(run: Path, gguf: Path, weights: Path | None, positions: str) -> dict[str, Any]:
+    """What an export measures, with the vectors of PyTorch's generator in llama.cpp."""
+    from atv_train import Example
+    from atv_train.frozen_target import FrozenTarget, load_target
+    from atv_train.run_folder import load_checkpoint
+
+    _, generator, tokenizer = load_checkpoint(run)
+    name = None if weights is None else str(weights)
+    frozen = FrozenTarget(load_target(gguf, torch.float32, torch.device("cpu"), name), Positions(positions))
+    found: dict[bool, list[float]] = {True: [], False: []}
+    same = []
+    target = Target(gguf, n_threads=1)
+    for word in (*ANSWERS, *_QUERIES):
+        encoded = tokenizer([word], return_tensors="pt")
+        vector = generator(encoded["input_ids"], encoded["attention_mask"])
+        *head, last = tokens = target.prompts(word).tokens
+        for steered in (True, False):
+            logits, _ = frozen.answer_logits([Example(0, word, "", tokens, (0,))], vector * steered)
+            target.reset()
+            if positions != "all":
+                target.prefill(head)
+            if steered:
+                target.apply(TaskVector(vector[0].numpy()))
+            expected = torch.from_numpy(target.evaluate(tokens if positions == "all" else [last]).copy())
+            found[steered].append(torch.cosine_similarity(logits[0, : len(expected)], expected, dim=0).item())
+            if steered:
+                same.append(bool(logits[0].argmax() == expected.argmax()))
+    target.close()
+    scores = {"cosine": min(found[True]), "base_cosine": min(found[False]), "agreement": sum(same) / len(same)}
+    return {name: round(score, 5) for name, score in scores.items()}
 
 
 def in_time(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -184,7 +221,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(FAMILIES))
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    import_all()
+    if find_spec("optimum"):
+        import_all()
     gguf.GGUFReader = cache(gguf.GGUFReader)  # transformers reads a file six times here, for seconds each
     for name in options.names:
         folder = options.folder.resolve() / folder_name(name)

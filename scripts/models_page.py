@@ -27,6 +27,7 @@ bit for bit.
 - **with `--weights`**: transformers cannot read the architecture from a GGUF, so `train` and `export` also need the
   unquantised weights of the model: a folder, or its name on Hugging Face.
 - **with `--positions all`**: its layers cannot continue from a cached part of a prompt.
+- **with transformers 5**: transformers 4.57 does not know it, so the run is exported without `-m`.
 - **runs**: it answers, and control vectors steer it, but a generator cannot be trained through it.
 
 A quantised model of yours is checked in the same way before it is trained through: `train` compares the logits of both
@@ -61,7 +62,12 @@ def verdict(record: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
         )
         if needed
     ]
-    return f"with {' and '.join(options)}" if options else "works", scores
+    how = f"with {' and '.join(options)}" if options else "works"
+    if scores is decode and "cosine" not in everywhere:
+        how += ", not with `--positions all`"
+    if not record["versions"]["transformers"].startswith("4."):
+        how += ", with transformers 5"
+    return how, scores
 
 
 def reason(problem: dict[str, str]) -> str:

@@ -70,10 +70,14 @@ class Batch:
             n_ctx = as_integer("n_ctx", n_ctx, 1, (MAX_PARALLEL + 1) * engine.target.n_ctx)  # more cannot be filled
         self._engine = engine
         self._n_ctx = engine.target.n_ctx
+        n_ctx, unscaled = n_ctx or 2 * self._n_ctx, engine.target.model.n_ctx_unscaled
+        if self._n_ctx <= unscaled:  # in a larger context than the target's the same tokens could have other logits
+            n_ctx = min(n_ctx, unscaled - 1)
+            self._n_ctx = min(self._n_ctx, n_ctx)
         self._sequences = SequenceContext(
             engine.target.model,
             n_sequences=parallel + 1,  # one has what prompts share
-            n_ctx=n_ctx or 2 * self._n_ctx,
+            n_ctx=n_ctx,
             n_threads=engine.target.n_threads,
         )
         self._scheduler = Scheduler(self._sequences, engine.target.vocabulary.ends)

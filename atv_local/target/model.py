@@ -103,6 +103,14 @@ class Model:
         return int(lib.llama_model_n_ctx_train(self.handle)) or self._number("context_length")
 
     @property
+    def n_ctx_unscaled(self) -> int:
+        """The largest context that positions are not scaled for, 0 if the model does not say.
+
+        Of a model with two sets of rope factors, such as Phi 3.5, llama.cpp uses the other one in larger contexts.
+        """
+        return self._number("rope.scaling.original_context_length")
+
+    @property
     def n_layer(self) -> int:
         """Number of blocks without those that predict further tokens; steerable are layers 1 to n_layer-1."""
         counted = self._number("block_count") - self._number("nextn_predict_layers")

@@ -15,14 +15,19 @@ from atv_local.vectors.steering import OFF, Positions, Steering
 from atv_local.vectors.task_vector import TaskVector
 from tests.tiny import write_gguf, write_gpt2
 
-FAMILIES: dict[str, Callable[[Path], Path]] = {"llama": write_gguf, "gpt2": write_gpt2}
+LONGROPE = {"type": "longrope", "original": 512, "short": [1.0] * 8, "long": [30.0] * 8}
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "llama": write_gguf,
+    "gpt2": write_gpt2,
+    "longrope": lambda path: write_gguf(path, n_ctx=2048, rope=LONGROPE),
+}
 QUERIES = ("what is a fig", "a cow")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     path = FAMILIES[request.param](tmp_path_factory.mktemp("family") / f"{request.param}.gguf")
-    return Engine(Target(path, n_threads=1))
+    return Engine(Target(path, n_ctx=512, n_threads=1))
 
 
 @pytest.mark.parametrize("positions", list(Positions))

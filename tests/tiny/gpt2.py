@@ -23,8 +23,8 @@ def write_gpt2(path: Path, *, n_layer: int = 4, n_embd: int = 64, n_ctx: int = 5
     writer.add_layer_norm_eps(1e-5)
     n_vocab = add_vocabulary(writer)
 
-    def add(name: str, *shape: int) -> None:
-        values = rng.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32)
+    def add(name: str, *shape: int, size: float = 1.0) -> None:
+        values = rng.normal(0, size / np.sqrt(shape[-1]), shape).astype(np.float32)
         kind = gguf.GGMLQuantizationType.Q8_0
         writer.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
         if name.startswith("blk"):
@@ -36,7 +36,7 @@ def write_gpt2(path: Path, *, n_layer: int = 4, n_embd: int = 64, n_ctx: int = 5
 
     add("token_embd", n_vocab, n_embd)
     add("position_embd", n_ctx, n_embd)
-    add("output", n_vocab, n_embd)
+    add("output", n_vocab, n_embd, size=4.0)  # so that small vectors decide what it says
     add_norm("output_norm")
     for block in range(n_layer):
         add(f"blk.{block}.attn_qkv", 3 * n_embd, n_embd)

@@ -29,7 +29,8 @@ def write_gguf(
 ) -> Path:
     """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template.
 
-    `rope` may have the `type` and `factor` of a scaling, the `original` context, a `base`, and `factors`.
+    `rope` may have the `type` and `factor` of a scaling, the `original` context, a `base`, and `factors`, or
+    `short` and `long` ones.
     """
     rope = rope or {}
     rng = np.random.default_rng(SEED)
@@ -47,11 +48,12 @@ def write_gguf(
     writer.add_rope_freq_base(rope.get("base", 10000.0))
     if "type" in rope:
         writer.add_string("llama.rope.scaling.type", rope["type"])
-        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_factor(rope.get("factor", 1.0))
     if "original" in rope:
         writer.add_rope_scaling_orig_ctx_len(rope["original"])
-    if "factors" in rope:
-        writer.add_tensor("rope_freqs.weight", np.array(rope["factors"], np.float32))
+    for key, tensor in (("factors", "rope_freqs"), ("short", "rope_factors_short"), ("long", "rope_factors_long")):
+        if key in rope:
+            writer.add_tensor(f"{tensor}.weight", np.array(rope[key], np.float32))
     writer.add_rope_dimension_count(n_embd // n_head)
     n_vocab = add_vocabulary(writer, vocabulary, eos, template)
     writer.add_add_eos_token(add_eos)

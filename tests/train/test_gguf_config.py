@@ -22,6 +22,9 @@ MODELS: dict[str, Callable[[Path], Path]] = {
     "rope linear": lambda path: write_gguf(path, rope={"type": "linear", "factor": 4.0}),
     "rope yarn": lambda path: write_gguf(path, rope={"type": "yarn", "factor": 8.0, "original": 64}),
     "rope factors": lambda path: write_gguf(path, rope={"factors": [1.0, 1.0, 1.5, 2.0, 4.0, 8.0, 8.0, 8.0]}),
+    "rope long": lambda path: write_gguf(
+        path, rope={"type": "longrope", "original": 256, "short": [1.0, 1.5] * 4, "long": [9.0] * 8}
+    ),
     "rope base": lambda path: write_gguf(path, rope={"base": 500.0}),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ class FrozenTarget:
         self.device, self.dtype = model.device, model.dtype
         self._cache = PrefixCache(0) if cache is None else cache
         self._split_attention = split_attention
+        self._keeps_logits = "logits_to_keep" in signature(model.forward).parameters
 
     def answer_logits(self, examples: Sequence[Example], vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Teacher-forced logits of every answer token.
@@ -149,13 +151,17 @@ class FrozenTarget:
         mask = position_mask(prompts, [len(row) for row in rows], self.positions, self.device)
         mask = vector_masks(mask, prompts, self.n_vectors)
         wanted = sorted({start + n for start, e in zip(starts, examples, strict=True) for n in range(len(e.answer))})
+        kept = torch.tensor(wanted, device=self.device)
+        options = {"logits_to_keep": kept} if self._keeps_logits else {}  # over a vocabulary they are what is large
         with injected(self.blocks, vectors, mask):
             logits = self.model(
                 input_ids=pad(rows, 0, self.device),
                 attention_mask=padding_mask([len(row) for row in rows], self.device).long(),
-                logits_to_keep=torch.tensor(wanted, device=self.device),  # over a vocabulary they are what is large
                 use_cache=False,
+                **options,
             ).logits
+        if not self._keeps_logits:
+            logits = logits.index_select(1, kept)
         firsts = [wanted.index(start) for start in starts]
         parts = zip(logits, firsts, examples, strict=True)
         return torch.cat([row[first : first + len(example.answer)] for row, first, example in parts])
