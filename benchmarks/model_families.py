@@ -232,7 +232,7 @@ FAMILIES: dict[str, Family] = {
         "gpt-2",
         "GLM-4.6",
     ),
-    "exaone4": Family("Exaone4Config", {"sliding_window": 256, "sliding_window_pattern": 4}, "gpt-2"),
+    "exaone4": Family("Exaone4Config", {"sliding_window": None, "layer_types": ["full_attention"] * LAYERS}, "gpt-2"),
     "smollm3": Family("SmolLM3Config", {}, "gpt-2", "HuggingFaceTB-SmolLM3-3B"),
     "ernie4.5": Family("Ernie4_5Config", {}, "llama-spm"),
     "ernie4.5-moe": Family(

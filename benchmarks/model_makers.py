@@ -65,7 +65,7 @@ def make(llama_cpp: Path, name: str, folder: Path) -> None:
     _model(family, len(words["tokenizer.ggml.tokens"][0])).save_pretrained(weights)
     counted = {"model": {"vocab": words["tokenizer.ggml.tokens"][0]}, "added_tokens": []}
     (weights / "tokenizer.json").write_text(json.dumps(counted))  # its length is what the converter reads for Gemma
-    _convert(weights, words, _template(llama_cpp, family), folder / "model.gguf", name)
+    _convert(weights, words, _template(llama_cpp, family), folder / "model.gguf", f"tiny {name}")
 
 
 def _template(llama_cpp: Path, family: Family) -> str:

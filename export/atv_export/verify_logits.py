@@ -67,7 +67,7 @@ def verify_logits(
     prompt_format = target.prompts.with_variables(bundle.manifest.template_variables)
     prompts = [prompt_format(example.query) for example in examples]
     off = torch.stack([_llama(target, prompt, None, positions) for prompt in prompts])
-    require_same(base, off, gguf, weights)
+    require_same(base, off, target.model, weights)
     n_vocab = off.shape[1]  # PyTorch's may be padded
     checks: dict[Precision, LogitsCheck] = {}
     for precision in bundle.graphs:

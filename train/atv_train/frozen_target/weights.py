@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from atv_local.data import files_of, without_part
 from atv_local.errors import AtvError, DataError, ModelError
-from atv_local.target import Target
+from atv_local.target import Model, Target
 from atv_train.examples import Example
 from atv_train.frozen_target.gguf_config import gguf_config
 from atv_train.pretrained import SAFE_LOADING, check_config, check_no_adapter, check_present, first_sentence
@@ -29,6 +29,8 @@ dequantised model with a wrong rope base 0.984, which must not pass.
 """
 
 
+_EXACT = {"ALL_F32", "F16", "BF16", "Q8_0"}
+"""Formats of a GGUF whose logits are as near to those of its unquantised weights as to those it is dequantised to."""
 _DEQUANTISED: dict[str, Any] = {}
 if hasattr(transformers, "GgufConfig"):  # transformers 5, which else computes with quantised weights, without gradients
     _DEQUANTISED["quantization_config"] = transformers.GgufConfig(dequantize=True)
@@ -116,24 +118,26 @@ def logits_similarity(found: Tensor, expected: Tensor) -> float:
     return torch.cosine_similarity(*rows, dim=1).mean().item()
 
 
-def require_same(found: Tensor, expected: Tensor, path: Path, weights: str | None) -> None:
+def require_same(found: Tensor, expected: Tensor, model: Model, weights: str | None) -> None:
     """Require that PyTorch's logits are llama.cpp's, as far as quantisation lets them.
 
     Args:
         found: PyTorch's, see `logits_similarity`.
-        expected: llama.cpp's with the GGUF at `path`.
+        expected: those of `model` in llama.cpp.
+        model: the GGUF.
         weights: unquantised ones that PyTorch has, if any.
 
     Raises:
         ModelError: it is another model.
     """
-    least = MIN_DEQUANTISED if weights is None else MIN_UNQUANTISED
+    exact = weights is None or model.quantisation in _EXACT
+    least = MIN_DEQUANTISED if exact else MIN_UNQUANTISED
     similarity = logits_similarity(found, expected)
     if not similarity >= least:
         whose = (
-            f"transformers reads {path} as another model than llama.cpp does"
+            f"transformers reads {model.path} as another model than llama.cpp does"
             if weights is None
-            else (f"the weights {weights} are not those of {path}")
+            else f"the weights {weights} are not those of {model.path}"
         )
         raise ModelError(
             f"{whose}: their logits have a cosine of {similarity:.3f}, less than {least:g}; "
@@ -150,6 +154,6 @@ def check_weights(model: PreTrainedModel, path: Path, example: Example, weights:
     """
     target = Target(path, n_ctx=max(64, len(example.prompt) + 1))
     expected = torch.stack([torch.from_numpy(logits.copy()) for logits in target.read(example.prompt)])
-    target.close()
     logits = model(input_ids=torch.tensor([example.prompt], device=model.device)).logits[0].float().cpu()
-    require_same(logits, expected, path, weights)
+    require_same(logits, expected, target.model, weights)
+    target.close()
