@@ -19,6 +19,8 @@ LONGROPE = {"type": "longrope", "original": 512, "short": [1.0] * 8, "long": [30
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "llama": write_gguf,
     "gpt2": write_gpt2,
+    "gemma2": lambda path: write_gguf(path, architecture="gemma2"),
+    "experts": lambda path: write_gguf(path, architecture="qwen3moe"),
     "longrope": lambda path: write_gguf(path, n_ctx=2048, rope=LONGROPE),
 }
 QUERIES = ("what is a fig", "a cow")
@@ -33,7 +35,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("positions", list(Positions))
 def test_answers_one_by_one_and_together_are_the_same(engine: Engine, positions: Positions) -> None:
     target = engine.target
-    vector = TaskVector(np.random.default_rng(0).normal(0, 0.5, (target.n_rows, target.n_embd)))
+    vector = TaskVector(np.random.default_rng(0).normal(0, 3.0, (target.n_rows, target.n_embd)))
     styles = (OFF, Steering(1.0, None, positions))
     ways = [SteeredPrompt.of(style, vector) for style in styles]
     with Batch(engine) as batch:
@@ -44,7 +46,7 @@ def test_answers_one_by_one_and_together_are_the_same(engine: Engine, positions:
         for query in QUERIES
     ]
     assert together == alone
-    assert any(off != on for off, on in alone)
+    assert any(off.tokens != on.tokens for off, on in (reply.outcomes for reply in replies))
 
 
 @pytest.mark.parametrize(("end", "wanted"), [("<|im_start|>", "ab"), ("<|im_start|>{{ '\n' }}", " ab")])

@@ -26,16 +26,18 @@ def write_gguf(
     template: str = TEMPLATE,
     add_eos: bool = False,
     rope: dict[str, Any] | None = None,
+    architecture: str = "llama",
 ) -> Path:
     """A random Llama in float32 with a byte vocabulary, a few letters of `vocabulary` and a chat template.
 
+    The architecture can also be `gemma2`, with norms behind its layers, or `qwen3moe`, with four experts.
     `rope` may have the `type` and `factor` of a scaling, the `original` context, a `base`, and `factors`, or
     `short` and `long` ones.
     """
     rope = rope or {}
     rng = np.random.default_rng(SEED)
     n_head, n_head_kv, n_ff = 4, 2, 128
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
     writer.add_license("apache-2.0")
     writer.add_context_length(n_ctx)
@@ -47,7 +49,7 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(rope.get("base", 10000.0))
     if "type" in rope:
-        writer.add_string("llama.rope.scaling.type", rope["type"])
+        writer.add_string(f"{architecture}.rope.scaling.type", rope["type"])
         writer.add_rope_scaling_factor(rope.get("factor", 1.0))
     if "original" in rope:
         writer.add_rope_scaling_orig_ctx_len(rope["original"])
@@ -55,6 +57,21 @@ def write_gguf(
         if key in rope:
             writer.add_tensor(f"{tensor}.weight", np.array(rope[key], np.float32))
     writer.add_rope_dimension_count(n_embd // n_head)
+    norms, experts = {"attn_norm": n_embd, "ffn_norm": n_embd}, 0
+    if architecture != "llama":
+        writer.add_key_length(n_embd // n_head)
+        writer.add_value_length(n_embd // n_head)
+    if architecture == "gemma2":
+        writer.add_sliding_window(n_ctx // 2)
+        writer.add_attn_logit_softcapping(50.0)
+        writer.add_final_logit_softcapping(30.0)
+        norms |= {"post_attention_norm": n_embd, "post_ffw_norm": n_embd}
+    if architecture == "qwen3moe":
+        experts = 4
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(2)
+        writer.add_expert_feed_forward_length(n_ff)
+        norms |= {"attn_q_norm": n_embd // n_head, "attn_k_norm": n_embd // n_head}
     n_vocab = add_vocabulary(writer, vocabulary, eos, template)
     writer.add_add_eos_token(add_eos)
 
@@ -62,7 +79,8 @@ def write_gguf(
         writer.add_tensor(name, rng.normal(0, 1 / np.sqrt(shape[-1]), shape).astype(np.float32))
 
     add("token_embd.weight", n_vocab, n_embd)
-    add("output.weight", n_vocab, n_embd)
+    if architecture != "gemma2":  # whose output is its embedding
+        add("output.weight", n_vocab, n_embd)
     writer.add_tensor("output_norm.weight", np.ones(n_embd, np.float32))
     for block in range(n_layer):
         for name, rows, columns in (
@@ -74,9 +92,14 @@ def write_gguf(
             ("ffn_up", n_ff, n_embd),
             ("ffn_down", n_embd, n_ff),
         ):
-            add(f"blk.{block}.{name}.weight", rows, columns)
-        for name in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"blk.{block}.{name}.weight", np.ones(n_embd, np.float32))
+            if experts and name.startswith("ffn"):
+                add(f"blk.{block}.{name}_exps.weight", experts, rows, columns)
+            else:
+                add(f"blk.{block}.{name}.weight", rows, columns)
+        if experts:
+            add(f"blk.{block}.ffn_gate_inp.weight", experts, n_embd)
+        for name, width in norms.items():
+            writer.add_tensor(f"blk.{block}.{name}.weight", np.ones(width, np.float32))
     finish(writer)
     return path
 

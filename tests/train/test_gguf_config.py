@@ -19,6 +19,8 @@ CPU = torch.device("cpu")
 QUERY = "which of a fig and a cow has four legs and a tail"
 MODELS: dict[str, Callable[[Path], Path]] = {
     "gpt2": write_gpt2,
+    "gemma2": lambda path: write_gguf(path, architecture="gemma2"),
+    "experts": lambda path: write_gguf(path, architecture="qwen3moe"),
     "rope linear": lambda path: write_gguf(path, rope={"type": "linear", "factor": 4.0}),
     "rope yarn": lambda path: write_gguf(path, rope={"type": "yarn", "factor": 8.0, "original": 64}),
     "rope factors": lambda path: write_gguf(path, rope={"factors": [1.0, 1.0, 1.5, 2.0, 4.0, 8.0, 8.0, 8.0]}),
