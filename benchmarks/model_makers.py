@@ -12,7 +12,7 @@ import argparse
 import importlib
 import json
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +117,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", default=list(FAMILIES))
     options = parser.parse_args()
-    import_converter(options.llama_cpp.resolve())
+    llama_cpp = options.llama_cpp.resolve()
+    import_converter(llama_cpp)
     for name in options.names:
-        vocabulary(
-            options.llama_cpp.resolve() / "models" / f"ggml-vocab-{FAMILIES[name].vocabulary}.gguf"
-        )  # for all forks
+        vocabulary(llama_cpp / "models" / f"ggml-vocab-{FAMILIES[name].vocabulary}.gguf")  # for all forks
         folder = options.folder / folder_name(name)
         if FAMILIES[name].newest and not hasattr(transformers, FAMILIES[name].config):
             print(f"{name}: not in transformers {transformers.__version__}", file=sys.stderr)
             continue
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            in_fork(lambda name=name, folder=folder: make(options.llama_cpp.resolve(), name, folder))
+            in_fork(partial(make, llama_cpp, name, folder))
         except RuntimeError as error:
             print(f"{name}: {error}", file=sys.stderr)
 

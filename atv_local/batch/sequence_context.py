@@ -195,8 +195,8 @@ class SequenceContext:
             self.decode(tokens, lambda _, row: logits.append(self.logits(row).copy()))
             self.reset()
         self.n_evaluated = 0
-        *unsteered, steered = [float(np.abs(other - logits[0]).max()) for other in logits[1:]]
-        if not steered > _MIN_RATIO * max(unsteered):
+        *unsteered, moved = [float(np.abs(other - logits[0]).max()) for other in logits[1:]]
+        if not moved > _MIN_RATIO * max(unsteered):
             raise ModelError(
                 f"the layers of architecture {self._model.architecture!r} in {self._model.path} cannot be steered "
                 "token by token, so queries cannot be evaluated together"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from atv_local.errors import ModelError
 from atv_local.target.target_file import TargetFile
@@ -52,6 +53,12 @@ def test_a_rope_scaling_that_is_unknown_is_refused(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf", rope={"type": "spiral", "factor": 4.0})
     with pytest.raises(ModelError, match="spiral"):
         load_target(path, torch.float32, CPU)
+
+
+def test_a_reader_that_leaves_its_defaults_is_refused(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *_, **__: LlamaConfig())
+    with pytest.raises(ModelError, match="it reads 32 layers where the file has 4"):
+        load_target(tiny_gguf, torch.float32, CPU)
 
 
 def test_what_transformers_raises_is_one_sentence(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,14 @@ def gguf_config(path: Path) -> PretrainedConfig:
 
 
 def complete_config(config: PretrainedConfig, metadata: GgufMetadata) -> None:
-    """Set what transformers' reader leaves at a default that is not the file's."""
+    """Set what transformers' reader leaves at a default that is not the file's.
+
+    Raises:
+        ValueError: the reader has left everything at its defaults, as that of 4.57 does for Qwen2-MoE.
+    """
+    n_layer = int(metadata.number("block_count") or 0) - int(metadata.number("nextn_predict_layers") or 0)
+    if config.num_hidden_layers != n_layer:
+        raise ValueError(f"it reads {config.num_hidden_layers} layers where the file has {n_layer}")
     for key, names in _COPIED.items():
         value = metadata.number(key)
         for name in names:

@@ -114,8 +114,8 @@ def logits_similarity(found: Tensor, expected: Tensor) -> float:
     found = found[:, : expected.shape[1]]
     if found.shape != expected.shape:
         return 0.0
-    rows = [logits.double() - logits.double().mean(dim=1, keepdim=True) for logits in (found, expected)]
-    return torch.cosine_similarity(*rows, dim=1).mean().item()
+    one, other = (logits.double() - logits.double().mean(dim=1, keepdim=True) for logits in (found, expected))
+    return torch.cosine_similarity(one, other, dim=1).mean().item()
 
 
 def require_same(found: Tensor, expected: Tensor, model: Model, weights: str | None) -> None:
