@@ -5,17 +5,23 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import llama_cpp as lib
 
 from atv_local.errors import PromptError, UsageError
+from atv_local.target.deep_call import deep_call
 from atv_local.target.model import Model
 
 _PIECE = 64
 """Bytes that most tokens fit in."""
 _LONG = 1 << 15
 """Bytes of a text that llama.cpp tokenises at once. Its time is quadratic in the control tokens that a text spells."""
+_SHALLOW = 1 << 12
+"""Bytes of a text that llama.cpp splits with the stack of any thread."""
+_STACK = 1 << 10
+"""Bytes of stack for each of a longer text. For some vocabularies, such as Falcon's and GPT-NeoX's, llama.cpp splits
+with `std::regex`, which calls itself for every character of a match; with GCC's library that takes 300 to 400 bytes."""
 _CUTS_LOSSLESSLY = (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE)
 """Kinds of vocabularies whose tokens cover every byte of a text; others may drop or merge what they do not know."""
 
@@ -57,11 +63,13 @@ class Vocabulary:
         """
         data = text.encode("utf-8", "replace")
         add_bos = (special if bos is None else bos) and not (self.bos_text and text.startswith(self.bos_text))
-        if len(data) < _LONG or not self._can_split:
+        if len(data) < _LONG:
             return self._tokenize(data, special=special, bos=add_bos)
         parts = self._split(data, special=special)
         if limit is not None:
-            _check_limit(sum(map(self._least, parts)), limit)
+            _check_limit(self._least(parts), limit)
+        if not self._can_split:
+            return self._tokenize(data, special=special, bos=add_bos)
         tokens = self._tokenize(b"", special=special, bos=True) if add_bos else []
         for part in parts:
             tokens += [part] if isinstance(part, int) else self._tokenize(part, special=special, bos=False)
@@ -70,6 +78,11 @@ class Vocabulary:
         return tokens
 
     def _tokenize(self, data: bytes, *, special: bool, bos: bool) -> list[int]:
+        call = partial(self._call, data, special=special, bos=bos)
+        deep = len(data) > _SHALLOW and lib.llama_vocab_type(self._vocab) == lib.LLAMA_VOCAB_TYPE_BPE
+        return deep_call(call, len(data) * _STACK) if deep else call()
+
+    def _call(self, data: bytes, *, special: bool, bos: bool) -> list[int]:
         tokens = (lib.llama_token * (len(data) + 2))()
         count = lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), bos, special)
         if count < 0:  # a vocabulary that needs more tokens than bytes; llama.cpp says how many
@@ -101,20 +114,34 @@ class Vocabulary:
     @cached_property
     def _can_split(self) -> bool:
         """Whether the parts of a text give its tokens: no token takes the spaces beside it."""
-        strip = lib.LLAMA_TOKEN_ATTR_LSTRIP | lib.LLAMA_TOKEN_ATTR_RSTRIP
-        return lib.llama_vocab_type(self._vocab) in _CUTS_LOSSLESSLY and not any(
-            self._attributes(token) & strip for token, _, _ in self._cut_at
-        )
+        return lib.llama_vocab_type(self._vocab) in _CUTS_LOSSLESSLY and not any(self._strips)
+
+    @cached_property
+    def _strips(self) -> tuple[bool, bool]:
+        """Whether some token takes the spaces before it, and whether one takes those after it."""
+        attributes = [self._attributes(token) for token, _, _ in self._cut_at]
+        before, after = lib.LLAMA_TOKEN_ATTR_LSTRIP, lib.LLAMA_TOKEN_ATTR_RSTRIP
+        return any(each & before for each in attributes), any(each & after for each in attributes)
 
     def _attributes(self, token: int) -> int:
         return int(lib.llama_vocab_get_attr(self._vocab, token))
 
-    def _least(self, part: bytes | int) -> int:
-        """A number of tokens that a part has at least."""
-        if isinstance(part, int):
-            return 1
+    def _least(self, parts: Sequence[bytes | int]) -> int:
+        """A number of tokens that the parts of a text have at least."""
+        before, after = self._strips
+        texts = [part for part in parts if not isinstance(part, int)]
+        n_control = len(parts) - len(texts)
+        if n_control:  # each text stands beside such a token, which may take its spaces
+            texts = [text.rstrip() for text in texts] if before else texts
+            texts = [text.lstrip() for text in texts] if after else texts
+        return n_control + sum(map(self._least_of_text, texts))
+
+    def _least_of_text(self, part: bytes) -> int:
         by_size = -(-len(part) // self._longest)
-        if lib.llama_vocab_type(self._vocab) != lib.LLAMA_VOCAB_TYPE_SPM:
+        kind = lib.llama_vocab_type(self._vocab)
+        if kind not in _CUTS_LOSSLESSLY:
+            return 0  # of what such a vocabulary does not know, any length may become one token
+        if kind != lib.LLAMA_VOCAB_TYPE_SPM:
             return by_size
         # llama.cpp takes time quadratic in the characters that are in no token; each becomes one token or more.
         return max(by_size, sum(char not in self._alphabet for char in part.decode("utf-8", "replace")))
@@ -126,8 +153,9 @@ class Vocabulary:
 
     @cached_property
     def _alphabet(self) -> frozenset[str]:
-        """Characters of all tokens."""
-        pieces = {self.piece(token).decode("utf-8", "replace") for token in range(self.n_tokens)}
+        """Characters of all tokens but those of single bytes."""
+        texts = [token for token in range(self.n_tokens) if not self._attributes(token) & lib.LLAMA_TOKEN_ATTR_BYTE]
+        pieces = {self.piece(token).decode("utf-8", "replace") for token in texts}
         return frozenset().union(*pieces)
 
     def spells_control(self, text: str) -> bool:
@@ -135,7 +163,7 @@ class Vocabulary:
         data = text.encode("utf-8", "replace")
         tokens = (
             [part for part in self._split(data, special=True) if isinstance(part, int)]
-            if len(data) >= _LONG and self._can_split
+            if len(data) >= _LONG
             else self._tokenize(data, special=True, bos=False)
         )
         return any(lib.llama_vocab_is_control(self._vocab, token) for token in tokens)
