@@ -28,7 +28,7 @@ from atv_local import Generator as OnnxGenerator
 from atv_local.data import Row as TrainingRow
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
-from atv_train import Example, Trainer, TrainingJob, TrainingSettings, encode, static_trainer
+from atv_train import Example, Trainer, TrainingJob, TrainingSettings, default_backbone, encode, static_trainer
 from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
 from atv_train.run_folder import checkpoint_spec, save_checkpoint
 from atv_train.vector_sources import (
@@ -36,7 +36,6 @@ from atv_train.vector_sources import (
     GeneratorModule,
     StaticVectors,
     averaged_vectors,
-    default_backbone,
     load_backbone,
 )
 from benchmarks.paper_tasks import DATA, N_POOL, Row, Task, conversation, load

@@ -26,14 +26,23 @@ from atv_local.data import Row, read_rows, read_unrelated_queries
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
-from atv_train import Example, Trainer, TrainingMetrics, TrainingSettings, encode, encode_unrelated, pad, static_trainer
+from atv_train import (
+    Example,
+    Trainer,
+    TrainingMetrics,
+    TrainingSettings,
+    default_backbone,
+    encode,
+    encode_unrelated,
+    pad,
+    static_trainer,
+)
 from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
 from atv_train.vector_sources import (
     AdaptiveVectors,
     GeneratorModule,
     VectorSource,
     averaged_vectors,
-    default_backbone,
     expansion,
     load_backbone,
     n_trainable,

@@ -24,9 +24,9 @@ from atv_local.data import read_rows
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
-from atv_train import Example, Trainer, TrainingSettings, encode, epoch_batches
+from atv_train import Example, Trainer, TrainingSettings, default_backbone, encode, epoch_batches
 from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
-from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, default_backbone, load_backbone
+from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone
 from benchmarks.lora import Lora
 
 DATA = Path(__file__).parent.parent / "data" / "demo"

@@ -15,7 +15,7 @@ import atv_train
 from atv_export import export
 from atv_local.errors import AtvError, BundleError, ModelError, NotFoundError, UsageError
 from atv_local.target.model import Model
-from atv_train.pretrained import first_sentence
+from atv_train.hub_models import first_sentence
 
 
 def test_train_and_resume_give_a_result(

@@ -5,11 +5,12 @@ from .examples.encoding import encode as encode
 from .examples.encoding import epoch_batches as epoch_batches
 from .examples.encoding import pad as pad
 from .examples.unrelated_examples import encode_unrelated as encode_unrelated
+from .hub_models import check_present as check_present
+from .hub_models import default_backbone as default_backbone
+from .hub_models import first_sentence as first_sentence
 from .job import TrainingJob as TrainingJob
 from .plan import TrainingPlan as TrainingPlan
 from .pretrained import check_config as check_config
-from .pretrained import check_present as check_present
-from .pretrained import first_sentence as first_sentence
 from .trainer.answer_sampler import SampleAnswer as SampleAnswer
 from .trainer.baselines import static_trainer as static_trainer
 from .trainer.losses import mean_kl as mean_kl

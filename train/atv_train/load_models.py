@@ -8,8 +8,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from atv_train.frozen_target import FrozenTarget, load_target, target_dtype
+from atv_train.hub_models import default_backbone
 from atv_train.job import TrainingJob
-from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, default_backbone, load_backbone, query_limit
+from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone, query_limit
 
 
 @dataclass(frozen=True)

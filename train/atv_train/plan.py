@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from atv_local.target import TargetFile
 from atv_train.examples import Example
 from atv_train.frozen_target import PrefixBudget
+from atv_train.hub_models import default_backbone
 from atv_train.job import TrainingJob
 from atv_train.trainer import StepTiming, Trainer, TrainingSettings, time_step
 from atv_train.training_choices import EpochMeasure
 from atv_train.training_data import TrainingData
-from atv_train.vector_sources import backbone_name, default_backbone, n_trainable
+from atv_train.vector_sources import backbone_name, n_trainable
 
 
 @dataclass(frozen=True)

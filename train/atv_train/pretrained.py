@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but not listed
 from transformers import PretrainedConfig
 
-from atv_local.errors import ModelError, NotFoundError, UsageError
+from atv_local.errors import ModelError
+from atv_train.hub_models import source_of
 
 SAFE_LOADING: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
 """Arguments of every `from_pretrained` that reads weights."""
 _ADAPTER = "adapter_config.json"
-_SENTENCE_END = re.compile(r"\.(\s|$)|(?<!:)\n")
-_LONGEST = 300  # characters of a reason
-
-
-def check_present(name: str, option: str) -> None:
-    """Require a folder, or a name that can be a hub id.
-
-    Args:
-        name: what was given.
-        option: the parameter that it was given for.
-
-    Raises:
-        NotFoundError: a path where there is nothing.
-        UsageError: a file.
-    """
-    way_out = f"name a model folder or a hub id with `{option}=...`"
-    if Path(name).is_dir():
-        return
-    if Path(name).exists():
-        raise UsageError(f"`{option}` {name!r} is a file; {way_out}")
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        raise NotFoundError(f"there is no folder {name!r}; {way_out}") from None
-
-
-def first_sentence(error: BaseException) -> str:
-    """The first sentence of an error's text, without its full stop; its class where it has no text."""
-    text = str(error).strip() or type(error).__name__
-    return shorten(_SENTENCE_END.split(text, maxsplit=1)[0], _LONGEST, placeholder=" ...")
 
 
 def check_config(name: str | Path) -> None:
@@ -59,10 +26,10 @@ def check_config(name: str | Path) -> None:
 
     Raises:
         ModelError: such a configuration, or an adapter instead of a model.
-        OSError, ValueError: no configuration.
+        OSError, ValueError: no configuration, or no way to the hub.
     """
     check_no_adapter(Path(name))
-    config, _ = PretrainedConfig.get_config_dict(str(name), trust_remote_code=False)
+    config, _ = PretrainedConfig.get_config_dict(source_of(str(name)), trust_remote_code=False)
     if (key := _unsafe(config)) is not None:
         raise ModelError(f"the config.json of {name} asks for code from elsewhere with {key!r}; choose another model")
 

@@ -220,7 +220,15 @@ def train(
     variables = parse_template_variables(template_variable or ())
     if is_first:
         others = [file for file in (templates, unrelated) if file is not None]
-        check_new_run(data, output, valid=valid or [], others=others, overwrite=overwrite)
+        check_new_run(
+            data,
+            output,
+            valid=valid or [],
+            others=others,
+            backbone=backbone,
+            weights=weights,
+            overwrite=overwrite,
+        )
     with require_extra("train"):
         from atv_train import train as train_run
     _work(

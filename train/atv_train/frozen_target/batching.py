@@ -12,7 +12,7 @@ from atv_local.vectors import Positions
 from atv_train.examples import Example
 from atv_train.frozen_target.frozen_target import FrozenTarget
 from atv_train.frozen_target.prefix_cache import PrefixCache
-from atv_train.pretrained import first_sentence
+from atv_train.hub_models import first_sentence
 
 MIN_COSINE = 0.98
 """The smallest cosine between logits in a batch and alone that passes; bfloat16 makes them differ."""

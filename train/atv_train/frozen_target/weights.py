@@ -18,7 +18,8 @@ from atv_local.errors import AtvError, DataError, ModelError
 from atv_local.target import Model, Target
 from atv_train.examples import Example
 from atv_train.frozen_target.gguf_config import gguf_config
-from atv_train.pretrained import SAFE_LOADING, check_config, check_no_adapter, check_present, first_sentence
+from atv_train.hub_models import cannot_load, check_present, first_sentence, source_of
+from atv_train.pretrained import SAFE_LOADING, check_config, check_no_adapter
 from atv_train.training_choices import TargetDtype
 
 MIN_DEQUANTISED, MIN_UNQUANTISED = 0.99, 0.93
@@ -65,7 +66,7 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
         with redirect_stderr(StringIO()):  # its progress bar has no switch
             if weights is not None:
                 check_config(weights)
-                model = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype, **SAFE_LOADING)
+                model = AutoModelForCausalLM.from_pretrained(source_of(weights), dtype=dtype, **SAFE_LOADING)
             else:
                 check_no_adapter(path.parent)
                 config = gguf_config(path)
@@ -75,13 +76,11 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
     except Exception as error:  # transformers' readers raise whatever comes of a file that they do not expect
         if isinstance(error, AtvError):
             raise
-        reason = first_sentence(error)
         if weights is not None:
-            raise ModelError(
-                f"cannot load the weights {weights}: {reason}; name a model folder or a hub id with `weights=...`"
-            ) from error
+            raise cannot_load(weights, "weights", error) from error
         raise ModelError(
-            f"transformers cannot dequantise {path}: {reason}; name its unquantised weights with `weights=...`"
+            f"transformers cannot dequantise {path}: {first_sentence(error)}; "
+            "name its unquantised weights with `weights=...`"
         ) from error
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # the other kernels leave the cap out

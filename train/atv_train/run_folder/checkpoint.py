@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from atv_local.data import replacing_folder
 from atv_local.errors import BundleError, UsageError, first_line
 from atv_local.generator import Spec
-from atv_train.pretrained import first_sentence
+from atv_train.hub_models import first_sentence
 from atv_train.run_folder.run_record import CHECKPOINT
 from atv_train.vector_sources import GeneratorModule, backbone_from_config, load_saved_tokenizer
 

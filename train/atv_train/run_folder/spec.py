@@ -20,9 +20,10 @@ from atv_local.generator import (
     TaskSpec,
 )
 from atv_local.vectors import Steering, TargetSpec
+from atv_train.hub_models import default_backbone
 from atv_train.job import TrainingJob
 from atv_train.training_choices import EpochMeasure
-from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name, default_backbone
+from atv_train.vector_sources import QUERY_TEMPLATE, backbone_name
 
 _MAX_TASK_CHARS = 1 << 18
 """Of all labels and names: a quarter of what a manifest can be."""

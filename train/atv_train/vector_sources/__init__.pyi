@@ -1,6 +1,5 @@
 from .backbone import backbone_from_config as backbone_from_config
 from .backbone import backbone_name as backbone_name
-from .backbone import default_backbone as default_backbone
 from .backbone import load_backbone as load_backbone
 from .backbone import load_saved_tokenizer as load_saved_tokenizer
 from .backbone import load_tokenizer as load_tokenizer

