@@ -12,6 +12,7 @@ VALID = $(foreach file,$(wildcard data/demo/valid/*.jsonl),--valid $(file))
 
 demo: .venv/runtime
 	@sh benchmarks/demo.sh $(BIN)/atv-local
+	@printf '\n# For your own queries: activate the environment, and then run atv-local\n. $(BIN)/activate\n'
 
 test: .venv/dev
 	$(BIN)/python -m pytest

@@ -24,7 +24,7 @@ run --off -n 60 "$question"
 run --strength 0.75 -n 60 "$question"
 run -n 60 "$question"
 
-printf '\n# One label out of ten, and how likely each is\n'
+printf '\n# One label out of ten (--json adds how likely each is)\n'
 message="I took money out of a cash machine and there was an extra charge. Why?"
 run --off -n 40 "$message"
 run --choices auto "$message"

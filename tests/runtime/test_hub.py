@@ -378,6 +378,14 @@ def test_what_goes_wrong_on_the_way_is_said(
         resolve_model("hf:user/repo")
 
 
+def test_a_pull_without_a_network_does_not_advise_to_pull(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    result = cli("pull", "hf:user/repo")
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
+    assert "http://127.0.0.1:9" in result.stderr
+    assert "atv-local pull" not in result.stderr
+
+
 def test_a_hostile_manifest_names_no_file_outside(remote: dict[str, Files], tiny_bundle: Path) -> None:
     manifest = json.loads((tiny_bundle / "atv.json").read_text())
     manifest["files"]["../../../../etc/passwd"] = {"size": 1, "sha256": "0" * 64}

@@ -19,6 +19,7 @@ from atv_cli.help_pages import Panel
 from atv_cli.training_options import TrainingOptions
 from atv_local.errors import UsageError
 from atv_local.generator import Pooling
+from atv_local.text import one_line, some_of
 from atv_local.vectors import Positions
 from atv_train import TargetDtype, Tuning
 
@@ -200,6 +201,7 @@ def train(
     """
     from atv_cli.optional_packages import require_extra
     from atv_local.data import parse_columns, parse_template_variables
+    from atv_local.names import resolve_model
     from atv_train import check_new_run, check_resumed_run
 
     is_first = os.environ.get("RANK", "0") == "0"  # of several processes; it alone looks after the output
@@ -209,6 +211,7 @@ def train(
                 raise UsageError(f"--resume takes all settings from {resume}; leave out `{name}`")
         if is_first:
             check_resumed_run(resume)
+            typer.echo(f"resuming   {one_line(str(resume))}: loading PyTorch, the rows and the models", err=True)
         with require_extra("train"):
             from atv_train import resume as resume_run
         _work(context, resume, lambda hooks: resume_run(resume, hooks))
@@ -218,6 +221,7 @@ def train(
         raise UsageError(f"training needs {missing}; see atv-local train --help")
     columns = parse_columns(column or [])
     variables = parse_template_variables(template_variable or ())
+    target = resolve_model(model)
     if is_first:
         others = [file for file in (templates, unrelated) if file is not None]
         check_new_run(
@@ -229,6 +233,8 @@ def train(
             weights=weights,
             overwrite=overwrite,
         )
+        names = one_line(some_of([str(file) for file in data]))
+        typer.echo(f"preparing  {names}: loading PyTorch, the rows and the models", err=True)
     with require_extra("train"):
         from atv_train import train as train_run
     _work(
@@ -237,7 +243,7 @@ def train(
         lambda hooks: train_run(
             data,
             output,
-            model=model,
+            model=target,
             valid=valid or [],
             hold_out=hold_out,
             columns=columns,
