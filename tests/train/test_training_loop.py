@@ -94,6 +94,20 @@ def test_kill_9_and_resume_from_the_command_line(job: TrainingJob, tmp_path: Pat
     checkpoint.load_checkpoint(output)
 
 
+def test_a_terminated_run_leaves_nothing_beside_its_output(job: TrainingJob, tmp_path: Path) -> None:
+    output = tmp_path / "folder" / "out"
+    command = [sys.executable, "-m", "atv_cli", "train", "-m", job.model, *job.data, "-o", output]
+    options = ["--backbone", job.backbone, "--epochs", "400", "--patience", "1000"]
+    process = subprocess.Popen([*map(str, command), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not output.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert list(output.parent.iterdir()) == [output]
+    checkpoint.load_checkpoint(output)
+
+
 def test_a_finished_run_resumes_to_nothing(job: TrainingJob, tmp_path: Path) -> None:
     run_training(job, tmp_path / "out")
     before = (tmp_path / "out" / WEIGHTS).read_bytes()

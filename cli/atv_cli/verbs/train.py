@@ -291,7 +291,10 @@ def _work(context: typer.Context, output: Path, train: Callable[[TrainingHooks],
 
 
 class _Interrupt:
-    """The first Ctrl-C stops training after its step; a second one interrupts it at once."""
+    """The first Ctrl-C stops training after its step; a second one, or SIGTERM, ends it at once.
+
+    SIGTERM becomes an exception, so that temporary files are removed.
+    """
 
     def __init__(self) -> None:
         self._requested = False
@@ -300,13 +303,19 @@ class _Interrupt:
         return self._requested
 
     def __enter__(self) -> _Interrupt:
-        self._before = signal.signal(signal.SIGINT, self._on_signal)
+        self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+        self._term_before = signal.signal(signal.SIGTERM, self._on_terminate)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
+        signal.signal(signal.SIGTERM, self._term_before)
 
-    def _on_signal(self, *_: object) -> None:
+    def _on_interrupt(self, *_: object) -> None:
         self._requested = True
         if os.environ.get("WORLD_SIZE", "1") == "1":  # a launcher passes the same Ctrl-C on a second time
             signal.signal(signal.SIGINT, self._before)
+
+    def _on_terminate(self, number: int, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._term_before)
+        sys.exit(128 + number)
