@@ -108,5 +108,6 @@ def _hub_errors(name: HubName) -> Iterator[None]:
             ) from error
         why = f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'no connection?'}"
         raise NotFoundError(
-            f"cannot get {name} from {constants.ENDPOINT} ({why}); try again where there is a network"
+            f"cannot get {name} from {constants.ENDPOINT} ({why}); "
+            f"where there is a network, get it with `atv_local.names.pull_name('{name}')`"
         ) from error

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _PARAMETER = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 _ALTERNATIVE = re.compile(r",? or (?:[a-z]+ ){1,2}`([a-z_]+)(?:=[^`]*)?`(?=$|[;,.])")
 """A second remedy, such as ", or pass `off=True`"."""
-_PULL = re.compile(r"`atv_local\.names\.pull_name\('([^'`]*)'\)`")
+_PULL = re.compile(r"(; [^;`]*)`atv_local\.names\.pull_name\('([^'`]*)'\)`")
+"""The remedy at the end of a message about a name that is not on this machine."""
 _INDEX = re.compile(r"^[0-9]+: ")
 """Which of several values of an option is wrong; the value itself says so."""
 _MAPPING = re.compile(r"\{'(\w+)': (?:(\.\.\.)|'')\}")
@@ -46,7 +47,7 @@ def for_command_line(message: str, context: typer.Context) -> str:
     A second remedy is dropped if the command does not have its parameter. `max_tokens` becomes `--max-tokens`,
     `overwrite=True` `--overwrite`, `model=...` `--model`, `positions=all` `--positions all`,
     `columns={'input': ...}` `--column input=NAME`, and an argument its name in capitals. The call of `pull_name` that
-    fetches a name becomes `atv-local pull NAME`.
+    fetches a name becomes `atv-local pull NAME`, and is dropped if that is the current command.
     """
     parameters: dict[str | None, Any] = {}
     for parameter in _parameters(context):
@@ -61,7 +62,7 @@ def for_command_line(message: str, context: typer.Context) -> str:
         parameter = found(name)
         return (parameter and _flag(parameter, name, value)) or without_backticks(match[0])
 
-    message = _PULL.sub(r"atv-local pull \1", message)
+    message = _PULL.sub("" if context.info_name == "pull" else r"\1atv-local pull \2", message)
     message = _ALTERNATIVE.sub(lambda match: match[0] if found(match[1]) else "", message)
     return _PARAMETER.sub(as_flag, message)
 

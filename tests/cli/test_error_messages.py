@@ -32,7 +32,10 @@ from atv_cli.error_messages import for_command_line
         ("one of `methods`", "one of --method"),
         ("`data` is empty", "DATA is empty"),
         ("`unknown` has no flag, `overwrite=False` neither", "unknown has no flag, overwrite=False neither"),
-        ("get it with `atv_local.names.pull_name('hf:a/b:Q4_0')`", "get it with atv-local pull hf:a/b:Q4_0"),
+        (
+            "not here; get it with `atv_local.names.pull_name('hf:a/b:Q4_0')`",
+            "not here; get it with atv-local pull hf:a/b:Q4_0",
+        ),
         ("run `atv-local ls`", "run `atv-local ls`"),
         (
             "name one with `model=...`, or pass `off=True`; it is embedded",

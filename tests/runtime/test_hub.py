@@ -378,11 +378,15 @@ def test_what_goes_wrong_on_the_way_is_said(
         resolve_model("hf:user/repo")
 
 
-def test_a_pull_without_a_network_does_not_advise_to_pull(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_pull_without_a_network_does_not_advise_to_pull(
+    remote: dict[str, Files], monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    assert not remote
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     result = cli("pull", "hf:user/repo")
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
-    assert "http://127.0.0.1:9" in result.stderr
+    assert "hf:user/repo" in result.stderr
     assert "atv-local pull" not in result.stderr
 
 
