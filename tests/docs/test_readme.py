@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -16,8 +17,6 @@ from atv_cli import app
 from tests import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ROWS = 6
-"""Of each file, so that the commands take little time."""
 
 
 def blocks(language: str) -> list[str]:
@@ -32,23 +31,16 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     assert "cash withdrawal charge" in result.stdout
 
 
-@pytest.fixture
-def clone(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with some rows of a clone's data and a tiny target as the default."""
-    for path in [*(ROOT / "examples").glob("*.csv"), *(ROOT / "data" / "demo").glob("*/*.jsonl")]:
-        copy = tmp_path / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        first, *lines = path.read_text().splitlines(keepends=True)  # of CSV, the header
-        copy.write_text("".join([first, *lines[:: len(lines) // ROWS][:ROWS]]))
+def test_the_readmes_measuring_commands_run(
+    tiny_gguf: Path, tiny_bundle: Path, tiny_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ATV_MODEL", str(tiny_gguf))
-    return tmp_path
-
-
-def test_the_readmes_measuring_commands_run(clone: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As written, but for a tiny model and bundle, and few rows."""
-    monkeypatch.setenv("ATV_BUNDLE", str(tiny_bundle))
-    (clone / "bundle").symlink_to(tiny_bundle)
+    (tmp_path / "model.gguf").symlink_to(tiny_gguf)
+    (tmp_path / "bundle").symlink_to(tiny_bundle)
+    lines = tiny_rows.read_text().splitlines(keepends=True)
+    for number, name in enumerate(["test", "train", "valid", "questions"]):
+        rows = (json.dumps(json.loads(line) | {"task": "kinds"}) + "\n" for line in lines[number::4])
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
     (commands,) = [block.splitlines() for block in blocks("sh") if "atv-local eval" in block]
     verbs = []
     for command in commands:
@@ -57,14 +49,20 @@ def test_the_readmes_measuring_commands_run(clone: Path, tiny_bundle: Path, monk
         assert result.exit_code == 0, result.output
         verbs.append(words[0])
     assert verbs == ["eval", "calibrate", "batch", "bench"]
-    assert (clone / "results" / "results.json").exists()
-    assert len((clone / "answers.jsonl").read_text().splitlines()) == ROWS + 1
+    assert (tmp_path / "results" / "results.json").exists()
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == len(lines[3::4])
 
 
-@pytest.mark.usefixtures("clone")
-def test_the_readmes_training_commands_run(tiny_backbone: Path) -> None:
-    """As written, but for a tiny model, its backbone, one epoch and few rows."""
+def test_the_readmes_training_commands_run(
+    tiny_gguf: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As written, but for a tiny model, its backbone, one epoch and a sixth of the rows."""
     (lines,) = [block.splitlines() for block in blocks("sh") if "atv-local train" in block]
+    header, *rows = (ROOT / "examples" / "tickets.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "tickets.csv").write_text("".join([header, *rows[::6]]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATV_MODEL", str(tiny_gguf))
     verbs = []
     for line in lines:
         if line.startswith("atv-local"):
