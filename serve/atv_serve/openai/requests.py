@@ -2,115 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails
+from pydantic import Field, model_validator
 
-from atv_local.answer import MAX_CHOICE_CHARS, Role, as_message
-from atv_local.data import MAX_LABELS as MAX_ALLOWED_ANSWERS
+from atv_local.answer import Role, as_message
 from atv_local.data import TemplateVariables
 from atv_local.target import MAX_GRAMMAR_CHARS, Message, Sampling
 from atv_local.vectors import MAX_STRENGTH, Positions
-from atv_serve.openai.unknown_fields import asks_for_nothing, is_label
-
-MAX_CHOICES = 128
-MAX_TEXT = 1 << 20
-MAX_QUERY = 1 << 16
-"""Characters of a query. Generators read some hundred tokens, but their tokenizer stops all threads for the whole."""
-MAX_TOKENS = 1 << 17
-
-
-def _boolean(given: Any) -> Any:
-    """Python takes 0 for False; JSON does not."""
-    if given is not False:
-        raise ValueError('this is false, or an object such as {"strength": 0.5}')
-    return given
-
-
-def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return check(given)
-    except ValidationError as error:
-        raise ValueError("this has no effect here; leave it out") from error
-
-
-def _no_functions(given: Any) -> Any:
-    if given:
-        raise ValueError(
-            "no functions are called here; for JSON under a schema use response_format, and leave this out"
-        )
-    return given
-
+from atv_serve.openai.request_fields import (
+    MAX_CHOICES,
+    MAX_QUERY,
+    MAX_TOKENS,
+    WITHOUT_EFFECT,
+    AllowedAnswers,
+    Auto,
+    FalseOnly,
+    Label,
+    Layer,
+    LimitedText,
+    MaxTokens,
+    NoFunctions,
+    Nothing,
+    Null,
+    Query,
+    Stop,
+    StrictRequest,
+    TokenId,
+    Tokens,
+    TolerantRequest,
+    Zero,
+)
+from atv_serve.openai.unknown_fields import is_label
 
 _LEAST = 1e-6
 """In place of a `top_p` of 0: only the most likely token."""
-LimitedText = Annotated[str, Field(max_length=MAX_TEXT)]
-Query = Annotated[str, Field(max_length=MAX_QUERY)]
-TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
-Tokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_TOKENS)]
-Stop = Annotated[str, Field(max_length=256)]
-MaxTokens = Annotated[int, Field(ge=-1, lt=1 << 31)]
-"""-1 means no limit, as for other local servers."""
-AllowedAnswer = Annotated[str, Field(min_length=1, max_length=MAX_CHOICE_CHARS)]
-Auto = Annotated[str, Field(pattern=r"^auto(:.|$)", max_length=MAX_QUERY)]
-"""The labels of the bundle: all, or of one task as `auto:TASK`."""
-AllowedAnswers = Annotated[list[AllowedAnswer], Field(min_length=1, max_length=MAX_ALLOWED_ANSWERS)]
-Layer = Annotated[int, Field(ge=1, le=4096)]
-FalseOnly = Annotated[Literal[False], BeforeValidator(_boolean)]
-WITHOUT_EFFECT = WrapValidator(_unsupported)
-"""For fields that have no effect here: only values that ask for no effect are accepted."""
-Label = Annotated[str, Field(max_length=4096)] | None
-Nothing = Annotated[
-    Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None, WITHOUT_EFFECT
-]
-NoFunctions = Annotated[Nothing, BeforeValidator(_no_functions)]
-Null = Annotated[None, WITHOUT_EFFECT]
-Zero = Annotated[Annotated[float, Field(ge=0, le=0)] | None, WITHOUT_EFFECT]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-
-class _Request(_Strict):
-    model_config = ConfigDict(extra="allow")
-    _accepts: ClassVar[Callable[[str, Any, Collection[str]], bool]] = staticmethod(asks_for_nothing)
-    """Whether an unknown field with some value is accepted."""
-
-    @model_validator(mode="after")
-    def _unknown_fields_ask_for_nothing(self) -> Self:
-        known, unknown = type(self).model_fields, self.model_extra or {}
-        if wrong := [name for name, value in unknown.items() if not self._accepts(name, value, known)]:
-            errors = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=None) for name in wrong]
-            raise ValidationError.from_exception_data(type(self).__name__, errors)
-        return self
-
-
-def _kinds(kind: type[_Strict]) -> Iterator[type[_Strict]]:
+def _kinds(kind: type[StrictRequest]) -> Iterator[type[StrictRequest]]:
     yield kind
     for more in kind.__subclasses__():
         yield from _kinds(more)
 
 
-class ControlVectorRequest(_Strict):
+class ControlVectorRequest(StrictRequest):
     """A control vector of the server, and the factor on it."""
 
     name: Annotated[str, Field(max_length=256)]
     scale: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] = 1.0
 
 
-class SteeringRequest(_Strict):
+class SteeringRequest(StrictRequest):
     """What to change in how a bundle steers. `layers` are the first and the last; `query` steers in place of the
     user's last words; `control_vectors` are added, or steer alone with the model `base`."""
 
@@ -122,12 +65,12 @@ class SteeringRequest(_Strict):
     control_vectors: Annotated[list[ControlVectorRequest], Field(max_length=16)] | None = None
 
 
-class _Steered(_Request):
+class _Steered(TolerantRequest):
     model: Annotated[str, Field(max_length=256)] | None = None
     steering: FalseOnly | SteeringRequest | None = None
 
 
-class StreamOptions(_Request):
+class StreamOptions(TolerantRequest):
     """Options of a streamed answer."""
 
     include_usage: bool | None = None
@@ -172,7 +115,7 @@ class _Generation(_Steered):
         return tuple(filter(None, [self.stop] if isinstance(self.stop, str) else self.stop or ()))
 
 
-class TextPart(_Request):
+class TextPart(TolerantRequest):
     """A part of a message; only text is understood."""
 
     _accepts = staticmethod(is_label)
@@ -181,7 +124,7 @@ class TextPart(_Request):
     text: LimitedText
 
 
-class ChatMessage(_Request):
+class ChatMessage(TolerantRequest):
     """One message of a conversation; the fields at the end are what OpenAI's client sends back with an answer."""
 
     _accepts = staticmethod(is_label)
@@ -208,7 +151,7 @@ class ChatMessage(_Request):
         return as_message(self.model_dump(include={"role", "content"}))
 
 
-class JsonSchemaFormat(_Request):
+class JsonSchemaFormat(TolerantRequest):
     """A JSON schema, by the name that a client has for it. It always holds, whatever `strict` is; without a schema the
     answer is any object."""
 
@@ -218,7 +161,7 @@ class JsonSchemaFormat(_Request):
     strict: bool | None = None
 
 
-class ResponseFormat(_Request):
+class ResponseFormat(TolerantRequest):
     """Free text, any JSON object, or JSON that is valid under a schema; `schema` beside `json_object` is llama.cpp's
     form of the latter."""
 
@@ -309,7 +252,7 @@ class CompletionRequest(_Generation):
         return self.prompt  # type: ignore[return-value]  # and here none is
 
 
-class EmbeddingRequest(_Request):
+class EmbeddingRequest(TolerantRequest):
     """`POST /v1/embeddings`: the task vectors of queries, those of all layers concatenated."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
@@ -325,7 +268,7 @@ class VectorRequest(_Steered):
     query: Query
 
 
-class TokenizeRequest(_Request):
+class TokenizeRequest(TolerantRequest):
     """`POST /tokenize`: the target's tokens of a text; control tokens spelt in it become themselves."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
@@ -333,12 +276,14 @@ class TokenizeRequest(_Request):
     add_special_tokens: bool | None = None
 
 
-class DetokenizeRequest(_Request):
+class DetokenizeRequest(TolerantRequest):
     """`POST /detokenize`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
     tokens: Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_TOKENS)]
 
 
-REQUEST_FIELDS = frozenset(field.alias or name for kind in _kinds(_Strict) for name, field in kind.model_fields.items())
+REQUEST_FIELDS = frozenset(
+    field.alias or name for kind in _kinds(StrictRequest) for name, field in kind.model_fields.items()
+)
 """Names of all fields of all requests."""
