@@ -175,9 +175,6 @@ FAMILIES: dict[str, Family] = {
         "phi-3",
         "microsoft-Phi-3.5-mini-instruct",
     ),
-    "phimoe": Family(
-        "PhimoeConfig", {**LOCAL, "sliding_window": None, "original_max_position_embeddings": CONTEXT}, "phi-3"
-    ),
     "bloom": Family("BloomConfig", {}, "gpt-2"),
     "mpt": Family("MptConfig", {"d_model": WIDTH, "n_heads": HEADS, "n_layers": LAYERS, "max_seq_len": CONTEXT}, "mpt"),
     "gptneox": Family("GPTNeoXConfig", {"rotary_pct": 0.25}, "gpt-neox"),
@@ -256,6 +253,7 @@ FAMILIES: dict[str, Family] = {
     "dots1": Family(
         "Dots1Config",
         {
+            "num_key_value_heads": HEADS,
             "n_routed_experts": 4,
             "num_experts_per_tok": 2,
             "n_shared_experts": 1,

@@ -22,7 +22,7 @@ import transformers
 from benchmarks.forked import in_fork
 from benchmarks.model_families import COMMON, FAMILIES, Family
 
-_ARCHITECTURES = {"MptForCausalLM": "MPTForCausalLM", "PhimoeForCausalLM": "PhiMoEForCausalLM"}
+_ARCHITECTURES = {"MptForCausalLM": "MPTForCausalLM"}
 """Names in transformers, and in the converter, that differ."""
 WARM = ("transformers.modeling_utils", "transformers.models.llama.modeling_llama")
 CHATML = (

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import AtvError
 from atv_local.target import Target
-from atv_local.vectors import OFF, Positions, Steering, TaskVector, random_vector
+from atv_local.vectors import OFF, Positions, PositionsName, Steering, TaskVector, random_vector
 from benchmarks.forked import import_all
 from benchmarks.model_families import FAMILIES
 from benchmarks.model_makers import folder_name
@@ -50,16 +50,17 @@ def check(name: str, folder: Path, work: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     gguf, weights = folder / "model.gguf", folder / "weights"
     record: dict[str, Any] = {"name": name, "versions": _versions()}
-    problem = _outcome(lambda: record.update(_run(gguf)))
-    if problem:
-        return _without_paths(record | {"run": problem}, folder)
-    for positions in ("decode", "all"):
-        given = None
-        outcome = _outcome(lambda p=positions: record.update({p: _train(gguf, None, p, work / p)}))
-        if outcome and weights.exists():
-            record[f"{positions}_gguf"], given = outcome, weights
-            outcome = _outcome(lambda p=positions: record.update({p: _train(gguf, weights, p, work / f"{p}-w")}))
-        record[positions] = outcome or record[positions] | {"weights": bool(given)}
+    run = _measured(partial(_run, gguf))
+    if "off" not in run:
+        return _without_paths(record | {"run": run}, folder)
+    record |= run
+    names: tuple[PositionsName, ...] = ("decode", "all")
+    for positions in names:
+        found = _measured(partial(_train, gguf, None, positions, work / positions))
+        if "cosine" not in found and weights.exists():
+            record[f"{positions}_gguf"] = found
+            found = _measured(partial(_train, gguf, weights, positions, work / f"{positions}-w"))
+        record[positions] = found
     return _without_paths(record, folder)
 
 
@@ -73,16 +74,15 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("llama-cpp-python", "torch", "transformers")}
 
 
-def _outcome(step: Callable[[], None]) -> dict[str, str]:
-    """What stopped a step; empty if nothing did."""
+def _measured(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a step found, or what stopped it."""
     try:
-        step()
+        return step()
     except AtvError as error:
         return {"error": str(error)}
     except Exception as error:
         traceback.print_exc()
         return {"traceback": f"{type(error).__name__}: {error}"}
-    return {}
 
 
 def _run(gguf: Path) -> dict[str, Any]:
@@ -103,11 +103,11 @@ def _run(gguf: Path) -> dict[str, Any]:
             "architecture": target.model.architecture,
             "off": bool(np.array_equal(base, bare) and np.array_equal(off, bare)),
         }
-        found["together"] = _outcome(lambda: _together(engine, vector)) or True
+        found["together"] = _measured(partial(_together, engine, vector)) or True
     return found
 
 
-def _together(engine: Engine, vector: Any) -> None:
+def _together(engine: Engine, vector: TaskVector) -> dict[str, Any]:
     styles = (OFF, Steering(1.0, None, Positions.DECODE))
     ways = [SteeredPrompt.of(style, vector) for style in styles]
     with Batch(engine) as batch:
@@ -118,6 +118,7 @@ def _together(engine: Engine, vector: Any) -> None:
         alone = [engine.answer(query, vector=vector, steering=style, max_tokens=4).text for style in styles]
         if alone != [outcome.text for outcome in reply.outcomes]:
             raise AtvError("other answers in a batch than one by one")
+    return {}
 
 
 def _bare_logits(gguf: Path, tokens: list[int], n_ctx: int) -> Any:
@@ -137,7 +138,7 @@ def _bare_logits(gguf: Path, tokens: list[int], n_ctx: int) -> Any:
     return logits
 
 
-def _train(gguf: Path, weights: Path | None, positions: Positions, work: Path) -> dict[str, Any]:
+def _train(gguf: Path, weights: Path | None, positions: PositionsName, work: Path) -> dict[str, Any]:
     """Three steps, an export, and the logits of both."""
     from atv_train import train
 
@@ -161,11 +162,16 @@ def _train(gguf: Path, weights: Path | None, positions: Positions, work: Path) -
 
     report = export(work / "run", work / "bundle", precisions=["fp32"], model=gguf, weights=weights)
     check = report.logits["fp32"]
-    return {"cosine": round(check.cosine, 5), "base_cosine": round(check.base_cosine, 5), "agreement": check.agreement}
+    scores = {"cosine": check.cosine, "base_cosine": check.base_cosine, "agreement": check.agreement}
+    return _rounded(scores, weights)
+
+
+def _rounded(scores: dict[str, float], weights: Path | None) -> dict[str, Any]:
+    return {name: round(score, 5) for name, score in scores.items()} | {"weights": weights is not None}
 
 
 @torch.no_grad()
-def _compare(run: Path, gguf: Path, weights: Path | None, positions: str) -> dict[str, Any]:
+def _compare(run: Path, gguf: Path, weights: Path | None, positions: PositionsName) -> dict[str, Any]:
     """What an export measures, with the vectors of PyTorch's generator in llama.cpp."""
     from atv_train import Example
     from atv_train.frozen_target import FrozenTarget, load_target
@@ -194,7 +200,7 @@ def _compare(run: Path, gguf: Path, weights: Path | None, positions: str) -> dic
                 same.append(bool(logits[0].argmax() == expected.argmax()))
     target.close()
     scores = {"cosine": min(found[True]), "base_cosine": min(found[False]), "agreement": sum(same) / len(same)}
-    return {name: round(score, 5) for name, score in scores.items()}
+    return _rounded(scores, weights)
 
 
 def in_time(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def main() -> None:
     options = parser.parse_args()
     if find_spec("optimum"):
         import_all()
-    gguf.GGUFReader = cache(gguf.GGUFReader)  # transformers reads a file six times here, for seconds each
+    gguf.GGUFReader = cache(gguf.GGUFReader)  # type: ignore[assignment,misc]  # transformers reads a file six times here, for seconds each
     for name in options.names:
         folder = options.folder.resolve() / folder_name(name)
         if not (folder / "model.gguf").exists():
@@ -232,7 +238,7 @@ def main() -> None:
             work = Path(scratch)
             write_rows(work / "kinds.jsonl")
             write_backbone(work / "backbone")
-            record = in_time(lambda name=name, folder=folder, work=work: check(name, folder, work))
+            record = in_time(partial(check, name, folder, work))
         print(json.dumps(record), file=sys.stderr)
         save(options.results, {"name": name} | record)
 
