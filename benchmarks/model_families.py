@@ -250,21 +250,6 @@ FAMILIES: dict[str, Family] = {
     "gpt-oss": Family(
         "GptOssConfig", {**LOCAL, "sliding_window": 256, "intermediate_size": 64}, "gpt-2", "openai-gpt-oss-120b"
     ),
-    "dots1": Family(
-        "Dots1Config",
-        {
-            "num_key_value_heads": HEADS,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "n_shared_experts": 1,
-            "moe_intermediate_size": 64,
-            "first_k_dense_replace": 1,
-            "n_group": 1,
-            "topk_group": 1,
-            "sliding_window": None,
-        },
-        "gpt-2",
-    ),
     "lfm2": Family(
         "Lfm2Config",
         {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "block_auto_adjust_ff_dim": False},
