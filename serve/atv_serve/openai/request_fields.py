@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -19,7 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from atv_local.answer import MAX_CHOICE_CHARS
 from atv_local.data import MAX_LABELS as MAX_ALLOWED_ANSWERS
-from atv_serve.openai.unknown_fields import asks_for_nothing
+from atv_serve.openai.unknown_fields import asks_for_nothing, is_label
 
 MAX_CHOICES = 128
 MAX_TEXT = 1 << 20
@@ -84,13 +83,14 @@ class TolerantRequest(StrictRequest):
     """A part of a request in which unknown fields are accepted that ask for nothing."""
 
     model_config = ConfigDict(extra="allow")
-    _accepts: ClassVar[Callable[[str, Any, Collection[str]], bool]] = staticmethod(asks_for_nothing)
-    """Whether an unknown field with some value is accepted."""
+    _takes_labels: ClassVar[bool] = False
+    """Whether unknown fields may be labels, such as an id."""
 
     @model_validator(mode="after")
     def _unknown_fields_ask_for_nothing(self) -> Self:
         known, unknown = type(self).model_fields, self.model_extra or {}
-        if wrong := [name for name, value in unknown.items() if not self._accepts(name, value, known)]:
+        accepts = is_label if self._takes_labels else asks_for_nothing
+        if wrong := [name for name, value in unknown.items() if not accepts(name, value, known)]:
             errors = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=None) for name in wrong]
             raise ValidationError.from_exception_data(type(self).__name__, errors)
         return self

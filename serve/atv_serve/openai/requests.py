@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,7 +34,6 @@ from atv_serve.openai.request_fields import (
     TolerantRequest,
     Zero,
 )
-from atv_serve.openai.unknown_fields import is_label
 
 _LEAST = 1e-6
 """In place of a `top_p` of 0: only the most likely token."""
@@ -118,7 +117,7 @@ class _Generation(_Steered):
 class TextPart(TolerantRequest):
     """A part of a message; only text is understood."""
 
-    _accepts = staticmethod(is_label)
+    _takes_labels: ClassVar[bool] = True
 
     type: Literal["text"]
     text: LimitedText
@@ -127,7 +126,7 @@ class TextPart(TolerantRequest):
 class ChatMessage(TolerantRequest):
     """One message of a conversation; the fields at the end are what OpenAI's client sends back with an answer."""
 
-    _accepts = staticmethod(is_label)
+    _takes_labels: ClassVar[bool] = True
 
     role: Role
     content: LimitedText | Annotated[list[TextPart], Field(max_length=256)] | None = None
