@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from atv_local.generator import Precision, Provider, Reading
-from atv_local.vectors import ScaledVector, Steering
+from atv_local.vectors import GateDecision, ScaledVector, Steering
 
 if TYPE_CHECKING:
     from atv_local.answer.engine import Engine
@@ -56,6 +56,7 @@ class Event:
         timings_ms: times in milliseconds; `total` is up to this event.
         finish_reason: why the answer ended; None before its end.
         probabilities: of each choice, where choices were given.
+        gate: whether the query is steered, where the bundle has a gate.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Event:
     timings_ms: Timings
     finish_reason: Finish | None = None
     probabilities: Mapping[str, float] | None = None
+    gate: GateDecision | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,14 @@ class Answer:
         finish_reason: why it ended; None for an answer that was not read to its end.
         tokens: counts of tokens.
         timings_ms: times in milliseconds; None where many queries were answered together.
-        steering: as it was applied, with the layers and the control vectors written out; strength 0 is the base model.
+        steering: as it was applied, with the layers and the control vectors written out; strength 0 is the base model,
+            also where the gate was closed.
         bundle: id of the bundle whose generator made the vector, None without one.
         precision: of the graph that the generator ran.
         provider: the execution provider that it ran on.
         probabilities: of each choice, where choices were given; together 1.
         reading: what the generator read of the query, None without one.
+        gate: how well the query fits the tasks of the bundle, where that has a gate.
     """
 
     text: str
@@ -93,6 +97,7 @@ class Answer:
     provider: Provider | None = None
     probabilities: Mapping[str, float] | None = None
     reading: Reading | None = None
+    gate: GateDecision | None = None
 
     @classmethod
     def of(
@@ -107,6 +112,7 @@ class Answer:
         source: ScaledVector | None = None,
         probabilities: Mapping[str, float] | None = None,
         query: str | None = None,
+        gate: GateDecision | None = None,
     ) -> Answer:
         """An answer of an engine.
 
@@ -120,11 +126,14 @@ class Answer:
             source: the vector that was given with the query, if one was.
             probabilities: of each choice, where choices were given.
             query: the words that the generator read.
+            gate: the decision on the query.
         """
         generator = None if source or steering.off else engine.generator
         if source or engine.control_vectors or steering.control_vectors:
             vectors = (source,) if source and not steering.off else engine.control_vectors_of(steering)
             steering = replace(steering, control_vectors=vectors)
+        if gate and not gate.steered and not steering.control_vectors:
+            steering = replace(steering, strength=0.0)
         if not steering.off:
             steering = replace(steering, layers=steering.range(engine.target.n_rows))
         return cls(
@@ -138,6 +147,7 @@ class Answer:
             provider=generator.provider if generator else None,
             probabilities=probabilities,
             reading=generator.read(query) if generator and query is not None else None,
+            gate=gate,
         )
 
     @classmethod
@@ -162,6 +172,7 @@ class Answer:
             source=source,
             probabilities=event.probabilities,
             query=query,
+            gate=event.gate,
         )
 
     @classmethod
@@ -199,6 +210,7 @@ class Answer:
             "control_vectors": [vector.as_dict() for vector in self.steering.control_vectors or ()],
             **({} if self.reading is None else self.reading.as_field()),
             **({} if self.probabilities is None else {"probabilities": dict(self.probabilities)}),
+            **({} if self.gate is None else {"gate": self.gate.as_dict()}),
         }
 
     def __str__(self) -> str:

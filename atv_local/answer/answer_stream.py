@@ -9,9 +9,10 @@ from time import perf_counter
 
 from atv_local.answer.answer import Event, Finish, Timings, TokenCounts
 from atv_local.answer.constraint import Constraint, choose_answer
+from atv_local.answer.steered_target import GatedVector
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import GrammarState, Prompt, Sampler, Sampling, Target, score_options
-from atv_local.vectors import Steering, TaskVector
+from atv_local.vectors import GateDecision, Steering, TaskVector
 
 
 class AnswerStream:
@@ -24,7 +25,7 @@ class AnswerStream:
     def events(
         self,
         prompt: Prompt,
-        vector: Callable[[], TaskVector],
+        find: Callable[[], GatedVector],
         steering: Steering,
         sampling: Sampling,
         max_tokens: int,
@@ -36,7 +37,7 @@ class AnswerStream:
 
         Args:
             prompt: what the target reads.
-            vector: makes the vector, in another thread; not called where steering is off.
+            find: what steers, called in another thread; not called where steering is off.
             steering: how the vector is applied.
             sampling: how tokens are drawn.
             max_tokens: of the answer.
@@ -56,10 +57,10 @@ class AnswerStream:
                 "shorten it or raise `n_ctx`"
             )
         if constraint is not None and constraint.choices:
-            return self._in_turn(self._choose(prompt, vector, steering, sampling, started, constraint.choices, options))
+            return self._in_turn(self._choose(prompt, find, steering, sampling, started, constraint.choices, options))
         grammar = constraint and constraint.grammar
         sampler = Sampler(sampling, GrammarState(grammar, target.vocabulary) if grammar else None)
-        return self._in_turn(self._write(prompt, vector, steering, sampler, max_tokens, started))
+        return self._in_turn(self._write(prompt, find, steering, sampler, max_tokens, started))
 
     def _in_turn(self, events: Generator[Event]) -> Generator[Event]:
         target = self._target
@@ -79,7 +80,7 @@ class AnswerStream:
     def _write(
         self,
         prompt: Prompt,
-        vector: Callable[[], TaskVector],
+        find: Callable[[], GatedVector],
         steering: Steering,
         sampler: Sampler,
         max_tokens: int,
@@ -87,7 +88,7 @@ class AnswerStream:
     ) -> Generator[Event]:
         target = self._target
         evaluated_before = target.n_evaluated
-        generator_ms = self._evaluate_prompt(prompt, vector, steering)
+        gate, generator_ms = self._evaluate_prompt(prompt, find, steering)
         evaluated = target.n_evaluated - evaluated_before
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         first_ms = 0.0
@@ -103,7 +104,7 @@ class AnswerStream:
             total_ms = 1000 * (perf_counter() - started)
             first_ms = first_ms or total_ms
             tokens = TokenCounts(len(prompt.tokens), evaluated, count - ended)
-            yield Event(text, token, tokens, Timings(generator_ms, first_ms, total_ms), finish)
+            yield Event(text, token, tokens, Timings(generator_ms, first_ms, total_ms), finish, gate=gate)
             if finish:
                 return
             target.evaluate([token])
@@ -111,7 +112,7 @@ class AnswerStream:
     def _choose(
         self,
         prompt: Prompt,
-        vector: Callable[[], TaskVector],
+        find: Callable[[], GatedVector],
         steering: Steering,
         sampling: Sampling,
         started: float,
@@ -120,14 +121,14 @@ class AnswerStream:
     ) -> Generator[Event]:
         target = self._target
         evaluated_before = target.n_evaluated
-        generator_ms = self._evaluate_prompt(prompt, vector, steering)
+        gate, generator_ms = self._evaluate_prompt(prompt, find, steering)
         evaluated = target.n_evaluated - evaluated_before
         tokens = {choice: options(choice) for choice in choices}
         choice, probabilities = choose_answer(choices, score_options(target, list(tokens.values())), sampling)
         total_ms = 1000 * (perf_counter() - started)
         counts = TokenCounts(len(prompt.tokens), evaluated, len(tokens[choice]) - 1)
         timings = Timings(generator_ms, total_ms, total_ms)
-        yield Event(choice, tokens[choice][-1], counts, timings, Finish.STOP, probabilities)
+        yield Event(choice, tokens[choice][-1], counts, timings, Finish.STOP, probabilities, gate)
 
     def close(self) -> None:
         """End the thread."""
@@ -140,19 +141,20 @@ class AnswerStream:
             return Finish.LENGTH
         return Finish.CONTEXT if self._target.n_past == self._target.n_ctx else None
 
-    def _evaluate_prompt(self, prompt: Prompt, vector: Callable[[], TaskVector], steering: Steering) -> float:
+    def _evaluate_prompt(
+        self, prompt: Prompt, find: Callable[[], GatedVector], steering: Steering
+    ) -> tuple[GateDecision | None, float]:
         """Evaluate the prompt under its vector, which is made while the unsteered prefix is evaluated.
 
         Returns:
-            The milliseconds that the vector took.
+            The decision of the gate, and the milliseconds that the generator took.
         """
         target, segments = self._target, prompt.segments
         if steering.off:
-            target.prefill(*segments)
-            target.evaluate(prompt.tokens[-1:])
-            return 0.0
+            self._evaluate_unsteered(prompt)
+            return None, 0.0
         try:
-            pending = self._worker.submit(_timed, vector)
+            pending = self._worker.submit(_timed, find)
         except RuntimeError as error:  # the interpreter exits, or another thread has closed the engine
             raise UsageError("the engine is closed; load it again") from error
         try:
@@ -160,9 +162,16 @@ class AnswerStream:
         except BaseException:
             pending.cancel()  # nothing waits for it any more
             raise
-        made, milliseconds = pending.result()
-        self._evaluate_steered(prompt, steering.apply(made), steering)
-        return milliseconds
+        gated, milliseconds = pending.result()
+        if gated.vector is None:
+            self._evaluate_unsteered(prompt)
+        else:
+            self._evaluate_steered(prompt, steering.apply(gated.vector), steering)
+        return gated.gate, milliseconds
+
+    def _evaluate_unsteered(self, prompt: Prompt) -> None:
+        self._target.prefill(*prompt.segments)
+        self._target.evaluate(prompt.tokens[-1:])
 
     def _evaluate_steered(self, prompt: Prompt, rows: TaskVector, steering: Steering) -> None:
         """Evaluate what is steered of the prompt, and leave the vector of the answer applied."""
@@ -179,6 +188,6 @@ class AnswerStream:
             target.clear()
 
 
-def _timed(vector: Callable[[], TaskVector]) -> tuple[TaskVector, float]:
+def _timed(find: Callable[[], GatedVector]) -> tuple[GatedVector, float]:
     started = perf_counter()
-    return vector(), 1000 * (perf_counter() - started)
+    return find(), 1000 * (perf_counter() - started)

@@ -14,7 +14,7 @@ from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.constraint import Choices, Constraint, Schema
 from atv_local.answer.messages import as_messages, last_query
 from atv_local.answer.queries import check_prompt, check_queries, check_query, check_settings
-from atv_local.answer.steered_target import GivenVector, SteeredTarget
+from atv_local.answer.steered_target import GatedVector, GivenVector, SteeredTarget
 from atv_local.data import as_max_tokens
 from atv_local.errors import UsageError
 from atv_local.generator import Generator as VectorGenerator
@@ -267,7 +267,7 @@ class Engine(SteeredTarget):
         prompts = self._prompts(settings.system)
         return self._answers.events(
             prompt or prompts(query),
-            lambda: self.vector(query, steering=steering) if given is None else given,
+            lambda: self.gated_vector(query, steering=steering) if given is None else GatedVector(given),
             steering,
             settings.sampling,
             settings.max_tokens,

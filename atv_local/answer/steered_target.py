@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from atv_local.target import PromptFormat, Target, TemplateWarning
 from atv_local.vectors import (
     OFF,
     ControlVector,
+    GateDecision,
     ScaledVector,
     Steering,
     TaskVector,
@@ -32,6 +33,19 @@ from atv_local.vectors import (
 
 GivenVector = ControlVector | TaskVector | ArrayLike | str | Path
 """A vector in place of the query's own; a path is that of a control-vector GGUF."""
+
+
+@dataclass(frozen=True)
+class GatedVector:
+    """What steers the answer to one query.
+
+    Attributes:
+        vector: None for the base model, where the gate is closed and there are no control vectors.
+        gate: of the bundle, if that has one.
+    """
+
+    vector: TaskVector | None
+    gate: GateDecision | None = None
 
 
 class SteeredTarget:
@@ -129,7 +143,7 @@ class SteeredTarget:
         self.target.check_open()
 
     def vector(self, query: str, *, steering: Steering | None = None) -> TaskVector:
-        """The vector that steers the answer to a query, float32 [n_layer-1, n_embd].
+        """The vector of a query, float32 [n_layer-1, n_embd], whether the gate lets it steer or not.
 
         Args:
             query: the user's words, as they would be answered.
@@ -141,6 +155,22 @@ class SteeredTarget:
                 steer by.
             VectorError: a control vector made for another target.
         """
+        steering = replace(self.steering if steering is None else steering, gate=0.0)
+        vector = self.gated_vector(query, steering=steering).vector
+        assert vector is not None  # with an open gate something steers, or `gated_vector` raises
+        return vector
+
+    def gated_vector(self, query: str, *, steering: Steering | None = None) -> GatedVector:
+        """What steers the answer to a query: its vector, if the gate lets it, and the control vectors.
+
+        Args:
+            query: the user's words, as they would be answered.
+            steering: its gate and its control vectors are used, its strength and layers are not; by default
+                `self.steering`.
+
+        Raises:
+            UsageError, VectorError: as `vector`.
+        """
         self.check_open()
         check_query(query)
         steering = self.steering if steering is None else steering
@@ -148,12 +178,15 @@ class SteeredTarget:
         self._check_vectors(steering)
         vectors = self._applied_control_vectors(steering)
         if self.generator is None:
-            return self._sum(vectors)
-        vector = self.generator(query)
-        if not vectors:
-            return vector
-        layers = self.generator.steering.layers
-        return (vector.only(*layers) if layers else vector) + self._sum(vectors)
+            return GatedVector(self._sum(vectors))
+        vector, score = self.generator.scored(query)
+        gate = GateDecision(score.task, score.score, steering.gate) if score else None
+        if gate and not gate.steered:
+            return GatedVector(self._sum(vectors) if vectors else None, gate)
+        if vectors:
+            layers = self.generator.steering.layers
+            vector = (vector.only(*layers) if layers else vector) + self._sum(vectors)
+        return GatedVector(vector, gate)
 
     def with_control_vectors(self, control_vectors: VectorSources, steering: Steering | None = None) -> Steering:
         """A steering with these control vectors, for one answer or for many.

@@ -138,8 +138,8 @@ class Batch:
         for reply in self.ask(self.question(query, steering=steering, **settings, tag=query) for query in queries):
             if reply.error:
                 raise reply.error
-            prompt, outcome = reply.question.prompt, reply.outcomes[0]
-            shared = 0 if reply.question.ways[0].from_start else prompt.shared
+            prompt, way, outcome = reply.question.prompt, reply.question.ways[0], reply.outcomes[0]
+            shared = 0 if way.from_start else prompt.shared
             yield Answer.of(
                 self._engine,
                 steering,
@@ -148,6 +148,7 @@ class Batch:
                 tokens=TokenCounts(len(prompt.tokens), len(prompt.tokens) - shared, outcome.n_generated),
                 probabilities=outcome.probabilities,
                 query=reply.question.tag,
+                gate=way.gate,
             )
 
     def score(
@@ -231,10 +232,9 @@ class Batch:
             check_query(query)
             prompts = self._prompts(system, tuple(turns))
             prompt = prompts(query)
-            vector = None if steering.off else self._engine.vector(query, steering=steering)
             return BatchQuestion(
                 prompt,
-                [SteeredPrompt.of(steering, vector)],
+                [SteeredPrompt.of_query(self._engine, query, steering)],
                 0 if choices else max_tokens,
                 [prompts.answer(query, text) for text in options],
                 sampling=sampling,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from atv_local.answer import Finish, check_text
+from atv_local.answer import Engine, Finish, check_text
 from atv_local.data import is_iterable
 from atv_local.errors import AtvError, UsageError
 from atv_local.target import Grammar, Prompt, Sampling
 from atv_local.text import shown
-from atv_local.vectors import OFF, Steering, TaskVector
+from atv_local.vectors import OFF, GateDecision, Steering, TaskVector
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,29 @@ class SteeredPrompt:
     Attributes:
         rows: a vector with strength and layers applied; None is the base model.
         steering: where it applies.
+        gate: why there are rows or none, where a bundle with a gate read the query.
     """
 
     rows: TaskVector | None = None
     steering: Steering = OFF
+    gate: GateDecision | None = None
 
     @classmethod
     def of(cls, steering: Steering, vector: TaskVector | None) -> SteeredPrompt:
         """The way in which a steering applies a vector."""
         return cls() if vector is None or steering.off else cls(steering.apply(vector), steering)
+
+    @classmethod
+    def of_query(cls, engine: Engine, query: str, steering: Steering) -> SteeredPrompt:
+        """The way in which an engine answers a query.
+
+        Raises:
+            UsageError, VectorError: as `Engine.gated_vector`.
+        """
+        if steering.off:
+            return cls()
+        gated = engine.gated_vector(query, steering=steering)
+        return replace(cls.of(steering, gated.vector), gate=gated.gate)
 
     @property
     def from_start(self) -> bool:

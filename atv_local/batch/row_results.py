@@ -26,7 +26,9 @@ ADDED_COLUMNS = ("line", "text", "finish_reason", "prompt_tokens", "generated_to
 """The same in a CSV file; see `as_csv_row`."""
 PROBABILITIES = "probabilities"
 """What a record has besides where the answer is one of some choices."""
-SOMETIMES_ADDED = (CONTROL_VECTORS, PROBABILITIES, GENERATOR_READ)
+GATE = "gate"
+"""What a record has besides where the bundle has a gate."""
+SOMETIMES_ADDED = (CONTROL_VECTORS, PROBABILITIES, GENERATOR_READ, GATE)
 """All that only some records have."""
 
 
@@ -211,4 +213,8 @@ def _record(request: RowRequest, reply: BatchReply) -> dict[str, Any]:
     tokens = {"prompt": len(reply.question.prompt.tokens), "generated": outcome.n_generated}
     added = request.line, outcome.text, outcome.finish_reason, tokens
     record = request.fields | dict(zip(ADDED, added, strict=True))
-    return record if outcome.probabilities is None else record | {PROBABILITIES: dict(outcome.probabilities)}
+    if outcome.probabilities is not None:
+        record[PROBABILITIES] = dict(outcome.probabilities)
+    if (gate := reply.question.ways[0].gate) is not None:
+        record[GATE] = gate.as_dict()
+    return record

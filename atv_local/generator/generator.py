@@ -16,6 +16,7 @@ from atv_local.data import as_integer
 from atv_local.errors import AtvError, BundleError, UsageError, first_line
 from atv_local.generator.bundle import TOKENIZER, Bundle
 from atv_local.generator.first_run import check_runnable
+from atv_local.generator.gate import TaskScore, read_gate
 from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
@@ -24,8 +25,8 @@ from atv_local.vectors import ControlVector, Steering, TaskVector, mean_control_
 
 T = TypeVar("T")
 
-_POOLED = "pooled"
-"""The second output of a graph."""
+_VECTOR, _POOLED = "task_vector", "pooled"
+"""Outputs of a graph."""
 
 
 class Generator:
@@ -64,6 +65,7 @@ class Generator:
         try:
             tokenizer = Tokenizer.from_buffer(bundle.read(TOKENIZER))
             self._reader = QueryReader(tokenizer, spec.generator.query_template, spec.generator.max_tokens)
+            self._gate = read_gate(bundle)
             graphs = {kind: partial(_read_graph, bundle, name) for kind, name in bundle.graphs.items()}
             self._chosen = choose(graphs, self._trial, provider=provider, precision=precision, n_threads=n_threads)
         except (AtvError, KeyboardInterrupt, SystemExit):
@@ -98,7 +100,14 @@ class Generator:
             BundleError: the graph fails, or its output has another shape than the manifest says.
             UsageError: after a fork.
         """
-        return self._guarded(query, lambda: self._vector(self._chosen.session, query))
+        return self.scored(query)[0]
+
+    def scored(self, query: str) -> tuple[TaskVector, TaskScore | None]:
+        """The task vector of a query, and how well it fits the tasks of the bundle; None where that has no gate.
+
+        Errors are those of a call.
+        """
+        return self._guarded(query, lambda: self._scored(self._chosen.session, query))
 
     def pooled(self, query: str) -> NDArray[np.float32] | None:
         """The state of the backbone that the vector of a query is made from, float32 [d_s].
@@ -107,11 +116,7 @@ class Generator:
         """
         if _POOLED not in [node.name for node in self._chosen.session.get_outputs()]:
             return None
-        state: NDArray[np.float32] = self._guarded(query, lambda: self._run(self._chosen.session, query, _POOLED))
-        if state.ndim != 2 or len(state) != 1 or state.dtype != np.float32 or not np.isfinite(state).all():
-            raise BundleError(f"the graph of {self.bundle.path} gives no pooled state for {query[:40]!r}")
-        row: NDArray[np.float32] = state[0]
-        return row
+        return self._guarded(query, lambda: self._state(*self._run(self._chosen.session, query, _POOLED)))
 
     def _guarded(self, query: str, run: Callable[[], T]) -> T:
         if os.getpid() != self._pid:
@@ -149,14 +154,26 @@ class Generator:
         inputs = sorted(node.name for node in session.get_inputs())
         if inputs != ["attention_mask", "input_ids"]:
             raise BundleError(f"the graph of {self.bundle.path} takes {inputs}, not attention_mask and input_ids")
-        self._vector(session, "a query")
+        self._scored(session, "a query")
 
-    def _run(self, session: Any, query: str, output: str) -> Any:
+    def _run(self, session: Any, query: str, *outputs: str) -> list[Any]:
         ids = np.array([self._reader.read(query).ids], dtype=np.int64)
-        return session.run([output], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+        found: list[Any] = session.run(outputs, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        return found
 
-    def _vector(self, session: Any, query: str) -> TaskVector:
-        output: NDArray[np.float32] = self._run(session, query, "task_vector")
+    def _scored(self, session: Any, query: str) -> tuple[TaskVector, TaskScore | None]:
+        if self._gate is None:
+            return self._vector(*self._run(session, query, _VECTOR)), None
+        vector, state = self._run(session, query, _VECTOR, _POOLED)
+        return self._vector(vector), self._gate(self._state(state))
+
+    def _state(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
+        if output.ndim != 2 or len(output) != 1 or output.dtype != np.float32 or not np.isfinite(output).all():
+            raise BundleError(f"the graph of {self.bundle.path} gives no pooled state")
+        state: NDArray[np.float32] = output[0]
+        return state
+
+    def _vector(self, output: NDArray[np.float32]) -> TaskVector:
         n_rows, n_embd = self.shape
         wanted = (1, self._n_vectors * n_rows, n_embd)
         if output.shape != wanted or output.dtype != np.float32:

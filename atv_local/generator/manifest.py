@@ -15,9 +15,11 @@ from atv_local.generator.providers import Precision
 from atv_local.vectors import MAX_STRENGTH, BoundedText, Positions, Sha256, Steering, TargetSpec
 
 FORMAT_VERSION: Literal[1] = 1
-"""What bundles are written as, unless they have what only version 2 has: prompt vectors, template variables."""
-FormatVersion = Literal[1, 2]
-"""The versions that are read."""
+"""What bundles are written as, unless they have what only later versions have."""
+GATED_VERSION: Literal[3] = 3
+"""What bundles with a gate are written as."""
+FormatVersion = Literal[1, 2, 3]
+"""The versions that are read. Version 2 has prompt vectors and template variables, version 3 also a gate."""
 
 MAX_METRICS = 1000
 
@@ -85,6 +87,34 @@ class TaskSpec(_Section):
     )
 
 
+class GateTask(_Section):
+    """One task of a gate: how many of its rows are prototypes, and from their similarity to a query, a cosine, to the
+    score: sigmoid((similarity - threshold) / scale). At 0.5, the threshold, a query is just similar enough.
+    """
+
+    name: BoundedText
+    prototypes: int = Field(ge=1, le=1 << 20)
+    threshold: float = Field(allow_inf_nan=False)
+    scale: float = Field(gt=0, allow_inf_nan=False)
+
+
+class GateSpec(_Section):
+    """Which queries belong to the tasks, by the nearest of the prototypes in gate.f16: those of each task in turn, then
+    those of `outside` queries that belong to none.
+
+    A query that is nearer to the latter than `outside_from` loses half of the difference.
+    """
+
+    tasks: list[GateTask] = Field(min_length=1, max_length=MAX_TASKS)
+    outside: int = Field(default=0, ge=0, le=1 << 20)
+    outside_from: float = Field(default=1, allow_inf_nan=False)
+
+    @property
+    def n_prototypes(self) -> int:
+        """All of them."""
+        return sum(task.prototypes for task in self.tasks) + self.outside
+
+
 class Provenance(_Section):
     """Where the weights come from. `measure` names the metric by which their epoch was the best."""
 
@@ -108,6 +138,8 @@ class Spec(_Section):
     """None in a checkpoint or bundle that was made before tasks were listed."""
     template_variables: TemplateVariables = {}
     """What training set in the chat template; the defaults at run time."""
+    gate: GateSpec | None = None
+    """Whether a query belongs to the tasks; None steers every query."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -131,6 +163,12 @@ class Spec(_Section):
     def _version_has_variables(self) -> Spec:
         if self.template_variables and self.format_version < 2:
             raise ValueError("template_variables need format_version 2")
+        return self
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> Spec:
+        if self.gate is not None and self.format_version < 3:
+            raise ValueError("a gate needs format_version 3")
         return self
 
 

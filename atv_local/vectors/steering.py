@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from atv_local.data import as_integer, as_number, is_iterable
 from atv_local.errors import UsageError
 from atv_local.text import shown
+from atv_local.vectors.gate import GATES, Gate, gate_score
 from atv_local.vectors.scaled_vector import MAX_STRENGTH, ScaledVector
 
 if TYPE_CHECKING:
@@ -54,16 +55,19 @@ class Steering:
         positions: which tokens to steer, a `Positions` or its name.
         control_vectors: added to the vector of the query; None are those of the engine. `Engine.with_control_vectors`
             sets them.
+        gate: the score from 0 to 1 that a query needs to be steered by the vector of a bundle that has a gate. `auto`,
+            which is 0.5, is the threshold of the bundle; `off`, which is 0, steers every query.
 
     Raises:
-        UsageError: a strength beyond 1000, no range of layers, an unknown name of positions, or something else than
-            `ScaledVector`s.
+        UsageError: a strength beyond 1000, no range of layers, an unknown name of positions, something else than
+            `ScaledVector`s, or a gate that is not from 0 to 1.
     """
 
     strength: float = 1.0
     layers: tuple[int, int] | None = None
     positions: Positions = Positions.DECODE
     control_vectors: tuple[ScaledVector, ...] | None = None
+    gate: float = GATES["auto"]
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class Steering:
         layers: tuple[int, int] | str | None = None,
         positions: Positions | str = Positions.DECODE,
         control_vectors: Iterable[ScaledVector] | None = None,
+        gate: Gate = "auto",
     ) -> None:
         checked_layers = None if layers is None else layer_range(layers)
         if not isinstance(positions, str) or positions not in list(Positions):
@@ -80,11 +85,13 @@ class Steering:
         object.__setattr__(self, "layers", checked_layers)
         object.__setattr__(self, "positions", Positions(positions))
         object.__setattr__(self, "control_vectors", _checked_vectors(control_vectors))
+        object.__setattr__(self, "gate", gate_score(gate))
 
     def __repr__(self) -> str:
         vectors = f", control_vectors={[*map(str, self.control_vectors)]}" if self.control_vectors else ""
         positions = f"positions={self.positions.value!r}"
-        return f"Steering(strength={self.strength:g}, layers={self.layers}, {positions}{vectors})"
+        gate = "" if self.gate == GATES["auto"] else f", gate={self.gate:g}"
+        return f"Steering(strength={self.strength:g}, layers={self.layers}, {positions}{vectors}{gate})"
 
     @property
     def off(self) -> bool:

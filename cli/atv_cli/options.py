@@ -10,7 +10,7 @@ from atv_cli.completion import BUNDLE_NAME, MODEL_NAME
 from atv_cli.help_pages import Panel
 from atv_local.generator import Precision, Provider
 from atv_local.target import DEFAULT_MAX_TOKENS, DEFAULT_TOP_K, DEFAULT_TOP_P
-from atv_local.vectors import Positions, parse_layers
+from atv_local.vectors import Positions, parse_gate, parse_layers
 
 if TYPE_CHECKING:
     from atv_local.target import Sampling
@@ -117,11 +117,21 @@ class SteeringOptions:
     positions: Annotated[
         Positions | None, Panel.STEERING.option("--positions", help=POSITIONS_HELP, show_default="the bundle's")
     ] = None
+    gate: Annotated[
+        str | None,
+        Panel.STEERING.option(
+            "--gate",
+            metavar="auto|off|X",
+            help="Steer queries whose score as part of the bundle's tasks, 0 to 1, is at least X; auto is 0.5, off 0.",
+            show_default="auto",
+        ),
+    ] = None
 
     def changes(self) -> dict[str, Any]:
         """The fields of `Steering` to replace."""
         layers = None if self.layers is None else parse_layers(self.layers)
-        values = {"strength": self.strength, "layers": layers, "positions": self.positions}
+        gate = None if self.gate is None else parse_gate(self.gate)
+        values = {"strength": self.strength, "layers": layers, "positions": self.positions, "gate": gate}
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -72,9 +72,9 @@ class TrainingOptions:
             "--contrastive",
             metavar="FLOAT",
             min=0,
-            help="Add a loss that draws the vectors of each task together, with this weight.",
+            help="Draw queries of one task together and others apart, for the gate, with this weight.",
         ),
-    ] = 0.0
+    ] = 0.3
     seed: Annotated[
         int,
         Panel.TRAINING.option(

@@ -44,7 +44,9 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     rng = np.random.default_rng(seed)
 
     def ways(query: str) -> list[SteeredPrompt]:
-        vector = engine.vector(query)
+        vector = engine.gated_vector(query, steering=steerings[0]).vector
+        if vector is None:
+            return [SteeredPrompt()] * (len(steerings) + 2)
         noise = random_vector(*vector.shape, seed=rng, norms=vector.norms())
         if vector.prompt is not None:
             noise = TaskVector(noise, random_vector(*vector.shape, seed=rng, norms=vector.prompt.norms()))

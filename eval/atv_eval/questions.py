@@ -138,7 +138,7 @@ class QuestionBuilder:
 
     def _way(self, task: Task, row: Row, method: Method) -> SteeredPrompt:
         if method is Method.STEERED:
-            return SteeredPrompt.of(self._plan.steering, self._engine.vector(row.input))
+            return SteeredPrompt.of_query(self._engine, row.input, self._plan.steering)
         if method is Method.STATIC:
             if task.learned is not None:
                 return SteeredPrompt.of(*self._learned(task.learned))

@@ -93,10 +93,13 @@ def _measure(
     harms = measure_harm(engine, queries, steerings)
     plan = EvalPlan(tasks, [Method.STEERED], steerings[0])
     scores: list[dict[str, list[float]]] = [{} for _ in steerings]
+
+    def ways(query: str) -> list[SteeredPrompt]:
+        vector = engine.gated_vector(query, steering=steerings[0]).vector
+        return [SteeredPrompt.of(steering, vector) for steering in steerings]
+
     questions = (
-        replace(
-            question, options=(), ways=[SteeredPrompt.of(s, engine.vector(question.tag.row.input)) for s in steerings]
-        )
+        replace(question, options=(), ways=ways(question.tag.row.input))
         for question in QuestionBuilder(plan, engine).questions({})
     )
     by_name = {task.name: task for task in tasks}

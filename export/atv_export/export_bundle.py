@@ -32,12 +32,13 @@ from atv_local.data import (
     replacing_folder,
 )
 from atv_local.errors import UsageError
-from atv_local.generator import MANIFEST, TOKENIZER, Bundle, FileEntry, Manifest, Precision
+from atv_local.generator import GATE, MANIFEST, TOKENIZER, Bundle, FileEntry, Manifest, Precision
 from atv_local.names import resolve_model
 from atv_local.target import TargetFile
 from atv_local.vectors import PositionsName
 from atv_train import TrainingResult
 from atv_train.frozen_target import load_target, target_dtype
+from atv_train.run_folder import read_prototypes
 
 _CARD = "README.md"
 CPU = torch.device("cpu")
@@ -128,6 +129,8 @@ def export(
             layer0_report = fold_layer0(loaded.paper, target, examples, pooled, options.layer0)
         probes = Probes(generator, tokenizer, spec.generator.query_template, spec.generator.max_tokens, queries)
         graphs, float_matrices = write_graphs(folder, graphs_to_write, generator, probes, processor)
+        if spec.gate is not None:
+            (folder / GATE).write_bytes(read_prototypes(source))
         (folder / TOKENIZER).write_bytes(tokenizer.backend_tokenizer.to_str(pretty=True).encode())
         fidelity = {name: check.fidelity for name, check in graphs.items()}
         manifest = Manifest(**spec.model_dump(), files=_entries(folder), fidelity=fidelity)

@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from atv_local.generator import (
+    GATE,
+    GATED_VERSION,
     GRAPHS,
     MANIFEST,
     TOKENIZER,
@@ -21,6 +23,8 @@ from atv_local.generator import (
     DataFile,
     Fidelity,
     FileEntry,
+    GateSpec,
+    GateTask,
     Generator,
     GeneratorSpec,
     InjectionSpec,
@@ -42,11 +46,17 @@ _CARD = "# Kinds\n\nAnswers `a` to a fruit and `b` to a beast. Made by hand, for
 
 
 def write_bundle(
-    folder: Path, model: Path, rows: Path, vectors: Array, precisions: Sequence[Precision] = ("int8", "fp32")
+    folder: Path,
+    model: Path,
+    rows: Path,
+    vectors: Array,
+    precisions: Sequence[Precision] = ("int8", "fp32"),
+    *,
+    gated: bool = False,
 ) -> Path:
     """A bundle whose vectors for the words in `ANSWERS` are these, float32 [n_words, n_layer-1, n_embd].
 
-    Of a query without such a word the vector is a mean over its characters.
+    Of a query without such a word the vector is a mean over its characters. With a gate only these words are steered.
     """
     (folder / "onnx").mkdir(parents=True)
     expansion = np.random.default_rng(1).normal(0, 0.5, (_WIDTH, *vectors.shape[1:])).astype(np.float32)
@@ -54,22 +64,30 @@ def write_bundle(
     tokenizer = word_pieces([*ANSWERS])
     tokenizer.save(str(folder / TOKENIZER))
     for precision in precisions:
-        (folder / GRAPHS[precision]).write_bytes(_graph(*_table(tokenizer), expansion, precision))
+        (folder / GRAPHS[precision]).write_bytes(_graph(*_table(tokenizer), expansion, precision, gated))
     (folder / "README.md").write_text(_CARD)
-    data = DataFile(name=rows.name, rows=len(rows.read_text().splitlines()), sha256=_entry(rows).sha256)
+    if gated:
+        (folder / GATE).write_bytes(np.eye(len(ANSWERS), _WIDTH, dtype="<f2").tobytes())
+    data = DataFile(name=rows.name, rows=len(rows.read_text().splitlines()), sha256=entry(rows).sha256)
     manifest = Manifest(
-        format_version=1,
+        format_version=GATED_VERSION if gated else 1,
         target=TargetFile.open(model).spec,
         generator=GeneratorSpec(backbone="a table of words", pooling="mean", max_tokens=64),
         injection=InjectionSpec(positions=Positions.DECODE),
         provenance=Provenance(data=[data], versions={"onnx": onnx.__version__}),
         tasks=[TaskSpec(name=rows.stem, kind="labels", labels=sorted({*ANSWERS.values()}))],
-        files={path.relative_to(folder).as_posix(): _entry(path) for path in sorted(folder.rglob("*.*"))},
+        gate=_gate(rows.stem) if gated else None,
+        files={path.relative_to(folder).as_posix(): entry(path) for path in sorted(folder.rglob("*.*"))},
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     manifest = manifest.model_copy(update={"fidelity": _fidelity(Bundle(folder))})
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     return folder
+
+
+def _gate(task: str) -> GateSpec:
+    """A known word is its own nearest prototype, and at a right angle to the other four."""
+    return GateSpec(tasks=[GateTask(name=task, prototypes=len(ANSWERS), threshold=0.15, scale=0.01)])
 
 
 def _table(tokenizer: Tokenizer) -> tuple[Array, Array]:
@@ -83,7 +101,7 @@ def _table(tokenizer: Tokenizer) -> tuple[Array, Array]:
     return table, salience
 
 
-def _graph(table: Array, salience: Array, expansion: Array, precision: Precision) -> bytes:
+def _graph(table: Array, salience: Array, expansion: Array, precision: Precision, pools: bool) -> bytes:
     nodes: list[onnx.NodeProto] = []
     tensors: list[TensorProto] = []
 
@@ -109,7 +127,9 @@ def _graph(table: Array, salience: Array, expansion: Array, precision: Precision
     mask = node("Log", node("Cast", "attention_mask", to=TensorProto.FLOAT))  # zero, or minus infinity
     scores = node("Add", node("Gather", constant("salience", salience), "input_ids"), mask)
     shares = node("Unsqueeze", node("Softmax", scores, axis=-1), axis)
-    pooled = node("Squeeze", node("MatMul", shares, node("Gather", weights("table", table), "input_ids")), axis)
+    pooled = node(
+        "Squeeze", node("MatMul", shares, node("Gather", weights("table", table), "input_ids")), axis, output="pooled"
+    )
     flat = node("MatMul", pooled, weights("expansion", expansion.reshape(_WIDTH, -1)))
     node("Reshape", flat, constant("shape", np.array([-1, *expansion.shape[1:]])), output="task_vector")
     inputs = [
@@ -117,7 +137,10 @@ def _graph(table: Array, salience: Array, expansion: Array, precision: Precision
         for name in ("input_ids", "attention_mask")
     ]
     output = helper.make_tensor_value_info("task_vector", TensorProto.FLOAT, ["batch", *expansion.shape[1:]])
-    graph = helper.make_graph(nodes, "kinds", inputs, [output], tensors)
+    outputs = [output]
+    if pools:
+        outputs.append(helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["batch", _WIDTH]))
+    graph = helper.make_graph(nodes, "kinds", inputs, outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
@@ -136,6 +159,6 @@ def _fidelity(bundle: Bundle) -> dict[Precision, Fidelity]:
     return found
 
 
-def _entry(path: Path) -> FileEntry:
+def entry(path: Path) -> FileEntry:
     content = path.read_bytes()
     return FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())

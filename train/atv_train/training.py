@@ -92,7 +92,7 @@ def train(
     strength_range: StrengthRange = (1.0, 1.0),
     harmless: NumberOrZero = 0.0,
     unrelated: FilePath | None = None,
-    contrastive: NumberOrZero = 0.0,
+    contrastive: NumberOrZero = 0.3,
     baselines: Switch = False,
     max_row_tokens: RowTokens = 1024,
     max_query_tokens: QueryTokens | None = None,
@@ -130,8 +130,9 @@ def train(
         patience: epochs without better validation before training stops.
         strength_range: range that each row's strength is drawn from.
         harmless: weight of the loss for changed answers to unrelated queries.
-        unrelated: text file of such queries, one per line; by default a packaged list.
-        contrastive: weight of the contrastive loss between tasks.
+        unrelated: text file of queries outside all tasks, one per line, for the gate and the loss for changed answers;
+            by default a packaged list.
+        contrastive: weight of the loss that draws queries of one task together and others apart, for the gate.
         baselines: measure static, averaged and random vectors too.
         max_row_tokens: longer rows are left out.
         max_query_tokens: tokens of a query that the generator reads, up to the positions of its backbone; by default
@@ -156,8 +157,6 @@ def train(
     positions = Positions(positions or (Positions.ALL if prompt_vector else Positions.DECODE))
     if prompt_vector and not positions.prefix:
         raise UsageError(f"`prompt_vector` has no effect with `positions` {positions}; leave one of them out")
-    if unrelated is not None and not harmless:
-        raise UsageError("`unrelated` has no effect without `harmless`; add a weight, such as `harmless=1`")
     if isinstance(templates, str | Path):
         templates = read_templates(Path(templates))
     elif templates is not None:

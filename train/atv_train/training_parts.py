@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from atv_local.data import read_unrelated_queries
+from atv_local.data import held_out, read_unrelated_queries
 from atv_local.generator import Spec
 from atv_local.target import TargetFile
 from atv_train.examples import Example, encode_unrelated
@@ -91,7 +91,9 @@ def prepare_training(
     check_length(models.target, data.examples)
     longest = max(data.train.first, key=lambda example: len(example.prompt))
     check_weights(models.target, job.model, longest, job.weights)
-    unrelated, unrelated_valid = _unrelated(job, settings, models.target, target_file)
+    outside = read_unrelated_queries(job.unrelated)
+    unrelated, unrelated_valid = _unrelated(outside, job, settings, models.target, target_file)
+    outside = outside[: -len(held_out(outside))]
     examples = [*data.examples, *unrelated, *unrelated_valid]
     split_attention = supports_split_attention(models.target, job.positions, examples)
     budget = _prefix_budget(job, models.target, examples, scratch, record)
@@ -114,7 +116,7 @@ def prepare_training(
     n_vectors = spec.injection.n_vectors
     target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention, n_vectors=n_vectors)
     source = new_generator(job, models, target)
-    trainer = Trainer(source, target, settings, unrelated, accelerator, sampler)
+    trainer = Trainer(source, target, settings, unrelated, accelerator, sampler, outside)
     plan = plan_training(job, target_file, data, trainer, budget, measure)
     return TrainingParts(trainer, source, target, data, unrelated_valid, spec, new_record, plan)
 
@@ -130,12 +132,15 @@ def _open_target(job: TrainingJob, *, resumed: bool) -> TargetFile:
 
 
 def _unrelated(
-    job: TrainingJob, settings: TrainingSettings, model: PreTrainedModel, target_file: TargetFile
+    queries: list[str],
+    job: TrainingJob,
+    settings: TrainingSettings,
+    model: PreTrainedModel,
+    target_file: TargetFile,
 ) -> tuple[list[Example], list[Example]]:
     """Unrelated examples (for training, for validation); none if the loss does not use them."""
     if not settings.harmless:
         return [], []
-    queries = read_unrelated_queries(job.unrelated)
     return encode_unrelated(queries, model, target_file, job.max_row_tokens)
 
 

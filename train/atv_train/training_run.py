@@ -12,9 +12,11 @@ import torch
 from accelerate import Accelerator
 
 from atv_local.data import check_replaceable, holding
+from atv_local.generator import Spec
+from atv_train.gate_fit import fit_gate
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
-from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state
+from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state, save_gate
 from atv_train.trainer import SampleAnswer, StepReport, TrainingMetrics, measure_baselines, read_baselines
 from atv_train.training_choices import EpochMeasure
 from atv_train.training_parts import TrainingParts, prepare_training
@@ -134,18 +136,36 @@ def _run(
     if trainer.agreed(hooks.stopped()):
         if accelerator.is_main_process and (trainer.state.history or trainer.state.step):
             files.save_state(trainer)
-    elif job.baselines and not (folder / BASELINES).exists():
+    else:
         accelerator.wait_for_everyone()
-        _measure_baselines(parts, folder, hooks)
+        if accelerator.is_main_process:
+            _fit_gate(parts, folder)
+        if job.baselines and not (folder / BASELINES).exists():
+            _measure_baselines(parts, folder, hooks)
     metrics = trainer.state.best or ({"epoch": round(trainer.epochs_done, 2)} if trainer.state.step else {})
     measured = read_baselines(folder / BASELINES) if job.baselines else {}
     history = list(trainer.state.history)
     return TrainingResult(folder, metrics, history, parts.record.measure, data.warnings, measured)
 
 
+def _fit_gate(parts: TrainingParts, folder: Path) -> None:
+    spec, best = _best(parts, folder)
+    if spec.gate is None:
+        rows, valid = parts.data.train.first, parts.data.valid.first
+        gate = fit_gate(best, rows, valid, parts.trainer.outside, parts.trainer.settings.seed)
+        if gate is not None:
+            save_gate(folder, gate)
+
+
+def _best(parts: TrainingParts, folder: Path) -> tuple[Spec, AdaptiveVectors]:
+    """The best epoch."""
+    spec, generator, tokenizer = load_checkpoint(folder)
+    generator = generator.to(parts.target.device)
+    return spec, AdaptiveVectors(generator, tokenizer, parts.source.max_tokens, "frozen")
+
+
 def _measure_baselines(parts: TrainingParts, folder: Path, hooks: TrainingHooks) -> None:
-    _, generator, tokenizer = load_checkpoint(folder)
-    best = AdaptiveVectors(generator.to(parts.target.device), tokenizer, parts.source.max_tokens, "frozen")
+    _, best = _best(parts, folder)
     rows, valid = parts.data.train.rows, parts.data.valid.first
     for name, metrics in measure_baselines(best, parts.trainer, rows, valid, folder / BASELINES, hooks.stopped):
         hooks.on_baseline(name, metrics)

@@ -12,7 +12,15 @@ from atv_local.answer import Choices, parse_choices, read_grammar, read_schema
 from atv_local.data import as_max_tokens
 from atv_local.errors import UsageError
 from atv_local.text import one_line
-from atv_local.vectors import ControlVector, Positions, ScaledVector, parse_layers, parse_vector_file, split_files
+from atv_local.vectors import (
+    ControlVector,
+    Positions,
+    ScaledVector,
+    parse_gate,
+    parse_layers,
+    parse_vector_file,
+    split_files,
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,7 @@ SETTINGS = {
     "strength": _steering("strength", _number, _show_strength),
     "positions": _steering("positions", _positions, lambda session: session.conversation.steering.positions),
     "layers": _steering("layers", _layers, _show_layers),
+    "gate": _steering("gate", parse_gate, lambda session: f"{session.conversation.steering.gate:g}"),
     "vector": Setting(_show_vectors, _add_vector),
     "temperature": _sampling("temperature", _number, "{:g}".format),
     "top_p": _sampling("top_p", _number, "{:g}".format),

@@ -268,7 +268,7 @@ class AtvLocal(TemplateLM):
 
     def _way_of(self, context: str) -> SteeredPrompt:
         query = "" if self._steering.off else self._queries(context)
-        return SteeredPrompt.of(self._steering, self._engine.vector(query)) if query.strip() else SteeredPrompt()
+        return SteeredPrompt.of_query(self._engine, query, self._steering) if query.strip() else SteeredPrompt()
 
 
 def _stopped(vocabulary: Vocabulary, stops: Sequence[str]) -> Callable[[Sequence[int]], bool]:

@@ -9,4 +9,5 @@ from .templates import OTHER_TASKS as OTHER_TASKS
 from .templates import Templates as Templates
 from .templates import checked_templates as checked_templates
 from .templates import read_templates as read_templates
+from .unrelated_examples import UNRELATED as UNRELATED
 from .unrelated_examples import encode_unrelated as encode_unrelated

@@ -12,7 +12,8 @@ from atv_local.errors import DataError
 from atv_local.target import TargetFile, Vocabulary
 from atv_train.examples.encoding import Example
 
-TASK = "unrelated"
+UNRELATED = "unrelated"
+"""The task of examples that belong to none."""
 _ANSWER_TOKENS, _BATCH = 16, 16
 
 
@@ -34,7 +35,7 @@ def encode_unrelated(
         raise DataError(f"an unrelated query has {longest} tokens, too many for `max_row_tokens` {max_row_tokens}")
     answers = _answers(prompts, model, target_file.vocabulary)
     examples = [
-        Example(index, query, TASK, prompt, answer)
+        Example(index, query, UNRELATED, prompt, answer)
         for index, (query, prompt, answer) in enumerate(zip(queries, prompts, answers, strict=True))
     ]
     held = held_out(examples)

@@ -1,5 +1,7 @@
 from .checkpoint import load_checkpoint as load_checkpoint
+from .checkpoint import read_prototypes as read_prototypes
 from .checkpoint import save_checkpoint as save_checkpoint
+from .checkpoint import save_gate as save_gate
 from .folder import RunFolder as RunFolder
 from .run_record import BASELINES as BASELINES
 from .run_record import RUN as RUN

@@ -12,9 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from atv_local.data import replacing_folder
+from atv_local.data import reading, replacing, replacing_folder
 from atv_local.errors import BundleError, UsageError, first_line
-from atv_local.generator import Spec
+from atv_local.generator import GATE, GATED_VERSION, Spec
+from atv_train.gate_fit import FittedGate
 from atv_train.hub_models import first_sentence
 from atv_train.run_folder.run_record import CHECKPOINT
 from atv_train.vector_sources import GeneratorModule, backbone_from_config, load_saved_tokenizer
@@ -52,6 +53,32 @@ def save_checkpoint(
             raise
         except Exception as error:  # safetensors and tokenizers raise their own, on a full disk for one
             raise UsageError(f"cannot write {folder}: {first_line(error)}") from error
+
+
+def save_gate(folder: Path, gate: FittedGate) -> None:
+    """Add a gate to the checkpoint of a run.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    folder = folder / CHECKPOINT
+    spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
+    spec = spec.model_copy(update={"format_version": GATED_VERSION, "gate": gate.spec})
+    with replacing(folder / GATE) as temporary:
+        temporary.write_bytes(gate.prototypes.astype("<f2").tobytes())
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_prototypes(folder: Path) -> bytes:
+    """The file of a checkpoint's gate.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    file = folder / CHECKPOINT / GATE if (folder / CHECKPOINT).is_dir() else folder / GATE
+    with reading(file, BundleError):
+        return file.read_bytes()
 
 
 def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
@@ -20,22 +22,27 @@ def mean_kl(base: Tensor, steered: Tensor) -> Tensor:
     return (expected.exp() * (expected - steered.log_softmax(dim=-1))).sum(dim=-1).mean()
 
 
-def contrast(vectors: Tensor, tasks: list[str]) -> Tensor:
-    """Supervised contrastive loss: vectors of one task near each other, others apart (cosine, temperature 0.1).
+def contrast(states: Tensor, labels: Sequence[Hashable], outside: Tensor) -> Tensor:
+    """Supervised contrastive loss: states with one label near each other, all others apart (Khosla et al. 2020,
+    arXiv 2004.11362, equation 2; cosine, temperature 0.1).
 
     Args:
-        vectors: [batch, n_layer-1, n_embd].
-        tasks: of each row; a task that is alone in the batch does not count.
+        states: [batch, d_s].
+        labels: of each row; a label that is alone in the batch draws nothing near.
+        outside: [n, d_s], states that belong near none.
 
     Returns:
         Mean over rows with a companion, nats; 0 if there is none.
     """
-    flat = normalize(vectors.flatten(1) + 1e-12, dim=-1)
-    scores = flat @ flat.T / _TEMPERATURE
-    itself = torch.eye(len(tasks), dtype=torch.bool, device=vectors.device)
+    n = len(labels)
+    units = normalize(torch.cat([states, outside]), dim=-1)
+    scores = units[:n] @ units.T / _TEMPERATURE
+    itself = torch.eye(n, len(units), dtype=torch.bool, device=states.device)
     log_shares = scores.masked_fill(itself, float("-inf")).log_softmax(dim=-1).masked_fill(itself, 0.0)
-    numbers = torch.tensor([sorted(set(tasks)).index(task) for task in tasks], device=vectors.device)
-    same = (numbers[:, None] == numbers) & ~itself
+    known = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    numbers = torch.tensor([known[label] for label in labels], device=states.device)
+    same = torch.zeros_like(itself)
+    same[:, :n] = (numbers[:, None] == numbers) & ~itself[:, :n]
     counts = same.sum(dim=-1)
     rows = (log_shares * same).sum(dim=-1)[counts > 0] / counts[counts > 0]
-    return -rows.mean() if len(rows) else vectors.sum() * 0
+    return -rows.mean() if len(rows) else states.sum() * 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from atv_local.errors import TrainingError
-from atv_train.examples import Example, epoch_batches
+from atv_train.examples import UNRELATED, Example, epoch_batches
 from atv_train.frozen_target import FrozenTarget
 from atv_train.trainer.answer_sampler import AnswerSampler
 from atv_train.trainer.losses import answer_loss, contrast, mean_kl
@@ -55,6 +55,7 @@ class Trainer:
         source: what gives task vectors.
         target: the frozen target they steer.
         unrelated: examples outside the tasks, for the do-no-harm term; needed if `settings.harmless` is above 0.
+        outside: queries outside the tasks, for the contrastive term.
         sampler: answers validation rows after each epoch; see `Validator`.
     """
 
@@ -66,8 +67,10 @@ class Trainer:
         unrelated: Sequence[Example] = (),
         accelerator: Accelerator | None = None,
         sampler: AnswerSampler | None = None,
+        outside: Sequence[str] = (),
     ) -> None:
         self.source, self.target, self.settings, self.unrelated = source, target, settings, unrelated
+        self.outside = [Example(-1, query, UNRELATED, (), ()) for query in outside]
         self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu", mixed_precision="no")
         self.validator = Validator(source, target, settings.batch_size, self.accelerator, sampler)
         self.state = TrainerState(measure=sampler.measure if sampler else "valid_accuracy")
@@ -158,20 +161,24 @@ class Trainer:
         settings, rank, world = self.settings, self.accelerator.process_index, self.accelerator.num_processes
         share = batch[rank::world]
         mine = share or batch[:1]  # no process may be without a row: the others wait for its gradient
-        everywhere = self._unrelated(number) if settings.harmless else []
+        everywhere = self._draw(self.unrelated, 8, number) if settings.harmless else []
         unrelated = everywhere[rank::world]
+        apart = settings.contrastive > 0 and self.source.learns_states
+        outside = self._draw(self.outside, 3, number)[rank::world] if apart else []
         _seed_noise(settings.seed, number, rank)
         self._model.train()
         with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.target.dtype is torch.bfloat16):
-            vectors = self._model([*mine, *unrelated])
-        steered, others = vectors[: len(mine)], vectors[len(mine) :]
+            vectors = self._model([*mine, *unrelated, *outside])
+        steered, others, _ = vectors.split([len(mine), len(unrelated), len(outside)])
         logits, labels = self.target.answer_logits(
             mine, steered * self._strengths(mine, number, settings.strength_range[0])
         )
         loss = answer_loss(logits, labels) * (world if share else 0) / _tokens(batch)
         terms = torch.zeros_like(loss)
-        if settings.contrastive:
-            terms = terms + settings.contrastive * contrast(steered.float(), [example.task for example in mine])
+        if apart and self.source.states is not None:
+            states = self.source.states.float()
+            alike = [self._label(example) for example in mine]
+            terms = terms + settings.contrastive * contrast(states[: len(mine)], alike, states[len(mine) :])
         if unrelated:
             others = others * self._strengths(unrelated, number, 0.0)
             share_of_tokens = _tokens(unrelated) * world / _tokens(everywhere)
@@ -188,10 +195,15 @@ class Trainer:
             return flag
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.target.device), "sum") > 0)
 
-    def _unrelated(self, number: int) -> list[Example]:
-        count = min(len(self.unrelated), max(1, self.settings.batch_size // 8) * self.accelerator.num_processes)
+    def _draw(self, examples: Sequence[Example], share: int, number: int) -> list[Example]:
+        """For one step: one example for `share` rows of the batch."""
+        count = min(len(examples), max(1, self.settings.batch_size // share) * self.accelerator.num_processes)
         draw = random.Random(f"{self.settings.seed}/general/{number}")  # the word is part of what a seed draws
-        return draw.sample(list(self.unrelated), count)
+        return draw.sample(list(examples), count)
+
+    def _label(self, example: Example) -> Hashable:
+        """What rows have in common whose states belong together: the task, and its answer if that is a label."""
+        return example.task if example.task in self.validator.text_tasks else (example.task, example.answer)
 
     def _strengths(self, examples: Sequence[Example], number: int, low: float) -> Tensor:
         """float32 [batch, 1, 1], each drawn from `low` to the upper end of the range."""

@@ -17,7 +17,8 @@ _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 600, 3, 15
 class TrainingSettings:
     """Hyperparameters; docs/explanation/results.md compares others.
 
-    Each row's strength is drawn from `strength_range`; `contrastive` and `harmless` weigh those terms of the loss.
+    Each row's strength is drawn from `strength_range`. `contrastive` weighs the loss that draws queries of one task
+    together for the gate, `harmless` that for changed answers to unrelated queries.
     `patience` is the number of epochs without better validation before training stops.
     """
 
@@ -29,7 +30,7 @@ class TrainingSettings:
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     patience: Annotated[int, Field(ge=1)] = 4
     strength_range: tuple[Rate, Rate] = (1.0, 1.0)
-    contrastive: Rate = 0.0
+    contrastive: Rate = 0.3
     harmless: Rate = 0.0
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
 

@@ -23,7 +23,17 @@ _PREPARED = 32
 
 
 class VectorSource(nn.Module):
-    """Base of all sources."""
+    """Base of all sources.
+
+    `states` are the pooled states [batch, d_s] that the vectors of the last call were made from, where there are such.
+    """
+
+    states: Tensor | None = None
+
+    @property
+    def learns_states(self) -> bool:
+        """Whether training changes what the vectors are made from."""
+        return False
 
     def groups(self, rate: float, backbone_rate: float) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer, each with its learning rate."""
@@ -58,9 +68,19 @@ class AdaptiveVectors(VectorSource):
 
     def forward(self, examples: Sequence[Example]) -> Tensor:
         """Task vectors of the examples' queries."""
-        if self._pooled and all(example.query in self._pooled for example in examples):
-            return self.generator.expand(torch.stack([self._pooled[example.query] for example in examples]))
-        return self.generator(**self._encoded(examples))
+        self.states = self.pooled([example.query for example in examples])
+        return self.generator.expand(self.states)
+
+    def pooled(self, queries: Sequence[str]) -> Tensor:
+        """The states of queries: float32 [batch, d_s]."""
+        if self._pooled and all(query in self._pooled for query in queries):
+            return torch.stack([self._pooled[query] for query in queries])
+        return self.generator.pooled(**self._encoded(queries))
+
+    @property
+    def learns_states(self) -> bool:
+        """Whether the backbone is trained."""
+        return self.tuning != "frozen"
 
     def train(self, mode: bool = True) -> AdaptiveVectors:
         """Set the mode as any module does; a frozen backbone stays without dropout."""
@@ -75,12 +95,11 @@ class AdaptiveVectors(VectorSource):
         if self.tuning != "frozen":
             return
         self.generator.eval()
-        queries = {example.query: example for example in examples}
-        order = sorted(queries.values(), key=lambda e: (len(e.query), e.query))
+        order = sorted({example.query for example in examples}, key=lambda query: (len(query), query))
         for start in range(0, len(order), _PREPARED):
             batch = order[start : start + _PREPARED]
             pooled = self.generator.pooled(**self._encoded(batch))
-            self._pooled |= {example.query: row.clone() for example, row in zip(batch, pooled, strict=True)}
+            self._pooled |= {query: row.clone() for query, row in zip(batch, pooled, strict=True)}
 
     def groups(self, rate: float, backbone_rate: float) -> list[dict[str, Any]]:
         """The expansion learns at `rate`, the backbone at `backbone_rate`."""
@@ -96,9 +115,9 @@ class AdaptiveVectors(VectorSource):
         generator.backbone = generator.backbone.merge_and_unload()  # type: ignore[operator]  # typed as a module
         return generator
 
-    def _encoded(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+    def _encoded(self, queries: Sequence[str]) -> dict[str, Tensor]:
         encoded = self.tokenizer(
-            [QUERY_TEMPLATE.replace("{query}", example.query) for example in examples],
+            [QUERY_TEMPLATE.replace("{query}", query) for query in queries],
             padding=True,
             truncation=True,
             max_length=self.max_tokens,

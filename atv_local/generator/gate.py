@@ -1,0 +1,95 @@
+"""The gate of a bundle: how well a query fits its tasks, by the training rows that are nearest to it.
+
+Similarities are cosines of pooled states, those that the vectors are made from. It knows no target and no steering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atv_local.errors import BundleError
+from atv_local.generator.bundle import Bundle
+from atv_local.generator.manifest import GateSpec
+
+GATE = "gate.f16"
+"""Where a bundle has the prototypes: little-endian float16, row by row."""
+NEIGHBOURS = 3
+"""Prototypes whose mean similarity counts."""
+_OUTSIDE_WEIGHT = 0.5
+
+_STEEPEST = 500.0  # so that the exponential does not overflow
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """The task that a query fits best, and how well, from 0 to 1; at 0.5 lies the threshold of the bundle."""
+
+    task: str
+    score: float
+
+
+class Gate:
+    """Scores pooled states.
+
+    Args:
+        spec: the tasks, with the number of prototypes of each.
+        prototypes: unit vectors [n, d_s], in the order of the spec.
+
+    Raises:
+        ValueError: another number of prototypes than the spec has, or values that are not finite.
+    """
+
+    def __init__(self, spec: GateSpec, prototypes: NDArray[np.floating]) -> None:
+        if prototypes.ndim != 2 or len(prototypes) != spec.n_prototypes:
+            raise ValueError(f"{list(prototypes.shape)} prototypes, not {spec.n_prototypes}")
+        if not np.isfinite(prototypes).all():
+            raise ValueError("prototypes that are not finite")
+        self._spec = spec
+        self._prototypes = prototypes.astype(np.float32)
+        self._ends = np.cumsum([task.prototypes for task in spec.tasks])
+
+    def similarities(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How near a state [d_s] is to each task, less what it is too near to those outside: float32 [n_tasks]."""
+        *of_tasks, outside = self.nearest(state)
+        return np.array(of_tasks, np.float32) - _OUTSIDE_WEIGHT * max(0.0, outside - self._spec.outside_from)
+
+    def nearest(self, state: NDArray[np.float32]) -> list[float]:
+        """The mean similarity of a state [d_s] to the nearest prototypes of each task, and of those outside."""
+        norm = float(np.linalg.norm(state)) or 1.0
+        cosines = self._prototypes @ (state / norm)
+        return [_nearest(values) if len(values) else -1.0 for values in np.split(cosines, self._ends)]
+
+    def __call__(self, state: NDArray[np.float32]) -> TaskScore:
+        """The task that a state [d_s] fits best."""
+        tasks = self._spec.tasks
+        margins = [
+            (float(value) - t.threshold) / t.scale for value, t in zip(self.similarities(state), tasks, strict=True)
+        ]
+        best = int(np.argmax(margins))
+        margin = float(np.clip(margins[best], -_STEEPEST, _STEEPEST))
+        return TaskScore(tasks[best].name, float(1 / (1 + np.exp(-margin))))
+
+
+def read_gate(bundle: Bundle) -> Gate | None:
+    """The gate of a bundle, if it has one.
+
+    Raises:
+        BundleError: prototypes that are missing, or not those of the manifest.
+    """
+    spec = bundle.manifest.gate
+    if spec is None:
+        return None
+    if GATE not in bundle.manifest.files:
+        raise BundleError(f"the bundle {bundle.path} has a gate and lists no {GATE}; export it again")
+    try:
+        return Gate(spec, np.frombuffer(bundle.read(GATE), "<f2").reshape(spec.n_prototypes, -1))
+    except ValueError as error:
+        raise BundleError(f"the {GATE} of the bundle {bundle.path} is damaged: {error}") from error
+
+
+def _nearest(cosines: NDArray[np.float32]) -> float:
+    n = min(NEIGHBOURS, len(cosines))
+    return float(np.partition(cosines, -n)[-n:].mean())

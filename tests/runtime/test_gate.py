@@ -1,0 +1,184 @@
+"""The gate of a bundle: its scores, and that a query outside the tasks gets the base model's answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atv_local.answer import Conversation, Engine
+from atv_local.batch import Batch
+from atv_local.errors import BundleError, UsageError
+from atv_local.generator import GATE, MANIFEST, Bundle, Gate, GateSpec, GateTask, Generator
+from atv_local.target import Target
+from atv_local.vectors import OFF, ControlVector, GateDecision, Positions, Steering, parse_gate
+from tests import tiny
+
+INSIDE, OUTSIDE = "pear 7", "something else"
+
+
+@pytest.fixture(scope="module")
+def gated_bundle(
+    tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path, tiny_rows: Path, tiny_vectors: np.ndarray
+) -> Path:
+    """A bundle that steers the words it knows."""
+    folder = tmp_path_factory.mktemp("gated") / "tiny"
+    return tiny.write_bundle(folder, tiny_gguf, tiny_rows, tiny_vectors, ["int8"], gated=True)
+
+
+@pytest.fixture
+def gated(tiny_gguf: Path, gated_bundle: Path) -> Iterator[Engine]:
+    with Engine(Target(tiny_gguf, n_threads=1), Generator(gated_bundle, tried=True)) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("positions", list(Positions))
+def test_a_query_outside_gets_the_answer_of_the_base_model(gated: Engine, positions: Positions) -> None:
+    how = Steering(positions=positions)
+    base, answer = gated.answer(OUTSIDE, steering=OFF, max_tokens=8), gated.answer(OUTSIDE, steering=how, max_tokens=8)
+    assert answer.text == base.text
+    assert answer.steering.off
+    assert answer.gate is not None
+    assert not answer.gate.steered
+    assert answer.gate.task == "kinds"
+    forced = gated.answer(OUTSIDE, steering=replace(how, gate=0.0), max_tokens=8)
+    assert forced.text != base.text
+    assert not forced.steering.off
+
+
+def test_a_query_of_the_task_is_steered_as_without_a_gate(gated: Engine) -> None:
+    answer = gated.answer(INSIDE, max_tokens=4)
+    assert answer.text == gated.answer(INSIDE, steering=Steering(gate="off"), max_tokens=4).text
+    record = answer.as_dict()["gate"]
+    assert record["steered"]
+    assert record["task"] == "kinds"
+    assert record["threshold"] == 0.5 < record["score"] <= 1
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_the_first_event_has_the_decision(gated: Engine) -> None:
+    first, *others = gated.stream(OUTSIDE, max_tokens=3)
+    assert first.gate is not None
+    assert not first.gate.steered
+    assert all(event.gate == first.gate for event in others)
+
+
+def test_a_stricter_gate_steers_less(gated: Engine) -> None:
+    score = gated.answer(INSIDE, max_tokens=1).gate
+    assert score is not None
+    assert gated.gated_vector(INSIDE, steering=Steering(gate=score.score)).vector is not None
+    assert gated.gated_vector(INSIDE, steering=Steering(gate=min(1, score.score + 1e-3))).vector is None
+
+
+def test_control_vectors_stay_where_the_gate_is_closed(gated: Engine) -> None:
+    added = ControlVector.of(gated.vector(INSIDE))
+    how = gated.with_control_vectors([added])
+    answer = gated.answer(OUTSIDE, steering=how, max_tokens=6)
+    assert answer.gate is not None
+    assert not answer.gate.steered
+    assert not answer.steering.off
+    assert answer.text == gated.answer(OUTSIDE, vector=added, steering=Steering(), max_tokens=6).text
+
+
+def test_a_batch_mixes_steered_and_unsteered_queries(gated: Engine) -> None:
+    queries = [OUTSIDE, INSIDE, "and more", "hen 1"]
+    alone = [gated.answer(query, max_tokens=5) for query in queries]
+    with Batch(gated) as batch:
+        together = list(batch.answer(queries, max_tokens=5))
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    assert [answer.gate for answer in together] == [answer.gate for answer in alone]
+    assert [answer.steering.off for answer in together] == [True, False, True, False]
+
+
+def test_each_turn_of_a_conversation_is_gated_alone(gated: Engine) -> None:
+    chat, base = Conversation(gated, max_tokens=4), Conversation(gated, steering=OFF, max_tokens=4)
+    for query in (OUTSIDE, INSIDE, "and more"):
+        answer = chat.answer(query)
+        assert answer.gate is not None
+        if not answer.gate.steered:
+            base.restore(None, chat.turns[:-1])
+            assert answer.text == base.answer(query).text
+    assert [turn.record["gate"]["steered"] for turn in chat.turns] == [False, True, False]
+
+
+def test_a_bundle_without_a_gate_steers_every_query(engine: Engine) -> None:
+    answer = engine.answer(OUTSIDE, steering=Steering(gate=1.0), max_tokens=2)
+    assert answer.gate is None
+    assert not answer.steering.off
+    assert "gate" not in answer.as_dict()
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "not finite"])
+def test_a_damaged_gate_is_refused(gated_bundle: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "damaged"
+    copytree(gated_bundle, folder)
+    data = (folder / GATE).read_bytes()
+    data = data[:-32] if damage == "short" else b"\xff" * len(data)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    if damage == "missing":
+        del manifest["files"][GATE]
+    else:
+        (folder / GATE).write_bytes(data)
+        manifest["files"][GATE] = tiny.entry(folder / GATE).model_dump()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=GATE.replace(".", r"\.")):
+        Generator(Bundle(folder), tried=True)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_earlier_format_has_no_gate(gated_bundle: Path, tmp_path: Path, version: int) -> None:
+    folder = tmp_path / "earlier"
+    copytree(gated_bundle, folder)
+    manifest = json.loads((folder / MANIFEST).read_text()) | {"format_version": version}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="format_version 3"):
+        Bundle(folder)
+
+
+@pytest.mark.parametrize(("text", "score"), [("auto", 0.5), ("off", 0), ("0.75", 0.75), ("1", 1)])
+def test_gates_as_texts(text: str, score: float) -> None:
+    assert parse_gate(text) == score
+
+
+@pytest.mark.parametrize("wrong", ["on", "", "1.5", "-0.1", "nan"])
+def test_other_gates_are_refused(wrong: str) -> None:
+    with pytest.raises(UsageError, match="gate"):
+        parse_gate(wrong)
+
+
+def of_two_tasks(outside: int = 0) -> Gate:
+    """Prototypes along the axes: two for each task, then those outside."""
+    tasks = [GateTask(name=name, prototypes=2, threshold=0.5, scale=0.1) for name in ("one", "two")]
+    return Gate(GateSpec(tasks=tasks, outside=outside), np.eye(4 + outside, 8, dtype=np.float16))
+
+
+STATES = st.lists(st.floats(-4, 4, width=32), min_size=8, max_size=8).map(lambda values: np.array(values, np.float32))
+
+
+@given(state=STATES, factor=st.floats(0.01, 100))
+def test_a_score_is_from_0_to_1_and_does_not_depend_on_the_length_of_the_state(
+    state: np.ndarray, factor: float
+) -> None:
+    gate = of_two_tasks(outside=2)
+    score, longer = gate(state), gate(state * np.float32(factor))
+    assert 0 <= score.score <= 1
+    assert longer.score == pytest.approx(score.score, abs=1e-3)
+
+
+def test_the_nearest_task_is_found_and_what_is_nearer_to_the_outside_scores_less() -> None:
+    state = np.array([0, 0, 1, 1, 0.5, 0.5, 0, 0], np.float32)
+    inside, less = of_two_tasks()(state), of_two_tasks(outside=2)(state)
+    assert inside.task == less.task == "two"
+    assert inside.score > less.score
+
+
+def test_a_decision_depends_on_the_threshold() -> None:
+    assert GateDecision("x", 0.5, 0.5).steered
+    assert not GateDecision("x", 0.5, 0.51).steered

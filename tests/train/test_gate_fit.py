@@ -1,0 +1,83 @@
+"""The gate that training fits: thresholds, and that it steers the queries of the tasks and no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atv_export import export
+from atv_local.answer import Engine
+from atv_local.generator import Generator
+from atv_local.target import Target
+from atv_train.gate_fit import RECALL, fit_gate, fit_thresholds
+from atv_train.job import TrainingJob
+from atv_train.run_folder import load_checkpoint
+from atv_train.trainer.losses import contrast
+from atv_train.training_run import run_training
+
+
+@given(seed=st.integers(0, 50), n_tasks=st.integers(1, 4), n_rows=st.integers(1, 300))
+def test_nearly_all_validation_rows_pass(seed: int, n_tasks: int, n_rows: int) -> None:
+    random = np.random.default_rng(seed)
+    of_task = random.integers(0, n_tasks, n_rows)
+    similarities = random.normal(0.2, 0.1, (n_rows, n_tasks))
+    similarities[np.arange(n_rows), of_task] += random.uniform(0.2, 0.6, n_tasks)[of_task]
+    thresholds, scale = fit_thresholds(similarities, of_task)
+    assert ((similarities - thresholds).max(axis=1) >= -1e-9).mean() >= RECALL - 1 / n_rows
+    assert scale > 0
+
+
+def test_of_few_rows_the_threshold_lies_below_the_lowest() -> None:
+    similarities = np.array([[0.8], [0.82], [0.9]])
+    (threshold,), _ = fit_thresholds(similarities, np.zeros(3, int))
+    assert threshold < 0.8
+
+
+def test_states_of_a_label_are_drawn_together_and_those_outside_are_not() -> None:
+    one = torch.randn(1, 16, generator=torch.Generator().manual_seed(1))
+    labels, none = ["a", "a", "b", "b"], torch.zeros(0, 16)
+    apart, mixed = torch.cat([one, one, -one, -one]), torch.cat([one, -one, one, -one])
+    assert float(contrast(apart, labels, none)) < 0.01 < 1 < float(contrast(mixed, labels, none))
+    assert float(contrast(apart, ["a", "b", "c", "d"], none)) == 0
+    assert float(contrast(apart, labels, one)) > 0.1
+
+
+def test_a_trained_bundle_steers_its_task_and_leaves_other_queries_alone(
+    job: TrainingJob, unrelated: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    settings = replace(job.settings, epochs=12, contrastive=1.0, learning_rate=2e-2, backbone_learning_rate=2e-3)
+    run_training(replace(job, unrelated=unrelated, settings=settings), tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "bundle", precisions="int8")
+    with Engine(Target(tiny_gguf, n_threads=1), Generator(tmp_path / "bundle", tried=True)) as engine:
+        steered = {
+            query: engine.gated_vector(query).vector is not None for query in ("pear 2", "cow 1", "say 3", "say 23")
+        }
+    assert steered == {"pear 2": True, "cow 1": True, "say 3": False, "say 23": False}
+
+
+def test_a_run_without_validation_rows_has_no_gate(trained_checkpoint: Path) -> None:
+    spec, _, _ = load_checkpoint(trained_checkpoint)
+    assert spec.gate is None
+    assert spec.format_version == 1
+
+
+def test_a_finished_run_is_not_fitted_again(job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = replace(job, settings=replace(job.settings, epochs=1))
+    run_training(job, tmp_path / "run")
+    before = load_checkpoint(tmp_path / "run")[0].gate
+    monkeypatch.setattr("atv_train.training_run.fit_gate", lambda *_: pytest.fail("fitted again"))
+    from atv_train.training import resume
+
+    resume(tmp_path / "run")
+    assert before is not None
+    assert load_checkpoint(tmp_path / "run")[0].gate == before
+
+
+def test_no_gate_without_validation_examples() -> None:
+    assert fit_gate(None, [], [], [], 0) is None  # type: ignore[arg-type]  # nothing is read

@@ -1,0 +1,125 @@
+"""The gate of a trained generator: prototypes from the training rows, thresholds from the validation rows."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atv_local.generator import Gate, GateSpec, GateTask
+from atv_train.examples import Example
+from atv_train.vector_sources import AdaptiveVectors
+
+MAX_PROTOTYPES = 8192  # of a bundle: 6 MB for states of width 384
+RECALL = 0.97
+"""The share of the validation rows that pass."""
+
+_BATCH = 64
+_OWN = 0.25
+_USUAL = 0.9
+_FEW, _DEVIATIONS = 100, 2.0
+_MIN_SCALE = 1e-3
+
+
+@dataclass(frozen=True)
+class FittedGate:
+    """What a manifest says of a gate, and its prototypes, float16 [n, d_s], unit rows."""
+
+    spec: GateSpec
+    prototypes: NDArray[np.float16]
+
+
+def fit_gate(
+    source: AdaptiveVectors,
+    rows: Sequence[Example],
+    valid: Sequence[Example],
+    outside: Sequence[Example],
+    seed: int,
+) -> FittedGate | None:
+    """A gate for the trained tasks; None if no task has validation rows.
+
+    Args:
+        source: the trained generator.
+        rows: those that it was trained on.
+        valid: those that it was not trained on; they set the thresholds.
+        outside: what it was trained on that belongs to no task.
+        seed: of the choice of prototypes, where rows are many.
+    """
+    trained, unseen = _by_task(rows), _by_task(valid)
+    names, measured = list(trained), [name for name in trained if name in unseen]
+    if not measured:
+        return None
+    most = MAX_PROTOTYPES // (len(names) + bool(outside))
+    chosen = [_chosen(trained[name], most, f"{seed}/{name}") for name in names]
+    others = _chosen([example.query for example in outside], most, f"{seed}/outside")
+    prototypes = _unit(pooled_states(source, [query for group in (*chosen, others) for query in group]))
+    sizes = [len(group) for group in chosen]
+    tasks = [GateTask(name=n, prototypes=size, threshold=0, scale=1) for n, size in zip(names, sizes, strict=True)]
+    spec = GateSpec(tasks=tasks, outside=len(others))
+    states = pooled_states(source, [query for name in measured for query in unseen[name]])
+    of_task = np.repeat([names.index(name) for name in measured], [len(unseen[name]) for name in measured])
+    outside_from = float(np.quantile([Gate(spec, prototypes).nearest(state)[-1] for state in states], _USUAL))
+    gate = Gate(spec.model_copy(update={"outside_from": outside_from}), prototypes)
+    thresholds, scale = fit_thresholds(np.array([gate.similarities(state) for state in states]), of_task)
+    fitted = [
+        task.model_copy(update={"threshold": threshold, "scale": scale})
+        for task, threshold in zip(tasks, thresholds, strict=True)
+    ]
+    return FittedGate(GateSpec(tasks=fitted, outside=len(others), outside_from=outside_from), prototypes)
+
+
+def fit_thresholds(similarities: NDArray[np.floating], of_task: NDArray[np.integer]) -> tuple[list[float], float]:
+    """A threshold for each task, so that `RECALL` of all validation rows pass, and their common scale.
+
+    One threshold for all tasks separates best, but a task whose rows differ much would lose most of what is lost: each
+    task with rows has its own for a quarter.
+
+    Args:
+        similarities: [n_rows, n_tasks], of validation rows to every task.
+        of_task: [n_rows], the task of each row.
+    """
+    rows = np.arange(len(of_task))
+    own = similarities[rows, of_task].astype(np.float64)
+    common = np.quantile(own, 1 - RECALL)
+    thresholds = np.full(similarities.shape[1], common)
+    for task in np.unique(of_task):
+        thresholds[task] += _OWN * (np.quantile(own[of_task == task], 1 - RECALL) - common)
+    margins = (similarities - thresholds).max(axis=1)
+    deviation = max(float((own - thresholds[of_task]).std()), _MIN_SCALE)
+    few = float(margins.mean()) - _DEVIATIONS * float(margins.std())  # of few rows the smallest says little
+    thresholds += min(float(np.quantile(margins, 1 - RECALL)), few if len(rows) < _FEW else np.inf)
+    return [float(threshold) for threshold in thresholds], deviation
+
+
+@torch.no_grad()
+def pooled_states(source: AdaptiveVectors, queries: Sequence[str]) -> NDArray[np.float32]:
+    """States of queries as they are after training: float32 [n, d_s]."""
+    source.eval()
+    order = sorted(range(len(queries)), key=lambda index: len(queries[index]))
+    states: dict[int, NDArray[np.float32]] = {}
+    for start in range(0, len(order), _BATCH):
+        batch = order[start : start + _BATCH]
+        found = source.pooled([queries[index] for index in batch]).float().cpu().numpy()
+        states |= dict(zip(batch, found, strict=True))
+    return np.array([states[index] for index in range(len(queries))])
+
+
+def _by_task(examples: Sequence[Example]) -> dict[str, list[str]]:
+    tasks: dict[str, list[str]] = defaultdict(list)
+    for example in examples:
+        tasks[example.task].append(example.query)
+    return dict(tasks)
+
+
+def _chosen(queries: Sequence[str], most: int, seed: str) -> list[str]:
+    unique = list(dict.fromkeys(queries))
+    return unique if len(unique) <= most else random.Random(seed).sample(unique, most)
+
+
+def _unit(states: NDArray[np.float32]) -> NDArray[np.float16]:
+    return (states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-12)).astype(np.float16)
