@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atv_local.answer import Engine, Finish, check_text
+from atv_local.answer import Finish, check_text
 from atv_local.data import is_iterable
 from atv_local.errors import AtvError, UsageError
 from atv_local.target import Grammar, Prompt, Sampling
 from atv_local.text import shown
 from atv_local.vectors import OFF, GateDecision, Steering, TaskVector
+
+if TYPE_CHECKING:
+    from atv_local.answer import Engine
 
 
 @dataclass(frozen=True)

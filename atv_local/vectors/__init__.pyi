@@ -3,9 +3,9 @@ from .control_vector import check_control_vector_output as check_control_vector_
 from .control_vector import is_control_vector as is_control_vector
 from .control_vector import read_control_vector as read_control_vector
 from .control_vector import write_control_vector as write_control_vector
-from .gate import Gate as Gate
-from .gate import GateDecision as GateDecision
-from .gate import parse_gate as parse_gate
+from .gate_decision import GateChoice as GateChoice
+from .gate_decision import GateDecision as GateDecision
+from .gate_decision import parse_gate as parse_gate
 from .given_vectors import VectorSource as VectorSource
 from .given_vectors import VectorSources as VectorSources
 from .given_vectors import parse_scaled_file as parse_scaled_file

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from atv_local.data import as_integer, as_number, is_iterable
 from atv_local.errors import UsageError
 from atv_local.text import shown
-from atv_local.vectors.gate import GATES, Gate, gate_score
+from atv_local.vectors.gate_decision import GATES, GateChoice, gate_score
 from atv_local.vectors.scaled_vector import MAX_STRENGTH, ScaledVector
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Steering:
         layers: tuple[int, int] | str | None = None,
         positions: Positions | str = Positions.DECODE,
         control_vectors: Iterable[ScaledVector] | None = None,
-        gate: Gate = "auto",
+        gate: GateChoice = "auto",
     ) -> None:
         checked_layers = None if layers is None else layer_range(layers)
         if not isinstance(positions, str) or positions not in list(Positions):

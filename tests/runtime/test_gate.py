@@ -88,7 +88,7 @@ def test_control_vectors_stay_where_the_gate_is_closed(gated: Engine) -> None:
 
 
 def test_a_batch_mixes_steered_and_unsteered_queries(gated: Engine) -> None:
-    queries = [OUTSIDE, INSIDE, "and more", "hen 1"]
+    queries = [OUTSIDE, INSIDE, "nothing of the kind", "hen 1"]
     alone = [gated.answer(query, max_tokens=5) for query in queries]
     with Batch(gated) as batch:
         together = list(batch.answer(queries, max_tokens=5))
@@ -99,7 +99,7 @@ def test_a_batch_mixes_steered_and_unsteered_queries(gated: Engine) -> None:
 
 def test_each_turn_of_a_conversation_is_gated_alone(gated: Engine) -> None:
     chat, base = Conversation(gated, max_tokens=4), Conversation(gated, steering=OFF, max_tokens=4)
-    for query in (OUTSIDE, INSIDE, "and more"):
+    for query in (OUTSIDE, INSIDE, "nothing of the kind"):
         answer = chat.answer(query)
         assert answer.gate is not None
         if not answer.gate.steered:
@@ -156,7 +156,8 @@ def test_other_gates_are_refused(wrong: str) -> None:
 def of_two_tasks(outside: int = 0) -> Gate:
     """Prototypes along the axes: two for each task, then those outside."""
     tasks = [GateTask(name=name, prototypes=2, threshold=0.5, scale=0.1) for name in ("one", "two")]
-    return Gate(GateSpec(tasks=tasks, outside=outside), np.eye(4 + outside, 8, dtype=np.float16))
+    spec = GateSpec(tasks=tasks, outside=outside, outside_from=0.1)
+    return Gate(spec, np.eye(4 + outside, 8, dtype=np.float16))
 
 
 STATES = st.lists(st.floats(-4, 4, width=32), min_size=8, max_size=8).map(lambda values: np.array(values, np.float32))

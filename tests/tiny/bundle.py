@@ -18,6 +18,7 @@ from atv_local.generator import (
     GATED_VERSION,
     GRAPHS,
     MANIFEST,
+    NEIGHBOURS,
     TOKENIZER,
     Bundle,
     DataFile,
@@ -67,7 +68,8 @@ def write_bundle(
         (folder / GRAPHS[precision]).write_bytes(_graph(*_table(tokenizer), expansion, precision, gated))
     (folder / "README.md").write_text(_CARD)
     if gated:
-        (folder / GATE).write_bytes(np.eye(len(ANSWERS), _WIDTH, dtype="<f2").tobytes())
+        prototypes = np.repeat(np.eye(len(ANSWERS), _WIDTH, dtype="<f2"), NEIGHBOURS, axis=0)
+        (folder / GATE).write_bytes(prototypes.tobytes())
     data = DataFile(name=rows.name, rows=len(rows.read_text().splitlines()), sha256=entry(rows).sha256)
     manifest = Manifest(
         format_version=GATED_VERSION if gated else 1,
@@ -86,8 +88,8 @@ def write_bundle(
 
 
 def _gate(task: str) -> GateSpec:
-    """A known word is its own nearest prototype, and at a right angle to the other four."""
-    return GateSpec(tasks=[GateTask(name=task, prototypes=len(ANSWERS), threshold=0.15, scale=0.01)])
+    """The nearest prototypes of a known word are that word."""
+    return GateSpec(tasks=[GateTask(name=task, prototypes=NEIGHBOURS * len(ANSWERS), threshold=0.9, scale=0.05)])
 
 
 def _table(tokenizer: Tokenizer) -> tuple[Array, Array]:

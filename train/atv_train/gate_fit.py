@@ -57,11 +57,11 @@ def fit_gate(
     most = MAX_PROTOTYPES // (len(names) + bool(outside))
     chosen = [_chosen(trained[name], most, f"{seed}/{name}") for name in names]
     others = _chosen([example.query for example in outside], most, f"{seed}/outside")
-    prototypes = _unit(pooled_states(source, [query for group in (*chosen, others) for query in group]))
+    prototypes = _unit(query_states(source, [query for group in (*chosen, others) for query in group]))
     sizes = [len(group) for group in chosen]
     tasks = [GateTask(name=n, prototypes=size, threshold=0, scale=1) for n, size in zip(names, sizes, strict=True)]
     spec = GateSpec(tasks=tasks, outside=len(others))
-    states = pooled_states(source, [query for name in measured for query in unseen[name]])
+    states = query_states(source, [query for name in measured for query in unseen[name]])
     of_task = np.repeat([names.index(name) for name in measured], [len(unseen[name]) for name in measured])
     outside_from = float(np.quantile([Gate(spec, prototypes).nearest(state)[-1] for state in states], _USUAL))
     gate = Gate(spec.model_copy(update={"outside_from": outside_from}), prototypes)
@@ -97,7 +97,7 @@ def fit_thresholds(similarities: NDArray[np.floating], of_task: NDArray[np.integ
 
 
 @torch.no_grad()
-def pooled_states(source: AdaptiveVectors, queries: Sequence[str]) -> NDArray[np.float32]:
+def query_states(source: AdaptiveVectors, queries: Sequence[str]) -> NDArray[np.float32]:
     """States of queries as they are after training: float32 [n, d_s]."""
     source.eval()
     order = sorted(range(len(queries)), key=lambda index: len(queries[index]))

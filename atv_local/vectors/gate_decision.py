@@ -12,7 +12,7 @@ from atv_local.text import shown
 GATES: dict[str, float] = {"auto": 0.5, "off": 0.0}
 """Scores by name. A score of 0.5 is where the threshold of a bundle lies; with 0 every query is steered."""
 
-Gate = float | Literal["auto", "off"]
+GateChoice = float | Literal["auto", "off"]
 """The score that a query needs to be steered, or its name."""
 
 _UNKNOWN = "`gate` {} is not auto, off or a number from 0 to 1"
@@ -31,7 +31,7 @@ def parse_gate(text: str) -> float:
     return gate_score(number)
 
 
-def gate_score(gate: Gate | str) -> float:
+def gate_score(gate: GateChoice | str) -> float:
     """The score that a gate asks for.
 
     Raises:
