@@ -157,6 +157,17 @@ def tiny_bundle(
 
 
 @pytest.fixture(scope="session")
+def gated_bundle(
+    tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path, tiny_rows: Path, tiny_vectors: np.ndarray
+) -> Path:
+    """The same with a gate, which lets the words of those rows pass."""
+    folder = tmp_path_factory.mktemp("gated") / "tiny"
+    bundle = tiny.write_bundle(folder, tiny_gguf, tiny_rows, tiny_vectors, ["int8"], gated=True)
+    _save_good_verdict(lambda: check_runnable(Bundle(bundle)))
+    return bundle
+
+
+@pytest.fixture(scope="session")
 def tiny_generator(tiny_bundle: Path) -> Generator:
     """Its generator in ONNX Runtime."""
     return Generator(Bundle(tiny_bundle))

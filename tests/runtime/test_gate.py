@@ -24,15 +24,6 @@ from tests import tiny
 INSIDE, OUTSIDE = "pear 7", "something else"
 
 
-@pytest.fixture(scope="module")
-def gated_bundle(
-    tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path, tiny_rows: Path, tiny_vectors: np.ndarray
-) -> Path:
-    """A bundle that steers the words it knows."""
-    folder = tmp_path_factory.mktemp("gated") / "tiny"
-    return tiny.write_bundle(folder, tiny_gguf, tiny_rows, tiny_vectors, ["int8"], gated=True)
-
-
 @pytest.fixture
 def gated(tiny_gguf: Path, gated_bundle: Path) -> Iterator[Engine]:
     with Engine(Target(tiny_gguf, n_threads=1), Generator(gated_bundle, tried=True)) as engine:

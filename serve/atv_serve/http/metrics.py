@@ -25,6 +25,9 @@ class Metrics:
         ProcessCollector(registry=registry)
         self.requests = Counter("atv_requests", "Answered requests.", ["route", "status"], registry=registry)
         self.tokens = Counter("atv_tokens", "Tokens: of prompts, evaluated, written.", ["kind"], registry=registry)
+        self.gated = Counter(
+            "atv_gated", "Answers to queries that a bundle's gate decided on.", ["steered"], registry=registry
+        )
         self.cancelled = Counter("atv_cancelled", "Requests whose client went away.", registry=registry)
         self.first = Histogram(
             "atv_first_token_seconds", "From the request to its first token.", buckets=_SECONDS, registry=registry

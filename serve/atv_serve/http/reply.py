@@ -121,6 +121,8 @@ class Replies:
                 if first:
                     self._metrics.first.observe(monotonic() - started)
                     first = False
+                if piece.gate is not None:
+                    self._metrics.gated.labels(str(piece.gate.steered).lower()).inc()
                 yield piece
 
     async def _events(

@@ -54,12 +54,14 @@ class ControlVectorRequest(StrictRequest):
 
 class SteeringRequest(StrictRequest):
     """What to change in how a bundle steers. `layers` are the first and the last; `query` steers in place of the
-    user's last words; `control_vectors` are added, or steer alone with the model `base`."""
+    user's last words; `control_vectors` are added, or steer alone with the model `base`; `gate` is the score that a
+    query needs, where the bundle has a gate: `auto` is 0.5, `off` is 0."""
 
     bundle: Annotated[str, Field(max_length=256)] | None = None
     strength: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] | None = None
     layers: Annotated[list[Layer], Field(min_length=2, max_length=2)] | None = None
     positions: Positions | None = None
+    gate: Literal["auto", "off"] | Annotated[float, Field(ge=0, le=1)] | None = None
     query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY)] | None = None
     control_vectors: Annotated[list[ControlVectorRequest], Field(max_length=16)] | None = None
 

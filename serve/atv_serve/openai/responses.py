@@ -109,6 +109,15 @@ class GeneratorRead(_Response):
     """Parts that are all read as the same token."""
 
 
+class GateResponse(_Response):
+    """Whether a query is steered: how well it fits `task`, from 0 to 1, and how well it has to."""
+
+    task: str
+    score: float
+    threshold: float
+    steered: bool
+
+
 class AssistantMessage(_Response):
     """An answer's message."""
 
@@ -128,6 +137,8 @@ class ChatChoice(_Response):
     """Of each of the request's `choices`."""
     generator_read: GeneratorRead | None = None
     """Only where the generator did not read all of the query."""
+    gate: GateResponse | None = None
+    """Where the bundle has a gate; of a stream in the first chunk of a choice."""
 
 
 class ChatResponse(_Answer):
@@ -156,6 +167,8 @@ class ChatChunkChoice(_Response):
     """Of each of the request's `choices`."""
     generator_read: GeneratorRead | None = None
     """Only where the generator did not read all of the query."""
+    gate: GateResponse | None = None
+    """Where the bundle has a gate; of a stream in the first chunk of a choice."""
 
 
 class ChatChunk(_Answer):
@@ -187,6 +200,8 @@ class CompletionChoice(_Response):
     """Of each of the request's `choices`."""
     generator_read: GeneratorRead | None = None
     """Only where the generator did not read all of the query."""
+    gate: GateResponse | None = None
+    """Where the bundle has a gate; of a stream in the first chunk of a choice."""
 
 
 class CompletionResponse(_Answer):

@@ -11,6 +11,7 @@ from atv_local.answer import Constraint, Event, Finish, Timings, TokenCounts, ch
 from atv_local.errors import GrammarError
 from atv_local.generator import Reading
 from atv_local.target import Prompt, Sampling, Score, Target, score, score_text
+from atv_local.vectors import GateDecision
 from atv_serve.openai import Stops
 from atv_serve.work.models import Context, FieldError
 from atv_serve.work.prepare import PreparedRequest, PromptAndQuery
@@ -35,6 +36,8 @@ class Piece:
     probabilities: Mapping[str, float] | None = None
     """Of each allowed answer, where the request has such."""
     reading: Reading | None = None
+    gate: GateDecision | None = None
+    """Whether the query is steered, in the first piece of an answer by a bundle with a gate."""
     """What the generator read of the query, in the last piece."""
 
 
@@ -130,6 +133,7 @@ def _pieces(request: PreparedRequest, events: Generator[Event], target: Target) 
                 n_evaluated=0 if n_generated else event.tokens.evaluated,
                 n_generated=event.tokens.generated - n_generated,
                 probabilities=event.probabilities,
+                gate=None if n_generated else event.gate,
             )
             n_generated = event.tokens.generated
             if finish:
@@ -145,8 +149,8 @@ def _echo(request: PreparedRequest, prompt: PromptAndQuery, context: Context) ->
         return [Piece(prompt.text, finish=finish, n_prompt=n_prompt)]
     vector = None
     if not applied.steering.off and applied.steering.positions.prefix:
-        vector = context.engine(applied).vector(request.query_of(prompt), steering=applied.steering)
-        vector = applied.steering.apply(vector).at_prompt
+        vector = context.engine(applied).gated_vector(request.query_of(prompt), steering=applied.steering).vector
+        vector = None if vector is None else applied.steering.apply(vector).at_prompt
     scores = tuple(score_text(context.target, tokens, request.n_top, vector))
     n_evaluated = len(tokens) - 1
     return [Piece(prompt.text, scores, first=tokens[0], finish=finish, n_prompt=n_prompt, n_evaluated=n_evaluated)]

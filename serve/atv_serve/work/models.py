@@ -218,6 +218,7 @@ def _changes(request: SteeringRequest | bool | None) -> dict[str, Any]:
         "strength": request.strength,
         "layers": None if request.layers is None else tuple(request.layers),
         "positions": request.positions,
+        "gate": request.gate,
     }
     changes = {name: value for name, value in wanted.items() if value is not None}
     Steering(**changes)  # checks the order of the layers before the target's number of them

@@ -128,6 +128,7 @@ class ResponseBuilder:
             finish_reason=_FINISH[pieces[-1].finish or Finish.LENGTH],
             **_probabilities(pieces[-1]),
             **_reading(pieces[-1]),
+            **_gate(pieces),
         )
         return _filled(_json(choice), "content", scores) if scores else _json(choice)
 
@@ -143,7 +144,7 @@ class ResponseBuilder:
             return
         if piece.choice not in self._begun:
             self._begun.add(piece.choice)
-            yield self._chat_chunk(piece.choice, Delta(role="assistant", content=""))
+            yield self._chat_chunk(piece.choice, Delta(role="assistant", content=""), **_gate([piece]))
         logprobs = self._chat_logprobs([piece])
         if piece.text or logprobs:
             yield self._chat_chunk(piece.choice, Delta(content=piece.text), logprobs, **_probabilities(piece))
@@ -177,6 +178,7 @@ class ResponseBuilder:
             finish_reason=_FINISH[finish] if finish else None,
             **_probabilities(pieces[-1]),
             **_reading(pieces[-1]),
+            **_gate(pieces),
         )
 
     def _chat_logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
@@ -235,6 +237,11 @@ def _probabilities(piece: Piece) -> dict[str, Any]:
 
 def _reading(piece: Piece) -> dict[str, Any]:
     return {} if piece.reading is None else piece.reading.as_field()
+
+
+def _gate(pieces: Sequence[Piece]) -> dict[str, Any]:
+    gate = next((piece.gate for piece in pieces if piece.gate is not None), None)
+    return {} if gate is None else {"gate": gate.as_dict()}
 
 
 def _text(pieces: Sequence[Piece]) -> str:
