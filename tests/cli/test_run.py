@@ -305,3 +305,14 @@ def test_compare_draws_columns_on_a_terminal(pair: list[str]) -> None:
     last = output.decode().split("without steering")[-1]
     assert "with steering" in last
     assert last.count("first token after") == 2
+
+
+def test_a_query_that_is_not_steered_is_said(tiny_gguf: Path, gated_bundle: Path) -> None:
+    pair = "-m", str(tiny_gguf), "-g", str(gated_bundle), "-n", "3"
+    result = run(*pair, "something else")
+    assert result.exit_code == 0
+    assert "--gate off" in result.stderr
+    forced = run(*pair, "--gate", "off", "something else")
+    assert "--gate" not in forced.stderr
+    assert forced.stdout != result.stdout
+    says(run(*pair, "--gate", "2", "x"), 2, "--gate", "2")

@@ -168,7 +168,10 @@ def _cost(event: Event, strength: float, restriction: str) -> str:
     if strength:
         parts.append(f"{event.timings_ms.generator:.0f} ms vector")
     parts.append(f"{event.timings_ms.first_token:.0f} ms to first token")
-    parts.append(f"strength {strength:g}" if strength else "steering off")
+    if event.gate and not event.gate.steered:
+        parts.append(f"not steered, scores {event.gate.score:.2f} as {one_line(event.gate.task)}")
+    else:
+        parts.append(f"strength {strength:g}" if strength else "steering off")
     if event.probabilities:
         likely = sorted(event.probabilities.items(), key=lambda item: -item[1])[:_SHOWN]
         parts.append(", ".join(f"{one_line(choice)} {probability:.2f}" for choice, probability in likely))

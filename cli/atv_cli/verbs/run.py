@@ -16,7 +16,7 @@ from atv_cli.help_pages import Panel
 from atv_cli.verbs.chat import chat
 from atv_local.data import reading
 from atv_local.errors import UsageError
-from atv_local.text import counted, strip_control
+from atv_local.text import counted, one_line, strip_control
 
 if TYPE_CHECKING:
     from atv_local.answer import Answer, Conversation, Engine
@@ -95,6 +95,7 @@ def run(
         answer = _print(engine, text, how, settings, stream)
     if not compare:
         _note_cut(constraint, answer)
+        _note_gate(answer)
     say_not_read(engine.generator, [] if how.off else [text])
 
 
@@ -126,6 +127,17 @@ def _note_cut(constraint: ConstraintOptions, answer: Answer) -> None:
     remedy = "raise --max-tokens" if answer.finish_reason is Finish.LENGTH else "the context is full, raise --n-ctx"
     n_tokens = counted(answer.tokens.generated, "token")
     print(f"stopped at {n_tokens}, so {result} incomplete; {remedy}", file=sys.stderr)
+
+
+def _note_gate(answer: Answer) -> None:
+    """Say if the bundle did not steer the answer."""
+    gate = answer.gate
+    if gate and not gate.steered:
+        print(
+            f"not steered: the query scores {gate.score:.2f} as {one_line(gate.task)!r}, which is below "
+            f"{gate.threshold:g}; --gate off steers every query",
+            file=sys.stderr,
+        )
 
 
 def _is_json(text: str) -> bool:
