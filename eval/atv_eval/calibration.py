@@ -42,6 +42,8 @@ from atv_local.vectors import Steering
 
 BUDGET = 0.2
 """The most harm to unrelated queries by default, in nats per token."""
+MAX_COST = 1.0
+"""Points that a bundle may lose when it is changed in place."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class CalibrationResult:
     bundle: Bundle | None = None
     metric: Metric | None = None
 
+    @property
+    def cost(self) -> float:
+        """What the budget costs: the points of 100 that the chosen setting answers worse than the best of all."""
+        return 0.0 if self.best is None else cost_of(self.best, self.points)
+
     def as_markdown(self) -> str:
         """A table by strength and layers, in which the chosen point is marked."""
         rows = [
@@ -76,6 +83,11 @@ class CalibrationResult:
         harm = ["KL, nats per token", "same token, %", "same answer, %"]
         score = self.metric.heading if self.metric else "main metric"
         return table(["strength", "layers", f"{score}, %", *harm], rows)
+
+
+def cost_of(chosen: SteeringResult, points: Sequence[SteeringResult]) -> float:
+    """How much worse a setting answers than the best of all, in points of 100."""
+    return 100 * (max(point.score.value for point in points) - chosen.score.value)
 
 
 Strengths = Annotated[
@@ -138,7 +150,8 @@ def calibrate(
 
     Raises:
         NotFoundError: a file, model or bundle that does not exist.
-        UsageError: an option that is out of its range or has no effect, or an output that cannot be written.
+        UsageError: an option that is out of its range or has no effect, an output that cannot be written, or a bundle
+            that would answer more than a point worse if it were changed in place.
         DataError: rows or queries that cannot be read.
         AtvError: what `atv_local.load` raises, or a query that cannot be evaluated.
     """
@@ -193,6 +206,12 @@ def calibrate(
         best = min(points, key=lambda point: point.rank(budget))
         if best.harm.kl > budget:
             return CalibrationResult(points, None, metric=metric)
+        cost = cost_of(best, points)
+        if output is None and not dry_run and cost > MAX_COST:
+            raise UsageError(
+                f"{chosen.name} would answer {cost:.1f} points worse than at its best, to keep within the `budget` of "
+                f"{budget:g} nats, so it is not changed in place; raise `budget`, or write another with `output=...`"
+            )
         written = None if dry_run else write_calibrated(opened, best.steering, place, overwrite=overwrite)
         return CalibrationResult(points, best, written, metric)
 

@@ -94,6 +94,25 @@ def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unre
         calibrate([asked], budget=50, **settings)  # type: ignore[arg-type]
 
 
+def test_a_bundle_that_would_get_worse_is_not_changed_in_place(
+    tiny_gguf: Path, tiny_bundle: Path, asked: Path, unrelated: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    settings = {"model": tiny_gguf, "bundle": folder, "strengths": [0.01, 1.0], "search_layers": False, "rows": 8}
+    points = calibrate([asked], budget=50, dry_run=True, unrelated=unrelated, **settings).points  # type: ignore[arg-type]
+    weak, strong = sorted(points, key=lambda point: point.steering.strength)
+    assert weak.score.value < strong.score.value - 0.01
+    budget = (weak.harm.kl + strong.harm.kl) / 2
+    before = (folder / "atv.json").read_bytes()
+    with pytest.raises(UsageError, match="points worse"):
+        calibrate([asked], budget=budget, overwrite=True, unrelated=unrelated, **settings)  # type: ignore[arg-type]
+    assert (folder / "atv.json").read_bytes() == before
+    result = calibrate([asked], budget=budget, output=tmp_path / "new", unrelated=unrelated, **settings)  # type: ignore[arg-type]
+    assert result.bundle is not None
+    assert result.cost == pytest.approx(100 * (strong.score.value - weak.score.value))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -100,6 +100,8 @@ def calibrate(
             f"every strength does more harm than {budget:g} nats: the least is {least.harm.kl:.3f} at strength "
             f"{least.steering.strength:g}; raise --budget, or try smaller --strengths"
         )
+    if round(result.cost, 1):
+        print(f"this answers {result.cost:.1f} points worse than the best, to keep within --budget", file=sys.stderr)
     if result.bundle is not None:
         print(f"{result.bundle.path} is now bundle {result.bundle.id}", file=sys.stderr)
 
