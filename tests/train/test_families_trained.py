@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_the_accuracy_through_llama_cpp_is_that_of_pytorch(
     assert report.logits["fp32"].cosine > 0.999
     rows = [json.loads(line) for line in tiny_rows.read_text().splitlines()]
     with atv_local.load(model, tmp_path / "bundle", n_threads=1) as engine:
-        right = [engine.answer(row["input"], max_tokens=4).text == row["output"] for row in rows]
+        all_steered = replace(engine.steering, gate=0.0)
+        answers = [engine.answer(row["input"], steering=all_steered, max_tokens=4).text for row in rows]
+    right = [answer == row["output"] for answer, row in zip(answers, rows, strict=True)]
     assert sum(right) / len(rows) == pytest.approx(accuracy, abs=1e-6)
     assert accuracy > 0.9
