@@ -25,7 +25,7 @@ from atv_train.training_choices import TargetDtype
 MIN_DEQUANTISED, MIN_UNQUANTISED = 0.99, 0.93
 """The smallest `logits_similarity` of llama.cpp and PyTorch that passes, for both kinds of weights.
 
-Measured with SmolLM2-135M: dequantised 0.997 or more from Q2_K to Q8_0; unquantised against its own Q3_K_M 0.956; the
+Measured with SmolLM2-135M: dequantised 0.997 or more from Q3_K_S to Q8_0; unquantised against its own Q3_K_M 0.956; the
 dequantised model with a wrong rope base 0.984, which must not pass.
 """
 
