@@ -52,7 +52,7 @@ def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str
         check_embedded(name, kind)
         return _EMBEDDED, name
     scheme, rest = split_scheme(name)
-    if scheme in schemes():
+    if scheme and scheme in schemes():
         return scheme, rest
     if scheme:
         known = ", ".join(f"{one}:" for one in schemes())

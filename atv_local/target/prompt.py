@@ -29,7 +29,7 @@ class Prompt:
         tokens: the whole prompt.
         shared: how many tokens, from the first on, are the same for every query.
         turns: for a conversation, how many tokens each earlier prompt had before its last one.
-        begins_text: whether the tokenizer puts a space before an answer, as before every text; it is no part of it.
+        begins_text: whether the tokenizer puts a space before an answer, as before every text; it is not part of it.
     """
 
     tokens: tuple[int, ...]

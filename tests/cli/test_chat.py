@@ -15,9 +15,9 @@ import atv_local
 from atv_cli.chat.session import Session
 from atv_cli.verbs import run
 from atv_local.answer.engine import Engine
+from atv_local.answer.steered_target import GatedVector
 from atv_local.errors import UnstableError
 from atv_local.target.vocabulary import Vocabulary
-from atv_local.vectors.task_vector import TaskVector
 from tests.cli.chat_lines import BEAST, FRUIT, chat
 
 
@@ -102,14 +102,14 @@ def test_a_terminal_gets_no_control_characters(
 
 
 def test_a_turn_that_fails_is_taken_back(pair: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vector = Engine.vector
+    made = Engine.gated_vector
 
-    def unstable_for_beasts(engine: Engine, query: str, **how: Any) -> TaskVector:
+    def unstable_for_beasts(engine: Engine, query: str, **how: Any) -> GatedVector:
         if query == BEAST:
             raise UnstableError("the logits are no longer numbers")
-        return vector(engine, query, **how)
+        return made(engine, query, **how)
 
-    monkeypatch.setattr(Engine, "vector", unstable_for_beasts)
+    monkeypatch.setattr(Engine, "gated_vector", unstable_for_beasts)
     file = tmp_path / "chat.json"
     result = chat(pair, FRUIT, "x" * 600, BEAST, f"/save {file}", "/regen")
     assert (result.exit_code, result.stdout) == (1, "a\na\n")

@@ -184,7 +184,7 @@ def test_a_chat_keeps_its_restriction_after_a_wrong_one(pair: list[str]) -> None
     [
         (["--choices", "a,a"], ["--choices", "'a'"]),
         (["--choices", ","], ["--choices"]),
-        (["--choices", "auto", "--off"], ["--choices", "no bundle"]),
+        (["--choices", "auto", "--off"], ["--choices", "without a bundle"]),
         (["--choices", "missing.txt"], ["missing.txt"]),
         (["--choices", "labels.lst"], ["labels.lst", "No such file"]),
         (["--choices", "folder/labels"], ["folder/labels", "No such file"]),

@@ -53,8 +53,8 @@ def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: P
 
 def test_the_vector_is_made_from_the_query_alone(tiny: Engine, asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    vector = tiny.vector
-    monkeypatch.setattr(tiny, "vector", lambda query: (read.append(query), vector(query))[1])
+    made = tiny.gated_vector
+    monkeypatch.setattr(tiny, "gated_vector", lambda query, **how: (read.append(query), made(query, **how))[1])
     answer_plan(plan_of(asked), tiny, None)
     assert sorted(read) == sorted(json.loads(line)["input"] for line in asked.read_text().splitlines())
 

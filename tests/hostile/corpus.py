@@ -172,6 +172,11 @@ def _all(archive: zipfile.ZipFile, good: Path, names: Callable[[str], str] = str
         archive.write(file, names(file.relative_to(good).as_posix()))
 
 
+def _two_folders(archive: zipfile.ZipFile, good: Path) -> None:
+    _all(archive, good, lambda name: f"one/{name}")
+    _all(archive, good, lambda name: f"two/{name}")
+
+
 def _bomb(archive: zipfile.ZipFile, good: Path) -> None:
     """A graph of 64 MiB of zeros in 64 KiB, listed truthfully."""
     zeros = bytes(64 << 20)
@@ -266,5 +271,5 @@ BUNDLES: dict[str, Build] = {
     "zip with an endless manifest": _zipped(_endless_manifest),
     "zip of bzip2": _zipped(_bzip2),
     "zip without a manifest": _zipped(lambda archive, good: archive.write(good / "tokenizer.json", "tokenizer.json")),
-    "zip of a folder": _zipped(lambda archive, good: _all(archive, good, lambda name: f"bundle/{name}")),
+    "zip of two folders": _zipped(_two_folders),
 }

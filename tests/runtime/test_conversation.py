@@ -25,6 +25,7 @@ from atv_local import (
     TaskVector,
 )
 from atv_local.answer.conversation import Turn
+from atv_local.answer.steered_target import GatedVector
 from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.target.fitted_template import Message
 from atv_local.target.prompt import PromptFormat
@@ -156,8 +157,8 @@ def test_on_a_real_model_too(smollm2: Path) -> None:
 
 def test_the_generator_reads_the_words_of_its_turn_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    vector = engine.vector
-    monkeypatch.setattr(engine, "vector", lambda query, **how: (read.append(query), vector(query, **how))[1])
+    made = engine.gated_vector
+    monkeypatch.setattr(engine, "gated_vector", lambda query, **how: (read.append(query), made(query, **how))[1])
     conversation = held(engine, [("apple 1", Steering()), ("a dog", OFF), ("dog 1", Steering())], system="Be kind.")
     answer(conversation.again())
     assert read == ["apple 1", "dog 1", "dog 1"]
@@ -188,7 +189,7 @@ def test_a_turn_that_fails_is_taken_back(engine: Engine, monkeypatch: pytest.Mon
     conversation = held(engine, [("apple 1", Steering()), ("a dog", Steering())])
     turns = conversation.turns
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "vector", lambda _, **_how: TaskVector(np.full((3, 64), 3e38)))
+        patch.setattr(engine, "gated_vector", lambda _, **_how: GatedVector(TaskVector(np.full((3, 64), 3e38))))
         with pytest.raises(ModelError, match="lower `strength`"):
             answer(conversation.again() if again else conversation.stream("dog 1"))
     assert conversation.turns == turns

@@ -12,6 +12,7 @@ import pytest
 
 import atv_local
 from atv_local import OFF, Bundle, Engine, Generator, Positions, Steering, TaskVector
+from atv_local.generator import TaskScore
 from atv_local.names import embedded_bundle
 from tests import ROOT
 
@@ -110,12 +111,12 @@ def test_a_system_prompt_is_evaluated_once(pair: Engine) -> None:
 
 def test_the_generator_is_given_the_users_words_and_nothing_else(pair: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    made = Generator.__call__
+    made = Generator.scored
 
-    def spy(self: Generator, query: str) -> TaskVector:
+    def spy(self: Generator, query: str) -> tuple[TaskVector, TaskScore | None]:
         seen.append(query)
         return made(self, query)
 
-    monkeypatch.setattr(Generator, "__call__", spy)
+    monkeypatch.setattr(Generator, "scored", spy)
     list(pair.stream("is my card charged twice?", system="Be kind.", max_tokens=1))
     assert seen == ["is my card charged twice?"]

@@ -164,10 +164,6 @@ PLACE = "response_format.json_schema.schema"
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"response_format": {"type": "json_object", "json_schema": {"name": "x"}}}, "response_format"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
-            "response_format.json_schema.name",
-        ),
         (schema("object"), PLACE),
         (schema({"type": "objekt"}), PLACE),
         (schema({"type": "string", "pattern": "("}), PLACE),

@@ -234,7 +234,7 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(job: T
 def test_queries_longer_than_the_backbone_reads_are_cut(job: TrainingJob, tmp_path: Path) -> None:
     rows = tmp_path / "long.jsonl"
     rows.write_text(json.dumps({"input": "a b c " * 60, "output": "a"}) + "\n")
-    long = replace(job, data=[rows], max_query_tokens=512)
+    long = replace(job, data=[rows], max_query_tokens=128)
     run_training(long, tmp_path / "out")
     export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
     engine = atv_local.load(job.model, tmp_path / "bundle")

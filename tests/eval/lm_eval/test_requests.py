@@ -43,13 +43,13 @@ def test_a_context_is_evaluated_once_for_its_options(lm: AtvLocal) -> None:
 def heard(lm: AtvLocal, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All that the generator is given to read from now on."""
     texts: list[str] = []
-    made = Generator.__call__
+    made = Generator.scored
 
-    def spy(self: Generator, query: str) -> TaskVector:
+    def spy(self: Generator, query: str) -> tuple[TaskVector, TaskScore | None]:
         texts.append(query)
         return made(self, query)
 
-    monkeypatch.setattr(Generator, "__call__", spy)
+    monkeypatch.setattr(Generator, "scored", spy)
     lm._way.cache_clear()
     return texts
 

@@ -23,13 +23,13 @@ def test_a_turn_has_the_earlier_ones_in_its_prompt_and_its_own_words_in_its_vect
     before = said(engine, *turns, max_tokens=8)
     expected = before, said(engine, *turns, ("assistant", before[0]), ("user", "dog 1"), max_tokens=8)
     queries = []
-    vector = Engine.vector
+    made = Engine.gated_vector
 
     def told(self: Engine, query: str, **how: Any) -> Any:
         queries.append(query)
-        return vector(self, query, **how)
+        return made(self, query, **how)
 
-    monkeypatch.setattr(Engine, "vector", told)
+    monkeypatch.setattr(Engine, "gated_vector", told)
     few = ["-o", "max_tokens", "8"]
     first = ask(*pair, *few, "-s", "be brief", "apple 1")
     second = ask("-c", *pair[2:], *few, "dog 1")
