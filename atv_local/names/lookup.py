@@ -9,7 +9,7 @@ from atv_local.names.aliases import Alias, read_aliases
 from atv_local.names.embedded import embedded_bundle, embedded_model
 from atv_local.names.forms import DEFAULT, RESERVED, check_embedded, exists, is_path, split_scheme
 from atv_local.names.hints import hint
-from atv_local.names.schemes import schemes, store
+from atv_local.names.schemes import HUB, schemes, store
 from atv_local.names.stores import Kind
 from atv_local.text import some_of
 
@@ -52,7 +52,7 @@ def expand(name: str, kind: Kind | None, *, here: bool = True) -> tuple[str, str
         check_embedded(name, kind)
         return _EMBEDDED, name
     scheme, rest = split_scheme(name)
-    if scheme and scheme in schemes():
+    if scheme == HUB or (scheme and scheme in schemes()):
         return scheme, rest
     if scheme:
         known = ", ".join(f"{one}:" for one in schemes())

@@ -12,6 +12,7 @@ from atv_eval.lm_eval.harness_model import AtvLocal
 from atv_local.answer.engine import Engine
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
+from atv_local.generator.gate import TaskScore
 from atv_local.target.prompt import PromptFormat
 from atv_local.vectors import random_vector
 from atv_local.vectors.task_vector import TaskVector
