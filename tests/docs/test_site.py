@@ -123,7 +123,7 @@ def test_options_that_the_pages_name_exist() -> None:
     pages = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "RELEASE.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text(encoding="utf-8")):
-            if not re.search(r"^llm |lm_eval|llama-cli|torchrun|accelerate|benchmarks|pip ", code):
+            if not re.search(r"^llm |lm_eval|llama-|torchrun|accelerate|benchmarks|pip ", code):
                 assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code)) <= known, f"{page.name}: {code}"
 
 
