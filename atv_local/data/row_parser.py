@@ -50,6 +50,7 @@ class RowParser(Generic[_Model]):
         self._required = [part for part in parts if parts[part].is_required()]
         self._find = lru_cache(maxsize=256)(lambda names: find_columns(names, columns))
         self._path, self.on_note, self._noted = path, on_note, set[str]()
+        self._own = set[str]()  # parts that a row of this file has under their own names
         self._explained: set[tuple[str, ...]] = set()  # names of columns about which there is nothing more to say
 
     def check_names(self, names: Collection[str]) -> None:
@@ -71,12 +72,12 @@ class RowParser(Generic[_Model]):
         if record.error:
             raise DataError(record.error)
         names = tuple(record.fields)
-        found = self._find(names)
+        found = self._found(names)
         if isinstance(record.fields.get(found.get("history", "")), str):  # a text of that name, which is something else
             found = {part: name for part, name in found.items() if part != "history"}
         values = {part: record.fields[name] for part, name in found.items()}
         values = {part: value for part, value in values.items() if part in self._required or not _is_absent(value)}
-        if names not in self._explained:
+        if names not in self._explained and not any(part in self._own - found.keys() for part in self._required):
             self._explain(record.fields, found)
         if conversation := "input" in values and is_conversation(values["input"]):
             values = _with_conversation(values, found["input"])
@@ -94,6 +95,15 @@ class RowParser(Generic[_Model]):
             return self._model.model_validate(values, strict=False if record.cells else None)
         except ValidationError as error:
             raise DataError(first_problem(error, found) + self._way_out(error)) from error
+
+    def _found(self, names: tuple[str, ...]) -> Mapping[str, str]:
+        """The column of each part. A file whose rows have a part by its own name has it by no other in later rows."""
+        found = self._find(names)
+        self._own |= {part for part, name in found.items() if name.strip().casefold() == part}
+        return {part: name for part, name in found.items() if part not in self._own or self._names(part, name)}
+
+    def _names(self, part: str, name: str) -> bool:
+        return part in self._columns or name.strip().casefold() == part
 
     def _with_instruction(self, values: dict[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
         instruction, text = values.get("instruction"), values.get("input") or ""

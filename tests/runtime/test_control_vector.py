@@ -460,7 +460,7 @@ def test_the_command_says_what_is_wrong(
     Path("empty.txt").write_text("\n \n")
     Path("bytes.txt").write_bytes(b"\xff\xfe")
     Path("rows.csv").write_text("input,output\na,b\n,c\n")
-    Path("rows.jsonl").write_text('{"input": "a"}\n{"number": 1}\n')
+    Path("rows.jsonl").write_text('{"input": "a"}\n{"text": "b"}\n')
     output = [] if "-o" in arguments else ["-o", "v.gguf"]
     result = cli("vector", *arguments, "-g", tiny_bundle, *output)
     assert (result.exit_code, result.stdout) == (code, "")

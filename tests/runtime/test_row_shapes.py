@@ -175,3 +175,10 @@ def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
     file.write_text("input,output\n" + "a,\n" * 1000)
     with pytest.raises(DataError, match="and 980 more rows; correct these 1000 rows"):
         read_rows(file)
+
+
+def test_a_file_has_a_part_by_one_name(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"input": "a", "output": "b"}\n{"text": "c", "output": "d"}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: input"):
+        read_rows(file)
