@@ -72,9 +72,9 @@ class TrainingOptions:
             "--contrastive",
             metavar="FLOAT",
             min=0,
-            help="Draw queries of one task together and others apart, for the gate, with this weight.",
+            help="Give the bundle a gate: a loss draws queries of one task together, with this weight, such as 0.3.",
         ),
-    ] = 0.3
+    ] = 0.0
     seed: Annotated[
         int,
         Panel.TRAINING.option(

@@ -68,7 +68,7 @@ def test_a_run_without_validation_rows_has_no_gate(trained_checkpoint: Path) -> 
 
 
 def test_a_finished_run_is_not_fitted_again(job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = replace(job, settings=replace(job.settings, epochs=1))
+    job = replace(job, settings=replace(job.settings, epochs=1, contrastive=0.3))
     run_training(job, tmp_path / "run")
     before = load_checkpoint(tmp_path / "run")[0].gate
     monkeypatch.setattr("atv_train.training_run.fit_gate", lambda *_: pytest.fail("fitted again"))

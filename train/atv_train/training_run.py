@@ -138,7 +138,7 @@ def _run(
             files.save_state(trainer)
     else:
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
+        if accelerator.is_main_process and trainer.settings.contrastive:
             _fit_gate(parts, folder)
         if job.baselines and not (folder / BASELINES).exists():
             _measure_baselines(parts, folder, hooks)
