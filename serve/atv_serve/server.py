@@ -22,7 +22,7 @@ from atv_local.generator import Bundle, Generator, Precision, Provider
 from atv_local.target import Model, Target
 from atv_local.vectors import ControlVector
 from atv_serve.http import LOOPBACK, Application, Connection, Limits, Metrics, Replies
-from atv_serve.work import BASE, Context, InTurn, Pool, ServedModels
+from atv_serve.work import Context, InTurn, Pool, ServedModels, check_bundle_ids
 
 _CONNECTIONS = 512
 """Besides those of requests that run or wait."""
@@ -117,8 +117,7 @@ class Server:
         template_variables: Mapping[str, Any] | None = None,
     ) -> None:
         self.options = options
-        if BASE in bundles:
-            raise UsageError(f"a bundle cannot be named {BASE!r}: that is the model without steering")
+        check_bundle_ids(bundles)
         weights = Model(model, n_gpu_layers=n_gpu_layers)
         opened = {name: Bundle(path) for name, path in bundles.items()}
         vectors = {name: ControlVector.load(path) for name, path in (control_vectors or {}).items()}

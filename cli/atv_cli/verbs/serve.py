@@ -102,9 +102,10 @@ def serve(
         raise UsageError("two control vectors have the same ID; give each its own with --control-vector ID=FILE")
 
     with require_extra("serve"):
-        from atv_serve import Server, ServerOptions
+        from atv_serve import Server, ServerOptions, check_bundle_ids
     from atv_local.names import check_bundle_name, choose_bundle, choose_model, explain_defaults
 
+    check_bundle_ids(by_id)
     settings = ServerOptions(host, port, api_key, allow_host or (), parallel, queue, timeout, max_tokens)
     chosen = choose_model(model)
     bundles = {bundle_id: choose_bundle(name) for bundle_id, name in by_id.items()}

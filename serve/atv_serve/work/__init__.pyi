@@ -6,6 +6,7 @@ from .models import Context as Context
 from .models import FieldError as FieldError
 from .models import ServedModels as ServedModels
 from .models import UnknownModelError as UnknownModelError
+from .models import check_bundle_ids as check_bundle_ids
 from .pool import BrokenError as BrokenError
 from .pool import BusyError as BusyError
 from .pool import ClosedError as ClosedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -21,6 +21,12 @@ BASE = "base"
 
 _LONGEST_REASON = 400
 """Characters of what is wrong with a field, such as a schema, which may repeat parts of it."""
+
+
+def check_bundle_ids(ids: Iterable[str]) -> None:
+    """Raise UsageError if a bundle has the name of the base model."""
+    if BASE in ids:
+        raise UsageError(f"a bundle cannot be named {BASE!r}: that is the model without steering")
 
 
 class UnknownModelError(UsageError):
