@@ -24,6 +24,7 @@ from .steering import Positions as Positions
 from .steering import Steering as Steering
 from .steering import layer_range as layer_range
 from .steering import parse_layers as parse_layers
+from .steering_arguments import GateValue as GateValue
 from .steering_arguments import LayerRange as LayerRange
 from .steering_arguments import PositionsName as PositionsName
 from .steering_arguments import StrengthNumber as StrengthNumber

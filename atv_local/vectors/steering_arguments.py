@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, Strict
 
 from atv_local.data import Expected, WholeNumber, plain
+from atv_local.vectors.gate_decision import gate_score
 from atv_local.vectors.scaled_vector import MAX_STRENGTH
 from atv_local.vectors.steering import Positions, layer_range
 
@@ -22,6 +23,13 @@ StrengthNumber = Annotated[
     plain,
     Expected(f"a number from {-MAX_STRENGTH:g} to {MAX_STRENGTH:g}; 1 is as trained, 0 is the base model"),
 ]
+GateValue = Annotated[
+    Annotated[float, Strict()] | str,
+    plain,
+    AfterValidator(gate_score),
+    Expected("auto, off or a number from 0 to 1"),
+]
+"""It becomes a number."""
 PositionsName = Annotated[Positions | str, AfterValidator(Positions), Expected(f"one of {', '.join(Positions)}")]
 """It becomes a `Positions`."""
 LayerRange = Annotated[

@@ -6,12 +6,15 @@ from .demonstrations import balanced as balanced
 from .eval_hooks import EvalHooks as EvalHooks
 from .eval_plan import EvalPlan as EvalPlan
 from .evaluation import evaluate as evaluate
+from .gate_counts import GateCount as GateCount
 from .harm import Harm as Harm
 from .markdown import table as table
 from .match import AnswerMatcher as AnswerMatcher
 from .methods import Method as Method
 from .metrics import Metric as Metric
 from .report import EvalResult as EvalResult
+from .result_tables import gate_table as gate_table
+from .result_tables import harm_table as harm_table
 from .scores import MethodScore as MethodScore
 from .statistics import Difference as Difference
 from .statistics import Estimate as Estimate

@@ -24,6 +24,7 @@ from atv_local.batch import Batch, BatchReply, Outcome
 from atv_local.data import ResumableOutput, Row
 from atv_local.errors import UsageError
 from atv_local.target import identity
+from atv_local.vectors import Steering
 
 RECORDS = "answers.jsonl"
 RESULTS = ("results.md", "results.json", "results.csv", "results.png")
@@ -52,6 +53,8 @@ class EvalRecord:
     dropped: int
     """Demonstrations that did not fit the context."""
     error: str | None = None
+    gate: Mapping[str, Any] | None = None
+    """The decision of the bundle's gate on a row that is answered with steering, as `GateDecision.as_dict` has it."""
     scores: Mapping[Metric, float] = field(default_factory=dict)
     """The metrics of the task that each answer has; they are not saved, as they follow from the answer."""
 
@@ -135,6 +138,7 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
         "strength": plan.steering.strength,
         "layers": list(plan.steering.layers) if plan.steering.layers else None,
         "positions": plan.steering.positions,
+        **({} if plan.steering.gate == Steering().gate else {"gate": plan.steering.gate}),
         **({"control_vectors": vectors} if vectors else {}),
         **({"template_variables": variables} if (variables := dict(engine.prompts.variables)) else {}),
         **({"static": learned} if learned else {}),
@@ -151,6 +155,8 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
 def _saved(record: EvalRecord) -> dict[str, Any]:
     fields = asdict(record)
     del fields["scores"]
+    if record.gate is None:
+        del fields["gate"]
     return fields
 
 
@@ -167,7 +173,9 @@ def _records(reply: BatchReply, tasks: Mapping[str, Task]) -> list[EvalRecord]:
     choices = row.choices or ()
     none = Outcome("", (), None, ())
     records = []
-    for key, outcome in zip(question.keys, reply.outcomes or [none] * len(question.keys), strict=True):
+    outcomes = reply.outcomes or [none] * len(question.keys)
+    gates = [way.gate for way in reply.question.ways] or [None] * len(question.keys)
+    for key, outcome, gate in zip(question.keys, outcomes, gates, strict=True):
         likely = max(zip(outcome.options, choices, strict=False), key=lambda pair: pair[0], default=None)
         record = EvalRecord(
             task=key.task,
@@ -184,6 +192,7 @@ def _records(reply: BatchReply, tasks: Mapping[str, Task]) -> list[EvalRecord]:
             n_choices=len(choices),
             dropped=question.dropped,
             error=str(reply.error) if reply.error else None,
+            gate=gate.as_dict() if gate else None,
         )
         records.append(_scored(record, row, task))
     return records

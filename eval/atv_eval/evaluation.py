@@ -14,6 +14,7 @@ from atv_eval.answer_records import answer_plan, check_folder, fingerprint
 from atv_eval.eval_hooks import EvalHooks
 from atv_eval.eval_plan import EvalPlan, left_out, possible_methods
 from atv_eval.first_token import first_token_ms
+from atv_eval.gate_counts import count_gated
 from atv_eval.harm import Harm, measure_harm
 from atv_eval.instructions import Instructions, read_instructions
 from atv_eval.learned_vectors import check_learned_vectors, with_learned_vectors
@@ -43,7 +44,7 @@ from atv_local.data import (
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Precision, Provider, ReadingSummary, alike_rows
 from atv_local.text import shorten
-from atv_local.vectors import OFF, LayerRange, Positions, PositionsName, Steering, StrengthNumber
+from atv_local.vectors import OFF, GateValue, LayerRange, Positions, PositionsName, Steering, StrengthNumber
 
 MethodNames = Annotated[
     Sequence[Annotated[Method | str, AfterValidator(Method)]], Expected(f"a list of methods, of {', '.join(Method)}")
@@ -67,6 +68,7 @@ def evaluate(
     strength: StrengthNumber | None = None,
     layers: LayerRange | None = None,
     positions: PositionsName | None = None,
+    gate: GateValue | None = None,
     control_vectors: Annotated[Sequence[Any], Expected("a list of control-vector files or vectors")] = (),
     methods: MethodNames = (),
     metrics: MetricNames = (),
@@ -102,6 +104,8 @@ def evaluate(
         strength: factor on the vector; by default the bundle's, as `layers` and `positions` are.
         layers: first and last layer to steer, 1-based.
         positions: which tokens to steer.
+        gate: the score that a query needs to be steered, where the bundle has a gate: `auto`, which is 0.5, `off`,
+            which is 0, or a number up to 1.
         control_vectors: steer with these too, or in place of a bundle that is only the default, as in `atv_local.load`.
         methods: ways to answer, of `Method`; by default all that are possible with these rows.
         metrics: ways to score answers, of `Metric`, of which each task has those that suit it; the first is its main
@@ -147,6 +151,7 @@ def evaluate(
         positions=positions,
         control_vectors=control_vectors or None,
     )
+    _check_effect(methods, [Method.STEERED], gate=gate)
     _check_effect(methods, [Method.STATIC], static=static)
     _check_effect(methods, [method for method in Method if method.needs_pool], shots_from=shots_from or None)
     _check_effect(methods, [method for method in Method if method.takes_instruction], instructions=instructions)
@@ -199,7 +204,7 @@ def evaluate(
     ):
         check_learned_vectors(tasks, engine.target.spec)
         if steered:
-            plan = replace(plan, steering=_steering(engine, strength, layers, positions))
+            plan = replace(plan, steering=_steering(engine, strength, layers, positions, gate))
         if any(method.takes_instruction for method in chosen):
             plan = replace(plan, instructions=choose_wordings(sentences, tasks, engine, seed))
         reading = _reading(plan, engine)
@@ -218,6 +223,7 @@ def evaluate(
             first_token_ms=first_token_ms(plan, engine, timed),
             harm=_harm(engine, queries, plan, hooks.on_message),
             reading=reading,
+            gate=count_gated(records),
         )
         if folder is not None:
             result.write(folder)
@@ -235,10 +241,14 @@ def _check_effect(methods: Sequence[str], needed: Sequence[Method], **options: o
 
 
 def _steering(
-    engine: Engine, strength: float | None, layers: tuple[int, int] | str | None, positions: Positions | str | None
+    engine: Engine,
+    strength: float | None,
+    layers: tuple[int, int] | str | None,
+    positions: Positions | str | None,
+    gate: float | str | None,
 ) -> Steering:
     """The bundle's own but for what is given."""
-    given: dict[str, Any] = {"strength": strength, "layers": layers, "positions": positions}
+    given: dict[str, Any] = {"strength": strength, "layers": layers, "positions": positions, "gate": gate}
     steering = replace(engine.steering, **{name: value for name, value in given.items() if value is not None})
     steering.range(engine.target.n_rows)  # raises if the target lacks a layer
     return steering

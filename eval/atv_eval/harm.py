@@ -12,7 +12,7 @@ from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import ModelError
 from atv_local.target import kl_divergence
-from atv_local.vectors import Steering, TaskVector, random_vector
+from atv_local.vectors import GateDecision, Steering, TaskVector, random_vector
 
 N_TOKENS = 16
 """Tokens of the base model's answer over which the distributions are compared."""
@@ -31,6 +31,8 @@ class Harm:
     same: float
     """Share of queries answered as without steering, word for word in the first tokens."""
     n_queries: int
+    n_steered: int | None = None
+    """Queries that the gate lets through; None for a bundle without one."""
 
 
 def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Steering], seed: int = 0) -> list[Harm]:
@@ -42,9 +44,13 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     batch = Batch(engine, parallel=max(_PARALLEL, len(steerings) + 2))
     prompts = engine.prompts
     rng = np.random.default_rng(seed)
+    decisions: list[GateDecision] = []
 
     def ways(query: str) -> list[SteeredPrompt]:
-        vector = engine.gated_vector(query, steering=steerings[0]).vector
+        gated = engine.gated_vector(query, steering=steerings[0])
+        vector = gated.vector
+        if gated.gate is not None:
+            decisions.append(gated.gate)
         if vector is None:
             return [SteeredPrompt()] * (len(steerings) + 2)
         noise = random_vector(*vector.shape, seed=rng, norms=vector.norms())
@@ -73,6 +79,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
             agreement=float(np.mean([same for query in compared for same in query[way - 1][1]])),
             same=float(np.mean([of_query[0] == of_query[way] for of_query in texts])),
             n_queries=len(queries),
+            n_steered=sum(decision.steered for decision in decisions) if decisions else None,
         )
         for way in range(1, len(asked[0].ways))
     ]

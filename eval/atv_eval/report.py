@@ -6,16 +6,17 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from atv_eval.answer_records import EvalRecord
+from atv_eval.gate_counts import GateCount
 from atv_eval.harm import Harm
 from atv_eval.markdown import table
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
-from atv_eval.result_tables import DIFFERENCE_NOTE, difference_table, harm_table, score_table
+from atv_eval.result_tables import DIFFERENCE_NOTE, difference_table, gate_table, harm_table, score_table
 from atv_eval.scores import MAIN, MEAN, MethodScore
 from atv_eval.statistics import Difference
 from atv_eval.verdict import verdict
@@ -37,6 +38,8 @@ class EvalResult:
     """To unrelated queries, of steering and of random vectors."""
     reading: Sequence[str] = ()
     """What the generator does not read of the rows, and which of them it cannot tell apart, as sentences."""
+    gate: Mapping[str, GateCount] = field(default_factory=dict)
+    """By task, how many rows the bundle's gate lets through; empty without a gate."""
 
     @property
     def verdict(self) -> str | None:
@@ -104,6 +107,8 @@ def _markdown(result: EvalResult) -> str:
             any(s.metric is None for s in result.scores),
         )
         parts.append(f"{DIFFERENCE_NOTE}\n\n{table(head, rows)}")
+    if result.gate:
+        parts.append(table(*gate_table(result.gate)))
     if result.harm:
         head, rows = harm_table(result.harm)
         n = next(iter(result.harm.values())).n_queries
@@ -118,12 +123,20 @@ def _csv(result: EvalResult) -> str:
     writer = csv.writer(out, lineterminator="\n")
     metrics = [metric for metric in Metric if any(metric in s.scores for s in result.scores)]
     columns = [f"{name}{end}" for name in (MAIN, *metrics) for end in ("", "_low", "_high")]
-    costs = ["prompt_tokens", "evaluated_tokens", "first_token_ms", "dropped", "errors"]
+    costs = ["prompt_tokens", "evaluated_tokens", "first_token_ms", "dropped", "errors", "gate_steered"]
     writer.writerow(["task", "method", "rows", "metric", *columns, *costs])
     for s in result.scores:
         estimates = [s.main, *(s.scores.get(metric) for metric in metrics)]
         cells = [cell for e in estimates for cell in (("", "", "") if e is None else (e.value, e.low, e.high))]
         ms = result.first_token_ms.get(s.method, "")
-        cost = [s.prompt_tokens, s.evaluated_tokens, ms, s.dropped, s.errors]
+        cost = [s.prompt_tokens, s.evaluated_tokens, ms, s.dropped, s.errors, _gated(result, s)]
         writer.writerow([s.task, s.method, s.rows, s.metric or "", *cells, *cost])
     return out.getvalue()
+
+
+def _gated(result: EvalResult, score: MethodScore) -> int | str:
+    """The rows behind a score that the gate lets through."""
+    tasks = result.gate if score.task == MEAN else {score.task} & result.gate.keys()
+    if score.method is not Method.STEERED or not tasks:
+        return ""
+    return sum(result.gate[task].steered for task in tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from atv_eval.gate_counts import GateCount
 from atv_eval.harm import Harm
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
@@ -55,11 +56,23 @@ def difference_table(differences: Mapping[str, Mapping[str, Difference]], mixed:
 
 def harm_table(harm: Mapping[str, Harm]) -> TextTable:
     """What steering does to unrelated queries."""
-    head = ["on unrelated queries", "KL, nats per token", "same token, %", "same answer, %"]
+    gated = any(one.n_steered is not None for one in harm.values())
+    head = ["on unrelated queries", "KL, nats per token", "same token, %", "same answer, %", *["steered, %"] * gated]
     rows = [
-        [name, f"{one.kl:.3f}", f"{100 * one.agreement:.1f}", f"{100 * one.same:.1f}"] for name, one in harm.items()
+        [name, f"{one.kl:.3f}", *(f"{100 * share:.1f}" for share in (one.agreement, one.same, *_steered(one)))]
+        for name, one in harm.items()
     ]
     return head, rows
+
+
+def gate_table(counts: Mapping[str, GateCount]) -> TextTable:
+    """The rows of each task that the gate lets through."""
+    rows = [[task, str(count.rows), str(count.steered), count.percent()] for task, count in counts.items()]
+    return ["the gate", "rows", "steered", "steered, %"], rows
+
+
+def _steered(harm: Harm) -> list[float]:
+    return [] if harm.n_steered is None else [harm.n_steered / harm.n_queries]
 
 
 def _cells(value: Difference | None) -> list[str]:

@@ -111,3 +111,15 @@ def test_a_metric_without_its_package_is_said_before_anything_is_loaded(
     assert "missing.gguf" not in result.stderr
     assert "sacrebleu" in result.stderr
     assert "atv-local[eval]" in result.stderr
+
+
+def test_the_gate_is_an_option_and_a_table(tiny_gguf: Path, gated_bundle: Path, tmp_path: Path) -> None:
+    rows = write_task(tmp_path / "kinds.jsonl", ["fig 1", "cat 1"])
+    command = ["eval", str(rows), "--no-harm", "--timed", "0", "--method", "steered", "-t", "1"]
+    pair = ["-m", str(tiny_gguf), "-g", str(gated_bundle)]
+    for gate, steered in (("auto", 2), ("off", 2), ("1", 0)):
+        result = CliRunner().invoke(app, [*command, *pair, "--gate", gate])
+        assert result.exit_code == 0, result.stderr
+        assert f"| kinds | 2 | {steered} | {50 * steered:.1f} |" in result.stdout
+    wrong = CliRunner().invoke(app, [*command, *pair, "--gate", "2"])
+    assert (wrong.exit_code, "--gate" in wrong.stderr) == (2, True)

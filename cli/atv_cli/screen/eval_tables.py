@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from atv_eval import gate_table, harm_table
 from atv_local.text import one_line
 
 if TYPE_CHECKING:
@@ -32,11 +33,10 @@ def print_results(result: EvalResult) -> None:
             main = differences["main"]
             table.add_row(result.method_name(method), main.percent(), "<0.001" if main.p < 0.001 else f"{main.p:.3f}")
         tables.append(table)
+    if result.gate:
+        tables.append(_text_table(*gate_table(result.gate)))
     if result.harm:
-        table = _table("on unrelated queries", ["KL, nats per token", "same token, %", "same answer, %"])
-        for name, harm in result.harm.items():
-            table.add_row(name, f"{harm.kl:.3f}", f"{100 * harm.agreement:.1f}", f"{100 * harm.same:.1f}")
-        tables.append(table)
+        tables.append(_text_table(*harm_table(result.harm)))
     for table in tables:
         console.print(table, "")
     for note in result.notes:
@@ -61,6 +61,13 @@ def _task_table(task: str, scores: Sequence[MethodScore], result: EvalResult) ->
             ms = result.first_token_ms.get(score.method)
             cells.append("" if ms is None else f"{ms:.0f}")
         table.add_row(score.method, main, *cells)
+    return table
+
+
+def _text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = _table(head[0], head[1:])
+    for first, *numbers in rows:
+        table.add_row(one_line(first), *numbers)
     return table
 
 
