@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
 
+from atv_local.data.label_variants import with_single_spaces
 from atv_local.errors import UsageError
 
 Columns = Mapping[str, str]
@@ -19,7 +20,7 @@ CONVERSATIONS = ("messages", "conversations", "conversation")
 _OTHER_NAMES = {
     "input": ("prompt", "question", "query", "text"),
     "output": ("completion", "response", "answer", "label"),
-    "system": ("system_prompt",),
+    "system": ("system_prompt", "system_message"),
 }
 """As data sets call them: read if a file has exactly one of these and not the part's own name."""
 
@@ -42,14 +43,14 @@ def parse_columns(options: Iterable[str]) -> dict[str, str]:
 def find_columns(names: Collection[str], columns: Columns) -> dict[str, str]:
     """The column of each part that is there: the one that `columns` names, or that of the part's name in any case, or
     one that data sets use for it. A file that has only an `instruction` has it as the input."""
-    by_key = {name.strip().casefold(): name for name in reversed(list(names))}
+    by_key = {_key(name): name for name in reversed(list(names))}
     found = {part: name for part, name in columns.items() if name in names}
     for part in PARTS:
         if part not in columns and part in by_key:
             found[part] = part if part in names else by_key[part]
     if "input" not in {*found, *columns}:
         found |= dict(islice((("input", by_key[name]) for name in CONVERSATIONS if name in by_key), 1))
-    is_conversation = found.get("input", "").strip().casefold() in CONVERSATIONS
+    is_conversation = _key(found.get("input", "")) in CONVERSATIONS
     for part, others in _OTHER_NAMES.items():
         if part in {*found, *columns} or (part == "output" and is_conversation):
             continue
@@ -59,3 +60,8 @@ def find_columns(names: Collection[str], columns: Columns) -> dict[str, str]:
     if "input" not in {*found, *columns} and "instruction" in found and "instruction" not in columns:
         found["input"] = found.pop("instruction")
     return found
+
+
+def _key(name: str) -> str:
+    """A name without what nobody sees in it, in lower case."""
+    return with_single_spaces(name).casefold()

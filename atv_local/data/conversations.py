@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from atv_local.errors import DataError
-from atv_local.text import shown
+from atv_local.text import shown, some_of
 
 _ROLES = {
     "system": "system",
@@ -38,7 +38,8 @@ def conversation_parts(messages: list[dict[str, Any]]) -> dict[str, Any]:
         parts["system"] = turns.pop(0)[1]
     roles = [role for role, _ in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2) + ["user"] * (len(turns) % 2):
-        raise DataError("messages of user and assistant do not take turns, the user first")
+        order = some_of([role for role, _ in map(_message, messages)])
+        raise DataError(f"after at most one system message, user and assistant must take turns, not {order}")
     texts = [text for _, text in turns]
     if len(texts) % 2 == 0:
         parts["output"] = texts.pop()
@@ -56,7 +57,7 @@ def _message(message: dict[str, Any]) -> tuple[str, str]:
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         texts = [part for part in parts if isinstance(part, str)]
         content = "".join(texts) if len(texts) == len(parts) else None
-    if (role := _ROLES.get(name) if isinstance(name, str) else None) is None:
+    if (role := _ROLES.get(name.strip().lower()) if isinstance(name, str) else None) is None:
         raise DataError(f"the role {shown(name)} is not system, user or assistant")
     if not isinstance(content, str):
         raise DataError(f"a message of the {role} is not text")

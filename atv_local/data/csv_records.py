@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from atv_local.data.record import Record
@@ -19,15 +20,16 @@ _SEPARATORS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n')
 """With this Excel says what stands between the cells."""
 _LINE_ENDS = "if its lines end with a carriage return alone, save it with line feeds"
-_QUOTING = "a field with commas, quotes or line breaks stands in double quotes"
+_QUOTING = "a field with commas, quotes or line breaks stands in double quotes, and a quote in it is doubled"
+_LONG_CELL = "write such rows as JSON Lines, or shorten it"
 
 
 def csv_records(lines: TextLines, check_names: CheckNames, on_note: Callable[[str], None]) -> Iterator[Record]:
     """A header, then rows that may span lines. The second column is `column 2` if it has no name.
 
-    Between the cells stands what the line `sep=;` says, a tab in .tsv files, and in others a comma if the header has
-    one, or else what it has most of `;`, tabs and `|`. The header again, as in files that were joined, is passed over
-    with a note.
+    Between the cells stands what the line `sep=;` says, or else a tab in .tsv files and a comma in others, unless the
+    names of the header are right only with another of `;`, tabs, `|` and commas. The header again, as in files that
+    were joined, is passed over with a note.
 
     The csv module bounds a field: 131072 characters.
     """
@@ -36,7 +38,7 @@ def csv_records(lines: TextLines, check_names: CheckNames, on_note: Callable[[st
         next(lines)
         separator, first = marked[1], lines.peek()
     else:
-        separator = _separator(first, lines.suffix)
+        separator = _separator(first, lines.suffix, check_names)
     spaced = first.count(separator) == first.count(f"{separator} ") > 0
     rows = _rows(lines, separator, spaced=spaced)
     begin, fields, error = next(rows, (0, [], ""))
@@ -70,9 +72,7 @@ def _rows(lines: TextLines, separator: str, *, spaced: bool) -> Iterator[tuple[i
         except RowTooLongError:
             fields, error = [], f"the row is longer than {MAX_LINE_BYTES} bytes"
         except csv.Error as failure:
-            reason = str(failure).partition(" - ")[0]  # what follows is advice for programmers
-            remedy = _LINE_ENDS if reason.startswith("new-line") else _QUOTING
-            fields, error = [], f"not CSV: {reason}; {remedy}"
+            fields, error = [], f"not CSV: {_reason(str(failure))}"
         if fields is None:
             return
         if error and lines.number > begin:
@@ -85,11 +85,28 @@ def _rows(lines: TextLines, separator: str, *, spaced: bool) -> Iterator[tuple[i
         yield begin, fields, error
 
 
-def _separator(header: str, suffix: str) -> str:
-    if suffix != ".csv":
-        return "\t"
+def _reason(failure: str) -> str:
+    """What the csv module says, in words about the file, and what to do."""
+    if failure.startswith("new-line"):
+        return f"{failure.partition(' - ')[0]}; {_LINE_ENDS}"
+    if failure.startswith("field larger"):
+        return f"a cell has more than {csv.field_size_limit()} characters; {_LONG_CELL}"
+    if "expected after" in failure:
+        return f"text after a closing double quote; {_QUOTING}"
+    return f"{failure}; {_QUOTING}"
+
+
+def _separator(header: str, suffix: str, check_names: CheckNames) -> str:
     outside = re.sub(r'"[^"]*"', "", header)
-    return "," if "," in outside else max(_SEPARATORS, key=outside.count)
+    usual = "," if suffix == ".csv" else "\t"
+    there = sorted(
+        filter(outside.count, _SEPARATORS), key=lambda separator: (separator != usual, -outside.count(separator))
+    )
+    for separator in there:
+        with suppress(DataError, csv.Error):
+            check_names([name.strip() for name in next(csv.reader([header.strip("\r\n")], delimiter=separator))])
+            return separator
+    return there[0] if there else usual
 
 
 def _header(names: list[str], error: str, path: Path, line: int, check_names: CheckNames) -> list[str]:

@@ -8,12 +8,16 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from atv_local.data.columns import find_columns
 from atv_local.data.record import Record
 from atv_local.data.text_lines import TextLines
+from atv_local.text import some_of
 
 _EXAMPLE = 'a row is {"input": "..."}'
+_ON_A_LINE = f"{_EXAMPLE} on one line"
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines", ".json")
-_LISTS = ("data", "rows")
+_LISTS = ("data", "rows", "train", "validation", "valid", "test", "examples", "samples", "records", "items")
+"""What documents call their rows."""
 _OTHER_FORMATS = "CSV is named .csv and lines of text .txt"
 _MAX_DOCUMENT_BYTES = 256 << 20
 """Of JSON that is read at once, as it is not one object on each line. In memory it takes some times that."""
@@ -43,7 +47,7 @@ class _RepeatedKeys(dict[str, Any]):
 
 
 def json_records(lines: TextLines) -> Iterator[Record]:
-    """An object on each line, or one document: a list of objects, or an object with one as `data` or `rows`.
+    """An object on each line, or one document: a list of objects, or an object with one, such as `data` or `train`.
 
     In a document the `line` of a record is its number in the list.
     """
@@ -60,7 +64,7 @@ def json_records(lines: TextLines) -> Iterator[Record]:
             except ValueError as error:
                 reason = str(error).replace(" line 1 ", " ")  # line 1 of the text, not of the file
                 other = "" if lines.suffix in JSON_SUFFIXES else f"; {_OTHER_FORMATS}"
-                yield Record(lines.number, lines.end, error=f"not JSON: {reason}; {_EXAMPLE}{other}")
+                yield Record(lines.number, lines.end, error=f"not JSON: {reason}; {_ON_A_LINE}{other}")
 
 
 def _is_row(line: str) -> bool:
@@ -68,7 +72,10 @@ def _is_row(line: str) -> bool:
         value = from_json(line)
     except ValueError:
         return False
-    return isinstance(value, dict) and _rows(value) == [value]
+    try:
+        return isinstance(value, dict) and _rows(value) == [value]
+    except ValueError:
+        return False
 
 
 def _document(lines: TextLines) -> Iterator[Record]:
@@ -77,14 +84,24 @@ def _document(lines: TextLines) -> Iterator[Record]:
     except ValueError as error:
         yield Record(1, lines.end, error=f"not JSON: {error}; {_EXAMPLE}")
         return
-    for number, row in enumerate(_rows(value), 1):
+    try:
+        rows = _rows(value)
+    except ValueError as error:
+        yield Record(1, lines.end, error=str(error))
+        return
+    for number, row in enumerate(rows, 1):
         yield _record(row, number, lines.end)
 
 
 def _rows(value: Any) -> list[Any]:
     if isinstance(value, dict):
-        lists = [value[name] for name in _LISTS if _is_list_of_objects(value.get(name))]
-        return lists[0] if len(lists) == 1 and "input" not in value else [value]
+        lists = [name for name in _LISTS if _is_list_of_objects(value.get(name))]
+        if not lists or "input" in find_columns(value, {}):
+            return [value]
+        if len(lists) > 1:
+            raise ValueError(f"several lists of rows, {some_of(lists)}; save the one you mean as a file of its own")
+        rows: list[Any] = value[lists[0]]
+        return rows
     return value if isinstance(value, list) else [value]
 
 

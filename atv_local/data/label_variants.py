@@ -13,7 +13,9 @@ from atv_local.text import counted, shorten
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 """Characters without a width, such as a soft hyphen and the byte order mark."""
 _JOINTS = re.compile(r"(?<=\w)[-_\s]+(?=\w)")
-_AROUND = " \t\r\n.,;:!?\"'`"
+_AROUND = " \t\r\n.,;:!?\"'`*\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a\u3002\u3001"
+_WHOLE_NUMBER = re.compile(r"^([+-]?\d+)\.0+$")
+"""As programs write whole numbers of a column that has others, or empty cells: `1.0`."""
 _MAX_SHOWN = 3
 
 
@@ -53,7 +55,7 @@ def describe_variants(task: str, outputs: Sequence[str]) -> str | None:
 
 
 def _key(label: str) -> str:
-    return _JOINTS.sub(" ", normalised(label).strip(_AROUND)) or label
+    return _WHOLE_NUMBER.sub(r"\1", _JOINTS.sub(" ", normalised(label).strip(_AROUND))) or label
 
 
 def _described(group: dict[str, int]) -> str:

@@ -30,6 +30,7 @@ _OTHERS = {
     b"ARROW1": "an Arrow file; write its rows as JSON Lines",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or use gzip",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    b"\xff\xfe\0\0": "UTF-32 text, not UTF-8; save the file as UTF-8",
     b"\xff\xfe": "UTF-16 text, not UTF-8; save the file as UTF-8",
     b"\xfe\xff": "UTF-16 text, not UTF-8; save the file as UTF-8",
 }

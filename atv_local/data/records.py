@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from pydantic_core import from_json
+
+from atv_local.data.columns import find_columns
 from atv_local.data.csv_records import CSV_SUFFIXES, CheckNames, csv_records
 from atv_local.data.json_records import JSON_SUFFIXES, json_records
 from atv_local.data.packed_files import without_compression
 from atv_local.data.record import Record
 from atv_local.data.text_lines import TextLines
+from atv_local.errors import DataError
 
 
 def read_records(
@@ -36,9 +41,28 @@ def has_rows(path: Path) -> bool:
 
 
 def _text_records(lines: TextLines) -> Iterator[Record]:
-    """Each line is an input, without the space around it."""
+    """Each line is an input, without the space around it. A file that begins as one of rows is none of texts.
+
+    Raises:
+        DataError: such a file.
+    """
+    if kind := _kind_of_rows(lines.peek().strip()):
+        raise DataError(f"{lines.path}: its first line is that of {kind}, and lines of .txt are queries; rename it")
     for line in lines:
         if problem := lines.take_problem():
             yield Record(lines.number, lines.end, error=problem[1])
         elif text := line.strip():
             yield Record(lines.number, lines.end, {"input": text})
+
+
+def _kind_of_rows(line: str) -> str | None:
+    """The kind of file that begins with this line, if its parts are named in it."""
+    if line.startswith("{"):
+        with suppress(ValueError):
+            value = from_json(line)
+            return "a .jsonl file" if isinstance(value, dict) and "input" in find_columns(value, {}) else None
+    for separator, suffix in ((",", ".csv"), (";", ".csv"), ("\t", ".tsv")):
+        names = [name.strip(" \"'") for name in line.split(separator)]
+        if find_columns(names, {}).keys() >= {"input", "output"}:
+            return f"a {suffix} file"
+    return None

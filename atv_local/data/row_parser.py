@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from atv_local.data.columns import CONVERSATIONS, PARTS, Columns, find_columns
 from atv_local.data.conversations import conversation_parts, is_conversation
 from atv_local.data.record import Record
+from atv_local.data.row_values import from_json_list
 from atv_local.errors import DataError, UsageError, first_problem
 from atv_local.text import some_of
 
@@ -58,7 +59,7 @@ class RowParser(Generic[_Model]):
         found = self._find(tuple(names))
         named = [part for part, name in self._columns.items() if name]
         for part in dict.fromkeys([*self._required, *named]):
-            if part not in found:
+            if part not in found and not (part == "output" and _is_of_messages(found.get("input", ""))):
                 listed = ", ".join(map(repr, names))[:200] or "none"
                 missing = self._columns.get(part, part)
                 raise DataError(f"no column {missing!r}, found {listed}; name yours with `columns={{{part!r}: ...}}`")
@@ -73,15 +74,18 @@ class RowParser(Generic[_Model]):
             raise DataError(record.error)
         names = tuple(record.fields)
         found = self._found(names)
-        if isinstance(record.fields.get(found.get("history", "")), str):  # a text of that name, which is something else
+        history = record.fields.get(found.get("history", ""))
+        if isinstance(from_json_list(history), str):  # a text of that name, which is something else
             found = {part: name for part, name in found.items() if part != "history"}
         values = {part: record.fields[name] for part, name in found.items()}
         values = {part: value for part, value in values.items() if part in self._required or not _is_absent(value)}
         if names not in self._explained and not any(part in self._own - found.keys() for part in self._required):
             self._explain(record.fields, found)
+        if found.get("input") not in (None, self._columns.get("input")) and _is_of_messages(found["input"]):
+            values["input"] = from_json_list(values.get("input"))  # as cells of CSV files have it
         if conversation := "input" in values and is_conversation(values["input"]):
             values = _with_conversation(values, found["input"])
-        elif found.get("input", "").strip().casefold() in CONVERSATIONS and "input" not in self._columns:
+        elif _is_of_messages(found.get("input", "")) and "input" not in self._columns:
             raise DataError(
                 f"{found['input']}: it must be a list of messages; if it is a text, `columns={{'input': ...}}`"
             )
@@ -148,6 +152,10 @@ class RowParser(Generic[_Model]):
         if part and part[0] not in (*self._required, *self._columns) and part[0] in PARTS:
             return f"; to leave it out, pass `columns={{{part[0]!r}: ''}}`"
         return ""
+
+
+def _is_of_messages(name: str) -> bool:
+    return name.strip().casefold() in CONVERSATIONS
 
 
 def _with_conversation(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -16,6 +17,9 @@ def _as_text(value: Any) -> Any:
         return value.text
     if isinstance(value, bool | int | float):
         return json.dumps(value)
+    if isinstance(value, dict | list):
+        kind = "an object" if isinstance(value, dict) else "a list"
+        raise PydanticCustomError("text", "it must be a text, not {kind}; write JSON in quotes", {"kind": kind})
     if not isinstance(value, str):
         raise PydanticCustomError("text", "it must be a text")
     return value
@@ -34,11 +38,23 @@ def _not_blank(text: str) -> str:
 
 
 def _as_choices(value: Any) -> Any:
+    value = from_json_list(value)
     return _as_list(value.split("|") if isinstance(value, str) else value)
 
 
 def _as_references(value: Any) -> Any:
+    texts = from_json_list(value)
+    if isinstance(texts, list) and all(isinstance(text, str) for text in texts):  # unlike a reference such as [1]
+        return texts
     return _as_list([value] if isinstance(value, str) else value)
+
+
+def from_json_list(value: Any) -> Any:
+    """The list that a text holds as JSON, as cells of CSV files do; any other value as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
 
 
 def _as_list(value: Any) -> Any:
@@ -48,6 +64,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _as_pairs(value: Any) -> Any:
+    value = from_json_list(value)
     if not isinstance(value, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in value):
         raise PydanticCustomError("pairs", 'it must be a list of pairs, such as [["question", "answer"]]')
     return value

@@ -50,7 +50,8 @@ class Row(BaseModel):
     def _hold_the_output(cls, choices: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
         output = info.data.get("output")
         if choices is not None and output is not None and output not in choices:
-            raise PydanticCustomError("choices", "the output {output} is not among them", {"output": repr(output[:40])})
+            words = {"output": repr(output[:40]), "choices": some_of([repr(choice[:40]) for choice in choices], 4)}
+            raise PydanticCustomError("choices", "the output {output} is not among them, which are {choices}", words)
         return choices
 
 

@@ -23,6 +23,8 @@ from atv_local.data.label_variants import describe_variants, label_variants
         (["'yes'", "yes", "no"], [["'yes'", "yes"]]),
         (["+", "-", ".", "!"], []),
         (["1", "-1", "1.5", "15"], []),
+        (["1", "1.0", "2.0", "12.05", "12.5"], [["1", "1.0"]]),
+        (["\u00abyes\u00bb", "yes", "\u201cno\u201d", "no"], [["\u00abyes\u00bb", "yes"], ["\u201cno\u201d", "no"]]),
     ],
 )
 def test_what_differs_only_in_how_it_is_written(labels: list[str], groups: list[list[str]]) -> None:

@@ -54,6 +54,15 @@ def read(tmp_path: Path, name: str, content: str | bytes) -> list[Row]:
         ("rows.jsonl", "\n " + json.dumps(JSON, indent=1)),
         ("rows.json", json.dumps({"version": 2, "data": JSON}, indent=1)),
         ("rows.json", json.dumps({"rows": JSON})),
+        ("rows.json", json.dumps({"train": JSON, "split": "all"})),
+        ("rows.tsv", table(",")),
+        (
+            "rows.csv",
+            "\ufeffinput\u200b;output;remark, if any\n"
+            + "".join(
+                f"{a};{b};\n" for a, b in [("the lamp is late", "shipping"), ('"a bill, please; now"', "invoice")]
+            ),
+        ),
         ("rows.jsonl.gz", gzip.compress(LINES.encode())),
         ("rows.csv.bz2", bz2.compress(table(";").encode())),
         ("rows.tsv.XZ", lzma.compress(table("\t").encode())),
@@ -134,3 +143,23 @@ def test_the_other_files_of_a_folder_are_named(tmp_path: Path) -> None:
     ]
     (note,) = notes
     assert "f.parquet, more, notes.md" in note
+
+
+def test_several_lists_of_rows_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"several lists of rows, train, test"):
+        read(tmp_path, "rows.json", json.dumps({"train": JSON, "test": JSON}))
+
+
+@pytest.mark.parametrize("content", [LINES, table(","), table("\t"), '{"prompt": "late?", "id": 1}\n'])
+def test_rows_in_a_text_file_are_not_taken_for_queries(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text(content)
+    with pytest.raises(DataError, match=r"rows\.txt: its first line is that of a \.(jsonl|csv|tsv) file"):
+        read_queries(file)
+
+
+@pytest.mark.parametrize("line", ["input, please", '{"a": 1}', "{x", "a question\tan answer of some words", "text"])
+def test_lines_of_text_may_look_a_little_like_rows(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "rows.txt"
+    file.write_text(line + "\n")
+    assert read_queries(file) == [line]

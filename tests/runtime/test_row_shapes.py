@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -43,6 +44,7 @@ LATE = Row(input="the lamp is late", output="shipping", task="rows")
         {"instruction": "the lamp is late", "input": " ", "output": "shipping", "system": "", "history": []},
         {"instruction": "the lamp is late", "response": "shipping"},
         {"messages": ASKED},
+        {"messages": [{"role": turn["role"].title(), "content": turn["content"]} for turn in ASKED]},
         {"prompt": ASKED[:1], "completion": ASKED[1:]},
         {"messages": [message("user", [{"type": "text", "text": "the lamp is late"}]), ASKED[1]]},
         {"conversations": [{"from": "human", "value": "the lamp is late"}, {"from": "gpt", "value": "shipping"}]},
@@ -113,10 +115,27 @@ def test_a_conversation_that_cannot_be_read(tmp_path: Path, messages: list[dict[
 
 def test_a_text_in_the_column_of_messages_is_not_taken_for_the_input(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
-    file.write_text('conversation,output\n"[{""role"": ""user""}]",x\n')
+    file.write_text("conversation,output\nlate?,x\n")
     with pytest.raises(DataError, match=r"conversation: it must be a list of messages"):
         read_rows(file)
-    assert read_rows(file, {"input": "conversation"}).rows[0].input == '[{"role": "user"}]'
+    assert read_rows(file, {"input": "conversation"}).rows[0].input == "late?"
+
+
+def test_cells_hold_lists_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    cells = {
+        "messages": json.dumps(ASKED),
+        "choices": '["refund", "shipping"]',
+        "references": '["sent", "on its way"]',
+    }
+    with file.open("w", newline="") as stream:
+        table = csv.DictWriter(stream, cells)
+        table.writeheader()
+        table.writerows([cells, cells | {"references": "[1]", "choices": "shipping|refund"}])
+    full, short = read_rows(file).rows
+    assert full == LATE.model_copy(update={"choices": ("refund", "shipping"), "references": ("sent", "on its way")})
+    assert short == LATE.model_copy(update={"choices": ("shipping", "refund"), "references": ("[1]",)})
+    assert read_queries(file, {"input": "messages"})[0] == cells["messages"]
 
 
 def test_numbers_are_labels_as_they_are_written(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str | byte
         ('input,output\n\nx,y\n"x\n\n', "4: not CSV: unexpected end"),
         ('input,output\n"x"y,z\n', "2: not CSV: "),
         ("input,output\rx,y\r", "1: not CSV: new-line .*; .* line feeds"),
-        pytest.param(f"input,output\n{'x' * 200_000},y\n", "2: not CSV: field larger", id="long field"),
+        pytest.param(f"input,output\n{'x' * 200_000},y\n", "2: not CSV: a cell has more than 131072", id="long field"),
         pytest.param(f"input,output\n{'x' * MAX_LINE_BYTES},y\n", "2: the line is longer", id="long line"),
         (HEADER + "x,y,,n|m\n", "2: choices: the output 'y' is not among them"),
         (HEADER + "x,y,,y||m\n", "2: choices.1: "),
