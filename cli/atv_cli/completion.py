@@ -31,6 +31,11 @@ def complete_alias(incomplete: str) -> list[str]:
     return _complete(incomplete, None)
 
 
+def complete_gate(incomplete: str) -> list[str]:
+    """Names of gates that begin with `incomplete`."""
+    return [name for name in ("auto", "off") if name.startswith(incomplete)]
+
+
 def _complete(incomplete: str, kind: Kind | None, *embedded: str) -> list[str]:
     from atv_local.names import read_aliases
 

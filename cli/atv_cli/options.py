@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from atv_cli.completion import BUNDLE_NAME, MODEL_NAME
+from atv_cli.completion import BUNDLE_NAME, MODEL_NAME, complete_gate
 from atv_cli.help_pages import Panel
 from atv_local.generator import Precision, Provider
 from atv_local.target import DEFAULT_MAX_TOKENS, DEFAULT_TOP_K, DEFAULT_TOP_P
@@ -124,6 +124,7 @@ class SteeringOptions:
             metavar="auto|off|X",
             help="Steer queries whose score as part of the bundle's tasks, 0 to 1, is at least X; auto is 0.5, off 0.",
             show_default="auto",
+            autocompletion=complete_gate,
         ),
     ] = None
 

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from atv_cli.chat.commands import COMMANDS
+from atv_cli.chat.line_completion import complete_line
 from atv_cli.main import app
 from atv_local.vectors import TaskVector
 from tests.cli.chat_lines import BEAST, FRUIT, chat
@@ -273,3 +274,49 @@ def test_what_is_no_conversation_is_neither_read_nor_overwritten(pair: list[str]
     assert result.exit_code == 2
     assert "is not a regular file" in result.stderr
     assert chat(pair, FRUIT, f"/save {tmp_path}").exit_code == 2
+
+
+def test_the_gate_is_shown_with_its_last_decision_and_set(tiny_gguf: Path, gated_bundle: Path) -> None:
+    gated = ["-m", str(tiny_gguf), "-g", str(gated_bundle), "-t", "1", "-n", "6"]
+    other = "something else"
+    lines = ["/gate", other, "/gate", "/show", "/gate off", "/regen", "/gate", "/gate auto", FRUIT, "/gate"]
+    result = chat(gated, *lines)
+    said = [line for line in result.stderr.splitlines() if not line.startswith("[stopped")]
+    before, closed, no_vector, off, opened, auto, fruit = said
+    assert before == "gate 0.5"
+    assert closed.endswith("as 'kinds' and was not steered")
+    assert "/gate off" in no_vector
+    assert off == "gate 0"
+    assert opened.endswith("was steered")
+    assert auto == "gate 0.5"
+    assert fruit.startswith("gate 0.5; the last turn scored ")
+    assert fruit.endswith("was steered")
+    unsteered, steered, *_ = result.stdout.splitlines()
+    assert unsteered != steered
+
+
+def test_without_a_gate_every_turn_is_steered(pair: list[str]) -> None:
+    assert chat(pair, "/gate").stderr == "the bundle has no gate, so every turn is steered\n"
+    assert chat(pair, "/gate 0.8").stderr.startswith("gate 0.8\nthe bundle has no gate")
+    wrong = chat(pair, "/gate on")
+    assert (wrong.exit_code, "'on'" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/ga", ["/gate"]),
+        ("/gate ", ["auto", "off"]),
+        ("/gate a", ["auto"]),
+        ("/gate auto x", []),
+        ("/set top", ["top_p", "top_k"]),
+        ("/vector o", ["off"]),
+        ("/layers ", ["all"]),
+        ("/no", []),
+        ("/no a", []),
+        ("a message", ["message\t"]),
+        ("", ["\t"]),
+    ],
+)
+def test_words_are_completed(line: str, words: list[str]) -> None:
+    assert complete_line(line) == words

@@ -56,5 +56,7 @@ def test_a_chat_needs_neither_a_home_nor_a_terminal_for_answers(pair: list[str],
         there.until(">>> ")
         there.type(f"{FRUIT}\n")
         there.until(">>> ")
+        there.type("/ga\t\n")
+        there.until("the bundle has no gate")
         there.type("/bye\n")
         assert there.process.wait(timeout=60) == 0

@@ -103,6 +103,26 @@ def _change(session: Session, name: str, value: str) -> None:
     session.say(f"{name} {SETTINGS[name].show(session)}")
 
 
+@_command("[auto|off|X]", "/gate")
+def _gate(session: Session, text: str) -> None:
+    """Show the gate and its last decision, or set the score that a turn needs to be steered."""
+    if text:
+        _change(session, "gate", text)
+    if not session.has_gate:
+        session.say("the bundle has no gate, so every turn is steered")
+    elif not text:
+        session.say(f"gate {SETTINGS['gate'].show(session)}{_last_decision(session)}")
+
+
+def _last_decision(session: Session) -> str:
+    turns = session.conversation.turns
+    gate = turns[-1].record.get("gate") if turns else None
+    if gate is None:
+        return ""
+    state = "was steered" if gate["steered"] else "was not steered"
+    return f"; the last turn scored {gate['score']:.2f} as {one_line(gate['task'])!r} and {state}"
+
+
 @_command("[FILE[:SCALE]|off]", "/vector")
 def _vector(session: Session, text: str) -> None:
     """Show the control vectors, add one or change its scale, or use none."""
@@ -167,7 +187,10 @@ def _show(session: Session, _text: str) -> None:
         raise UsageError("the last turn was loaded from a file, which has no vectors; /regen answers it again")
     if last.steering.off:
         raise UsageError("the last turn was not steered, so it has no vector; /on and /regen answer it steered")
-    plot_norms(last.steering.apply(session.conversation.engine.vector(last.query, steering=last.steering)))
+    vector = session.conversation.engine.gated_vector(last.query, steering=last.steering).vector
+    if vector is None:
+        raise UsageError("the gate left the last turn as the base model has it; /gate off and /regen answer it steered")
+    plot_norms(last.steering.apply(vector))
 
 
 @_command('[TEXT|""]', "/system")

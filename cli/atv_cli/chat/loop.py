@@ -9,9 +9,11 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from io import TextIOWrapper
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from atv_cli.chat.commands import run_command, summary
+from atv_cli.chat.line_completion import complete_line
 from atv_cli.chat.session import MORE_CONTEXT, Session
 from atv_cli.error_messages import without_backticks
 from atv_local.errors import AtvError, PromptError, UsageError
@@ -115,6 +117,17 @@ def _read_piped_line() -> str:
     return line.rstrip("\n")
 
 
+def _complete_with(readline: ModuleType) -> None:
+    def complete(_word: str, index: int) -> str | None:
+        found = complete_line(readline.get_line_buffer()[: readline.get_endidx()])
+        return found[index] if index < len(found) else None
+
+    readline.set_completer(complete)
+    readline.set_completer_delims(" ")  # the slash is part of a command
+    editline = "libedit" in (readline.__doc__ or "")
+    readline.parse_and_bind("bind ^I rl_complete" if editline else "tab: complete")
+
+
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
     """Line editing, and the lines of earlier chats, where Python has readline."""
@@ -131,6 +144,7 @@ def _history() -> Iterator[None]:
         path.touch(mode=0o600)
         readline.read_history_file(path)
     readline.set_history_length(_MAX_HISTORY)
+    _complete_with(readline)
     try:
         yield
     finally:

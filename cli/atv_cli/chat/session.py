@@ -53,6 +53,12 @@ class Session:
         return self.conversation.steering.range(self.conversation.engine.target.n_rows)
 
     @property
+    def has_gate(self) -> bool:
+        """Whether the bundle decides which turns are steered."""
+        generator = self.conversation.engine.generator
+        return generator is not None and generator.bundle.manifest.gate is not None
+
+    @property
     def restriction(self) -> str:
         """The setting that restricts the following answers; empty if none does."""
         names = ("choices", "schema", "grammar")
