@@ -5,38 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from atv_export import export
 from atv_local.answer import Engine
 from atv_local.generator import Generator
 from atv_local.target import Target
-from atv_train.gate_fit import RECALL, fit_gate, fit_thresholds
+from atv_train.gate_fit import fit_gate
 from atv_train.job import TrainingJob
 from atv_train.run_folder import load_checkpoint
 from atv_train.trainer.losses import contrast
 from atv_train.training_run import run_training
-
-
-@given(seed=st.integers(0, 50), n_tasks=st.integers(1, 4), n_rows=st.integers(1, 300))
-def test_nearly_all_validation_rows_pass(seed: int, n_tasks: int, n_rows: int) -> None:
-    random = np.random.default_rng(seed)
-    of_task = random.integers(0, n_tasks, n_rows)
-    similarities = random.normal(0.2, 0.1, (n_rows, n_tasks))
-    similarities[np.arange(n_rows), of_task] += random.uniform(0.2, 0.6, n_tasks)[of_task]
-    thresholds, scale = fit_thresholds(similarities, of_task)
-    assert ((similarities - thresholds).max(axis=1) >= -1e-9).mean() >= RECALL - 1 / n_rows
-    assert scale > 0
-
-
-def test_of_few_rows_the_threshold_lies_below_the_lowest() -> None:
-    similarities = np.array([[0.8], [0.82], [0.9]])
-    (threshold,), _ = fit_thresholds(similarities, np.zeros(3, int))
-    assert threshold < 0.8
 
 
 def test_states_of_a_label_are_drawn_together_and_those_outside_are_not() -> None:

@@ -11,19 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atv_local.generator import Gate, GateSpec, GateTask
+from atv_local.generator import Gate, GateSpec, GateTask, fit_thresholds
 from atv_train.examples import Example
 from atv_train.vector_sources import AdaptiveVectors
 
 MAX_PROTOTYPES = 8192  # of a bundle: 6 MB for states of width 384
-RECALL = 0.97
-"""The share of the validation rows that pass."""
 
 _BATCH = 64
-_OWN = 0.25
 _USUAL = 0.9
-_FEW, _DEVIATIONS = 100, 2.0
-_MIN_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -71,29 +66,6 @@ def fit_gate(
         for task, threshold in zip(tasks, thresholds, strict=True)
     ]
     return FittedGate(GateSpec(tasks=fitted, outside=len(others), outside_from=outside_from), prototypes)
-
-
-def fit_thresholds(similarities: NDArray[np.floating], of_task: NDArray[np.integer]) -> tuple[list[float], float]:
-    """A threshold for each task, so that `RECALL` of all validation rows pass, and their common scale.
-
-    One threshold for all tasks separates best, but a task whose rows differ much would lose most of what is lost: each
-    task with rows has its own for a quarter.
-
-    Args:
-        similarities: [n_rows, n_tasks], of validation rows to every task.
-        of_task: [n_rows], the task of each row.
-    """
-    rows = np.arange(len(of_task))
-    own = similarities[rows, of_task].astype(np.float64)
-    common = np.quantile(own, 1 - RECALL)
-    thresholds = np.full(similarities.shape[1], common)
-    for task in np.unique(of_task):
-        thresholds[task] += _OWN * (np.quantile(own[of_task == task], 1 - RECALL) - common)
-    margins = (similarities - thresholds).max(axis=1)
-    deviation = max(float((own - thresholds[of_task]).std()), _MIN_SCALE)
-    few = float(margins.mean()) - _DEVIATIONS * float(margins.std())  # of few rows the smallest says little
-    thresholds += min(float(np.quantile(margins, 1 - RECALL)), few if len(rows) < _FEW else np.inf)
-    return [float(threshold) for threshold in thresholds], deviation
 
 
 @torch.no_grad()
