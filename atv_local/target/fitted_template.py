@@ -31,6 +31,7 @@ _PROBES = {
 }
 """A conversation for each kind of message, in which it must be said."""
 _THINKING = "enable_thinking"
+_SENTENCES = "0. " * 1000
 _REMEDY = "write a GGUF with another one with `gguf-new-metadata --chat-template-file`"
 
 
@@ -56,8 +57,8 @@ class FittedTemplate:
         if self._form("user") is None:
             probe = self._rendered([{"role": "user", "content": "a"}])  # raises where the template does
             raise ModelError(
-                "the chat template in the GGUF leaves out the user's text "
-                f"(it makes {probe[:60]!r} of any query); {_REMEDY}"
+                "the chat template in the GGUF leaves out the user's text, or a part of it "
+                f"(it makes {probe[:60]!r} of the query 'a'); {_REMEDY}"
             )
 
     @classmethod
@@ -195,8 +196,9 @@ class FittedTemplate:
 
 
 def _mark(place: int) -> str:
-    """Stands for a text; text does not contain Unicode noncharacters."""
-    return f"\ufdd0{place}\ufdd0"
+    """Stands for a text: some sentences, as a template may take the first one only, or so many characters. Text does
+    not contain Unicode noncharacters."""
+    return f"\ufdd0{place}. {_SENTENCES}\ufdd0"
 
 
 def _message(message: Mapping[str, Any], content: str, parts: bool) -> dict[str, Any]:

@@ -36,6 +36,7 @@ PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer
 WITHOUT_SYSTEM = {
     "left out": PLAIN.replace("in messages", "in messages if m.role != 'system'"),
     "refused": PLAIN.replace("<{{", "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}<{{"),
+    "a sentence": PLAIN.replace("m.content }}", "m.content.split('.')[0] if m.role == 'system' else m.content }}"),
     "alternating": PLAIN.replace(
         "<{{",
         "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('must alternate') }}{% endif %}<{{",
@@ -49,6 +50,8 @@ SAYS_NOTHING = {
     "only answers": PLAIN.replace("in messages", "in messages if m.role == 'assistant'"),
     "an unknown name": "mychat",
     "nothing": "{% set nothing = 1 %}",
+    "the beginning": PLAIN.replace("m.content", "m.content[:500]"),
+    "a sentence": PLAIN.replace("m.content", "m.content.split('.')[0]"),
 }
 CONVERSATION: list[Message] = [
     {"role": "system", "content": "be brief"},
