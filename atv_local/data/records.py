@@ -41,10 +41,10 @@ def has_rows(path: Path) -> bool:
 
 
 def _text_records(lines: TextLines) -> Iterator[Record]:
-    """Each line is an input, without the space around it. A file that begins as one of rows is none of texts.
+    """Each line is an input, without the space around it. A file whose first line is that of another format is refused.
 
     Raises:
-        DataError: such a file.
+        DataError: the first line is a row of JSON, or a header.
     """
     if kind := _kind_of_rows(lines.peek().strip()):
         raise DataError(f"{lines.path}: its first line is that of {kind}, and lines of .txt are queries; rename it")

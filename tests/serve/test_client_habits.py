@@ -86,6 +86,8 @@ def test_minus_one_is_no_limit(url: str, engines: dict[str, Engine]) -> None:
         ("/steering", {"query": "apple 1"}),
         ("/models", None),
         ("/models/other", None),
+        ("/models/", None),
+        ("//chat/completions/", {"messages": user("apple 1")}),
     ],
 )
 def test_paths_without_v1(url: str, path: str, body: Any) -> None:
@@ -103,6 +105,17 @@ def test_other_paths_say_where_the_api_is(url: str, path: str) -> None:
     assert "/v1 " in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/openai/v1/chat/completions", "/v1/v1/chat/completions", "/v1/chat/completion"])
+def test_a_path_that_is_nearly_one_of_ours(url: str, path: str) -> None:
+    assert f"{path}; it is /v1/chat/completions here" in HTTP.post(f"{url}{path}", json={}).json()["error"]["message"]
+
+
+def test_tokenize_takes_the_text_as_llama_cpp_does(url: str) -> None:
+    tokens = [HTTP.post(f"{url}/tokenize", json={name: "a lamp"}).json() for name in ("content", "prompt")]
+    assert tokens[0] == tokens[1]
+    assert tokens[0]["tokens"]
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -112,6 +125,7 @@ def test_other_paths_say_where_the_api_is(url: str, path: str) -> None:
         {"stop": ["", None][:1], "model": "", "tools": [], "functions": None, "response_format": {"type": "text"}},
         {"ignore_eos": False, "use_beam_search": False, "skip_special_tokens": True, "best_of": 1, "raw": False},
         {"cache_prompt": True, "id_slot": -1, "keep_alive": "5m", "session_id": "s", "whatever": None, "images": []},
+        {"logit_bias": {"5": 0}, "n_predict": -1, "grammar": "", "json_schema": None, "n_keep": 0},
         {"stream_options": None, "chat_template_kwargs": {}, "extra": {}, "prefix": ""},
     ],
 )
@@ -149,6 +163,8 @@ def test_fields_of_a_message_that_say_nothing_are_accepted(url: str, fields: dic
         ({"strength": 0}, "strength", "steering.strength"),
         ({"steering": {"strengh": 0}}, "steering.strengh", "strength"),
         ({"num_predict": 5}, "num_predict", "max_tokens"),
+        ({"extra_body": {"steering": False}}, "extra_body", "request itself"),
+        ({"logit_bias": {"5": -100}}, "logit_bias", "leave it out"),
         ({"guided_json": {"type": "object"}}, "guided_json", "response_format"),
         ({"stream_options": {"more": True}}, "stream_options.more", "leave it out"),
         ({"messages": [{"role": "user", "content": "a", "images": ["aGk="]}]}, "messages.0.images", "leave it out"),

@@ -9,6 +9,7 @@ import base64
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Generator
+from difflib import get_close_matches
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -32,10 +33,13 @@ from atv_serve.http.http_errors import Problem, of_error, of_validation, problem
 from atv_serve.http.metrics import CONTENT_TYPE, Metrics
 from atv_serve.http.model_response import model_response
 from atv_serve.http.page import page, page_files
+from atv_serve.http.paths import PlainPaths
 from atv_serve.http.reply import Replies
 from atv_serve.work import AppliedSteering, Context, ServedModels, prepare_chat, prepare_completion
 
 _PREFIX = "/v1"
+_CLOSE = 0.85
+"""Similarity of a path to the one that is meant."""
 _SMALL = 1 << 16
 """Bytes of a body that is checked sooner than a thread would begin to."""
 _MAX_COUNTED = 1 << 15
@@ -66,11 +70,13 @@ class Application:
 
     def asgi(self, hosts: Collection[str] = LOOPBACK, key: str | None = None) -> Starlette:
         """The application; see `Guard` for its arguments."""
-        return Starlette(
+        application = Starlette(
             routes=[*chain(*map(self._routes, OPERATIONS)), Route("/", self._counted("/", page)), page_files()],
-            middleware=[Middleware(Guard, hosts=hosts, key=key)],
+            middleware=[Middleware(PlainPaths), Middleware(Guard, hosts=hosts, key=key)],
             exception_handlers={HTTPException: _refused, Exception: _failed},
         )
+        application.router.redirect_slashes = False  # a POST would be answered without a word on what is wrong
+        return application
 
     def _routes(self, operation: api.Operation) -> list[Route]:
         """The route, and for clients whose base URL lacks it another one without `/v1`."""
@@ -278,14 +284,21 @@ def _encode(values: NDArray[np.float32], encoding: str | None) -> list[float] | 
 async def _refused(request: Request, error: Exception) -> Response:
     """No such path, or not by that method."""
     assert isinstance(error, HTTPException)
-    message = error.detail.lower()
-    if error.status_code == 404:
-        message = (
-            f"there is no {one_line(request.scope['path'])[:200]}; clients need the base URL with {_PREFIX} at its end"
-        )
+    message = _about_path(request.scope["path"]) if error.status_code == 404 else error.detail.lower()
     response = problem_response(Problem(error.status_code, message))
     response.headers.update(error.headers or {})
     return response
+
+
+def _about_path(path: str) -> str:
+    """A sentence on a path that is not served."""
+    known = {
+        each: operation.path for operation in OPERATIONS for each in (operation.path, operation.path[len(_PREFIX) :])
+    }
+    meant = [each for each in known if path.endswith(each) and each.startswith(_PREFIX)]
+    meant += get_close_matches(path, known, 1, _CLOSE)
+    hint = f"it is {known[meant[0]]} here" if meant else f"here are {', '.join(dict.fromkeys(known.values()))}"
+    return f"there is no {one_line(path)[:200]}; {hint}; clients need the base URL with {_PREFIX} at its end"
 
 
 async def _failed(request: Request, error: Exception) -> Response:

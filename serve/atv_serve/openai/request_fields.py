@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,6 +19,7 @@ from pydantic_core import InitErrorDetails
 
 from atv_local.answer import MAX_CHOICE_CHARS
 from atv_local.data import MAX_LABELS as MAX_ALLOWED_ANSWERS
+from atv_local.target import MAX_GRAMMAR_CHARS
 from atv_serve.openai.unknown_fields import asks_for_nothing, is_label
 
 MAX_CHOICES = 128
@@ -39,6 +41,11 @@ def _unsupported(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
         return check(given)
     except ValidationError as error:
         raise ValueError("this has no effect here; leave it out") from error
+
+
+def _without_zeros(given: Any) -> Any:
+    """A bias of 0 changes nothing."""
+    return {} if isinstance(given, dict) and not any(given.values()) else given
 
 
 def _no_functions(given: Any) -> Any:
@@ -68,6 +75,9 @@ Label = Annotated[str, Field(max_length=4096)] | None
 Nothing = Annotated[
     Annotated[list[Any], Field(max_length=0)] | Annotated[dict[str, Any], Field(max_length=0)] | None, WITHOUT_EFFECT
 ]
+GrammarText = Annotated[str | None, Field(max_length=MAX_GRAMMAR_CHARS), AfterValidator(lambda text: text or None)]
+"""Clients with a field for it send an empty one."""
+NoBias = Annotated[Nothing, BeforeValidator(_without_zeros)]
 NoFunctions = Annotated[Nothing, BeforeValidator(_no_functions)]
 Null = Annotated[None, WITHOUT_EFFECT]
 Zero = Annotated[Annotated[float, Field(ge=0, le=0)] | None, WITHOUT_EFFECT]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from atv_local.answer import Role, as_message
 from atv_local.data import TemplateVariables
@@ -19,10 +19,12 @@ from atv_serve.openai.request_fields import (
     AllowedAnswers,
     Auto,
     FalseOnly,
+    GrammarText,
     Label,
     Layer,
     LimitedText,
     MaxTokens,
+    NoBias,
     NoFunctions,
     Nothing,
     Null,
@@ -94,10 +96,10 @@ class _Generation(_Steered):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: MaxTokens | None = None
     choices: Auto | AllowedAnswers | None = None
-    grammar: Annotated[str, Field(max_length=MAX_GRAMMAR_CHARS)] | None = None
+    grammar: GrammarText | None = None
     frequency_penalty: Zero = None
     presence_penalty: Zero = None
-    logit_bias: Nothing = None
+    logit_bias: NoBias = None
     user: Label = None
     safety_identifier: Label = None
     prompt_cache_key: Label = None
@@ -270,10 +272,11 @@ class VectorRequest(_Steered):
 
 
 class TokenizeRequest(TolerantRequest):
-    """`POST /tokenize`: the target's tokens of a text; control tokens spelt in it become themselves."""
+    """`POST /tokenize`: the target's tokens of a text; control tokens spelt in it become themselves.
+    `content` is llama.cpp's name for `prompt`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
-    prompt: LimitedText
+    prompt: Annotated[LimitedText, Field(validation_alias=AliasChoices("prompt", "content"))]
     add_special_tokens: bool | None = None
 
 

@@ -18,6 +18,7 @@ _RENAMED = {
     "guided_grammar": "grammar",
     "guided_json": "response_format",
     "json_schema": "response_format",
+    "add_special": "add_special_tokens",
     "format": "response_format",
 } | {name: f"steering.{name}" for name in ("bundle", "strength", "layers", "positions", "query", "control_vectors")}
 """What fields of other servers, of earlier versions and in the wrong place are called here."""
@@ -39,6 +40,9 @@ _NEUTRAL: dict[str, float | bool] = {
     "skip_special_tokens": True,
     "spaces_between_special_tokens": True,
     "add_generation_prompt": True,
+    "n_predict": -1,
+    "num_predict": -1,
+    "n_keep": -1,
 }
 """Settings of other servers that are off at another value than 0 or false."""
 _WITHOUT_EFFECT = frozenset(
@@ -54,6 +58,8 @@ _WITHOUT_EFFECT = frozenset(
     | {"reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks"}
 )
 """Fields that change no answer, whatever their value."""
+_NESTED = "extra_body"
+"""An argument of OpenAI's Python client, which is not a field."""
 _CLOSE = 0.88
 """Similarity of a name to that of a field which is a mistake in writing: `max_token`, and not `min_tokens`."""
 _LONGEST_LABEL = 256
@@ -64,11 +70,11 @@ def asks_for_nothing(name: str, value: Any, known: Collection[str]) -> bool:
 
     A name that is close to a `known` one is a mistake, whose value may be meant for that field.
     """
-    if value is None or name in _WITHOUT_EFFECT:
+    if value is None or name in _WITHOUT_EFFECT or (name in _NEUTRAL and value == _NEUTRAL[name]):
         return True
     if name in _RENAMED or get_close_matches(name, known, 1, _CLOSE):
         return False
-    return not value or (name in _NEUTRAL and value == _NEUTRAL[name])
+    return not value
 
 
 def is_label(name: str, value: Any, known: Collection[str]) -> bool:
@@ -82,6 +88,8 @@ def is_label(name: str, value: Any, known: Collection[str]) -> bool:
 
 def about_unknown(name: str, known: Collection[str]) -> str:
     """A sentence on an unknown field that is refused."""
+    if name == _NESTED:
+        return "unknown field; what is in it belongs into the request itself, as OpenAI's Python client does it"
     if name in _RENAMED:
         return f"unknown field; here it is {_RENAMED[name]}"
     if close := get_close_matches(name, known, 1, _CLOSE):
