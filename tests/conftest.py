@@ -168,6 +168,19 @@ def gated_bundle(
 
 
 @pytest.fixture(scope="session")
+def fruits_bundle(tmp_path_factory: pytest.TempPathFactory, gated_bundle: Path) -> Path:
+    """A bundle whose gate lets the fruits of those rows pass."""
+    return tiny.write_variant(tmp_path_factory.mktemp("gated") / "fruits", gated_bundle, tiny.FRUITS, "fruits")
+
+
+@pytest.fixture(scope="session")
+def beasts_bundle(tmp_path_factory: pytest.TempPathFactory, gated_bundle: Path) -> Path:
+    """Another for the beasts, which recommends other layers."""
+    folder = tmp_path_factory.mktemp("gated") / "beasts"
+    return tiny.write_variant(folder, gated_bundle, tiny.BEASTS, "beasts", layers=(1, 2))
+
+
+@pytest.fixture(scope="session")
 def tiny_generator(tiny_bundle: Path) -> Generator:
     """Its generator in ONNX Runtime."""
     return Generator(Bundle(tiny_bundle))

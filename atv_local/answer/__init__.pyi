@@ -24,4 +24,4 @@ from .queries import check_queries as check_queries
 from .queries import check_query as check_query
 from .queries import check_settings as check_settings
 from .queries import check_text as check_text
-from .steered_target import GatedVector as GatedVector
+from .router import GatedVector as GatedVector

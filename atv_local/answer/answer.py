@@ -79,12 +79,14 @@ class Answer:
         timings_ms: times in milliseconds; None where many queries were answered together.
         steering: as it was applied, with the layers and the control vectors written out; strength 0 is the base model,
             also where the gate was closed.
-        bundle: id of the bundle whose generator made the vector, None without one.
+        bundle: id of the bundle whose generator made the vector, None without one; of several, also where all gates
+            were closed.
         precision: of the graph that the generator ran.
         provider: the execution provider that it ran on.
         probabilities: of each choice, where choices were given; together 1.
         reading: what the generator read of the query, None without one.
-        gate: how well the query fits the tasks of the bundle, where that has a gate.
+        gate: how well the query fits the tasks of the bundle, where that has a gate; of several, those of the bundle
+            that it fits best.
     """
 
     text: str
@@ -128,7 +130,9 @@ class Answer:
             query: the words that the generator read.
             gate: the decision on the query.
         """
-        generator = None if source or steering.off else engine.generator
+        steered_by_query = not (source or steering.off)
+        generator = engine.chosen_generator(gate) if steered_by_query else None
+        steering = engine.applied_steering(gate, steering) if steered_by_query else steering
         if source or engine.control_vectors or steering.control_vectors:
             vectors = (source,) if source and not steering.off else engine.control_vectors_of(steering)
             steering = replace(steering, control_vectors=vectors)

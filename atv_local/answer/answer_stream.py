@@ -9,10 +9,10 @@ from time import perf_counter
 
 from atv_local.answer.answer import Event, Finish, Timings, TokenCounts
 from atv_local.answer.constraint import Constraint, choose_answer
-from atv_local.answer.steered_target import GatedVector
+from atv_local.answer.router import GatedVector
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import GrammarState, Prompt, Sampler, Sampling, Target, score_options
-from atv_local.vectors import GateDecision, Steering, TaskVector
+from atv_local.vectors import GateDecision, Positions, TaskVector
 
 
 class AnswerStream:
@@ -25,8 +25,8 @@ class AnswerStream:
     def events(
         self,
         prompt: Prompt,
-        find: Callable[[], GatedVector],
-        steering: Steering,
+        find: Callable[[], GatedVector] | None,
+        steers_prefix: bool,
         sampling: Sampling,
         max_tokens: int,
         started: float,
@@ -37,8 +37,8 @@ class AnswerStream:
 
         Args:
             prompt: what the target reads.
-            find: what steers, called in another thread; not called where steering is off.
-            steering: how the vector is applied.
+            find: what steers, called in another thread; None where steering is off.
+            steers_prefix: whether that may steer tokens before the last one of the prompt.
             sampling: how tokens are drawn.
             max_tokens: of the answer.
             started: `perf_counter` when the query was given.
@@ -57,10 +57,12 @@ class AnswerStream:
                 "shorten it or raise `n_ctx`"
             )
         if constraint is not None and constraint.choices:
-            return self._in_turn(self._choose(prompt, find, steering, sampling, started, constraint.choices, options))
+            return self._in_turn(
+                self._choose(prompt, find, steers_prefix, sampling, started, constraint.choices, options)
+            )
         grammar = constraint and constraint.grammar
         sampler = Sampler(sampling, GrammarState(grammar, target.vocabulary) if grammar else None)
-        return self._in_turn(self._write(prompt, find, steering, sampler, max_tokens, started))
+        return self._in_turn(self._write(prompt, find, steers_prefix, sampler, max_tokens, started))
 
     def _in_turn(self, events: Generator[Event]) -> Generator[Event]:
         target = self._target
@@ -80,15 +82,15 @@ class AnswerStream:
     def _write(
         self,
         prompt: Prompt,
-        find: Callable[[], GatedVector],
-        steering: Steering,
+        find: Callable[[], GatedVector] | None,
+        steers_prefix: bool,
         sampler: Sampler,
         max_tokens: int,
         started: float,
     ) -> Generator[Event]:
         target = self._target
         evaluated_before = target.n_evaluated
-        gate, generator_ms = self._evaluate_prompt(prompt, find, steering)
+        gate, generator_ms = self._evaluate_prompt(prompt, find, steers_prefix)
         evaluated = target.n_evaluated - evaluated_before
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         first_ms = 0.0
@@ -112,8 +114,8 @@ class AnswerStream:
     def _choose(
         self,
         prompt: Prompt,
-        find: Callable[[], GatedVector],
-        steering: Steering,
+        find: Callable[[], GatedVector] | None,
+        steers_prefix: bool,
         sampling: Sampling,
         started: float,
         choices: Sequence[str],
@@ -121,7 +123,7 @@ class AnswerStream:
     ) -> Generator[Event]:
         target = self._target
         evaluated_before = target.n_evaluated
-        gate, generator_ms = self._evaluate_prompt(prompt, find, steering)
+        gate, generator_ms = self._evaluate_prompt(prompt, find, steers_prefix)
         evaluated = target.n_evaluated - evaluated_before
         tokens = {choice: options(choice) for choice in choices}
         choice, probabilities = choose_answer(choices, score_options(target, list(tokens.values())), sampling)
@@ -142,7 +144,7 @@ class AnswerStream:
         return Finish.CONTEXT if self._target.n_past == self._target.n_ctx else None
 
     def _evaluate_prompt(
-        self, prompt: Prompt, find: Callable[[], GatedVector], steering: Steering
+        self, prompt: Prompt, find: Callable[[], GatedVector] | None, steers_prefix: bool
     ) -> tuple[GateDecision | None, float]:
         """Evaluate the prompt under its vector, which is made while the unsteered prefix is evaluated.
 
@@ -150,7 +152,7 @@ class AnswerStream:
             The decision of the gate, and the milliseconds that the generator took.
         """
         target, segments = self._target, prompt.segments
-        if steering.off:
+        if find is None:
             self._evaluate_unsteered(prompt)
             return None, 0.0
         try:
@@ -158,25 +160,26 @@ class AnswerStream:
         except RuntimeError as error:  # the interpreter exits, or another thread has closed the engine
             raise UsageError("the engine is closed; load it again") from error
         try:
-            target.prefill(*(() if steering.positions.prefix else segments))
+            target.prefill(*(() if steers_prefix else segments))
         except BaseException:
             pending.cancel()  # nothing waits for it any more
             raise
         gated, milliseconds = pending.result()
-        if gated.vector is None:
+        if (rows := gated.rows) is None:
             self._evaluate_unsteered(prompt)
         else:
-            self._evaluate_steered(prompt, steering.apply(gated.vector), steering)
+            self._evaluate_steered(prompt, rows, gated.steering.positions)
         return gated.gate, milliseconds
 
     def _evaluate_unsteered(self, prompt: Prompt) -> None:
         self._target.prefill(*prompt.segments)
         self._target.evaluate(prompt.tokens[-1:])
 
-    def _evaluate_steered(self, prompt: Prompt, rows: TaskVector, steering: Steering) -> None:
+    def _evaluate_steered(self, prompt: Prompt, rows: TaskVector, positions: Positions) -> None:
         """Evaluate what is steered of the prompt, and leave the vector of the answer applied."""
         target, tokens = self._target, prompt.tokens
-        if not steering.positions.prefix:
+        if not positions.prefix:
+            target.prefill(*prompt.segments)  # which is done, unless another bundle might have steered them
             tokens = tokens[-1:]
         elif rows.prompt is not None and len(tokens) > 1:
             target.apply(rows.prompt)
@@ -184,7 +187,7 @@ class AnswerStream:
             tokens = tokens[-1:]
         target.apply(rows)
         target.evaluate(tokens)
-        if not steering.positions.generated:
+        if not positions.generated:
             target.clear()
 
 

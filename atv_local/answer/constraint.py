@@ -17,7 +17,7 @@ from atv_local.target import Grammar, Sampling
 from atv_local.text import one_line, shown, some_of
 
 AUTO: Literal["auto"] = "auto"
-"""The choices are the labels that the bundle was trained on; `auto:TASK` are those of one task."""
+"""The choices are the labels that the bundles were trained on; `auto:TASK` are those of one task."""
 
 MAX_CHOICE_CHARS = MAX_LABEL_CHARS
 """Of one choice. Scoring keeps the distribution before each of its tokens, of up to 1 MB."""
@@ -40,7 +40,7 @@ class Constraint:
         schema: Schema | None = None,
         grammar: str | Grammar | None = None,
         *,
-        bundle: Manifest | None,
+        bundles: Sequence[Manifest],
     ) -> Constraint | None:
         """The restriction that arguments of an answer ask for; None without one.
 
@@ -48,7 +48,7 @@ class Constraint:
             choices: allowed answers, or `auto`, or `auto:TASK`.
             schema: a JSON schema.
             grammar: a text in GBNF, or a grammar that has been checked.
-            bundle: the description of the bundle whose labels `auto` means.
+            bundles: the descriptions of the bundles whose labels `auto` means.
 
         Raises:
             UsageError: more than one of them, or one that cannot be used.
@@ -63,7 +63,7 @@ class Constraint:
             return cls(grammar=grammar if isinstance(grammar, Grammar) else Grammar.of_gbnf(grammar))
         if choices is None:
             return None
-        return cls(choices=check_choices(_labels(choices, bundle) if is_auto(choices) else choices))
+        return cls(choices=check_choices(_labels(choices, bundles) if is_auto(choices) else choices))
 
 
 def is_auto(choices: object) -> TypeGuard[str]:
@@ -71,23 +71,32 @@ def is_auto(choices: object) -> TypeGuard[str]:
     return isinstance(choices, str) and (choices == AUTO or choices.startswith(f"{AUTO}:"))
 
 
-def _labels(choices: str, bundle: Manifest | None) -> tuple[str, ...]:
-    if bundle is None:
+def _labels(choices: str, bundles: Sequence[Manifest]) -> tuple[str, ...]:
+    if not bundles:
         raise UsageError(f"`choices` cannot be {choices!r} without a bundle; list the allowed answers")
-    tasks = {task.name: tuple(task.labels) for task in bundle.tasks if task.labels}
+    tasks: dict[str, tuple[str, ...]] = {}
+    for task in (task for bundle in bundles for task in bundle.tasks if task.labels):
+        differ = tasks.setdefault(task.name, tuple(task.labels)) != tuple(task.labels)
+        if differ and choices == f"{AUTO}:{task.name}":
+            raise UsageError(
+                f"`choices` cannot be {choices!r}: two bundles have a task {one_line(task.name)!r} with different "
+                "labels; list the allowed answers"
+            )
     if not tasks:
-        raise UsageError(f"`choices` cannot be {choices!r}: the bundle stores no labels; list the allowed answers")
+        has = "the bundle stores" if len(bundles) == 1 else "the bundles store"
+        raise UsageError(f"`choices` cannot be {choices!r}: {has} no labels; list the allowed answers")
     known = some_of([one_line(name) for name in tasks])
     if choices != AUTO:
         if found := tasks.get(choices.removeprefix(f"{AUTO}:")):
             return found
         raise UsageError(f"`choices` {shown(choices)} is none of the bundle's tasks with labels, which are {known}")
-    if len(bundle.labels) > MAX_LABELS:
+    labels = tuple(dict.fromkeys(label for bundle in bundles for label in bundle.labels))
+    if len(labels) > MAX_LABELS:
         raise UsageError(
-            f"`choices` 'auto' are {len(bundle.labels)} labels of {len(tasks)} tasks, and {MAX_LABELS} are allowed; "
+            f"`choices` 'auto' are {len(labels)} labels of {len(tasks)} tasks, and {MAX_LABELS} are allowed; "
             f"choose one task with 'auto:TASK', of {known}"
         )
-    return bundle.labels
+    return labels
 
 
 def check_choices(choices: Sequence[str]) -> tuple[str, ...]:

@@ -12,12 +12,13 @@ from typing import Any, Self
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.constraint import Choices, Constraint, Schema
+from atv_local.answer.given_vector import GivenVector
 from atv_local.answer.messages import as_messages, last_query
 from atv_local.answer.queries import check_prompt, check_queries, check_query, check_settings
-from atv_local.answer.steered_target import GatedVector, GivenVector, SteeredTarget
+from atv_local.answer.router import GatedVector, Generators
+from atv_local.answer.steered_target import SteeredTarget
 from atv_local.data import as_max_tokens
 from atv_local.errors import UsageError
-from atv_local.generator import Generator as VectorGenerator
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Prompt, Sampling, Target
 from atv_local.vectors import OFF, Steering, TaskVector, VectorSources
 
@@ -41,7 +42,7 @@ class Engine(SteeredTarget):
 
     Args:
         target: the loaded model. `atv_local.load` makes an engine from the names of files.
-        generator: reads each query and makes its vector.
+        generator: reads each query and makes its vector; or several, as `load` makes of several bundles.
         control_vectors: as `load` takes them. Their sum is added to the vector of every query, in all its layers and at
             the generator's positions; without a generator it steers the tokens that all were made for, or else all
             tokens, as llama.cpp's own tools do.
@@ -59,7 +60,7 @@ class Engine(SteeredTarget):
     def __init__(
         self,
         target: Target,
-        generator: VectorGenerator | None = None,
+        generator: Generators = None,
         control_vectors: VectorSources = (),
         *,
         steering: Steering | None = None,
@@ -94,7 +95,7 @@ class Engine(SteeredTarget):
             sampling: greedy by default.
             max_tokens: of the answer, at least 1; -1 means no limit.
             system: a system message.
-            choices: allowed answers, up to 256 texts, or `"auto"` for the labels that the bundle was trained on, or
+            choices: allowed answers, up to 256 texts, or `"auto"` for the labels that the bundles were trained on, or
                 `"auto:TASK"` for those of one task. The answer is the most likely one as a whole, or with a temperature
                 drawn from `Answer.probabilities`; `max_tokens` has no effect.
             schema: a JSON schema; the answer is JSON that is valid under it, unless `max_tokens` ends it before.
@@ -264,11 +265,15 @@ class Engine(SteeredTarget):
     ) -> Generator[Event]:
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
+
+        def find() -> GatedVector:
+            return GatedVector(given, steering) if given is not None else self.gated_vector(query, steering=steering)
+
         prompts = self._prompts(settings.system)
         return self._answers.events(
             prompt or prompts(query),
-            lambda: self.gated_vector(query, steering=steering) if given is None else GatedVector(given),
-            steering,
+            None if steering.off else find,
+            self.steers_prefix(steering) if given is None else steering.positions.prefix,
             settings.sampling,
             settings.max_tokens,
             started,
@@ -285,10 +290,10 @@ class Engine(SteeredTarget):
         """What these arguments of `answer` restrict answers to, checked; None without one.
 
         Raises:
-            UsageError: more than one of them, one that cannot be used, or `"auto"` for a bundle without labels.
+            UsageError: more than one of them, one that cannot be used, or `"auto"` for bundles without labels.
         """
-        manifest = self.generator.bundle.manifest if self.generator else None
-        return Constraint.of(choices, schema, grammar, bundle=manifest)
+        manifests = [generator.bundle.manifest for generator in self.generators]
+        return Constraint.of(choices, schema, grammar, bundles=manifests)
 
     def check_open(self) -> None:
         """Raise UsageError after `close`, and in a process that was forked after the target was loaded."""
@@ -315,5 +320,5 @@ class Engine(SteeredTarget):
         self.close()
 
     def __repr__(self) -> str:
-        steered_by = [repr(part) for part in (self.generator, *self.control_vectors) if part]
+        steered_by = [repr(part) for part in (*self.generators, *self.control_vectors)]
         return f"Engine({', '.join([repr(self.target), *steered_by, repr(self.steering)])})"

@@ -1,21 +1,20 @@
-"""What steers the answers of a target: a generator, control vectors, or a vector given with the query."""
+"""What steers the answers of a target: generators, control vectors, or a vector given with the query."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from numpy.typing import ArrayLike
-
+from atv_local.answer.fitted_prompts import fitted_prompts
+from atv_local.answer.given_vector import CheckedVector, GivenVector
 from atv_local.answer.queries import check_queries, check_query, check_settings
-from atv_local.data import as_path, as_template_variables
+from atv_local.answer.router import GatedVector, Generators, Router, as_generators
+from atv_local.data import as_template_variables
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
-from atv_local.target import PromptFormat, Target, TemplateWarning
+from atv_local.target import PromptFormat, Target
 from atv_local.vectors import (
     OFF,
     ControlVector,
@@ -25,27 +24,10 @@ from atv_local.vectors import (
     TaskVector,
     VectorSources,
     mean_control_vector,
-    read_control_vector,
     scaled_vectors,
     sum_control_vectors,
     trained_positions,
 )
-
-GivenVector = ControlVector | TaskVector | ArrayLike | str | Path
-"""A vector in place of the query's own; a path is that of a control-vector GGUF."""
-
-
-@dataclass(frozen=True)
-class GatedVector:
-    """What steers the answer to one query.
-
-    Attributes:
-        vector: None for the base model, where the gate is closed and there are no control vectors.
-        gate: of the bundle, if that has one.
-    """
-
-    vector: TaskVector | None
-    gate: GateDecision | None = None
 
 
 class SteeredTarget:
@@ -53,7 +35,8 @@ class SteeredTarget:
 
     Args:
         target: what they steer.
-        generator: reads each query and makes its vector.
+        generator: reads each query and makes its vector. Of several, the one whose gate accepts the query best; one
+            without a gate takes the queries that no gate accepts.
         control_vectors: added to the vector of every query, or used alone, unless a steering has others.
         steering: used where no other is given; by default that of the bundle, or else of the control vectors.
         template_variables: values for variables of the chat template, before those that the bundle was trained with.
@@ -63,13 +46,13 @@ class SteeredTarget:
         BundleError: a generator made for another target.
         VectorError: a control vector made for another target.
         UsageError: something else than a `Target`, `Generator`, `Steering` or control vectors, a target that is closed,
-            or layers that it does not have.
+            layers that it does not have, or generators that cannot share a target; see `Router` and `fitted_prompts`.
     """
 
     def __init__(
         self,
         target: Target,
-        generator: Generator | None,
+        generator: Generators,
         control_vectors: VectorSources,
         steering: Steering | None,
         template_variables: Mapping[str, Any] | None = None,
@@ -77,40 +60,22 @@ class SteeredTarget:
         if not isinstance(target, Target):
             raise UsageError(f"`target` {target!r} is not a Target; load files with atv_local.load")
         target.check_open()
-        if not isinstance(generator, Generator | None):
-            raise UsageError(f"`generator` {generator!r} is not a Generator; load files with atv_local.load")
-        self.target, self._generator = target, generator
+        self.target = target
+        generators = as_generators(generator)
+        self._router = Router(generators) if generators else None
         self._control_vectors = scaled_vectors(control_vectors)
         self._sum = lru_cache(maxsize=8)(lambda vectors: _checked_sum(vectors, target))
         self._sum(self.control_vectors)  # one that does not fit raises now
-        if generator is not None:
-            generator.bundle.check_target(target.spec)
+        for one in generators:
+            one.bundle.check_target(target.spec)
         if steering is not None:
             check_settings(steering)
         self._steering = self._default_steering() if steering is None else steering
-        self._has_own = steering is not None or generator is not None or bool(self.control_vectors)
+        self._has_own = steering is not None or bool(generators) or bool(self.control_vectors)
         """Whether `steering` says how to steer, rather than that there is nothing to steer by."""
         if not self._steering.off:
             self._steering.range(target.n_rows)
-        self._prompt_format = self._fitted_prompts(as_template_variables(template_variables))
-
-    def _fitted_prompts(self, given: Mapping[str, Any]) -> PromptFormat:
-        trained = {} if self.generator is None else self.generator.bundle.manifest.template_variables
-        prompts = self.target.prompts
-        prompts.check_variables(given)
-        try:
-            prompts.check_variables(trained)
-        except UsageError as error:
-            warnings.warn(f"the bundle was trained with another chat template: {error}", TemplateWarning, stacklevel=4)
-        prompts = prompts.with_variables({**trained, **given})
-        if prompts.thinks and "enable_thinking" not in {**trained, **given}:
-            warnings.warn(
-                "the chat template begins answers inside a thinking block; set its variable enable_thinking to false "
-                "to close it",
-                TemplateWarning,
-                stacklevel=4,
-            )
-        return prompts
+        self._prompt_format = fitted_prompts(target, generators, as_template_variables(template_variables))
 
     def _default_steering(self) -> Steering:
         vectors = self.control_vectors
@@ -119,9 +84,50 @@ class SteeredTarget:
         return replace(self.generator.steering, layers=None) if vectors else self.generator.steering
 
     @property
-    def generator(self) -> Generator | None:
+    def generators(self) -> tuple[Generator, ...]:
         """What makes the vectors of queries."""
-        return self._generator
+        return self._router.generators if self._router else ()
+
+    @property
+    def generator(self) -> Generator | None:
+        """The only generator, or the first of several."""
+        return self.generators[0] if self.generators else None
+
+    def chosen_generator(self, gate: GateDecision | None) -> Generator | None:
+        """The generator of the vector of a query with this decision; None where the gates of several are closed."""
+        return self._router.chosen(gate) if self._router else None
+
+    def applied_steering(self, gate: GateDecision | None, steering: Steering) -> Steering:
+        """How an answer with this decision is steered.
+
+        Of several bundles each has its own strength, layers and positions, but for those in `steering` that are not the
+        first bundle's, which hold for all.
+        """
+        generator = self.chosen_generator(gate)
+        return steering if generator is None else self._steering_for(generator, steering)
+
+    def steers_prefix(self, steering: Steering) -> bool:
+        """Whether a vector may steer tokens before the last one of a prompt."""
+        if steering.off:
+            return False
+        steerings = [steering, *(self._steering_for(generator, steering) for generator in self.generators)]
+        return any(one.positions.prefix for one in steerings)
+
+    def gate_decisions(self, query: str, *, steering: Steering | None = None) -> list[GateDecision]:
+        """What every gate decides on a query, in the order of the generators.
+
+        Raises:
+            UsageError: as `vector`.
+        """
+        self.check_open()
+        check_query(query)
+        steering = self.steering if steering is None else steering
+        return self._router.decisions(query, steering.gate) if self._router else []
+
+    def _steering_for(self, generator: Generator, steering: Steering) -> Steering:
+        assert self._router is not None
+        vectors = self._applied_control_vectors(steering)
+        return self._router.steering_for(generator, steering, beside_vectors=bool(vectors))
 
     @property
     def control_vectors(self) -> tuple[ScaledVector, ...]:
@@ -155,18 +161,18 @@ class SteeredTarget:
                 steer by.
             VectorError: a control vector made for another target.
         """
-        steering = replace(self.steering if steering is None else steering, gate=0.0)
-        vector = self.gated_vector(query, steering=steering).vector
-        assert vector is not None  # with an open gate something steers, or `gated_vector` raises
+        vector = self.gated_vector(query, steering=steering, forced=True).vector
+        assert vector is not None  # `gated_vector` raises if there is nothing to steer by
         return vector
 
-    def gated_vector(self, query: str, *, steering: Steering | None = None) -> GatedVector:
+    def gated_vector(self, query: str, *, steering: Steering | None = None, forced: bool = False) -> GatedVector:
         """What steers the answer to a query: its vector, if the gate lets it, and the control vectors.
 
         Args:
             query: the user's words, as they would be answered.
             steering: its gate and its control vectors are used, its strength and layers are not; by default
                 `self.steering`.
+            forced: give the vector of a query that the gate does not let pass, too.
 
         Raises:
             UsageError, VectorError: as `vector`.
@@ -177,16 +183,16 @@ class SteeredTarget:
         check_settings(steering)
         self._check_vectors(steering)
         vectors = self._applied_control_vectors(steering)
-        if self.generator is None:
-            return GatedVector(self._sum(vectors))
-        vector, score = self.generator.scored(query)
-        gate = GateDecision(score.task, score.score, steering.gate) if score else None
-        if gate and not gate.steered:
-            return GatedVector(self._sum(vectors) if vectors else None, gate)
+        if self._router is None:
+            return GatedVector(self._sum(vectors), steering)
+        route = self._router.route(query, steering.gate)
+        if not (route.accepted or forced):
+            return GatedVector(self._sum(vectors) if vectors else None, steering, route.gate)
+        vector = route.vector
         if vectors:
-            layers = self.generator.steering.layers
+            layers = route.generator.steering.layers
             vector = (vector.only(*layers) if layers else vector) + self._sum(vectors)
-        return GatedVector(vector, gate)
+        return GatedVector(vector, self._steering_for(route.generator, steering), route.gate)
 
     def with_control_vectors(self, control_vectors: VectorSources, steering: Steering | None = None) -> Steering:
         """A steering with these control vectors, for one answer or for many.
@@ -240,8 +246,8 @@ class SteeredTarget:
         queries = list(queries)
         for query in queries:
             check_query(query)
-        if self.generator is not None and not self._applied_control_vectors(steering):
-            return self.generator.control_vector(queries, steering=steering)  # which names its bundle
+        if len(self.generators) == 1 and not self._applied_control_vectors(steering):
+            return self.generators[0].control_vector(queries, steering=steering)  # which names its bundle
         return mean_control_vector(
             lambda query: self.vector(query, steering=steering), queries, steering, self.target.spec
         )
@@ -289,22 +295,11 @@ class SteeredTarget:
         if vector is None:
             return None, None, self.checked_steering(steering)
         self.check_open()
-        default = Steering()
-        if isinstance(vector, str | Path):
-            vector = read_control_vector(as_path("vector", vector))
-        if isinstance(vector, ControlVector):
-            vector.check_target(self.target.spec)
-            source = ScaledVector(vector)
-            default = Steering(positions=trained_positions([source]))
-            made = vector.vector(self.target.n_rows)
-        else:
-            made = vector if isinstance(vector, TaskVector) else TaskVector(vector)
-            source = ScaledVector(ControlVector.of(made))
-        self.target.check_vector(made)
-        steering = self._applied(steering, default)
+        checked = CheckedVector.of(vector, self.target)
+        steering = self._applied(steering, checked.steering)
         if steering.control_vectors:
             raise UsageError("`vector` takes the place of the control vectors of `steering`; leave one of them out")
-        return made, source, steering
+        return checked.vector, checked.source, steering
 
 
 def _checked_sum(vectors: tuple[ScaledVector, ...], target: Target) -> TaskVector:

@@ -9,6 +9,7 @@ from .question import Outcome as Outcome
 from .question import SteeredPrompt as SteeredPrompt
 from .row_results import ADDED as ADDED
 from .row_results import ADDED_COLUMNS as ADDED_COLUMNS
+from .row_results import BUNDLE as BUNDLE
 from .row_results import CONTROL_VECTORS as CONTROL_VECTORS
 from .row_results import PROBABILITIES as PROBABILITIES
 from .row_results import Answerer as Answerer

@@ -46,7 +46,7 @@ class SteeredPrompt:
         if steering.off:
             return cls()
         gated = engine.gated_vector(query, steering=steering)
-        return replace(cls.of(steering, gated.vector), gate=gated.gate)
+        return replace(cls.of(gated.steering, gated.vector), gate=gated.gate)
 
     @property
     def from_start(self) -> bool:

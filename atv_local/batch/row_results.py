@@ -14,9 +14,9 @@ from atv_local.batch.question import BatchQuestion, BatchReply
 from atv_local.data import ResumableOutput, RowRequest, as_max_tokens
 from atv_local.errors import DataError, UsageError
 from atv_local.generator import GENERATOR_READ, Bundle, Precision, Provider
-from atv_local.names import choose_bundle, choose_model, explain_defaults
+from atv_local.names import choose_bundles, choose_model, explain_defaults
 from atv_local.target import DEFAULT_MAX_TOKENS, Prompt, Sampling, identity
-from atv_local.vectors import OFF, scaled_vectors
+from atv_local.vectors import OFF, GateDecision, scaled_vectors
 
 ADDED = ("line", "text", "finish_reason", "tokens")
 """What a record has beside the columns of the row it answers."""
@@ -28,7 +28,9 @@ PROBABILITIES = "probabilities"
 """What a record has besides where the answer is one of some choices."""
 GATE = "gate"
 """What a record has besides where the bundle has a gate."""
-SOMETIMES_ADDED = (CONTROL_VECTORS, PROBABILITIES, GENERATOR_READ, GATE)
+BUNDLE = "bundle"
+"""What a record has besides where there are several: the id of the one that steered, or None."""
+SOMETIMES_ADDED = (CONTROL_VECTORS, PROBABILITIES, GENERATOR_READ, GATE, BUNDLE)
 """All that only some records have."""
 
 
@@ -38,7 +40,7 @@ class AnswerSettings:
 
     model: str | Path | None = None
     """A path or a name, as `load` takes it; so is `bundle`."""
-    bundle: str | Path | None = None
+    bundle: str | Path | Sequence[str | Path] | None = None
     off: bool = False
     control_vectors: Sequence[tuple[str | Path, float]] = ()
     """Files with their factors, beside a bundle that is named or in place of one, as in `load`."""
@@ -69,19 +71,19 @@ class AnswerSettings:
         Raises:
             ModelError, BundleError, VectorError: one that cannot be read.
         """
-        model, bundle_id, steering = choose_model(self.model), None, dict[str, Any]()
+        model, ids, steering = choose_model(self.model), list[str](), dict[str, Any]()
         if not self.off:
             steering = {name: str(value) for name, value in self.changes.items()}
-            bundle = choose_bundle(self.bundle, self.model)
+            bundles = choose_bundles(self.bundle, self.model)
             if vectors := scaled_vectors(self.control_vectors):
                 steering["control_vectors"] = [(scaled.vector.sha256, scaled.scale) for scaled in vectors]
-            if not (vectors and bundle.source):  # a bundle that is only the default
-                bundle_path = bundle.path()
-                with explain_defaults(model, bundle):
-                    bundle_id = Bundle(bundle_path).id
+            if not (vectors and bundles[0].source):  # a bundle that is only the default
+                paths = [bundle.path() for bundle in bundles]
+                with explain_defaults(model, bundles[0]):
+                    ids = [Bundle(path).id for path in paths]
         return {
             "model": identity(model.path()),
-            "bundle": bundle_id,
+            "bundle": ids if len(ids) > 1 else next(iter(ids), None),
             **steering,
             "system": self.system,
             "max_tokens": self.max_tokens,
@@ -109,7 +111,7 @@ class RowResult:
 
 
 class Answerer:
-    """A model and bundle, loaded to answer rows. Not for several threads.
+    """A model and bundles, loaded to answer rows. Not for several threads.
 
     Raises:
         AtvError: what `load` and `Batch` raise.
@@ -148,12 +150,14 @@ class Answerer:
             if reply.error:
                 yield RowResult(request, error=str(reply.error))
             else:
-                yield RowResult(request, _record(request, reply) | self._applied | self._read(request.query))
+                gate = reply.question.ways[0].gate
+                yield RowResult(request, _record(request, reply) | self._applied | self._steered_by(request, gate))
 
-    def _read(self, query: str) -> dict[str, Any]:
-        """What a record has of what the generator reads, where that is not all of the query."""
-        generator = None if self._steering.off else self._engine.generator
-        return generator.read(query).as_field() if generator else {}
+    def _steered_by(self, request: RowRequest, gate: GateDecision | None) -> dict[str, Any]:
+        """Which of several bundles steered, and what the generator reads where that is not all of the query."""
+        generator = None if self._steering.off else self._engine.chosen_generator(gate)
+        bundle = {BUNDLE: generator.bundle.id if generator else None} if len(self._engine.generators) > 1 else {}
+        return bundle | (generator.read(request.query).as_field() if generator else {})
 
     def _question(self, request: RowRequest) -> BatchQuestion:
         settings = self._settings

@@ -82,6 +82,11 @@ class Generator:
         return self.bundle.manifest.steering
 
     @property
+    def has_gate(self) -> bool:
+        """Whether the bundle decides which queries it steers."""
+        return self._gate is not None
+
+    @property
     def provider(self) -> Provider:
         """The ONNX Runtime provider that runs the graph."""
         return self._chosen.provider

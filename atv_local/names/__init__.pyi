@@ -4,7 +4,9 @@ from .aliases import read_aliases as read_aliases
 from .aliases import remove_alias as remove_alias
 from .choices import EMBEDDED as EMBEDDED
 from .choices import Choice as Choice
+from .choices import as_names as as_names
 from .choices import choose_bundle as choose_bundle
+from .choices import choose_bundles as choose_bundles
 from .choices import choose_model as choose_model
 from .choices import explain_defaults as explain_defaults
 from .default_names import config_file as config_file

@@ -7,7 +7,7 @@ names the target brings its bundle along, unless a bundle is named or set in the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from atv_local.names.default_names import config_file, read_config
 from atv_local.names.forms import DEFAULT, DEMO, exists
 from atv_local.names.lookup import check_kind, find_alias, look_up
 from atv_local.names.stores import Kind
+from atv_local.text import shown
 
 VARIABLES: dict[Kind, str] = {"model": "ATV_MODEL", "bundle": "ATV_BUNDLE"}
 EMBEDDED = "embedded"
@@ -75,6 +76,32 @@ def choose_bundle(name: str | Path | None = None, model: str | Path | None = Non
             if _is_pair(target):
                 return replace(target, kind="bundle")
     raise AssertionError("the last level names both")
+
+
+def choose_bundles(
+    names: str | Path | Sequence[str | Path] | None = None, model: str | Path | None = None
+) -> list[Choice]:
+    """The bundles to use with the target that `model` names: those that are named, or else the default one.
+
+    Raises:
+        UsageError, NotFoundError: as for `choose_bundle`.
+    """
+    return [choose_bundle(name, model) for name in as_names(names)] or [choose_bundle(None, model)]
+
+
+def as_names(names: str | Path | Sequence[str | Path] | None) -> list[str | Path]:
+    """Names as a list, of one or several, or none.
+
+    Raises:
+        UsageError: something that is not a list of names.
+    """
+    if names is None:
+        return []
+    if isinstance(names, str | os.PathLike):
+        return [names]
+    if not isinstance(names, list | tuple) or not names:
+        raise UsageError(f"`bundle` {shown(names)} is not a path, nor a list of paths or names")
+    return list(names)
 
 
 @contextmanager

@@ -53,11 +53,13 @@ class GateDecision:
         score: how well, from 0 to 1. At 0.5 lies the threshold of the bundle, which nearly all of its validation rows
             pass.
         threshold: the score that it needs.
+        bundle: the id of the bundle, where there are several to choose from.
     """
 
     task: str
     score: float
     threshold: float
+    bundle: str | None = None
 
     @property
     def steered(self) -> bool:
@@ -66,4 +68,5 @@ class GateDecision:
 
     def as_dict(self) -> dict[str, Any]:
         """The decision as records have it; the score is rounded to 4 places."""
-        return asdict(self) | {"score": round(self.score, 4), "steered": self.steered}
+        fields = asdict(self) | {"score": round(self.score, 4), "steered": self.steered}
+        return {name: value for name, value in fields.items() if value is not None}

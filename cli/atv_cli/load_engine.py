@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def load_engine(
     model: str | None,
-    bundle: str | None,
+    bundle: Sequence[str] | None,
     steering: SteeringOptions,
     off: bool,
     vectors: ControlVectorOptions,
@@ -36,7 +36,7 @@ def load_engine(
 
 
 def say_not_read(generator: Generator | None, queries: Sequence[str]) -> None:
-    """Say on stderr what the generator does not read of the queries that it makes vectors of."""
+    """Say on stderr what a generator does not read of the queries that it makes vectors of."""
     if generator is None:
         return
     from atv_local.generator import ReadingSummary

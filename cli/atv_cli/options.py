@@ -36,6 +36,17 @@ BundleOption = Annotated[
         **BUNDLE_NAME,
     ),
 ]
+BundlesOption = Annotated[
+    list[str] | None,
+    Panel.MODEL.option(
+        "-g",
+        "--bundle",
+        help="Use this bundle: a folder, a zip file, hf:user/repo or an alias; repeatable: each query goes to the "
+        "bundle whose gate accepts it best.",
+        show_default="ATV_BUNDLE, then the config file, then embedded",
+        **BUNDLE_NAME,
+    ),
+]
 OffOption = Annotated[
     bool,
     Panel.STEERING.option(

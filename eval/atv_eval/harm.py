@@ -48,18 +48,17 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
 
     def ways(query: str) -> list[SteeredPrompt]:
         gated = engine.gated_vector(query, steering=steerings[0])
-        vector = gated.vector
         if gated.gate is not None:
             decisions.append(gated.gate)
-        if vector is None:
+        if (vector := gated.vector) is None:
             return [SteeredPrompt()] * (len(steerings) + 2)
         noise = random_vector(*vector.shape, seed=rng, norms=vector.norms())
         if vector.prompt is not None:
             noise = TaskVector(noise, random_vector(*vector.shape, seed=rng, norms=vector.prompt.norms()))
         return [
             SteeredPrompt(),
-            *(SteeredPrompt.of(steering, vector) for steering in steerings),
-            SteeredPrompt.of(steerings[0], noise),
+            *(SteeredPrompt.of(engine.applied_steering(gated.gate, steering), vector) for steering in steerings),
+            SteeredPrompt.of(gated.steering, noise),
         ]
 
     asked = [BatchQuestion(prompts(query), ways(query), N_TOKENS) for query in queries]

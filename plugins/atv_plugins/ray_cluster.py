@@ -23,7 +23,7 @@ from atv_local.batch import Answerer, AnswerSettings, RowResult
 from atv_local.data import RowRequest
 from atv_local.errors import AtvError, ModelError, UsageError, first_problem
 from atv_local.generator import Bundle
-from atv_local.names import choose_bundle, resolve_bundle, resolve_model
+from atv_local.names import choose_bundles, resolve_model
 
 BLOCK = 64
 """Rows a worker gets at a time."""
@@ -148,13 +148,17 @@ def _alike_everywhere(settings: AnswerSettings) -> AnswerSettings:
     model = resolve_model(settings.model).absolute()
     vectors = [(Path(path).absolute(), factor) for path, factor in settings.control_vectors]
     settings = replace(settings, model=model, control_vectors=vectors)
-    if settings.off or (vectors and choose_bundle(settings.bundle, settings.model).source):  # no bundle is loaded
+    chosen = [] if settings.off else choose_bundles(settings.bundle, settings.model)
+    if settings.off or (vectors and chosen[0].source):  # no bundle is loaded
         return settings
-    bundle = resolve_bundle(settings.bundle, model=settings.model).absolute()
+    bundles = [choice.path().absolute() for choice in chosen]
     precision = settings.precision
     if not (settings.provider or precision):
-        precision = next(iter(Bundle(bundle).graphs))
-    return replace(settings, bundle=bundle, precision=precision)
+        in_all = [name for name in Bundle(bundles[0]).graphs if all(name in Bundle(one).graphs for one in bundles[1:])]
+        if not in_all:
+            raise UsageError("the bundles have no graph of one precision; name a provider with `provider=...`")
+        precision = in_all[0]
+    return replace(settings, bundle=bundles, precision=precision)
 
 
 def _line(error: Exception) -> str:

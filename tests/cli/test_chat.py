@@ -14,8 +14,8 @@ from typer.testing import Result
 import atv_local
 from atv_cli.chat.session import Session
 from atv_cli.verbs import run
+from atv_local.answer import GatedVector
 from atv_local.answer.engine import Engine
-from atv_local.answer.steered_target import GatedVector
 from atv_local.errors import UnstableError
 from atv_local.target.vocabulary import Vocabulary
 from tests.cli.chat_lines import BEAST, FRUIT, chat

@@ -24,8 +24,8 @@ from atv_local import (
     Target,
     TaskVector,
 )
+from atv_local.answer import GatedVector
 from atv_local.answer.conversation import Turn
-from atv_local.answer.steered_target import GatedVector
 from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.target.fitted_template import Message
 from atv_local.target.prompt import PromptFormat
@@ -189,7 +189,9 @@ def test_a_turn_that_fails_is_taken_back(engine: Engine, monkeypatch: pytest.Mon
     conversation = held(engine, [("apple 1", Steering()), ("a dog", Steering())])
     turns = conversation.turns
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "gated_vector", lambda _, **_how: GatedVector(TaskVector(np.full((3, 64), 3e38))))
+        patch.setattr(
+            engine, "gated_vector", lambda _, **_how: GatedVector(TaskVector(np.full((3, 64), 3e38)), Steering())
+        )
         with pytest.raises(ModelError, match="lower `strength`"):
             answer(conversation.again() if again else conversation.stream("dog 1"))
     assert conversation.turns == turns

@@ -244,13 +244,13 @@ def of_tasks(**tasks: int) -> Manifest:
 
 def test_the_choices_can_be_the_labels_of_one_task() -> None:
     manifest = of_tasks(a=200, b=100, c=0)
-    assert Constraint.of("auto:b", bundle=manifest).choices == tuple(f"b{k}" for k in range(100))
+    assert Constraint.of("auto:b", bundles=[manifest]).choices == tuple(f"b{k}" for k in range(100))
     with pytest.raises(UsageError, match=r"300 labels of 2 tasks, and 256 .* 'auto:TASK', of a, b$"):
-        Constraint.of("auto", bundle=manifest)
-    assert len(Constraint.of("auto", bundle=of_tasks(a=200, b=56)).choices) == 256
+        Constraint.of("auto", bundles=[manifest])
+    assert len(Constraint.of("auto", bundles=[of_tasks(a=200, b=56)]).choices) == 256
     for choices in ("auto:", "auto:c", "auto:d"):
         with pytest.raises(UsageError, match=f"{choices}.*, which are a, b$"):
-            Constraint.of(choices, bundle=manifest)
+            Constraint.of(choices, bundles=[manifest])
     assert parse_choices("auto:b") == "auto:b"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,35 @@ def write_bundle(
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     manifest = manifest.model_copy(update={"fidelity": _fidelity(Bundle(folder))})
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    return folder
+
+
+def write_variant(folder: Path, source: Path, words: Sequence[str], task: str, **injection: Any) -> Path:
+    """A bundle as another with a gate, which lets other words of `ANSWERS` pass.
+
+    Args:
+        folder: where it is written.
+        source: the other one.
+        words: what passes; its labels are their answers.
+        task: its name.
+        injection: fields of the `InjectionSpec`.
+    """
+    copytree(source, folder)
+    columns = [[*ANSWERS].index(word) for word in words]
+    prototypes = np.repeat(np.eye(len(ANSWERS), _WIDTH, dtype="<f2")[columns], NEIGHBOURS, axis=0)
+    (folder / GATE).write_bytes(prototypes.tobytes())
+    manifest = Bundle(source).manifest
+    gate = GateTask(name=task, prototypes=len(prototypes), threshold=0.9, scale=0.05)
+    labels = sorted({ANSWERS[word] for word in words})
+    changed = manifest.model_copy(
+        update={
+            "tasks": [TaskSpec(name=task, kind="labels", labels=labels)],
+            "gate": GateSpec(tasks=[gate]),
+            "injection": manifest.injection.model_copy(update=injection),
+            "files": manifest.files | {GATE: entry(folder / GATE)},
+        }
+    )
+    (folder / MANIFEST).write_text(changed.model_dump_json(indent=2) + "\n")
     return folder
 
 

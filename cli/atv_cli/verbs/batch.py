@@ -40,7 +40,7 @@ def batch(
     *,
     column: options.Column = None,
     model: options.ModelOption = None,
-    bundle: options.BundleOption = None,
+    bundle: options.BundlesOption = None,
     steering: options.SteeringOptions,
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
@@ -108,6 +108,7 @@ def batch(
     from atv_local.batch import (
         ADDED,
         ADDED_COLUMNS,
+        BUNDLE,
         CONTROL_VECTORS,
         PROBABILITIES,
         AnswerSettings,
@@ -139,7 +140,11 @@ def batch(
         notes: list[str] = []
         rows = read_requests(source, file, columns, notes.append)
         answered, skipped = skip_answered(rows, partial)
-        optional = {CONTROL_VECTORS: bool(settings.control_vectors), PROBABILITIES: settings.choices is not None}
+        optional = {
+            CONTROL_VECTORS: bool(settings.control_vectors),
+            PROBABILITIES: settings.choices is not None,
+            BUNDLE: len(bundle or ()) > 1,
+        }
         names, noted = {*ADDED, *added, *(name for name, is_added in optional.items() if is_added)}, set[str]()
         size = os.fstat(source.fileno()).st_size if file.is_file() and not is_compressed(file) else None
         with BatchProgress(size, answered, skipped) as view:

@@ -9,7 +9,7 @@ from atv_cli.constraint_options import ConstraintOptions
 def chat(
     *,
     model: options.ModelOption = None,
-    bundle: options.BundleOption = None,
+    bundle: options.BundlesOption = None,
     steering: options.SteeringOptions,
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,

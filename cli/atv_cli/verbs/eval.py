@@ -43,7 +43,7 @@ def evaluate(
         ),
     ] = False,
     model: options.ModelOption = None,
-    bundle: options.BundleOption = None,
+    bundle: options.BundlesOption = None,
     steering: options.SteeringOptions,
     vectors: options.ControlVectorOptions,
     method: Annotated[

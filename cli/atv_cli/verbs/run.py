@@ -37,7 +37,7 @@ def run(
         Panel.INPUT.option("-f", "--file", metavar="FILE", help="Add the text of this file to the query."),
     ] = None,
     model: options.ModelOption = None,
-    bundle: options.BundleOption = None,
+    bundle: options.BundlesOption = None,
     steering: options.SteeringOptions,
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
@@ -85,7 +85,9 @@ def run(
     settings = sampling.arguments() | constraint.arguments()
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     if show_vector:
-        plot_norms(how.apply(engine.vector(text, steering=how)))
+        plotted = engine.gated_vector(text, steering=how, forced=True).rows
+        assert plotted is not None  # a forced vector is never missing
+        plot_norms(plotted)
     if compare:
         _compare(Conversation(engine, steering=how, **settings), text, as_json)
     elif as_json:
@@ -93,10 +95,13 @@ def run(
         print(json.dumps(answer.as_dict(), ensure_ascii=False))
     else:
         answer = _print(engine, text, how, settings, stream)
-    if not compare:
+    if compare:
+        gate = None if how.off else engine.gated_vector(text, steering=how).gate
+    else:
+        gate = answer.gate
         _note_cut(constraint, answer)
-        _note_gate(answer)
-    say_not_read(engine.generator, [] if how.off else [text])
+        _note_gate(engine, answer)
+    say_not_read(engine.chosen_generator(gate), [] if how.off else [text])
 
 
 def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, Any], stream: bool) -> Answer:
@@ -129,12 +134,13 @@ def _note_cut(constraint: ConstraintOptions, answer: Answer) -> None:
     print(f"stopped at {n_tokens}, so {result} incomplete; {remedy}", file=sys.stderr)
 
 
-def _note_gate(answer: Answer) -> None:
-    """Say if the bundle did not steer the answer."""
+def _note_gate(engine: Engine, answer: Answer) -> None:
+    """Say if no bundle steered the answer."""
     gate = answer.gate
     if gate and not gate.steered:
+        best = "at best " if len(engine.generators) > 1 else ""
         print(
-            f"not steered: the query scores {gate.score:.2f} as {one_line(gate.task)!r}, which is below "
+            f"not steered: the query scores {best}{gate.score:.2f} as {one_line(gate.task)!r}, which is below "
             f"{gate.threshold:g}; --gate off steers every query",
             file=sys.stderr,
         )

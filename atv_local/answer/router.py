@@ -1,0 +1,153 @@
+"""Chooses among several generators the one that makes the vector of a query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from atv_local.data import is_iterable
+from atv_local.errors import UsageError
+from atv_local.generator import Generator
+from atv_local.vectors import GateDecision, Steering, TaskVector
+
+Generators = Generator | Sequence[Generator] | None
+"""One generator, several that share a target, or none."""
+
+
+@dataclass(frozen=True)
+class GatedVector:
+    """What steers the answer to one query.
+
+    Attributes:
+        vector: None for the base model, where the gate is closed and there are no control vectors.
+        steering: how it is applied: of several bundles, as the one recommends that made it.
+        gate: of the bundle, if that has one.
+    """
+
+    vector: TaskVector | None
+    steering: Steering
+    gate: GateDecision | None = None
+
+    @property
+    def rows(self) -> TaskVector | None:
+        """The values for llama.cpp to add, with strength and layers applied."""
+        return None if self.vector is None else self.steering.apply(self.vector)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The generator that fits a query best, and the vector that it makes.
+
+    Attributes:
+        generator: the one whose gate accepts the query with the highest score, else the one without a gate, else the
+            one whose gate gives the highest score.
+        vector: of the query.
+        gate: of that generator, if it has one.
+    """
+
+    generator: Generator
+    vector: TaskVector
+    gate: GateDecision | None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the generator accepts the query."""
+        return self.gate is None or self.gate.steered
+
+    @property
+    def score(self) -> float:
+        """How well the query fits, from 0 to 1."""
+        return self.gate.score if self.gate else 0.0
+
+
+class Router:
+    """Generators made for one target.
+
+    Args:
+        generators: at least one, each of another bundle. Of equal scores the first one's counts.
+
+    Raises:
+        UsageError: the same bundle twice, or two bundles without a gate, as each would accept every query.
+    """
+
+    def __init__(self, generators: Sequence[Generator]) -> None:
+        self.generators = tuple(generators)
+        ids = [generator.bundle.id for generator in generators]
+        for place, generator in enumerate(generators):
+            if generator.bundle.id in ids[:place]:
+                raise UsageError(f"the bundle {generator.bundle.path} is given twice; give it once")
+        ungated = [generator for generator in generators if not generator.has_gate]
+        self._ungated = ungated[0] if ungated else None
+        if len(ungated) > 1:
+            names = " and ".join(str(generator.bundle.path) for generator in ungated[:2])
+            raise UsageError(
+                f"of several bundles at most one can be without a gate, and {names} have none; leave one of them out, "
+                "or train it with a gate"
+            )
+
+    def route(self, query: str, threshold: float) -> Route:
+        """The generator of a query, which has to score `threshold` at a gate to be accepted.
+
+        A generator without a gate runs only if none with a gate accepts the query. Errors are those of a generator.
+        """
+        best = max(self._gated_routes(query, threshold), key=lambda route: route.score, default=None)
+        if best is not None and best.accepted:
+            return best
+        if self._ungated is not None:
+            return self._route(self._ungated, query, threshold)
+        assert best is not None  # of at least one generator
+        return best
+
+    def decisions(self, query: str, threshold: float) -> list[GateDecision]:
+        """The decision of every gate, in the order of the generators; see `route`."""
+        return [route.gate for route in self._gated_routes(query, threshold) if route.gate]
+
+    def chosen(self, gate: GateDecision | None) -> Generator | None:
+        """The generator that steers a query with this decision; None where every gate of several is closed."""
+        if len(self.generators) == 1:
+            return self.generators[0]
+        if gate is None:
+            return self._ungated
+        return next((one for one in self.generators if gate.steered and one.bundle.id == gate.bundle), None)
+
+    def steering_for(self, generator: Generator, steering: Steering, *, beside_vectors: bool) -> Steering:
+        """How one of the generators steers, where `steering` is wanted.
+
+        Strength, layers and positions that are those of the first bundle are each bundle's own; others were asked for,
+        and hold for all.
+
+        Args:
+            generator: one of them.
+            steering: as it is wanted.
+            beside_vectors: whether control vectors steer too, which take all layers.
+        """
+        first, own = (one.steering for one in (self.generators[0], generator))
+        if beside_vectors:
+            first, own = replace(first, layers=None), replace(own, layers=None)
+        same = [name for name in ("strength", "layers", "positions") if getattr(steering, name) == getattr(first, name)]
+        return replace(steering, **{name: getattr(own, name) for name in same})
+
+    def _gated_routes(self, query: str, threshold: float) -> list[Route]:
+        return [self._route(generator, query, threshold) for generator in self.generators if generator.has_gate]
+
+    def _route(self, generator: Generator, query: str, threshold: float) -> Route:
+        vector, score = generator.scored(query)
+        if score is None:
+            return Route(generator, vector, None)
+        bundle = generator.bundle.id if len(self.generators) > 1 else None
+        return Route(generator, vector, GateDecision(score.task, score.score, threshold, bundle))
+
+
+def as_generators(given: Generators) -> tuple[Generator, ...]:
+    """Generators as a tuple, none for None.
+
+    Raises:
+        UsageError: something else.
+    """
+    if given is None or isinstance(given, Generator):
+        return () if given is None else (given,)
+    generators = tuple(given) if is_iterable(given) else (given,)
+    for generator in generators:
+        if not isinstance(generator, Generator):
+            raise UsageError(f"`generator` {generator!r} is not a Generator; load files with atv_local.load")
+    return generators
