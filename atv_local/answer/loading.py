@@ -64,8 +64,8 @@ def load(
         UsageError: a provider or precision that is not available, sizes out of range, or values of another type.
     """
     bundles = as_names(bundle)
-    for name, given in (*[("model", model)] * (model is not None), *(("bundle", one) for one in bundles)):
-        if given != "":  # for which there is a clearer error
+    for name, given in [("model", model)] * (model is not None) + [("bundle", one) for one in bundles]:
+        if not (isinstance(given, str) and given == ""):  # for which there is a clearer error
             as_path(name, given)
     if not isinstance(off, bool):
         raise UsageError(f"`off` {off!r} is not True or False")
@@ -83,7 +83,7 @@ def load(
         with explain_defaults(chosen_model, None):
             target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
         return Engine(target, steering=None if steering is None else OFF, template_variables=template_variables)
-    chosen = choose_bundles(bundles, model)
+    chosen = choose_bundles(bundle, model)
     if vectors and chosen[0].source:
         chosen = []  # control vectors replace a bundle that is only the default
     if (provider or precision) and not chosen:
@@ -97,9 +97,9 @@ def load(
     for scaled in vectors:
         scaled.vector.check_target(target.spec)  # before the generators are loaded, which takes longer
     with explain_defaults(chosen_model, first):
-        for one in opened:
-            one.check_target(target.spec)  # before the generators are loaded, so that the clearer error comes first
-        generators = [Generator(one, provider=provider, precision=precision) for one in opened]
+        for loaded in opened:
+            loaded.check_target(target.spec)  # before the generators are loaded, so that the clearer error comes first
+        generators = [Generator(loaded, provider=provider, precision=precision) for loaded in opened]
     return Engine(target, generators, vectors, steering=steering, template_variables=template_variables)
 
 

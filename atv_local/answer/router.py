@@ -146,8 +146,11 @@ def as_generators(given: Generators) -> tuple[Generator, ...]:
     """
     if given is None or isinstance(given, Generator):
         return () if given is None else (given,)
-    generators = tuple(given) if is_iterable(given) else (given,)
-    for generator in generators:
-        if not isinstance(generator, Generator):
-            raise UsageError(f"`generator` {generator!r} is not a Generator; load files with atv_local.load")
-    return generators
+    generators: tuple[object, ...] = tuple(given) if is_iterable(given) else (given,)
+    return tuple(map(_checked_generator, generators))
+
+
+def _checked_generator(generator: object) -> Generator:
+    if not isinstance(generator, Generator):
+        raise UsageError(f"`generator` {generator!r} is not a Generator; load files with atv_local.load")
+    return generator

@@ -8,6 +8,7 @@ from .argument_types import FilePaths as FilePaths
 from .argument_types import Number as Number
 from .argument_types import NumberOrZero as NumberOrZero
 from .argument_types import PathOrName as PathOrName
+from .argument_types import PathsOrNames as PathsOrNames
 from .argument_types import Switch as Switch
 from .argument_types import WholeNumber as WholeNumber
 from .argument_types import checked_arguments as checked_arguments

@@ -131,6 +131,9 @@ NumberOrZero = Annotated[
     float, Strict(), Field(ge=0, allow_inf_nan=False), plain, Expected("a finite number of 0 or more")
 ]
 PathOrName = Annotated[str | Path, BeforeValidator(_possible_path), Expected("a path or a name")]
+PathsOrNames = Annotated[
+    PathOrName | Annotated[Sequence[PathOrName], Field(min_length=1)], Expected("a path or a name, or a list of them")
+]
 FilePath = Annotated[str | Path, BeforeValidator(_possible_path), Expected("a path")]
 DataPaths = Annotated[
     FilePath | Annotated[Sequence[FilePath], Field(min_length=1)], Expected("a path, or a list of one or more paths")

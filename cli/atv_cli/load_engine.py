@@ -30,7 +30,7 @@ def load_engine(
     import atv_local
 
     changes = steering.changes()
-    engine = atv_local.load(model, bundle, off=off, control_vectors=vectors.files(), **performance.arguments())
+    engine = atv_local.load(model, bundle or None, off=off, control_vectors=vectors.files(), **performance.arguments())
     how = replace(engine.steering, **changes)
     return engine, atv_local.OFF if off else how
 

@@ -133,8 +133,8 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
         "version": __version__,
         "target": json.loads(engine.target.spec.model_dump_json()),
         "model": identity(engine.target.path),
-        "bundle": engine.generator.bundle.id if engine.generator else None,
-        "precision": engine.generator.precision if engine.generator else None,
+        "bundle": _one_or_all([generator.bundle.id for generator in engine.generators]),
+        "precision": _one_or_all([generator.precision for generator in engine.generators]),
         "strength": plan.steering.strength,
         "layers": list(plan.steering.layers) if plan.steering.layers else None,
         "positions": plan.steering.positions,
@@ -150,6 +150,10 @@ def fingerprint(plan: EvalPlan, engine: Engine) -> dict[str, Any]:
         "whole": [task.name for task in plan.tasks if plan.whole_task(task)],
         "labels_and_shown": texts.hexdigest(),
     }
+
+
+def _one_or_all(values: list[str]) -> str | list[str] | None:
+    return values if len(values) > 1 else next(iter(values), None)
 
 
 def _saved(record: EvalRecord) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from atv_local.data import (
     FilePath,
     FilePaths,
     PathOrName,
+    PathsOrNames,
     Switch,
     TemplateVariables,
     WholeNumber,
@@ -59,7 +60,7 @@ def evaluate(
     data: DataPaths,
     *,
     model: PathOrName | None = None,
-    bundle: PathOrName | None = None,
+    bundle: PathsOrNames | None = None,
     output: FilePath | None = None,
     columns: ColumnNames = DEFAULT_COLUMNS,
     skip_bad_rows: Switch = False,
@@ -95,7 +96,8 @@ def evaluate(
     Args:
         data: JSON or CSV files of rows, or folders of them.
         model: the target's GGUF: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
-        bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one.
+        bundle: a path or a name; by default `ATV_BUNDLE`, then the config file, then the embedded one. Of a list, each
+            row has the bundle that it fits best, as in `atv_local.load`; the classifier reads the states of the first.
         output: folder for answers and results. Answers that it has of the same evaluation are not asked for again.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         skip_bad_rows: go on without the rows that cannot be read.

@@ -331,7 +331,7 @@ def test_a_name_where_a_path_is_needed(kind: type) -> None:
         ("n_threads", "1"),
         ("n_gpu_layers", None),
         ("model", 5),
-        ("bundle", ["tiny"]),
+        ("bundle", {"tiny": 1}),
         ("steering", "off"),
         ("provider", "gpu"),
         ("precision", "int4"),

@@ -187,10 +187,10 @@ def _show(session: Session, _text: str) -> None:
         raise UsageError("the last turn was loaded from a file, which has no vectors; /regen answers it again")
     if last.steering.off:
         raise UsageError("the last turn was not steered, so it has no vector; /on and /regen answer it steered")
-    vector = session.conversation.engine.gated_vector(last.query, steering=last.steering).vector
-    if vector is None:
+    rows = session.conversation.engine.gated_vector(last.query, steering=last.steering).rows
+    if rows is None:
         raise UsageError("the gate left the last turn as the base model has it; /gate off and /regen answer it steered")
-    plot_norms(last.steering.apply(vector))
+    plot_norms(rows)
 
 
 @_command('[TEXT|""]', "/system")

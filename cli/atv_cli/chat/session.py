@@ -54,9 +54,8 @@ class Session:
 
     @property
     def has_gate(self) -> bool:
-        """Whether the bundle decides which turns are steered."""
-        generator = self.conversation.engine.generator
-        return generator is not None and generator.bundle.manifest.gate is not None
+        """Whether a bundle decides which turns it steers."""
+        return any(generator.has_gate for generator in self.conversation.engine.generators)
 
     @property
     def restriction(self) -> str:

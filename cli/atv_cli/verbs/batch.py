@@ -121,7 +121,7 @@ def batch(
     execute = None if executor is None else load_executor(executor, executor_options)
     settings = AnswerSettings(
         model=model,
-        bundle=bundle,
+        bundle=bundle or None,
         off=off,
         control_vectors=vectors.files(),
         changes=changes,

@@ -160,7 +160,7 @@ def evaluate(
             result = atv_eval.evaluate(
                 data,
                 model=model,
-                bundle=bundle,
+                bundle=bundle or None,
                 output=output,
                 columns=parse_columns(column or []),
                 skip_bad_rows=skip_bad_rows,

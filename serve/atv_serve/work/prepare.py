@@ -153,7 +153,7 @@ def _constraint(models: ServedModels, request: ChatRequest | CompletionRequest) 
     field = "response_format.json_schema.schema" if schema is not None else "".join(given)
     try:
         manifest = models.manifest(request.model, request.steering)
-        return Constraint.of(request.choices, schema, request.grammar, bundle=manifest), field
+        return Constraint.of(request.choices, schema, request.grammar, bundles=[manifest] if manifest else []), field
     except UsageError as error:
         raise FieldError(field, str(error).replace("`schema`", f"`{field}`")) from error
 
