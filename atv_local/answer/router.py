@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -84,6 +85,13 @@ class Router:
                 f"of several bundles at most one can be without a gate, and {names} have none; leave one of them out, "
                 "or train it with a gate"
             )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What to call the bundles, by their ids: by their folders, with the id where two have the same name."""
+        names = {generator.bundle.id: generator.bundle.path.resolve().name for generator in self.generators}
+        seen = Counter(names.values())
+        return {one: name if seen[name] == 1 else f"{name} ({one})" for one, name in names.items()}
 
     def route(self, query: str, threshold: float) -> Route:
         """The generator of a query, which has to score `threshold` at a gate to be accepted.

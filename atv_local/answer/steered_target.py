@@ -93,6 +93,11 @@ class SteeredTarget:
         """The only generator, or the first of several."""
         return self.generators[0] if self.generators else None
 
+    @property
+    def bundle_names(self) -> dict[str, str]:
+        """What to call the bundles, by their ids."""
+        return self._router.names if self._router else {}
+
     def chosen_generator(self, gate: GateDecision | None) -> Generator | None:
         """The generator of the vector of a query with this decision; None where the gates of several are closed."""
         return self._router.chosen(gate) if self._router else None

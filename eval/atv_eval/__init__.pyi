@@ -1,4 +1,5 @@
 from .answer_records import EvalRecord as EvalRecord
+from .bundle_counts import BundleCounts as BundleCounts
 from .calibration import CalibrationResult as CalibrationResult
 from .calibration import calibrate as calibrate
 from .demonstrations import BM25 as BM25
@@ -13,6 +14,7 @@ from .match import AnswerMatcher as AnswerMatcher
 from .methods import Method as Method
 from .metrics import Metric as Metric
 from .report import EvalResult as EvalResult
+from .result_tables import bundle_table as bundle_table
 from .result_tables import gate_table as gate_table
 from .result_tables import harm_table as harm_table
 from .scores import MethodScore as MethodScore

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, InstanceOf
 
 from atv_eval.answer_records import answer_plan, check_folder, fingerprint
+from atv_eval.bundle_counts import count_bundles
 from atv_eval.eval_hooks import EvalHooks
 from atv_eval.eval_plan import EvalPlan, left_out, possible_methods
 from atv_eval.first_token import first_token_ms
@@ -43,7 +44,7 @@ from atv_local.data import (
     holding,
 )
 from atv_local.errors import AtvError, UsageError
-from atv_local.generator import Precision, Provider, ReadingSummary, alike_rows
+from atv_local.generator import Generator, Precision, Provider, ReadingSummary, alike_rows
 from atv_local.text import shorten
 from atv_local.vectors import OFF, GateValue, LayerRange, Positions, PositionsName, Steering, StrengthNumber
 
@@ -226,6 +227,7 @@ def evaluate(
             harm=_harm(engine, queries, plan, hooks.on_message),
             reading=reading,
             gate=count_gated(records),
+            bundles=count_bundles(plan, engine, records),
         )
         if folder is not None:
             result.write(folder)
@@ -258,10 +260,15 @@ def _steering(
 
 def _reading(plan: EvalPlan, engine: Engine) -> list[str]:
     """What the generator does not read of the rows' queries, and which rows it cannot tell apart, as sentences."""
-    generator = engine.generator
-    if generator is None or Method.STEERED not in plan.methods:
+    if Method.STEERED not in plan.methods or plan.steering.off:
         return []
-    rows = [(row.input, row.output, generator.read(row.input)) for task in plan.tasks for row in task.rows]
+
+    def generator_of(query: str) -> Generator | None:
+        several = len(engine.generators) > 1
+        return engine.chosen_generator(engine.gated_vector(query, steering=plan.steering).gate if several else None)
+
+    read = ((row, generator_of(row.input)) for task in plan.tasks for row in task.rows)
+    rows = [(row.input, row.output, generator.read(row.input)) for row, generator in read if generator is not None]
     sentences = ReadingSummary.of((query, reading) for query, _, reading in rows).sentences()
     return [sentence for sentence in (*sentences, alike_rows(rows)) if sentence]
 

@@ -12,7 +12,7 @@ from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import ModelError
 from atv_local.target import kl_divergence
-from atv_local.vectors import GateDecision, Steering, TaskVector, random_vector
+from atv_local.vectors import Steering, TaskVector, random_vector
 
 N_TOKENS = 16
 """Tokens of the base model's answer over which the distributions are compared."""
@@ -44,12 +44,12 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     batch = Batch(engine, parallel=max(_PARALLEL, len(steerings) + 2))
     prompts = engine.prompts
     rng = np.random.default_rng(seed)
-    decisions: list[GateDecision] = []
+    steered: list[bool] = []
+    has_gate = any(generator.has_gate for generator in engine.generators)
 
     def ways(query: str) -> list[SteeredPrompt]:
         gated = engine.gated_vector(query, steering=steerings[0])
-        if gated.gate is not None:
-            decisions.append(gated.gate)
+        steered.append(gated.gate is None or gated.gate.steered)
         if (vector := gated.vector) is None:
             return [SteeredPrompt()] * (len(steerings) + 2)
         noise = random_vector(*vector.shape, seed=rng, norms=vector.norms())
@@ -78,7 +78,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
             agreement=float(np.mean([same for query in compared for same in query[way - 1][1]])),
             same=float(np.mean([of_query[0] == of_query[way] for of_query in texts])),
             n_queries=len(queries),
-            n_steered=sum(decision.steered for decision in decisions) if decisions else None,
+            n_steered=sum(steered) if has_gate else None,
         )
         for way in range(1, len(asked[0].ways))
     ]

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from atv_eval.answer_records import EvalRecord
+from atv_eval.bundle_counts import BundleCounts
 from atv_eval.gate_counts import GateCount
 from atv_eval.harm import Harm
 from atv_eval.markdown import table
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric
-from atv_eval.result_tables import DIFFERENCE_NOTE, difference_table, gate_table, harm_table, score_table
+from atv_eval.result_tables import DIFFERENCE_NOTE, bundle_table, difference_table, gate_table, harm_table, score_table
 from atv_eval.scores import MAIN, MEAN, MethodScore
 from atv_eval.statistics import Difference
 from atv_eval.verdict import verdict
@@ -40,6 +41,8 @@ class EvalResult:
     """What the generator does not read of the rows, and which of them it cannot tell apart, as sentences."""
     gate: Mapping[str, GateCount] = field(default_factory=dict)
     """By task, how many rows the bundle's gate lets through; empty without a gate."""
+    bundles: Mapping[str, BundleCounts] = field(default_factory=dict)
+    """By task, which of several bundles the rows go to; empty with one bundle."""
 
     @property
     def verdict(self) -> str | None:
@@ -109,6 +112,8 @@ def _markdown(result: EvalResult) -> str:
         parts.append(f"{DIFFERENCE_NOTE}\n\n{table(head, rows)}")
     if result.gate:
         parts.append(table(*gate_table(result.gate)))
+    if result.bundles:
+        parts.append(table(*bundle_table(result.bundles)))
     if result.harm:
         head, rows = harm_table(result.harm)
         n = next(iter(result.harm.values())).n_queries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from atv_eval.bundle_counts import BundleCounts
 from atv_eval.gate_counts import GateCount
 from atv_eval.harm import Harm
 from atv_eval.methods import Method
@@ -69,6 +70,16 @@ def gate_table(counts: Mapping[str, GateCount]) -> TextTable:
     """The rows of each task that the gate lets through."""
     rows = [[task, str(count.rows), str(count.steered), count.percent()] for task, count in counts.items()]
     return ["the gate", "rows", "steered", "steered, %"], rows
+
+
+def bundle_table(counts: Mapping[str, BundleCounts]) -> TextTable:
+    """The rows of each task by the bundle that steers them, and those that several gates accept."""
+    names = next(iter(counts.values())).steered
+    rows = [
+        [task, *map(str, (count.rows, *count.steered.values(), count.unsteered, count.overlaps, count.ties))]
+        for task, count in counts.items()
+    ]
+    return ["steered by", "rows", *names, "none", "several gates accept", "of these ties"], rows
 
 
 def _steered(harm: Harm) -> list[float]:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from atv_cli.main import app
 from atv_local.generator import Bundle
 from tests.cli.batch_runs import batch, one_sentence, records, written
+from tests.cli.chat_lines import chat
 
 FRUIT, BEAST, OUTSIDE = "pear 7", "a cow", "something else"
 
@@ -89,3 +90,14 @@ def test_two_bundles_without_a_gate_are_refused(target: list[str], tiny_bundle: 
 def test_off_checks_every_bundle(both: list[str]) -> None:
     assert run(*both, "--off", FRUIT).exit_code == 0
     one_sentence(run(*both, "-g", "./nothing", "--off", FRUIT), 1, "nothing")
+
+
+def test_a_chat_names_the_bundle_of_each_turn(both: list[str]) -> None:
+    result = chat([*both, "-n", "4"], "/set verbose on", FRUIT, BEAST, OUTSIDE, "/gate", "/show", FRUIT, "/show")
+    assert result.exit_code == 2
+    costs = [line for line in result.stderr.splitlines() if "tokens evaluated" in line]
+    for cost, words in zip(costs, ("bundle fruits", "bundle beasts", "not steered", "bundle fruits"), strict=True):
+        assert words in cost
+    assert "bundle" not in costs[2]
+    assert "was not steered" in result.stderr
+    assert "/gate off" in result.stderr

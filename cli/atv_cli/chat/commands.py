@@ -57,10 +57,12 @@ def run_command(session: Session, line: str) -> None:
 
 def summary(session: Session) -> str:
     """One line on the model, the steering and what answers are restricted to."""
-    engine, steering = session.conversation.engine, session.conversation.steering
+    steering = session.conversation.steering
     parts = [session.model]
-    if engine.generator:
-        parts.append(f"bundle {engine.generator.bundle.id}")
+    if len(session.bundles) > 1:
+        parts.append(f"bundles {', '.join(map(one_line, session.bundles.values()))}")
+    else:
+        parts += [f"bundle {bundle_id}" for bundle_id in session.bundles]
     if not steering.off:
         parts += map(str, session.control_vectors)
     layers = f"layers {SETTINGS['layers'].show(session)}, {steering.positions} positions"
@@ -120,7 +122,10 @@ def _last_decision(session: Session) -> str:
     if gate is None:
         return ""
     state = "was steered" if gate["steered"] else "was not steered"
-    return f"; the last turn scored {gate['score']:.2f} as {one_line(gate['task'])!r} and {state}"
+    task = repr(one_line(gate["task"]))
+    if "bundle" in gate:
+        task += f" of {one_line(session.bundles.get(gate['bundle'], gate['bundle']))}"
+    return f"; the last turn scored {gate['score']:.2f} as {task} and {state}"
 
 
 @_command("[FILE[:SCALE]|off]", "/vector")

@@ -48,6 +48,11 @@ class Session:
         return self.conversation.engine.target.path.name
 
     @property
+    def bundles(self) -> dict[str, str]:
+        """What to call the bundles, by their ids."""
+        return self.conversation.engine.bundle_names
+
+    @property
     def layers(self) -> tuple[int, int]:
         """The first and the last layer that is steered."""
         return self.conversation.steering.range(self.conversation.engine.target.n_rows)
@@ -144,7 +149,8 @@ class Session:
         if (read := record.get(GENERATOR_READ)) and read["chars"] < read["of"]:
             self.say(f"[the generator read only the first {read['chars']} of {read['of']} characters of the message]")
         if self.verbose:
-            self.note(_cost(event, record["strength"], self.restriction))
+            bundle = self.bundles.get(record["bundle"], "") if len(self.bundles) > 1 else ""
+            self.note(_cost(event, record["strength"], self.restriction, bundle))
 
     @contextlib.contextmanager
     def stoppable(self, *answers: Generator[Event]) -> Iterator[None]:
@@ -167,7 +173,7 @@ class Session:
         self._console.print(Text(text, style="dim"))
 
 
-def _cost(event: Event, strength: float, restriction: str) -> str:
+def _cost(event: Event, strength: float, restriction: str, bundle: str) -> str:
     cached = event.tokens.prompt - event.tokens.evaluated
     parts = [f"{event.tokens.evaluated} tokens evaluated, {cached} cached"]
     if strength:
@@ -176,6 +182,7 @@ def _cost(event: Event, strength: float, restriction: str) -> str:
     if event.gate and not event.gate.steered:
         parts.append(f"not steered, scores {event.gate.score:.2f} as {one_line(event.gate.task)}")
     else:
+        parts += [f"bundle {one_line(bundle)}"] * bool(bundle)
         parts.append(f"strength {strength:g}" if strength else "steering off")
     if event.probabilities:
         likely = sorted(event.probabilities.items(), key=lambda item: -item[1])[:_SHOWN]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atv_eval import gate_table, harm_table
+from atv_eval import bundle_table, gate_table, harm_table
 from atv_local.text import one_line
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def print_results(result: EvalResult) -> None:
         tables.append(table)
     if result.gate:
         tables.append(_text_table(*gate_table(result.gate)))
+    if result.bundles:
+        tables.append(_text_table(*bundle_table(result.bundles)))
     if result.harm:
         tables.append(_text_table(*harm_table(result.harm)))
     for table in tables:
