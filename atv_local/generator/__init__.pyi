@@ -7,8 +7,9 @@ from .gate import GATE as GATE
 from .gate import NEIGHBOURS as NEIGHBOURS
 from .gate import Gate as Gate
 from .gate import TaskScore as TaskScore
-from .gate import read_gate as read_gate
+from .gate_thresholds import OUTSIDE_STEERED as OUTSIDE_STEERED
 from .gate_thresholds import RECALL as RECALL
+from .gate_thresholds import VALID_RECALL as VALID_RECALL
 from .gate_thresholds import fit_thresholds as fit_thresholds
 from .generator import Generator as Generator
 from .manifest import FORMAT_VERSION as FORMAT_VERSION

@@ -51,6 +51,10 @@ class Gate:
         self._prototypes = prototypes.astype(np.float32)
         self._ends = np.cumsum([task.prototypes for task in spec.tasks])
 
+    def with_thresholds(self, spec: GateSpec) -> Gate:
+        """The gate of a spec that differs in its thresholds alone."""
+        return Gate(spec, self._prototypes)
+
     def similarities(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
         """How near a state [d_s] is to each task, less what it is too near to those outside: float32 [n_tasks]."""
         *of_tasks, outside = self.nearest(state)

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 RECALL = 0.97
 """The share of the rows that pass."""
 
+VALID_RECALL, OUTSIDE_STEERED = "gate_valid_recall", "gate_outside_steered"
+"""Metrics of a manifest: the shares that the gate lets through, of validation rows and of unrelated queries."""
+
 _OWN = 0.25
 _FEW, _DEVIATIONS = 100, 2.0
 _MIN_SCALE = 1e-3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from atv_local.data import as_integer
 from atv_local.errors import AtvError, BundleError, UsageError, first_line
 from atv_local.generator.bundle import TOKENIZER, Bundle
 from atv_local.generator.first_run import check_runnable
-from atv_local.generator.gate import TaskScore, read_gate
+from atv_local.generator.gate import Gate, TaskScore, read_gate
 from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
@@ -95,6 +96,17 @@ class Generator:
     def precision(self) -> Precision:
         """Which of the bundle's graphs it runs."""
         return self._chosen.precision
+
+    @property
+    def gate(self) -> Gate | None:
+        """What scores queries; None for a bundle that steers every query."""
+        return self._gate
+
+    def with_gate(self, gate: Gate) -> Generator:
+        """The same generator with another gate; the two share the graph that was loaded."""
+        other = copy(self)
+        other._gate = gate
+        return other
 
     def __call__(self, query: str) -> TaskVector:
         """The task vector of one query, float32 [n_layer-1, n_embd], with a prompt vector if the bundle has them.

@@ -78,6 +78,7 @@ Unrelated = Annotated[
     Path | None,
     Panel.MEASURING.option(
         "--unrelated",
+        "--outside",
         metavar="FILE",
         help="Measure harm on the queries of this file, one per line; they should belong to none of the tasks.",
         show_default="packaged queries",

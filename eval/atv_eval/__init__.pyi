@@ -1,13 +1,15 @@
 from .answer_records import EvalRecord as EvalRecord
 from .bundle_counts import BundleCounts as BundleCounts
-from .calibration import CalibrationResult as CalibrationResult
 from .calibration import calibrate as calibrate
+from .calibration_result import CalibrationResult as CalibrationResult
 from .demonstrations import BM25 as BM25
 from .demonstrations import balanced as balanced
 from .eval_hooks import EvalHooks as EvalHooks
 from .eval_plan import EvalPlan as EvalPlan
 from .evaluation import evaluate as evaluate
 from .gate_counts import GateCount as GateCount
+from .gate_refit import GateChange as GateChange
+from .gate_refit import GateRefit as GateRefit
 from .harm import Harm as Harm
 from .markdown import table as table
 from .match import AnswerMatcher as AnswerMatcher

@@ -1,22 +1,23 @@
-"""A bundle whose default strength and layers are chosen on rows, within a budget of harm."""
+"""A bundle whose gate, default strength and layers fit rows, within a budget of harm."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, InstanceOf, Strict
 
+from atv_eval.calibrated_bundle import write_calibrated
+from atv_eval.calibration_result import CalibrationResult, cost_of
 from atv_eval.eval_hooks import EvalHooks
-from atv_eval.markdown import table
-from atv_eval.metrics import Metric, check_metric_packages
-from atv_eval.steering_search import STRENGTHS, SteeringResult, search_steering
+from atv_eval.gate_refit import GateRefit, refit_gate
+from atv_eval.metrics import check_metric_packages
+from atv_eval.steering_search import STRENGTHS, search_steering
 from atv_eval.tasks import read_tasks, read_unrelated
-from atv_local.answer import load
+from atv_local.answer import Engine, load
 from atv_local.data import (
     DEFAULT_COLUMNS,
     ColumnNames,
@@ -32,62 +33,16 @@ from atv_local.data import (
     checked_arguments,
     holding,
     plain,
-    replacing,
-    replacing_folder,
 )
 from atv_local.errors import UsageError
-from atv_local.generator import MANIFEST, Bundle, Precision, Provider
+from atv_local.generator import MANIFEST, RECALL, Bundle, Generator, Precision, Provider
 from atv_local.names import choose_bundle, explain_defaults, is_managed
-from atv_local.vectors import Steering
+from atv_local.text import counted
 
 BUDGET = 0.2
 """The most harm to unrelated queries by default, in nats per token."""
 MAX_COST = 1.0
 """Points that a bundle may lose when it is changed in place."""
-
-
-@dataclass(frozen=True)
-class CalibrationResult:
-    """What was measured, and whether a bundle was written.
-
-    Args:
-        points: one for each steering measured, in order.
-        best: the point chosen; None if all do more harm than the budget allows.
-        bundle: the calibrated bundle; None if none was written.
-        metric: that points are scored by; None if the tasks have different ones.
-    """
-
-    points: Sequence[SteeringResult]
-    best: SteeringResult | None
-    bundle: Bundle | None = None
-    metric: Metric | None = None
-
-    @property
-    def cost(self) -> float:
-        """What the budget costs: the points of 100 that the chosen setting answers worse than the best of all."""
-        return 0.0 if self.best is None else cost_of(self.best, self.points)
-
-    def as_markdown(self) -> str:
-        """A table by strength and layers, in which the chosen point is marked."""
-        rows = [
-            [
-                f"{point.steering.strength:g}{' (chosen)' if point is self.best else ''}",
-                "-".join(map(str, point.steering.layers)) if point.steering.layers else "all",
-                point.score.percent(),
-                f"{point.harm.kl:.3f}",
-                f"{100 * point.harm.agreement:.1f}",
-                f"{100 * point.harm.same:.1f}",
-            ]
-            for point in self.points
-        ]
-        harm = ["KL, nats per token", "same token, %", "same answer, %"]
-        score = self.metric.heading if self.metric else "main metric"
-        return table(["strength", "layers", f"{score}, %", *harm], rows)
-
-
-def cost_of(chosen: SteeringResult, points: Sequence[SteeringResult]) -> float:
-    """How much worse a setting answers than the best of all, in points of 100."""
-    return 100 * (max(point.score.value for point in points) - chosen.score.value)
 
 
 Strengths = Annotated[
@@ -99,6 +54,8 @@ Strengths = Annotated[
 Budget = Annotated[
     float, Strict(), Field(gt=0, lt=100), plain, Expected("a number of nats per token, above 0 and below 100")
 ]
+Recall = Annotated[float, Strict(), Field(gt=0, le=1), plain, Expected("a share of the rows, above 0 and at most 1")]
+Part = Annotated[Literal["gate", "strength"], Expected("gate or strength")]
 
 
 @checked_arguments
@@ -115,6 +72,8 @@ def calibrate(
     search_layers: Switch = True,
     budget: Budget = BUDGET,
     unrelated: FilePath | None = None,
+    gate_recall: Recall | None = None,
+    only: Part | None = None,
     dry_run: Switch = False,
     overwrite: Switch = False,
     n_ctx: Count | None = None,
@@ -125,9 +84,10 @@ def calibrate(
     template_variables: TemplateVariables | None = None,
     hooks: Annotated[EvalHooks, InstanceOf()] | None = None,
 ) -> CalibrationResult:
-    """Choose the strength and the layers that answer best within a budget of harm, as a bundle's defaults.
+    """Fit the gate of a bundle to rows, and choose the strength and layers that answer best within a budget of harm.
 
-    First all strengths are measured with the layers of training; then, at the two best of them, ranges that leave out
+    The gate, if the bundle has one, gets the thresholds that a share of the rows passes, all of them read. Then all
+    strengths are measured with the layers of training; then, at the two best of them, ranges that leave out
     the first or last quarters. The best has the highest mean of the tasks' main metrics, and of those alike
     the smallest KL.
 
@@ -138,11 +98,14 @@ def calibrate(
         output: folder for the calibrated bundle; without it, `overwrite` changes the bundle itself.
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         skip_bad_rows: go on without the rows that cannot be read.
-        rows: how many rows of each task to read; None is all.
+        rows: how many rows of each task to answer; None is all.
         strengths: the strengths to measure.
         search_layers: whether to measure ranges of layers too.
         budget: the KL(base || steered) allowed on unrelated queries, in nats per token.
-        unrelated: text file of queries unrelated to the tasks, one per line; by default a packaged list.
+        unrelated: text file of queries unrelated to the tasks, one per line, which should not be steered: the gate is
+            fitted to these too. By default a packaged list, with which harm is measured and steered queries counted.
+        gate_recall: the share of the rows that should pass the gate at least; by default 0.97.
+        only: `gate` loads no target and chooses no strength; `strength` leaves the gate as it is.
         dry_run: measure only, and write nothing.
         overwrite: replace a bundle in `output`, or change the bundle itself.
         n_ctx: size of the context in tokens; this and the next five are those of `atv_local.load`.
@@ -151,7 +114,7 @@ def calibrate(
     Raises:
         NotFoundError: a file, model or bundle that does not exist.
         UsageError: an option that is out of its range or has no effect, an output that cannot be written, or a bundle
-            that would answer more than a point worse if it were changed in place.
+            that would be more than a point worse if it were changed in place.
         DataError: rows or queries that cannot be read.
         AtvError: what `atv_local.load` raises, or a query that cannot be evaluated.
     """
@@ -172,18 +135,40 @@ def calibrate(
     path = chosen.path()
     with explain_defaults(None, chosen):
         opened = Bundle(path)
+    hooks = hooks or EvalHooks()
+    refits = _refits_gate(opened, only, gate_recall, hooks)
     place = opened.path if output is None else Path(output)
     if not dry_run:
         if place.is_file():
             raise UsageError(f"{place} is a file; name a folder for the calibrated bundle with `output=...`")
         check_replaceable(place, MANIFEST, overwrite=overwrite)
-    hooks = hooks or EvalHooks()
-    tasks = read_tasks(data, (), columns, rows, labels=False, skip_bad_rows=skip_bad_rows, on_message=hooks.on_message)
+    tasks = read_tasks(data, (), columns, None, labels=False, skip_bad_rows=skip_bad_rows, on_message=hooks.on_message)
     mains = {task.main for task in tasks}
-    check_metric_packages(mains)
+    if only != "gate":
+        check_metric_packages(mains)
     metric = next(iter(mains)) if len(mains) == 1 else None
     queries = read_unrelated(unrelated)
+
+    def refitted(generator: Generator) -> GateRefit:
+        hooks.on_message(f"fitting the gate to {counted(sum(len(task.rows) for task in tasks), 'row')}")
+        gate = refit_gate(
+            generator,
+            tasks,
+            queries,
+            recall=RECALL if gate_recall is None else gate_recall,
+            separate=unrelated is not None,
+            on_message=hooks.on_message,
+        )
+        if output is None and not dry_run and gate.cost > MAX_COST:
+            raise UsageError(f"{chosen.name} is not changed in place: {_gate_loss(gate)}")
+        return gate
+
     with nullcontext() if dry_run else holding(place):
+        if only == "gate":
+            with explain_defaults(None, chosen):
+                gate = refitted(Generator(opened, provider=provider, precision=precision))
+            written = None if dry_run else write_calibrated(opened, None, place, gate=gate, overwrite=overwrite)
+            return CalibrationResult((), None, written, metric, gate)
         with load(
             model,
             bundle,
@@ -194,9 +179,10 @@ def calibrate(
             precision=precision,
             template_variables=template_variables,
         ) as engine:
+            gate = refitted(engine.generator) if refits and engine.generator else None
             points = search_steering(
-                engine,
-                tasks,
+                engine if gate is None else _with_gate(engine, gate, template_variables),
+                [replace(task, rows=task.rows[:rows]) for task in tasks],
                 queries,
                 budget=budget,
                 strengths=strengths,
@@ -205,38 +191,44 @@ def calibrate(
             )
         best = min(points, key=lambda point: point.rank(budget))
         if best.harm.kl > budget:
-            return CalibrationResult(points, None, metric=metric)
+            return CalibrationResult(points, None, metric=metric, gate=gate)
         cost = cost_of(best, points)
         if output is None and not dry_run and cost > MAX_COST:
             raise UsageError(
                 f"{chosen.name} would answer {cost:.1f} points worse than at its best, to keep within the `budget` of "
                 f"{budget:g} nats, so it is not changed in place; raise `budget`, or write another with `output=...`"
             )
-        written = None if dry_run else write_calibrated(opened, best.steering, place, overwrite=overwrite)
-        return CalibrationResult(points, best, written, metric)
+        written = None if dry_run else write_calibrated(opened, best.steering, place, gate=gate, overwrite=overwrite)
+        return CalibrationResult(points, best, written, metric, gate)
 
 
-def write_calibrated(bundle: Bundle, steering: Steering, output: Path, *, overwrite: bool = False) -> Bundle:
-    """Write the bundle with this strength and these layers as its defaults.
+def _refits_gate(bundle: Bundle, only: str | None, recall: float | None, hooks: EvalHooks) -> bool:
+    """Whether there is a gate to fit; UsageError if it is asked for in vain."""
+    if only == "strength":
+        if recall is not None:
+            raise UsageError("`gate_recall` has no effect with `only=strength`; leave one of them out")
+        return False
+    if bundle.manifest.gate is not None:
+        return True
+    no_gate = f"{bundle.path} has no gate: it steers every query; bundles that are trained with `contrastive` have one"
+    if only == "gate" or recall is not None:
+        raise UsageError(f"{no_gate}; without it, leave out `{'only' if only else 'gate_recall'}`")
+    hooks.on_message(no_gate)
+    return False
 
-    In place only the manifest is replaced. It keeps all else, also what this version does not know.
 
-    Raises:
-        UsageError: `output` cannot be written, or is a folder of something else.
-        BundleError: the bundle is damaged.
-    """
-    manifest = json.loads(bundle.manifest_bytes)
-    layers = None if steering.layers == bundle.trained_layers else steering.layers
-    manifest["calibration"] = {"strength": steering.strength, "layers": layers}
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    if output.is_dir() and output.samefile(bundle.path):
-        with replacing(output / MANIFEST) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    else:
-        with replacing_folder(output, marker=MANIFEST, overwrite=overwrite) as folder:
-            for name in bundle.manifest.files:
-                file = folder / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(bundle.read(name))
-            (folder / MANIFEST).write_text(text, encoding="utf-8")
-    return Bundle(output)
+def _with_gate(engine: Engine, gate: GateRefit, template_variables: TemplateVariables | None) -> Engine:
+    """The engine with the new gate, in place of that of its bundle."""
+    generator = engine.generator
+    assert generator is not None  # `gate` is that of its generator
+    assert generator.gate is not None
+    changed = generator.with_gate(generator.gate.with_thresholds(gate.spec))
+    return Engine(engine.target, changed, template_variables=template_variables)
+
+
+def _gate_loss(gate: GateRefit) -> str:
+    rows, outside = gate.rows, gate.outside
+    return (
+        f"with these thresholds {rows.after} of {rows.n} rows pass its gate, now {rows.before}, and {outside.after} of "
+        f"{outside.n} unrelated queries, now {outside.before}; raise `gate_recall`, or write another with `output=...`"
+    )

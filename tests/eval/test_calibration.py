@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atv_eval.calibration import calibrate, write_calibrated
+from atv_eval.calibrated_bundle import write_calibrated
+from atv_eval.calibration import calibrate
 from atv_eval.eval_hooks import EvalHooks
 from atv_eval.metrics import Metric
 from atv_eval.steering_search import search_steering
@@ -78,7 +79,8 @@ def test_python_calibrates(tiny_gguf: Path, tiny_bundle: Path, asked: Path, unre
     assert tried.bundle is None
     assert tried.best in tried.points
     assert len(tried.points) == 2
-    assert stages == ["measuring 2 strengths"]
+    assert stages[-1] == "measuring 2 strengths"
+    assert "no gate" in stages[0]
     assert tried.as_markdown().count("(chosen)") == 1
     result = calibrate([asked], budget=50, output=tmp_path / "new", **settings)  # type: ignore[arg-type]
     assert result.best == tried.best

@@ -72,6 +72,7 @@ def train(
         Path | None,
         Panel.INPUT.option(
             "--unrelated",
+            "--outside",
             metavar="FILE",
             help="Read the unrelated queries for --harmless from this file, one per line.",
             show_default="packaged queries",
