@@ -20,7 +20,7 @@ from llm.parts import ReasoningPart, TextPart
 from pydantic import Field
 
 from atv_local.errors import AtvError, UsageError
-from atv_local.vectors import Positions, parse_layers
+from atv_local.vectors import Positions, parse_gate, parse_layers
 
 if TYPE_CHECKING:
     from atv_local.answer import Engine
@@ -53,6 +53,11 @@ class Atv(llm.Model):
         positions: Positions | None = Field(
             None,
             description="Steer all tokens, only the last prompt token (last), or that token and the answer (decode)",
+        )
+        gate: str | float | None = Field(
+            None,
+            description="Steer queries whose score as part of the bundle's tasks, 0 to 1, is at least this; default: "
+            "auto, which is 0.5; off steers every query",
         )
         control_vectors: str | None = Field(
             None,
@@ -122,6 +127,8 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     changes = _given(options, "strength", "positions")
     if options.layers is not None:
         changes["layers"] = parse_layers(options.layers)
+    if options.gate is not None:
+        changes["gate"] = parse_gate(str(options.gate))
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
     files = split_files(options.control_vectors) if options.control_vectors else []
     vectors = tuple(map(parse_vector_file, files))

@@ -9,13 +9,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.errors import UsageError, first_problem
-from atv_local.vectors import Positions, parse_layers, parse_vector_file
+from atv_local.vectors import Positions, parse_gate, parse_layers, parse_vector_file
 
 _IGNORED = {"batch_size", "max_batch_size", "device"}  # lm_eval passes them to every model
 
 
 def _layers(given: object) -> tuple[int, int]:
     return parse_layers(str(given))
+
+
+def _gate(given: object) -> float:
+    return parse_gate(str(given))
 
 
 def _control_vectors(given: object) -> tuple[tuple[Path, float], ...]:
@@ -38,6 +42,8 @@ class HarnessArguments(BaseModel):
     strength: float | None = None
     layers: Annotated[tuple[int, int], BeforeValidator(_layers)] | None = None
     positions: Positions | None = None
+    gate: Annotated[float, BeforeValidator(_gate)] | None = None
+    """The score that a context needs to be steered by a bundle that has a gate: `auto`, `off` or a number."""
     off: bool = False
     """The base model; needs no bundle."""
     n_ctx: int | None = None

@@ -63,7 +63,7 @@ class AtvLocal(TemplateLM):
             n_gpu_layers=arguments.n_gpu_layers,
         )
         target = self._engine.target
-        changes = {name: getattr(arguments, name) for name in ("strength", "layers", "positions")}
+        changes = {name: getattr(arguments, name) for name in ("strength", "layers", "positions", "gate")}
         changes = {name: value for name, value in changes.items() if value is not None}
         steering = replace(self._engine.steering, **changes)
         self._steering = OFF if arguments.off else steering
@@ -151,6 +151,7 @@ class AtvLocal(TemplateLM):
             "strength": steering.strength,
             "layers": list(layers),
             "positions": str(steering.positions),
+            "gate": steering.gate,
             "control_vectors": [vector.as_dict() for vector in self._engine.control_vectors],
         }
 

@@ -207,3 +207,19 @@ def test_mistakes_are_one_sentence(arguments: dict[str, Any], lm: AtvLocal, tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is steered, so there is nothing to say
         bare.loglikelihood_rolling(asked("loglikelihood_rolling", ("text",)), True)
+
+
+def test_a_context_outside_the_tasks_is_scored_by_the_base_model_unless_the_gate_is_off(
+    tiny_gguf: Path, gated_bundle: Path
+) -> None:
+    requests = asked("loglikelihood", ("something else", "a"), ("apple 1", "a"))
+    scores = {}
+    for gate in ("auto", "off"):
+        lm = AtvLocal(model=tiny_gguf, bundle=gated_bundle, n_threads=1, gate=gate)
+        scores[gate] = [total for total, _ in lm.loglikelihood(requests, True)]
+    base = [total for total, _ in AtvLocal(model=tiny_gguf, off=True, n_threads=1).loglikelihood(requests, True)]
+    assert scores["auto"][0] == pytest.approx(base[0], abs=1e-4)
+    assert scores["off"][0] != pytest.approx(base[0], abs=1e-2)
+    assert scores["auto"][1] == pytest.approx(scores["off"][1], abs=1e-4)
+    with pytest.raises(UsageError, match="gate"):
+        AtvLocal(model=tiny_gguf, bundle=gated_bundle, gate="on")

@@ -61,6 +61,21 @@ def test_what_was_applied_is_logged(ask: Ask, pair: list[str], engine: Engine) -
     assert (row["options_json"]["strength"], row["options_json"]["positions"]) == (1.5, "last")
 
 
+def test_the_gate_is_an_option_and_its_decision_is_logged(ask: Ask, tiny_gguf: Path, gated_bundle: Path) -> None:
+    gated = ["-m", "atv", "-o", "model", str(tiny_gguf), "-o", "bundle", str(gated_bundle), "-o", "max_tokens", "6"]
+    base = ask(*gated, "-o", "off", "true", "something else").stdout
+    assert ask(*gated, "something else").stdout == base
+    assert ask(*gated, "-o", "gate", "off", "something else").stdout != base
+    assert ask(*gated, "-o", "gate", "0.2", "apple 1").stdout == "a\n"
+    off, auto, opened, lower = [row["response_json"].get("gate") for row in logged(ask)]
+    assert off is None
+    assert (auto["task"], auto["threshold"], auto["steered"]) == ("kinds", 0.5, False)
+    assert (opened["threshold"], opened["steered"]) == (0, True)
+    assert (lower["threshold"], lower["steered"]) == (0.2, True)
+    refused = ask(*gated, "-o", "gate", "on", "apple 1")
+    assert (refused.exit_code, "'on'" in refused.output) == (1, True)
+
+
 def test_usage_is_told(ask: Ask, pair: list[str], engine: Engine) -> None:
     _, n_prompt = said(engine, ("user", "apple 1"))
     assert f"{n_prompt} input, 1 output" in ask(*pair, "-u", "apple 1").stderr
