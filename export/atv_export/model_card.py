@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from atv_export.paper_checkpoint import Layer0Report
 from atv_export.verify_graph import GraphCheck
 from atv_export.verify_logits import LogitsCheck
-from atv_local.generator import Precision, Spec
+from atv_local.generator import NEIGHBOURS, OUTSIDE_STEERED, VALID_RECALL, GateSpec, Precision, Spec
+from atv_local.text import one_line
 
 _BEST = {
     "valid_accuracy": "the highest accuracy on validation rows, and of several the smallest loss",
     "valid_loss": "the smallest loss per answer token on validation rows, the mean over tasks",
 }
+
+_GATE_METRICS = (VALID_RECALL, OUTSIDE_STEERED)
 
 
 def model_card(
@@ -36,7 +39,10 @@ def model_card(
     if spec.provenance.data:
         lines += ["", "## Trained on", ""]
         lines += [f"- `{file.name}`: {file.rows} rows" for file in spec.provenance.data]
-    if metrics := spec.provenance.metrics:
+    lines += (
+        _gate_lines(spec.gate, spec.provenance.metrics) if spec.gate else ["", "It has no gate: it steers every query."]
+    )
+    if metrics := {name: value for name, value in spec.provenance.metrics.items() if name not in _GATE_METRICS}:
         lines += ["", "## Measured on validation rows", ""]
         lines += [f"- {key}: {value:.4g}" for key, value in metrics.items()]
     if measure := spec.provenance.measure:
@@ -60,3 +66,27 @@ def model_card(
     if layer0:
         lines += ["", "## Layer 0", "", str(layer0)]
     return "\n".join([*lines, ""])
+
+
+def _gate_lines(gate: GateSpec, metrics: Mapping[str, float]) -> list[str]:
+    """What the gate is, and what happens to the queries that it does not let through."""
+    against = f"Similarity to {gate.outside} queries that belong to none counts against it. " if gate.outside else ""
+    lines = [
+        "",
+        "## Which queries it steers",
+        "",
+        f"A query is steered if it is similar enough to training rows of a task: the mean cosine with the {NEIGHBOURS} "
+        "nearest, between the states that vectors are made from, reaches the threshold of the task. "
+        f"{against}Any other query gets the target's own answer, token for token. `--gate off` steers every query, "
+        "and `atv-local calibrate` fits the thresholds to other rows.",
+        "",
+        "| task | rows to compare with | threshold, as trained |",
+        "|---|---:|---:|",
+        *(f"| {one_line(task.name)} | {task.prototypes} | {task.threshold:.3f} |" for task in gate.tasks),
+    ]
+    shares = [
+        f"{metrics[name]:.1%} of the {queries}"
+        for name, queries in zip(_GATE_METRICS, ("validation rows", "unrelated queries"), strict=True)
+        if name in metrics
+    ]
+    return [*lines, "", f"Steered: {' and '.join(shares)}, measured in training."] if shares else lines

@@ -49,6 +49,25 @@ def test_a_bundle(tiny_bundle: Path, tiny_gguf: Path, other_gguf: Path) -> None:
     assert "n_layer" in refused
 
 
+def test_the_gate_of_a_bundle(gated_bundle: Path, tiny_bundle: Path) -> None:
+    told = cli(gated_bundle, "-q", "pear 7", "-q", "something else").stdout
+    lines = [line.split(maxsplit=1) for line in told.splitlines()]
+    assert [text for name, text in filter(None, lines) if name == "gate"] == ["kinds (30 rows, threshold 0.900)"]
+    fits, does_not = facts(gated_bundle, "-q", "pear 7", "-q", "something else")["queries"]
+    assert (fits["gate"]["task"], fits["gate"]["score"] > 0.5 > does_not["gate"]["score"]) == ("kinds", True)
+    assert f"{fits['gate']['score']:.2f} as kinds: pear 7" in told
+    assert "steers every query" in cli(tiny_bundle).stdout
+    assert "gate" not in facts(tiny_bundle, "-q", "pear 7")["queries"][0]
+
+
+def test_a_gate_that_was_measured_says_what_it_steers(gated_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(gated_bundle, tmp_path / "measured")
+    manifest = json.loads((tmp_path / "measured" / "atv.json").read_text())
+    manifest["provenance"]["metrics"] = {"gate_valid_recall": 0.975, "gate_outside_steered": 0.02}
+    (tmp_path / "measured" / "atv.json").write_text(json.dumps(manifest))
+    assert "steers 97.5% of the validation rows and 2.0% of the unrelated queries" in cli(tmp_path / "measured").stdout
+
+
 def test_a_model(tiny_gguf: Path) -> None:
     found = facts(tiny_gguf)
     sizes = found["n_layer"], found["n_embd"], found["n_ctx"], found["steerable_layers"]

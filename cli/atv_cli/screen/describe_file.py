@@ -68,18 +68,19 @@ def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tu
     for query in queries:
         check_query(query)
     generator = Generator(bundle)
-    vectors = [generator(query) for query in queries]
+    vectors, scores = zip(*(generator.scored(query) for query in queries), strict=True)
     facts["runs"] = {"provider": generator.provider, "precision": generator.precision}
     facts["queries"] = [
         {
             "query": query,
             "norms": [round(float(norm), 6) for norm in vector.norms()],
             **generator.read(query).as_field(),
+            **({} if score is None else {"gate": {"task": score.task, "score": round(score.score, 4)}}),
         }
-        for query, vector in zip(queries, vectors, strict=True)
+        for query, vector, score in zip(queries, vectors, scores, strict=True)
     ]
     facts["cosines"] = cosines(vectors).round(6).tolist()
-    return facts, vectors
+    return facts, list(vectors)
 
 
 def _of_vector(path: Path, file: ControlVector, model: Path | None) -> Facts:

@@ -11,7 +11,8 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from atv_cli.screen.describe_file import cosines
-from atv_local.text import one_line, shorten
+from atv_local.generator import OUTSIDE_STEERED, VALID_RECALL
+from atv_local.text import counted, one_line, shorten, some_of
 
 if TYPE_CHECKING:
     from atv_local.vectors import TaskVector
@@ -73,9 +74,15 @@ def _flat(facts: Mapping[str, Any], top: bool = True) -> list[tuple[str, str]]:
     """Rows of a table: nested names joined with dots, numbers and hashes short, nothing that is empty."""
     rows: list[tuple[str, str]] = []
     for name, value in facts.items():
-        if (top and name in ("queries", "cosines", "norms")) or value in ("", None, {}, []):
+        if top and name == "gate" and facts.get("kind") == "bundle":
+            rows += [(name, line) for line in _gate_lines(facts)]
+        elif top and name == "queries":
+            rows += [
+                (name, f"{e['gate']['score']:.2f} as {e['gate']['task']}: {e['query']}") for e in value if "gate" in e
+            ]
+        elif (top and name in ("cosines", "norms")) or value in ("", None, {}, []):
             continue
-        if top and name == "files":
+        elif top and name == "files":
             rows += [(name, f"{file}  {decimal(e['size'])}  sha256 {_short(e['sha256'])}") for file, e in value.items()]
         elif name == "data" and isinstance(value, list):
             rows += [(name, f"{e['name']}  {e['rows']} rows  sha256 {_short(e['sha256'])}") for e in value]
@@ -94,6 +101,20 @@ def _flat(facts: Mapping[str, Any], top: bool = True) -> list[tuple[str, str]]:
         else:
             rows.append((name, f"{value:.6g}" if isinstance(value, float) else str(value)))
     return [(one_line(name), one_line(text)) for name, text in rows]
+
+
+def _gate_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Which queries a bundle steers, in a line or two."""
+    gate, metrics = facts["gate"], facts["provenance"]["metrics"]
+    if gate is None:
+        return ["none; it steers every query"]
+    tasks = [f"{e['name']} ({e['prototypes']} rows, threshold {e['threshold']:.3f})" for e in gate["tasks"]]
+    against = f", against {counted(gate['outside'], 'query', 'queries')} outside" if gate["outside"] else ""
+    names = {VALID_RECALL: "validation rows", OUTSIDE_STEERED: "unrelated queries"}
+    shares = [
+        f"{metrics[name]:.1%} of the {queries}" for name, queries in names.items() if metrics.get(name) is not None
+    ]
+    return [some_of(tasks) + against, *([f"steers {' and '.join(shares)}"] if shares else [])]
 
 
 def _short(digest: str) -> str:
