@@ -23,11 +23,13 @@ class GatedVector:
         vector: None for the base model, where the gate is closed and there are no control vectors.
         steering: how it is applied: of several bundles, as the one recommends that made it.
         gate: of the bundle, if that has one.
+        generator: what made the vector, but for control vectors.
     """
 
     vector: TaskVector | None
     steering: Steering
     gate: GateDecision | None = None
+    generator: Generator | None = None
 
     @property
     def rows(self) -> TaskVector | None:

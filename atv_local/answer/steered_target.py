@@ -197,7 +197,7 @@ class SteeredTarget:
         if vectors:
             layers = route.generator.steering.layers
             vector = (vector.only(*layers) if layers else vector) + self._sum(vectors)
-        return GatedVector(vector, self._steering_for(route.generator, steering), route.gate)
+        return GatedVector(vector, self._steering_for(route.generator, steering), route.gate, route.generator)
 
     def with_control_vectors(self, control_vectors: VectorSources, steering: Steering | None = None) -> Steering:
         """A steering with these control vectors, for one answer or for many.

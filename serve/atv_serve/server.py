@@ -121,22 +121,23 @@ class Server:
         weights = Model(model, n_gpu_layers=n_gpu_layers)
         opened = {name: Bundle(path) for name, path in bundles.items()}
         vectors = {name: ControlVector.load(path) for name, path in (control_vectors or {}).items()}
-        targets: list[Target] = []
+        contexts: list[Context] = []
         generators: dict[str, Generator] = {}
 
         def context(in_turn: InTurn) -> Context:
             target = Target(weights, n_ctx=n_ctx, n_threads=n_threads, in_turn=in_turn)
-            if not targets:
+            if not contexts:
                 for vector in vectors.values():
                     vector.check_target(target.spec)
                 for name, bundle in opened.items():
                     bundle.check_target(target.spec)
                     generators[name] = Generator(bundle, provider=provider, precision=precision)
-            targets.append(target)
-            return Context(target, generators, template_variables)
+            contexts.append(Context(target, generators, template_variables))
+            return contexts[-1]
 
         self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue)
-        self.models = ServedModels(targets[0], generators, vectors, template_variables)
+        first = contexts[0]
+        self.models = ServedModels(first.target, generators, vectors, template_variables, first.unrouted)
         metrics = Metrics()
         limit = min(as_max_tokens(options.max_tokens or -1), self.models.n_ctx)
         self._replies = Replies(self.models, self.pool, metrics, seconds=options.timeout, max_tokens=limit)

@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from atv_cli import options
+from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
 from atv_cli.optional_packages import require_extra
 from atv_local.errors import UsageError
 
 
 def serve(
+    context: typer.Context,
     *,
     model: options.ModelOption = None,
     bundle: Annotated[
@@ -22,7 +26,7 @@ def serve(
             "-g",
             "--bundle",
             metavar="[ID=]NAME",
-            help="Serve this bundle under the model name ID; repeatable.",
+            help="Serve this bundle under the model name ID; repeatable: the model auto chooses among all.",
             show_default="ATV_BUNDLE, then the config file, then embedded",
         ),
     ] = None,
@@ -126,6 +130,9 @@ def serve(
     with explain_defaults(chosen, next(iter(bundles.values()), None)):
         server = Server(path, paths, settings, control_vectors=vectors, **performance.arguments())
     models = server.models
+    if models.unrouted:
+        problem = for_command_line(models.unrouted, context)
+        print(f"the bundles are served without the model auto: {problem}", file=sys.stderr, flush=True)
 
     def say(url: str) -> None:
         vectors = f"; control vectors {', '.join(models.control_vectors)}" if models.control_vectors else ""

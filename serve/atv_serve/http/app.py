@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import atv_serve.openai as api
-from atv_local.answer import check_query
+from atv_local.answer import GatedVector, check_query
 from atv_local.errors import AtvError, UsageError
 from atv_local.text import one_line
 from atv_serve.http.guard import LOOPBACK, Guard, Limits, read_body
@@ -142,10 +142,10 @@ class Application:
         whole = api.SteeringRequest(strength=1, layers=[1, self._models.n_rows])
         applied = self._models.steering(body.model, whole)
         texts = [body.input] if isinstance(body.input, str) else body.input
-        arrays = await self._vectors(request, applied, texts)
-        name = applied.bundle or ""  # of the base model there is none, which `steering` has refused
-        read = self._models.generators[name].read
-        readings = await self._replies.aside(lambda: [read(text) for text in texts])
+        made = [vector for _, vector in await self._vectors(request, applied, texts)]
+        arrays = [applied.steering.apply(one.vector).array for one in made if one.vector is not None]
+        reads = [one.generator.read for one in made if one.generator is not None]
+        readings = await self._replies.aside(lambda: [read(text) for read, text in zip(reads, texts, strict=True)])
         n_tokens = sum(len(reading.ids) for reading in readings)
         return api.EmbeddingResponse(
             object="list",
@@ -158,7 +158,7 @@ class Application:
                 )
                 for index, (array, reading) in enumerate(zip(arrays, readings, strict=True))
             ],
-            model=name,
+            model=applied.bundle or "",  # of the base model there are none, which `steering` has refused
             usage=api.EmbeddingUsage(prompt_tokens=n_tokens, total_tokens=n_tokens),
         )
 
@@ -169,22 +169,24 @@ class Application:
         if applied.steering.off:
             return api.VectorResponse(steering=False, norms=[0.0] * self._models.n_rows)
         query = body.query if applied.query is None else applied.query
-        (rows,) = await self._vectors(request, applied, [query])
-        norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-        if applied.bundle is None:  # control vectors alone read nothing
-            return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist())
-        reading = await self._replies.aside(partial(self._models.generators[applied.bundle].read, query))
-        return api.VectorResponse(steering=applied.as_response(), norms=norms.tolist(), read_length=reading.length)
+        ((applied, gated),) = await self._vectors(request, applied, [query])
+        norms = [0.0] * self._models.n_rows if gated.rows is None else gated.rows.norms().tolist()
+        if gated.generator is None:  # control vectors alone read nothing
+            return api.VectorResponse(steering=applied.as_response(), norms=norms)
+        reading = await self._replies.aside(partial(gated.generator.read, query))
+        return api.VectorResponse(steering=applied.as_response(), norms=norms, read_length=reading.length)
 
-    async def _vectors(self, request: Request, applied: AppliedSteering, texts: list[str]) -> list[NDArray[np.float32]]:
-        """A vector float32 [n_layer-1, n_embd] for each text, as it would be added."""
+    async def _vectors(
+        self, request: Request, applied: AppliedSteering, texts: list[str]
+    ) -> list[tuple[AppliedSteering, GatedVector]]:
+        """The vector of each text, whether a gate lets it steer or not, and how it is applied."""
         for text in texts:
             check_query(text)
 
-        def work(context: Context) -> Generator[NDArray[np.float32]]:
+        def work(context: Context) -> Generator[tuple[AppliedSteering, GatedVector]]:
             for text in texts:
-                vector = context.engine(applied).vector(text, steering=applied.steering)
-                yield applied.steering.apply(vector).array
+                gated = context.engine(applied).gated_vector(text, steering=applied.steering, forced=True)
+                yield context.chosen(applied, gated.generator, gated.steering), gated
 
         return await self._replies.all(request, work)
 

@@ -102,7 +102,7 @@ class Replies:
             prefer=lambda context: context.target.n_cached(prepared.segments),
         )
         chat = isinstance(body, ChatRequest)
-        builder = ResponseBuilder(self._models.vocabulary, prepared.model, prepared.applied, chat=chat)
+        builder = ResponseBuilder(self._models, prepared.model, prepared.applied, chat=chat)
         pieces = self._pieces(request, job, started)
         if not body.stream:
             async with aclosing(pieces):

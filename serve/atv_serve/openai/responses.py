@@ -40,7 +40,7 @@ class SteeringResponse(_Response):
     """How an answer was steered."""
 
     bundle: str | None
-    """Its name among the models; null where control vectors steer alone."""
+    """Its name among the models; null where control vectors steer alone, and `auto` before the query is known."""
     bundle_id: str | None
     strength: float
     layers: tuple[int, int]
@@ -116,6 +116,9 @@ class GateResponse(_Response):
     score: float
     threshold: float
     steered: bool
+    bundle: str = ""
+    """With the model `auto`, the bundle whose tasks these are."""
+    bundle_id: str = ""
 
 
 class AssistantMessage(_Response):

@@ -1,12 +1,13 @@
+from .context import AppliedSteering as AppliedSteering
+from .context import Context as Context
 from .generate import Piece as Piece
 from .generate import generate_pieces as generate_pieces
-from .models import BASE as BASE
-from .models import AppliedSteering as AppliedSteering
-from .models import Context as Context
+from .model_names import AUTO as AUTO
+from .model_names import BASE as BASE
+from .model_names import check_bundle_ids as check_bundle_ids
 from .models import FieldError as FieldError
 from .models import ServedModels as ServedModels
 from .models import UnknownModelError as UnknownModelError
-from .models import check_bundle_ids as check_bundle_ids
 from .pool import BrokenError as BrokenError
 from .pool import BusyError as BusyError
 from .pool import ClosedError as ClosedError

@@ -13,7 +13,8 @@ from atv_local.generator import Reading
 from atv_local.target import Prompt, Sampling, Score, Target, score, score_text
 from atv_local.vectors import GateDecision
 from atv_serve.openai import Stops
-from atv_serve.work.models import Context, FieldError
+from atv_serve.work.context import AppliedSteering, Context
+from atv_serve.work.models import FieldError
 from atv_serve.work.prepare import PreparedRequest, PromptAndQuery
 
 
@@ -36,9 +37,11 @@ class Piece:
     probabilities: Mapping[str, float] | None = None
     """Of each allowed answer, where the request has such."""
     reading: Reading | None = None
+    """What the generator read of the query, in the last piece."""
     gate: GateDecision | None = None
     """Whether the query is steered, in the first piece of an answer by a bundle with a gate."""
-    """What the generator read of the query, in the last piece."""
+    applied: AppliedSteering | None = None
+    """How an answer is steered; None for an echoed prompt."""
 
 
 def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Piece]:
@@ -49,17 +52,17 @@ def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Pie
     """
     for place, prompt in enumerate(request.prompts):
         echo = _echo(request, prompt, context) if request.echo else []
-        probabilities: Mapping[str, float] | None = None
+        first: Piece | None = None
         for number in range(request.n):
             choice = place * request.n + number
             for echoed in echo:
                 yield _of_choice(echoed, choice, number)
             if not request.max_tokens:
                 continue
-            with closing(_answer(request, prompt, context, number, probabilities)) as pieces:
+            with closing(_answer(request, prompt, context, number, first)) as pieces:
                 for piece in pieces:
-                    probabilities = piece.probabilities
-                    reading = _reading(request, prompt, context) if piece.finish else None
+                    first = first or piece
+                    reading = _reading(request, prompt, context, piece) if piece.finish else None
                     yield _of_choice(replace(piece, reading=reading), choice, number)
 
 
@@ -68,9 +71,10 @@ def _of_choice(piece: Piece, choice: int, number: int) -> Piece:
     return replace(piece, choice=choice) if number == 0 else replace(piece, choice=choice, n_prompt=0, n_evaluated=0)
 
 
-def _reading(request: PreparedRequest, prompt: PromptAndQuery, context: Context) -> Reading | None:
-    generator = context.engine(request.applied).generator
-    return None if generator is None or request.applied.steering.off else generator.read(request.query_of(prompt))
+def _reading(request: PreparedRequest, prompt: PromptAndQuery, context: Context, piece: Piece) -> Reading | None:
+    applied = piece.applied or request.applied
+    generator = context.engine(applied).generator
+    return None if generator is None or applied.steering.off else generator.read(request.query_of(prompt))
 
 
 def _answer(
@@ -78,17 +82,18 @@ def _answer(
     prompt: PromptAndQuery,
     context: Context,
     number: int,
-    probabilities: Mapping[str, float] | None,
+    first: Piece | None,
 ) -> Generator[Piece]:
     """One of `n` answers to a prompt; the first is what one alone would be.
 
-    The probabilities of allowed answers are those that the first found, so that they are evaluated once.
+    The probabilities of allowed answers are those of the `first` piece so far, so that they are evaluated once.
     """
     target, sampling = context.target, request.sampling
     if number and sampling.seed is not None:
         sampling = sampling.of_row(number)
-    if probabilities is not None:
-        yield from _pieces(request, _drawn(prompt.prompt, probabilities, sampling, target), target)
+    if first is not None and first.probabilities is not None:
+        drawn = _drawn(prompt.prompt, first.probabilities, sampling, target)
+        yield from _pieces(request, drawn, context, first.applied)
         return
     constraint = request.constraint or Constraint()
     events = context.engine(request.applied).stream(
@@ -101,7 +106,7 @@ def _answer(
         grammar=constraint.grammar,
     )
     try:
-        yield from _pieces(request, events, target)
+        yield from _pieces(request, events, context)
     except GrammarError as error:
         raise FieldError(request.constraint_field, str(error)) from error
 
@@ -115,11 +120,14 @@ def _drawn(prompt: Prompt, probabilities: Mapping[str, float], sampling: Samplin
     yield Event(text, tokens[-1], counts, Timings(0, 0, 0), Finish.STOP, probabilities)
 
 
-def _pieces(request: PreparedRequest, events: Generator[Event], target: Target) -> Generator[Piece]:
-    """The events of an answer as pieces, until a stop string is met."""
+def _pieces(
+    request: PreparedRequest, events: Generator[Event], context: Context, applied: AppliedSteering | None = None
+) -> Generator[Piece]:
+    """The events of an answer as pieces, until a stop string is met; how it is steered follows from the first event."""
     stops, n_generated = Stops(request.stops), 0
     with closing(events):  # at once: its vector stays applied until then
         for event in events:
+            applied = applied or context.decided(request.applied, event.gate)
             text, finish = stops.feed(event.text), event.finish_reason
             if stops.met:
                 finish = Finish.STOP
@@ -127,13 +135,14 @@ def _pieces(request: PreparedRequest, events: Generator[Event], target: Target) 
                 text += stops.rest()
             yield Piece(
                 text,
-                () if request.n_top is None else (score(target.logits(), event.token, request.n_top),),
+                () if request.n_top is None else (score(context.target.logits(), event.token, request.n_top),),
                 finish=finish,
                 n_prompt=0 if n_generated else event.tokens.prompt,
                 n_evaluated=0 if n_generated else event.tokens.evaluated,
                 n_generated=event.tokens.generated - n_generated,
                 probabilities=event.probabilities,
                 gate=None if n_generated else event.gate,
+                applied=applied,
             )
             n_generated = event.tokens.generated
             if finish:
@@ -147,10 +156,11 @@ def _echo(request: PreparedRequest, prompt: PromptAndQuery, context: Context) ->
     n_prompt = 0 if request.max_tokens else len(tokens)
     if request.n_top is None:
         return [Piece(prompt.text, finish=finish, n_prompt=n_prompt)]
-    vector = None
-    if not applied.steering.off and applied.steering.positions.prefix:
-        vector = context.engine(applied).gated_vector(request.query_of(prompt), steering=applied.steering).vector
-        vector = None if vector is None else applied.steering.apply(vector).at_prompt
+    vector, engine = None, context.engine(applied)
+    if engine.steers_prefix(applied.steering):
+        gated = engine.gated_vector(request.query_of(prompt), steering=applied.steering)
+        rows = gated.rows if gated.steering.positions.prefix else None
+        vector = None if rows is None else rows.at_prompt
     scores = tuple(score_text(context.target, tokens, request.n_top, vector))
     n_evaluated = len(tokens) - 1
     return [Piece(prompt.text, scores, first=tokens[0], finish=finish, n_prompt=n_prompt, n_evaluated=n_evaluated)]

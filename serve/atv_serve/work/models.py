@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
-from atv_local.answer import Engine
 from atv_local.errors import UsageError
-from atv_local.generator import Bundle, Generator, Manifest
+from atv_local.generator import Generator, Manifest
 from atv_local.target import LastUserMessage, PromptFormat, Target
-from atv_local.vectors import OFF, ControlVector, ScaledVector, Steering, trained_positions
-from atv_serve.openai import AppliedControlVector, SteeringRequest, SteeringResponse
-
-BASE = "base"
-"""The name of the unsteered target among the models."""
-
+from atv_local.vectors import ControlVector, ScaledVector, Steering, trained_positions
+from atv_serve.openai import SteeringRequest
+from atv_serve.work.context import AppliedSteering
+from atv_serve.work.model_names import AUTO, BASE
 
 _LONGEST_REASON = 400
 """Characters of what is wrong with a field, such as a schema, which may repeat parts of it."""
-
-
-def check_bundle_ids(ids: Iterable[str]) -> None:
-    """Raise UsageError if a bundle has the name of the base model."""
-    if BASE in ids:
-        raise UsageError(f"a bundle cannot be named {BASE!r}: that is the model without steering")
 
 
 class UnknownModelError(UsageError):
@@ -41,59 +32,16 @@ class FieldError(UsageError):
         self.field = field
 
 
-@dataclass(frozen=True)
-class AppliedSteering:
-    """How one answer is steered: by which bundle (None: by control vectors alone, or not at all), how, and by other
-    words than the request's."""
-
-    bundle: str | None = None
-    bundle_id: str | None = None
-    steering: Steering = OFF
-    layers: tuple[int, int] = (1, 1)
-    query: str | None = None
-
-    def as_response(self) -> SteeringResponse | Literal[False]:
-        """The steering as a response reports it; False for the base model."""
-        if self.steering.off:
-            return False
-        more: dict[str, Any] = {} if self.query is None else {"query": self.query}
-        if vectors := self.steering.control_vectors:
-            more["control_vectors"] = [AppliedControlVector(**vector.as_dict()) for vector in vectors]
-        return SteeringResponse(
-            bundle=self.bundle,
-            bundle_id=self.bundle_id,
-            strength=self.steering.strength,
-            layers=self.layers,
-            positions=self.steering.positions,
-            **more,
-        )
-
-
-class Context:
-    """A context of the target, and an engine in it for each bundle. For one thread."""
-
-    def __init__(
-        self, target: Target, generators: Mapping[str, Generator], template_variables: Mapping[str, Any] | None = None
-    ) -> None:
-        self.target = target
-        self._engines: dict[str | None, Engine] = {
-            name: Engine(target, made, template_variables=template_variables) for name, made in generators.items()
-        }
-        self._engines[None] = Engine(target, template_variables=template_variables)
-
-    def engine(self, applied: AppliedSteering) -> Engine:
-        """The engine that steers so."""
-        return self._engines[applied.bundle]
-
-
 class ServedModels:
     """The target as the server describes it, and the generators of its bundles, which all contexts share.
 
     Args:
         target: any context of it.
-        generators: the first one steers unless a request says otherwise; without any the base model answers.
+        generators: unless a request says otherwise, of several that can be used together each query has the one that it
+            fits best, else the first one steers; without any the base model answers.
         control_vectors: what requests can add, by name; made for the target.
         template_variables: values for variables of the chat template, before those of the bundles.
+        unrouted: why several generators cannot be used together; empty if they can.
     """
 
     def __init__(
@@ -102,6 +50,7 @@ class ServedModels:
         generators: Mapping[str, Generator],
         control_vectors: Mapping[str, ControlVector] | None = None,
         template_variables: Mapping[str, Any] | None = None,
+        unrouted: str = "",
     ) -> None:
         self.generators, self.control_vectors = dict(generators), dict(control_vectors or {})
         self.name = target.spec.name
@@ -110,8 +59,13 @@ class ServedModels:
         self._prompts = lru_cache(maxsize=32)(lambda values: self.prompts.with_variables(json.loads(values)))
         self.n_ctx, self.n_layer, self.n_rows = target.n_ctx, target.model.n_layer, target.n_rows
         self.last_user_message = LastUserMessage(self.prompts)
-        self.names = (*self.generators, BASE)
-        """Each generator steering the target is a model, and so is the target alone."""
+        self.unrouted = unrouted
+        self.routed = len(self.generators) > 1 and not unrouted
+        """Whether there is a model that chooses among the bundles."""
+        self.names = (*([AUTO] if self.routed else []), *self.generators, BASE)
+        """Each generator steering the target is a model, and so are all of them together, and the target alone."""
+        self.bundle_names = {generator.bundle.id: name for name, generator in self.generators.items()}
+        """The names of the bundles by their ids."""
         self.default = self.names[0]
         paths = [target.path, *(generator.bundle.path for generator in self.generators.values())]
         paths += [vector.path for vector in self.control_vectors.values() if vector.path is not None]
@@ -123,18 +77,19 @@ class ServedModels:
             raise UnknownModelError(f"there is no model {name!r}; here are {', '.join(self.names)}")
 
     def labels(self, model: str | None, request: SteeringRequest | bool | None = None) -> tuple[str, ...]:
-        """The labels that the bundle of a request was trained on, also where steering is off; of the base model none.
+        """The labels that the bundles of a request were trained on, also where steering is off; of the base model none.
 
         Raises:
             UnknownModelError: no such model.
         """
-        manifest = self.manifest(model, request)
-        return manifest.labels if manifest else ()
+        return tuple(dict.fromkeys(label for one in self.manifests(model, request) for label in one.labels))
 
-    def manifest(self, model: str | None, request: SteeringRequest | bool | None = None) -> Manifest | None:
-        """The manifest of that bundle, None for the base model; see `labels`."""
-        bundle = self._bundle(model, request)
-        return bundle.manifest if bundle else None
+    def manifests(self, model: str | None, request: SteeringRequest | bool | None = None) -> list[Manifest]:
+        """The manifests of the bundles of a request, none for the base model; see `labels`."""
+        name = self._chosen(model)
+        if isinstance(request, SteeringRequest):
+            name = request.bundle or name
+        return [generator.bundle.manifest for generator in self._generators(name)]
 
     def prompts_for(
         self, model: str | None, request: SteeringRequest | bool | None, variables: Mapping[str, Any] | None
@@ -149,15 +104,16 @@ class ServedModels:
             self.prompts.check_variables(variables or ())
         except UsageError as error:
             raise FieldError("chat_template_kwargs", str(error)) from error
-        bundle = self._bundle(model, request)
-        trained = bundle.manifest.template_variables if bundle else {}
+        trained: dict[str, Any] = {}
+        for manifest in self.manifests(model, request):
+            trained |= manifest.template_variables
         return self._prompts(json.dumps({**trained, **self._template_variables, **(variables or {})}))
 
-    def _bundle(self, model: str | None, request: SteeringRequest | bool | None) -> Bundle | None:
-        name = self._chosen(model)
-        if isinstance(request, SteeringRequest):
-            name = request.bundle or name
-        return self.generators[name].bundle if name in self.generators else None
+    def _generators(self, name: str) -> list[Generator]:
+        """The generators of a model."""
+        if name in self.generators:
+            return [self.generators[name]]
+        return [*self.generators.values()] if name == AUTO and self.routed else []
 
     def _chosen(self, model: str | None) -> str:
         """The model of a request that names this one: the default for the name of the target, and for none."""
@@ -179,23 +135,22 @@ class ServedModels:
         vectors: tuple[ScaledVector, ...] = ()
         if isinstance(request, SteeringRequest):
             name, query, vectors = request.bundle or name, request.query, self._vectors(request)
-        if name != BASE and name not in self.generators:
-            raise UsageError(f"there is no bundle {name!r}; here are {', '.join(self.generators) or 'none'}")
+        if name != BASE and not self._generators(name):
+            raise UsageError(f"there is no bundle {name!r}; here are {', '.join(self.names[:-1]) or 'none'}")
         if request is False or (name == BASE and not vectors):
             if changes:
                 raise UsageError(f"the model {BASE!r} has no bundle to steer by; name one of the others")
             return AppliedSteering()
-        bundle = None if name == BASE else self.generators[name].bundle
-        default = Steering(positions=trained_positions(vectors)) if bundle is None else bundle.manifest.steering
+        generators = self._generators(name)
+        default = generators[0].steering if generators else Steering(positions=trained_positions(vectors))
         if vectors:  # the bundle's layers are not theirs
             default = replace(default, layers=None, control_vectors=vectors)
         steering = replace(default, **changes)
         layers = steering.range(self.n_rows)
         if steering.off:
             return AppliedSteering()
-        if bundle is None:
-            return AppliedSteering(None, None, steering, layers, query)
-        return AppliedSteering(name, bundle.id, steering, layers, query)
+        bundle_id = generators[0].bundle.id if len(generators) == 1 else None
+        return AppliedSteering(name if generators else None, bundle_id, steering, layers, query)
 
     def _vectors(self, request: SteeringRequest) -> tuple[ScaledVector, ...]:
         """The control vectors that a request names."""

@@ -9,7 +9,8 @@ from atv_local.answer import Constraint, last_query
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
-from atv_serve.work.models import AppliedSteering, FieldError, ServedModels
+from atv_serve.work.context import AppliedSteering
+from atv_serve.work.models import FieldError, ServedModels
 
 _MAX_SCORES = 1 << 18
 """Log-probabilities in one response, about 20 MB of JSON; 20 for each of 8,192 tokens stay below it."""
@@ -152,8 +153,8 @@ def _constraint(models: ServedModels, request: ChatRequest | CompletionRequest) 
 
     field = "response_format.json_schema.schema" if schema is not None else "".join(given)
     try:
-        manifest = models.manifest(request.model, request.steering)
-        return Constraint.of(request.choices, schema, request.grammar, bundles=[manifest] if manifest else []), field
+        manifests = models.manifests(request.model, request.steering)
+        return Constraint.of(request.choices, schema, request.grammar, bundles=manifests), field
     except UsageError as error:
         raise FieldError(field, str(error).replace("`schema`", f"`{field}`")) from error
 

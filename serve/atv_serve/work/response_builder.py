@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from atv_local.answer import Finish
-from atv_local.target import Score, Vocabulary
+from atv_local.target import Score
 from atv_serve.openai import (
     AssistantMessage,
     CachedTokens,
@@ -31,8 +31,9 @@ from atv_serve.openai import (
     TokenLogprob,
     UsageResponse,
 )
+from atv_serve.work.context import AppliedSteering
 from atv_serve.work.generate import Piece
-from atv_serve.work.models import AppliedSteering
+from atv_serve.work.models import ServedModels
 
 _FINISH: dict[Finish, FinishReason] = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CONTEXT: "length"}
 
@@ -84,12 +85,16 @@ class ResponseBuilder:
     """Builds the responses to one request, and counts its tokens.
 
     Args:
+        models: of the server.
+        model: the one that the request names.
+        applied: how it is to be steered.
         chat: whether they are those of a chat, or of a completion.
     """
 
-    def __init__(self, vocabulary: Vocabulary, model: str, applied: AppliedSteering, *, chat: bool) -> None:
+    def __init__(self, models: ServedModels, model: str, applied: AppliedSteering, *, chat: bool) -> None:
         self.counts = UsageCounter()
-        self._vocabulary, self._chat = vocabulary, chat
+        self._vocabulary, self._names, self._chat = models.vocabulary, models.bundle_names, chat
+        self._applied = applied
         self._frame: dict[str, Any] = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -109,6 +114,9 @@ class ResponseBuilder:
         """
         for piece in pieces:
             self.counts.add(piece)
+        steerings = [*dict.fromkeys(piece.applied for piece in pieces if piece.applied)]
+        if len(steerings) == 1:  # several prompts can go to several bundles
+            self._steer(steerings[0])
         write = self._written_chat_choice if self._chat else self._written_text_choice
         choices = [write(index, list(group)) for index, group in groupby(pieces, lambda piece: piece.choice)]
         frame = self._frame | {"choices": [], "usage": self.counts.as_response()}
@@ -128,7 +136,7 @@ class ResponseBuilder:
             finish_reason=_FINISH[pieces[-1].finish or Finish.LENGTH],
             **_probabilities(pieces[-1]),
             **_reading(pieces[-1]),
-            **_gate(pieces),
+            **self._gate(pieces),
         )
         return _filled(_json(choice), "content", scores) if scores else _json(choice)
 
@@ -138,13 +146,14 @@ class ResponseBuilder:
     def chunks(self, piece: Piece) -> Iterator[ChatChunk | CompletionResponse]:
         """What is sent of a piece at once."""
         self.counts.add(piece)
+        self._steer(piece.applied or self._applied)
         if not self._chat:
             choices = [self._text_choice(piece.choice, [piece])]
             yield CompletionResponse(**self._frame, object="text_completion", choices=choices)
             return
         if piece.choice not in self._begun:
             self._begun.add(piece.choice)
-            yield self._chat_chunk(piece.choice, Delta(role="assistant", content=""), **_gate([piece]))
+            yield self._chat_chunk(piece.choice, Delta(role="assistant", content=""), **self._gate([piece]))
         logprobs = self._chat_logprobs([piece])
         if piece.text or logprobs:
             yield self._chat_chunk(piece.choice, Delta(content=piece.text), logprobs, **_probabilities(piece))
@@ -157,6 +166,11 @@ class ResponseBuilder:
         if self._chat:
             return ChatChunk(**self._frame, object="chat.completion.chunk", choices=[], usage=usage)
         return CompletionResponse(**self._frame, object="text_completion", choices=[], usage=usage)
+
+    def _steer(self, applied: AppliedSteering) -> None:
+        """Report this steering from now on."""
+        if applied != self._applied:
+            self._applied, self._frame["steering"] = applied, applied.as_response()
 
     def _chat_chunk(
         self,
@@ -178,8 +192,15 @@ class ResponseBuilder:
             finish_reason=_FINISH[finish] if finish else None,
             **_probabilities(pieces[-1]),
             **_reading(pieces[-1]),
-            **_gate(pieces),
+            **self._gate(pieces),
         )
+
+    def _gate(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        gate = next((piece.gate for piece in pieces if piece.gate is not None), None)
+        if gate is None:
+            return {}
+        bundle = {} if gate.bundle is None else {"bundle": self._names[gate.bundle], "bundle_id": gate.bundle}
+        return {"gate": gate.as_dict() | bundle}
 
     def _chat_logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
         content = [*self._chat_scores(pieces)]
@@ -237,11 +258,6 @@ def _probabilities(piece: Piece) -> dict[str, Any]:
 
 def _reading(piece: Piece) -> dict[str, Any]:
     return {} if piece.reading is None else piece.reading.as_field()
-
-
-def _gate(pieces: Sequence[Piece]) -> dict[str, Any]:
-    gate = next((piece.gate for piece in pieces if piece.gate is not None), None)
-    return {} if gate is None else {"gate": gate.as_dict()}
 
 
 def _text(pieces: Sequence[Piece]) -> str:
