@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atv_local.data.gguf_header import MAGIC, GgufHeader
+from atv_local.data.gguf_parts import begins_gguf
 from atv_local.text import shown
 
 HEAD_BYTES = 1 << 16
@@ -89,11 +90,19 @@ def _of_folder(path: Path) -> str:
     names = sorted(file.name for file in path.iterdir())
     if "atv.json" in names:
         return "a bundle; pass it in `bundle`"
-    if models := [name for name in names if name.lower().endswith(".gguf")]:
+    ggufs = [name for name in names if begins_gguf(name)]
+    if models := sorted(ggufs, key=lambda name: not _is_model(path / name)):
         return f"a folder; name a file in it, such as {models[0]}"
     if any(name.endswith((".safetensors", ".bin")) for name in names):
         return "a folder of weights in another format" + _CONVERT
     return "a folder"
+
+
+def _is_model(file: Path) -> bool:
+    try:
+        return file.is_file() and file_kind(file) == MODEL
+    except OSError:
+        return False
 
 
 def _values(head: bytes) -> dict[str, Any]:
@@ -105,12 +114,14 @@ def _values(head: bytes) -> dict[str, Any]:
 
 
 def _of_gguf(values: dict[str, Any]) -> FileKind:
-    kind, architecture = values.get("general.type"), values.get("general.architecture")
+    kind, architecture = str(values.get("general.type")).lower(), values.get("general.architecture")
     if architecture == "controlvector":
         return CONTROL_VECTOR
     if architecture == "clip":  # written before files had a type
         kind = "mmproj"
-    if kind in _TYPES:
+    if kind not in _TYPES:  # files of old programs and of some others do not say it
+        kind = next((named for named in _TYPES if any(key.startswith(f"{named}.") for key in values)), None)
+    if kind is not None:
         return FileKind(_TYPES[kind], is_gguf=True)
     number, count = values.get("split.no"), values.get("split.count")
     if isinstance(number, int) and isinstance(count, int) and number > 0:

@@ -12,8 +12,10 @@ PREFERRED = ("Q4_K_M", "Q4_0", "Q4_1", "Q5_K_M", "Q8_0")
 """Quantisations to take if none is named and there are several, best first; then the first file by name."""
 
 _QUANTISATION = re.compile(r"(?<![a-z0-9])((?:ud-)?(?:i?q\d\w*|tq\d_\d|bf16|f16|f32|mxfp4\w*))(?!\w)", re.IGNORECASE)
-_OTHER = re.compile(r"(?<![a-z])(mmproj|imatrix|lora)(?![a-z])", re.IGNORECASE)
-"""In the names of GGUFs that are rarely models. What a file is, it says itself."""
+_OTHER = re.compile(
+    r"(?<![a-z])(mmproj|projector|imatrix|lora|adapter|draft|mtp|eagle\d?|vocab)(?![a-z])", re.IGNORECASE
+)
+"""In the names of GGUFs that are rarely the model that is meant. What a file is, it says itself."""
 
 
 def choices_of_parts(files: Iterable[str], quantisation: str = "") -> list[list[str]]:

@@ -136,7 +136,8 @@ def _other_gguf(file: Path) -> FileKind | None:
 
 
 def _ggufs(snapshot: Path) -> list[str]:
-    return sorted(file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*.gguf") if file.is_file())
+    files = (file for file in snapshot.rglob("*.*") if file.suffix.lower() == ".gguf" and file.is_file())
+    return sorted(file.relative_to(snapshot).as_posix() for file in files)
 
 
 def _snapshots(repo: str) -> list[Path]:

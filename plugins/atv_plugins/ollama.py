@@ -188,7 +188,7 @@ def _blob(folder: Path, layer: _Layer) -> Path:
     file = blobs / layer.digest.replace(":", "-")
     if not file.exists() and (old := blobs / layer.digest).exists():  # as old versions of Ollama named them
         file = old
-    where = f"{file}, a link to {file.resolve()}," if file.is_symlink() else str(file)
+    where = f"{file} (a link to {file.resolve()})" if file.is_symlink() else str(file)
     try:
         size = file.stat().st_size
     except OSError as error:

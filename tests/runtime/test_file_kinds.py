@@ -68,6 +68,9 @@ def test_a_file_that_is_no_model_is_named_with_what_it_is(tmp_path: Path, conten
         ("clip", {}, "projector"),
         ("clip", {"general__type": "mmproj"}, "projector"),
         ("qwen2", {"general__type": "imatrix"}, "importance matrix"),
+        ("llama", {"adapter__type": "lora"}, "LoRA adapter"),
+        ("llama", {"imatrix__chunk_count": 3}, "importance matrix"),
+        ("llama", {"general__type": "Adapter"}, "LoRA adapter"),
         ("controlvector", {}, "`control_vectors`"),
         ("llama", {"split__no": 1, "split__count": 3}, "part 2 of 3 .*-00001-of-00003"),
     ],
@@ -98,6 +101,14 @@ def test_the_files_of_a_split_model(tmp_path: Path) -> None:
     assert [file.name for file in files_of(first)] == names
     assert files_of(tmp_path / names[1]) == [tmp_path / names[1]]
     assert [without_part(name) for name in names] == ["m.gguf"] * 3
+
+
+def test_of_a_folder_a_model_is_named(tmp_path: Path) -> None:
+    header(tmp_path / "a.gguf", "clip")
+    header(tmp_path / "b-00002-of-00002.gguf", "llama")
+    header(tmp_path / "c.gguf", "llama")
+    with pytest.raises(ModelError, match=r"such as c\.gguf"):
+        check_gguf(tmp_path)
 
 
 def test_folders_and_devices_are_no_models(tmp_path: Path, tiny_bundle: Path, tiny_gguf: Path) -> None:

@@ -126,7 +126,17 @@ def test_the_quantisation_chooses_the_file() -> None:
     assert best(["UD/m-UD-Q4_K_XL.gguf"], "UD-Q4_K_XL") == ["UD/m-UD-Q4_K_XL.gguf"]
 
 
-@pytest.mark.parametrize("other", ["a-mmproj-f16.gguf", "A-F16-LoRA.gguf", "a_imatrix.gguf", "lora/adapter-Q8_0.gguf"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        "a-mmproj-f16.gguf",
+        "A-F16-LoRA.gguf",
+        "a_imatrix.gguf",
+        "lora/adapter-Q8_0.gguf",
+        "MTP/a-Q4_K_M.gguf",
+        "a-draft-Q8_0.gguf",
+    ],
+)
 def test_names_of_other_things_come_last(other: str) -> None:
     assert choices_of_parts([other, "z.gguf"]) == [["z.gguf"], [other]]
     assert best(["Explorama-Q8_0.gguf", "z.gguf"]) == ["Explorama-Q8_0.gguf"]
@@ -449,3 +459,8 @@ def test_ls_names_what_leads_back(add: Add, tiny_gguf: Path, tiny_bundle: Path) 
         assert resolve_name(name, offline=True) == Path(entry["path"])
     assert found["hf:user/repo:Q4_0"]["size"] == 2 * tiny_gguf.stat().st_size
     assert found["hf:user/kinds"]["fits"] == "tiny"
+
+
+def test_endings_in_capitals(add: Add, tiny_gguf: Path) -> None:
+    add("someone/Model", {"M.Q8_0.GGUF": tiny_gguf.read_bytes()})
+    assert resolve_model("hf:someone/Model:Q8_0").name == "M.Q8_0.GGUF"
