@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from atv_cli.error_messages import explain_bad_value, for_command_line, refuse_empty_paths, refuse_stdout
+from atv_cli.foreign_options import refuse_foreign_options, refuse_seed_as_system
 from atv_cli.help_pages import help_page
 from atv_cli.interrupts import was_interrupted
 from atv_cli.option_groups import expand_groups
@@ -35,6 +36,8 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         empty = "" in args
+        if CONTEXT_SETTINGS.get(str(self.name)) is None:  # else it passes options on that it does not know
+            refuse_foreign_options(ctx, args)
         try:
             rest = super().parse_args(ctx, args)
         except typer.BadParameter as error:
@@ -43,6 +46,7 @@ class _Command(TyperCommand):
         if empty:
             refuse_empty_paths(ctx)
         refuse_stdout(ctx)
+        refuse_seed_as_system(ctx)
         return rest
 
     def invoke(self, ctx: Any) -> None:

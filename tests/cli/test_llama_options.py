@@ -98,3 +98,19 @@ def test_a_comma_in_the_name_of_a_file(tiny_gguf: Path, vectors: Path, tmp_path:
 
 def test_the_names_are_not_in_the_help() -> None:
     assert "--hf-repo" not in CliRunner().invoke(app, ["run", "--help"]).stdout
+
+
+@pytest.mark.parametrize("option", ["-st", "-sysf", "-sm", "-fa", "-no-cnv", "-mu"])
+def test_other_options_of_llama_cpp_are_not_values_of_ours(tiny_gguf: Path, option: str) -> None:
+    assert f"{option} is not an option here" in error("-m", tiny_gguf, "--off", option, "hello")
+
+
+def test_values_may_stand_right_behind_a_short_option_or_look_like_one(tiny_gguf: Path) -> None:
+    expected = record("-m", tiny_gguf, "--off", "-n", 2, "-s", "be brief", "hello")["text"]
+    assert record("-m", tiny_gguf, "--off", "-n2", "-sbe brief", "hello")["text"] == expected
+    assert record("-m", tiny_gguf, "--off", "-n", 1, "-s", "-st", "hello")["finish_reason"] == "length"
+    assert record("-m", tiny_gguf, "--off", "-n", 1, "--", "-st")["finish_reason"] == "length"
+
+
+def test_s_is_not_the_seed(tiny_gguf: Path) -> None:
+    assert "--seed" in error("-m", tiny_gguf, "--off", "-s", 42, "hello")
