@@ -159,8 +159,10 @@ def calibrate(
             separate=unrelated is not None,
             on_message=hooks.on_message,
         )
-        if output is None and not dry_run and gate.cost > MAX_COST:
+        if output is None and not dry_run and (gate.cost > MAX_COST or gate.opens):
             raise UsageError(f"{chosen.name} is not changed in place: {_gate_loss(gate)}")
+        if gate.opens:
+            hooks.on_message("the rows are too unlike the tasks that the gate was made for; train on such rows")
         return gate
 
     with nullcontext() if dry_run else holding(place):
@@ -228,7 +230,8 @@ def _with_gate(engine: Engine, gate: GateRefit, template_variables: TemplateVari
 
 def _gate_loss(gate: GateRefit) -> str:
     rows, outside = gate.rows, gate.outside
+    remedy = "give rows of its tasks" if gate.opens else "raise `gate_recall`"
     return (
         f"with these thresholds {rows.after} of {rows.n} rows pass its gate, now {rows.before}, and {outside.after} of "
-        f"{outside.n} unrelated queries, now {outside.before}; raise `gate_recall`, or write another with `output=...`"
+        f"{outside.n} unrelated queries, now {outside.before}; {remedy}, or write another with `output=...`"
     )

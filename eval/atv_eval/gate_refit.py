@@ -15,6 +15,8 @@ from atv_local.generator import RECALL, Gate, GateSpec, Generator, fit_threshold
 from atv_local.text import shorten
 
 UNRELATED = "unrelated queries"
+MAX_OUTSIDE = 0.1
+"""The share of the unrelated queries above which a gate that steers more of them than before is too open."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class GateRefit:
     def cost(self) -> float:
         """The points of 100 that are lost: rows that no longer pass, less unrelated queries that no longer do."""
         return self.outside.gain - self.rows.gain
+
+    @property
+    def opens(self) -> bool:
+        """Whether the gate hardly tells the rows from other queries any more."""
+        return self.outside.after > max(self.outside.before, MAX_OUTSIDE * self.outside.n)
 
     def as_markdown(self) -> str:
         """A table of what is steered before and after."""

@@ -144,6 +144,21 @@ def test_in_place_a_bundle_only_changes_for_the_better(with_thresholds: Callable
     assert fewer.gate.cost > 1
 
 
+def test_rows_unlike_the_tasks_do_not_open_the_gate_of_a_bundle_in_place(
+    with_thresholds: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, said = with_thresholds(0.9, 0.9), list[str]()
+    data = write_task(tmp_path / "fruits.jsonl", ("say", "ask", "tell"), 40)
+    before = (folder / MANIFEST).read_bytes()
+    with pytest.raises(UsageError, match=r"not changed in place: .* give rows of its tasks"):
+        refit(folder, data, overwrite=True)
+    assert (folder / MANIFEST).read_bytes() == before
+    opened = refit(folder, data, output=tmp_path / "new", hooks=EvalHooks(on_message=said.append)).gate
+    assert opened is not None
+    assert opened.outside.after > 0.1 * opened.outside.n
+    assert any("too unlike" in line for line in said)
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["calibrate", *map(str, arguments)])
 
