@@ -88,7 +88,9 @@ def _n_bytes(name: str, n_values: int, number_format: int) -> int:
         block, size = GGML_QUANT_SIZES[kind]
         quants.dequantize(np.zeros((1, size), np.uint8), kind)
     except (ValueError, KeyError, NotImplementedError) as error:
-        raise ValueError(f"its tensor {name!r} is of type {number_format}, and not F32, F16 or BF16") from error
+        names = {kind.value: kind.name for kind in GGMLQuantizationType}
+        kind_name = names.get(number_format, number_format)
+        raise ValueError(f"its tensor {name!r} is of type {kind_name}, and not F32, F16 or BF16") from error
     if n_values % block:
         raise ValueError(f"its tensor {name!r} has {n_values} values, which is not a multiple of {block}")
     return n_values // block * size
