@@ -22,7 +22,7 @@ def find_warnings(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
     """
     train_tasks, valid_tasks = _by_task(train), _by_task(valid)
     texts = {task for task, rows in train_tasks.items() if not are_labels([row.output for row in rows])}
-    warnings = [*_leaks(train, valid), *_contradictions(train, texts), *_repeats(train)]
+    warnings = [*_leaks(train, valid), *_contradictions(train, texts), *_decided_before(train), *_repeats(train)]
     warnings += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks)]
     for task, rows in train_tasks.items():
         warnings += _written_otherwise(task, [row.output for row in rows])
@@ -79,10 +79,26 @@ def _contradictions(train: Sequence[Row], texts: Collection[str]) -> Iterator[st
         )
 
 
+def _decided_before(train: Sequence[Row]) -> Iterator[str]:
+    """The target reads a system message and earlier turns, so such rows are no contradiction; a vector is made without
+    them."""
+    outputs: dict[str, dict[object, str]] = defaultdict(dict)
+    for row in train:
+        outputs[row.input].setdefault((row.system, row.history), row.output)
+    torn = {text: [*dict.fromkeys(of.values())] for text, of in outputs.items() if len({*of.values()}) > 1}
+    if torn:
+        text, (one, other, *_) = next(iter(torn.items()))
+        yield (
+            f"{len(torn)} of {len(outputs)} training inputs have different outputs by their system message or "
+            f"earlier turns, such as {_shown(text)} with {_shown(one)} and {_shown(other)}; the generator reads the "
+            "input alone and makes one vector for both, so put what decides the output into the input"
+        )
+
+
 def _repeats(train: Sequence[Row]) -> Iterator[str]:
-    rows = Counter((row.task, row.input, row.output) for row in train)
+    rows = Counter((row.task, row.input, row.output, row.system, row.history) for row in train)
     if len(rows) < len(train):
-        text = next(text for (_, text, _), number in rows.items() if number > 1)
+        text = next(row[1] for row, number in rows.items() if number > 1)
         yield (
             f"training repeats {len(train) - len(rows)} of its {len(train)} rows, such as {_shown(text)}; "
             "a repeated row weighs more, so leave the copies out unless that is intended"
