@@ -9,6 +9,7 @@ from .choices import choose_bundle as choose_bundle
 from .choices import choose_bundles as choose_bundles
 from .choices import choose_model as choose_model
 from .choices import explain_defaults as explain_defaults
+from .choices import split_names as split_names
 from .default_names import config_file as config_file
 from .default_names import set_default as set_default
 from .embedded import embedded_bundle as embedded_bundle

@@ -104,6 +104,18 @@ def as_names(names: str | Path | Sequence[str | Path] | None) -> list[str | Path
     return list(names)
 
 
+def split_names(text: str) -> list[str]:
+    """The names in one text, with commas between; what exists as a file or folder is one name.
+
+    Raises:
+        UsageError: nothing before or after a comma.
+    """
+    names = [text] if exists(text) else [name.strip() for name in text.split(",")]
+    if len(names) > 1 and not all(names):
+        raise UsageError(f"{shown(text)} has an empty name beside a comma; leave the comma out")
+    return names
+
+
 @contextmanager
 def explain_defaults(model: Choice | None, bundle: Choice | None) -> Iterator[None]:
     """Add to an error from opening one of the two, or both, which was a default, and where that is set."""

@@ -44,7 +44,9 @@ class Atv(llm.Model):
             None, description="Target, as atv-local -m; default: ATV_MODEL, then the config file, then embedded"
         )
         bundle: str | None = Field(
-            None, description="Bundle, as atv-local -g; default: ATV_BUNDLE, then the config file, then embedded"
+            None,
+            description="Bundle, as atv-local -g, or several, separated by commas: each query goes to the one whose "
+            "gate accepts it best; default: ATV_BUNDLE, then the config file, then embedded",
         )
         strength: float | None = Field(
             None, description="Multiply the task vector by this factor; default: the bundle's"
@@ -163,8 +165,10 @@ def _loaded(
 ) -> Engine:
     """Cached, since llm makes a model for each call, and a chat makes many calls."""
     from atv_local.answer import load
+    from atv_local.names import split_names
 
-    return load(model, bundle, off=off, n_ctx=n_ctx, control_vectors=vectors)
+    bundles = None if bundle is None else split_names(bundle)
+    return load(model, bundles, off=off, n_ctx=n_ctx, control_vectors=vectors)
 
 
 def _messages(turns: Sequence[llm.Message]) -> list[Message]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from atv_local.answer.engine import Engine
+from atv_local.generator import Bundle
 from atv_local.names import add_alias
 from atv_local.vectors.steering import OFF
 from atv_local.vectors.task_vector import TaskVector
@@ -74,6 +75,18 @@ def test_the_gate_is_an_option_and_its_decision_is_logged(ask: Ask, tiny_gguf: P
     assert (lower["threshold"], lower["steered"]) == (0.2, True)
     refused = ask(*gated, "-o", "gate", "on", "apple 1")
     assert (refused.exit_code, "'on'" in refused.output) == (1, True)
+
+
+def test_each_message_goes_to_the_bundle_that_it_fits(
+    ask: Ask, tiny_gguf: Path, fruits_bundle: Path, beasts_bundle: Path
+) -> None:
+    both = ["-m", "atv", "-o", "model", str(tiny_gguf), "-o", "bundle", f"{fruits_bundle}, {beasts_bundle}"]
+    for query in ("apple 1", "a cow", "something else"):
+        assert ask(*both, "-o", "max_tokens", "4", query).exit_code == 0
+    bundles = [row["response_json"]["bundle"] for row in logged(ask)]
+    assert bundles == [Bundle(fruits_bundle).id, Bundle(beasts_bundle).id, None]
+    refused = ask(*both[:7], f"{fruits_bundle},", "apple 1")
+    assert (refused.exit_code, "comma" in refused.output) == (1, True)
 
 
 def test_usage_is_told(ask: Ask, pair: list[str], engine: Engine) -> None:
