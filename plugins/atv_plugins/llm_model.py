@@ -85,6 +85,11 @@ class Atv(llm.Model):
             None,
             description="Answer with a text that the grammar in this file allows, in llama.cpp's GBNF",
         )
+        template_variables: str | None = Field(
+            None,
+            description="Set variables of the chat template, as a JSON object or one NAME=VALUE, such as "
+            "enable_thinking=false; default: the bundle's",
+        )
         n_ctx: int | None = Field(None, description="Context size in tokens; default: 2048")
 
     def execute(
@@ -134,7 +139,9 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     sampling = Sampling(**_given(options, "temperature", "top_p", "top_k", "seed"))
     files = split_files(options.control_vectors) if options.control_vectors else []
     vectors = tuple(map(parse_vector_file, files))
-    engine = _loaded(options.model, options.bundle, bool(options.off), options.n_ctx, vectors)
+    engine = _loaded(
+        options.model, options.bundle, bool(options.off), options.n_ctx, vectors, options.template_variables
+    )
     how = replace(engine.steering, **changes)
     steering = OFF if options.off else how
     for event in engine.stream(
@@ -161,14 +168,21 @@ def _given(options: Atv.Options, *names: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _loaded(
-    model: str | None, bundle: str | None, off: bool, n_ctx: int | None, vectors: tuple[tuple[Path, float], ...]
+    model: str | None,
+    bundle: str | None,
+    off: bool,
+    n_ctx: int | None,
+    vectors: tuple[tuple[Path, float], ...],
+    variables: str | None,
 ) -> Engine:
     """Cached, since llm makes a model for each call, and a chat makes many calls."""
     from atv_local.answer import load
+    from atv_local.data import parse_template_variables
     from atv_local.names import split_names
 
     bundles = None if bundle is None else split_names(bundle)
-    return load(model, bundles, off=off, n_ctx=n_ctx, control_vectors=vectors)
+    values = None if variables is None else parse_template_variables([variables])
+    return load(model, bundles, off=off, n_ctx=n_ctx, control_vectors=vectors, template_variables=values)
 
 
 def _messages(turns: Sequence[llm.Message]) -> list[Message]:

@@ -28,6 +28,7 @@ def bench(
             **BUNDLE_NAME,
         ),
     ] = None,
+    template_variable: Annotated[list[str] | None, options.template_variable("the bundle's")] = None,
     performance: options.TargetOptions,
     rounds: Annotated[
         int | None,
@@ -67,7 +68,7 @@ def bench(
     Steered and unsteered runs alternate, so that their ratios hold on a busy machine too.
     """
     from atv_eval.bench import BenchOptions, bench_markdown, parse_parts, run_benchmark
-    from atv_local.data import check_replaceable_file, replacing
+    from atv_local.data import check_replaceable_file, parse_template_variables, replacing
 
     if output is not None:
         check_replaceable_file(output, _is_ours, "result that this command wrote", overwrite=overwrite)
@@ -75,6 +76,7 @@ def bench(
         model,
         bundle,
         **asdict(performance),
+        template_variables=parse_template_variables(template_variable or ()),
         rounds=rounds,
         quick=quick,
         only=parse_parts(only) if only is not None else (),

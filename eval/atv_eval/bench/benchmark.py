@@ -6,7 +6,7 @@ can be measured with any model that llama.cpp steers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class BenchOptions:
     n_threads: int | None = None
     n_gpu_layers: int = -1
     provider: Provider | None = None
+    template_variables: Mapping[str, Any] | None = None
     rounds: int | None = None
     quick: bool = False
     only: tuple[str, ...] = ()
@@ -126,13 +127,19 @@ def _load(options: BenchOptions, results: BenchResults) -> Subject:
     else:
         bundle.check_target(target.spec)
     if bundle is not None:
-        engine = Engine(target, Generator(bundle, provider=options.provider))
+        generator = Generator(bundle, provider=options.provider)
+        engine = Engine(target, generator, template_variables=options.template_variables)
         memory["with the generator"] = resident()
     elif options.provider:
         raise UsageError(f"no bundle fits {path}, so `provider` has no effect; name a bundle with `bundle=...`")
     else:
         results.note(f"no bundle fits {path.name}: a random vector stands in for the generator")
-        engine = Engine(target, control_vectors=[random_vector(target.n_rows, target.n_embd)], steering=Steering())
+        engine = Engine(
+            target,
+            control_vectors=[random_vector(target.n_rows, target.n_embd)],
+            steering=Steering(),
+            template_variables=options.template_variables,
+        )
     return Subject(engine, options.provider, memory)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
+from atv_local.data import as_template_variables, parse_template_variables
 from atv_local.errors import UsageError, first_problem
 from atv_local.vectors import Positions, parse_gate, parse_layers, parse_vector_file
 
@@ -28,6 +29,14 @@ def _control_vectors(given: object) -> tuple[tuple[Path, float], ...]:
     return tuple(parse_vector_file(str(file)) for file in files)
 
 
+def _template_variables(given: object) -> dict[str, Any]:
+    """`NAME=VALUE;NAME=VALUE`, a JSON object, or a mapping."""
+    if isinstance(given, dict):
+        return as_template_variables(given)
+    text = str(given)
+    return parse_template_variables([text] if text.lstrip().startswith("{") else text.split(";"))
+
+
 class HarnessArguments(BaseModel):
     """What `--model_args` takes; defaults are those of `atv-local run`."""
 
@@ -44,6 +53,8 @@ class HarnessArguments(BaseModel):
     positions: Positions | None = None
     gate: Annotated[float, BeforeValidator(_gate)] | None = None
     """The score that a context needs to be steered by a bundle that has a gate: `auto`, `off` or a number."""
+    template_variables: Annotated[dict[str, Any] | None, BeforeValidator(_template_variables)] = None
+    """Values for variables of the chat template, as NAME=VALUE with `;` between; by default the bundle's."""
     off: bool = False
     """The base model; needs no bundle."""
     n_ctx: int | None = None

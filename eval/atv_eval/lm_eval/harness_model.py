@@ -58,6 +58,7 @@ class AtvLocal(TemplateLM):
             arguments.bundle,
             off=arguments.off,
             control_vectors=arguments.control_vectors,
+            template_variables=arguments.template_variables,
             n_ctx=arguments.n_ctx,
             n_threads=arguments.n_threads,
             n_gpu_layers=arguments.n_gpu_layers,

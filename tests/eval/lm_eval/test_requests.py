@@ -17,7 +17,7 @@ from atv_local.target.prompt import PromptFormat
 from atv_local.vectors import random_vector
 from atv_local.vectors.task_vector import TaskVector
 from tests.eval.lm_eval.token_by_token import asked, scored, scored_pair, tokens_of, written
-from tests.tiny import write_gguf
+from tests.tiny import TEMPLATE, write_gguf
 
 
 def test_results_are_in_the_order_of_requests_however_they_are_grouped(lm: AtvLocal, alone: Engine) -> None:
@@ -223,3 +223,16 @@ def test_a_context_outside_the_tasks_is_scored_by_the_base_model_unless_the_gate
     assert scores["auto"][1] == pytest.approx(scores["off"][1], abs=1e-4)
     with pytest.raises(UsageError, match="gate"):
         AtvLocal(model=tiny_gguf, bundle=gated_bundle, gate="on")
+
+
+def test_template_variables(tmp_path: Path) -> None:
+    gguf = write_gguf(
+        tmp_path / "thinks.gguf", template=TEMPLATE.replace("assistant\n{% endif", "assistant\n<think>{% endif")
+    )
+    messages = [{"role": "user", "content": "hello"}]
+    for given in ("enable_thinking=false", '{"enable_thinking": false}', {"enable_thinking": False}):
+        model = AtvLocal(model=gguf, off=True, template_variables=given)
+        assert model.apply_chat_template(messages).rstrip().endswith("</think>")
+    assert AtvLocal(model=gguf, off=True).apply_chat_template(messages).endswith("<think>")
+    with pytest.raises(UsageError, match=r"template_variables.*NAME=VALUE"):
+        AtvLocal(model=gguf, off=True, template_variables="enable_thinking")

@@ -20,6 +20,7 @@ from atv_local.vectors.task_vector import TaskVector
 from atv_plugins import llm_model
 from atv_plugins.llm_model import Atv
 from tests.plugins.llm.helpers import Ask, logged, said
+from tests.tiny import TEMPLATE, write_gguf
 
 
 def test_it_answers_steered_streamed_or_not(ask: Ask, pair: list[str]) -> None:
@@ -195,3 +196,17 @@ def test_an_alias_for_a_pair_is_enough(
     assert ask("-m", "atv", "-o", "model", "mine", "apple 1").stdout == "a\n"
     monkeypatch.setenv("ATV_MODEL", "mine")
     assert ask("-m", "atv", "dog 1").stdout == "b\n"
+
+
+def test_template_variables(ask: Ask, tmp_path: Path) -> None:
+    gguf = write_gguf(
+        tmp_path / "thinks.gguf", template=TEMPLATE.replace("assistant\n{% endif", "assistant\n<think>{% endif")
+    )
+    base = ["-m", "atv", "-o", "model", str(gguf), "-o", "off", "true", "-o", "max_tokens", "1"]
+    for given in ([], ["enable_thinking=false"], ['{"enable_thinking": false}']):
+        said = [word for text in given for word in ("-o", "template_variables", text)]
+        assert ask(*base, *said, "hello").exit_code == 0
+    lengths = [row["response_json"]["tokens"]["prompt"] for row in logged(ask)]
+    assert len(set(lengths)) == 2, lengths
+    assert sorted(lengths)[0] < sorted(lengths)[1] == sorted(lengths)[2]
+    assert "NAME=VALUE" in ask(*base, "-o", "template_variables", "enable_thinking", "hello").output
