@@ -10,7 +10,7 @@ import torch
 
 from atv_export import export
 from atv_local.answer import Engine
-from atv_local.generator import Generator
+from atv_local.generator import OUTSIDE_STEERED, VALID_RECALL, Generator
 from atv_local.target import Target
 from atv_train.gate_fit import fit_gate
 from atv_train.job import TrainingJob
@@ -33,7 +33,12 @@ def test_a_trained_bundle_steers_its_task_and_leaves_other_queries_alone(
 ) -> None:
     settings = replace(job.settings, epochs=12, contrastive=1.0, learning_rate=2e-2, backbone_learning_rate=2e-3)
     run_training(replace(job, unrelated=unrelated, settings=settings), tmp_path / "run")
+    metrics = load_checkpoint(tmp_path / "run")[0].provenance.metrics
+    assert metrics[VALID_RECALL] >= 0.75  # of four rows
+    assert metrics[OUTSIDE_STEERED] == 0
+    assert "valid_loss" in metrics
     export(tmp_path / "run", tmp_path / "bundle", precisions="int8")
+    assert "measured in training" in (tmp_path / "bundle" / "README.md").read_text()
     with Engine(Target(tiny_gguf, n_threads=1), Generator(tmp_path / "bundle", tried=True)) as engine:
         steered = {
             query: engine.gated_vector(query).vector is not None for query in ("pear 2", "cow 1", "say 3", "say 23")

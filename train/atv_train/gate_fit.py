@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atv_local.generator import Gate, GateSpec, GateTask, fit_thresholds
+from atv_local.generator import OUTSIDE_STEERED, VALID_RECALL, Gate, GateSpec, GateTask, fit_thresholds
+from atv_local.vectors import GATES
 from atv_train.examples import Example
 from atv_train.vector_sources import AdaptiveVectors
 
@@ -66,6 +67,18 @@ def fit_gate(
         for task, threshold in zip(tasks, thresholds, strict=True)
     ]
     return FittedGate(GateSpec(tasks=fitted, outside=len(others), outside_from=outside_from), prototypes)
+
+
+def gate_metrics(
+    source: AdaptiveVectors, gate: FittedGate, valid: Sequence[Example], outside: Sequence[str]
+) -> dict[str, float]:
+    """The shares that the gate lets through: of validation rows, and of queries outside that training has not seen."""
+    scorer = Gate(gate.spec, gate.prototypes)
+
+    def share(queries: Sequence[str]) -> float:
+        return float(np.mean([scorer(state).score >= GATES["auto"] for state in query_states(source, queries)]))
+
+    return {VALID_RECALL: share([example.query for example in valid]), OUTSIDE_STEERED: share(outside)}
 
 
 @torch.no_grad()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from atv_local.data import reading, replacing, replacing_folder
 from atv_local.errors import BundleError, UsageError, first_line
-from atv_local.generator import GATE, GATED_VERSION, Spec
+from atv_local.generator import GATE, GATED_VERSION, MAX_METRICS, Spec
 from atv_train.gate_fit import FittedGate
 from atv_train.hub_models import first_sentence
 from atv_train.run_folder.run_record import CHECKPOINT
@@ -55,15 +56,17 @@ def save_checkpoint(
             raise UsageError(f"cannot write {folder}: {first_line(error)}") from error
 
 
-def save_gate(folder: Path, gate: FittedGate) -> None:
-    """Add a gate to the checkpoint of a run.
+def save_gate(folder: Path, gate: FittedGate, metrics: Mapping[str, float]) -> None:
+    """Add a gate to the checkpoint of a run, and what was measured of it.
 
     Raises:
         UsageError: it cannot be written.
     """
     folder = folder / CHECKPOINT
     spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
-    spec = spec.model_copy(update={"format_version": GATED_VERSION, "gate": gate.spec})
+    measured = dict(islice({**metrics, **spec.provenance.metrics}.items(), MAX_METRICS))
+    provenance = spec.provenance.model_copy(update={"metrics": measured})
+    spec = spec.model_copy(update={"format_version": GATED_VERSION, "gate": gate.spec, "provenance": provenance})
     with replacing(folder / GATE) as temporary:
         temporary.write_bytes(gate.prototypes.astype("<f2").tobytes())
     with replacing(folder / CONFIG) as temporary:
