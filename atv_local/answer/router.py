@@ -134,8 +134,13 @@ class Router:
         first, own = (one.steering for one in (self.generators[0], generator))
         if beside_vectors:
             first, own = replace(first, layers=None), replace(own, layers=None)
-        same = [name for name in ("strength", "layers", "positions") if getattr(steering, name) == getattr(first, name)]
-        return replace(steering, **{name: getattr(own, name) for name in same})
+        n_rows, _ = generator.shape
+        return replace(
+            steering,
+            strength=own.strength if steering.strength == first.strength else steering.strength,
+            layers=own.layers if steering.range(n_rows) == first.range(n_rows) else steering.layers,
+            positions=own.positions if steering.positions == first.positions else steering.positions,
+        )
 
     def _gated_routes(self, query: str, threshold: float) -> list[Route]:
         return [self._route(generator, query, threshold) for generator in self.generators if generator.has_gate]

@@ -93,6 +93,12 @@ def test_what_a_request_sets_holds_for_all(url: str) -> None:
         assert content(routed) == content(ask(url, BEAST, model="b", steering=changes, logprobs=True))
 
 
+def test_what_is_as_in_the_list_of_models_is_each_bundles_own(url: str) -> None:
+    listed = httpx.get(f"{url}/v1/models/auto").json()["steering"]
+    shown = {name: listed[name] for name in ("bundle", "strength", "layers", "positions")}
+    assert content(ask(url, BEAST, steering=shown)) == content(ask(url, BEAST, model="b"))
+
+
 def test_the_models_are_listed(url: str) -> None:
     models = {model["id"]: model for model in httpx.get(f"{url}/v1/models").json()["data"]}
     assert list(models) == ["auto", "f", "b", "base"]
