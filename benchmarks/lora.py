@@ -38,7 +38,7 @@ MAX_TOKENS = 2560  # of one backward pass, padding included
 class Lora:
     """peft LoRA on the target itself, trained and measured on the same examples."""
 
-    def __init__(self, settings: TrainingSettings) -> None:
+    def __init__(self, settings: TrainingSettings, rate: float = LORA_RATE) -> None:
         torch.manual_seed(settings.seed)
         model = load_target(embedded_model(), target_dtype(CPU), CPU)
         self.half = model.dtype is torch.bfloat16
@@ -47,8 +47,8 @@ class Lora:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for parameter in trained:
             parameter.data = parameter.data.float()
-        self.optimizer = torch.optim.AdamW(trained, lr=LORA_RATE, fused=True)
-        self.settings = settings
+        self.optimizer = torch.optim.AdamW(trained, lr=rate, fused=True)
+        self.settings, self.rate = settings, rate
 
     def epochs(self, rows: Sequence[Sequence[Example]]) -> Iterator[float]:
         """Train on all rows with a cosine schedule; the mean loss of each epoch."""
@@ -74,7 +74,7 @@ class Lora:
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimizer.param_groups:
-            group["lr"] = factor * LORA_RATE
+            group["lr"] = factor * self.rate
         self.optimizer.step()
         return total
 

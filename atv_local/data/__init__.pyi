@@ -62,5 +62,6 @@ from .template_variables import as_template_variables as as_template_variables
 from .template_variables import parse_template_variables as parse_template_variables
 from .trial import report as report
 from .trial import try_file as try_file
+from .unrelated_queries import MIN_QUERIES as MIN_QUERIES
 from .unrelated_queries import held_out as held_out
 from .unrelated_queries import read_unrelated_queries as read_unrelated_queries

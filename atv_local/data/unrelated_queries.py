@@ -15,8 +15,8 @@ _T = TypeVar("_T")
 
 
 def held_out(everything: Sequence[_T]) -> list[_T]:
-    """The last sixth, at least two: what is held out and not trained on."""
-    return list(everything[-max(2, len(everything) // 6) :])
+    """The last sixth, from 2 to 40: what is held out and not trained on."""
+    return list(everything[-min(40, max(2, len(everything) // 6)) :])
 
 
 def read_unrelated_queries(path: Path | None) -> list[str]:

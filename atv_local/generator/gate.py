@@ -64,7 +64,7 @@ class Gate:
         """The mean similarity of a state [d_s] to the nearest prototypes of each task, and of those outside."""
         norm = float(np.linalg.norm(state)) or 1.0
         cosines = self._prototypes @ (state / norm)
-        return [_nearest(values) if len(values) else -1.0 for values in np.split(cosines, self._ends)]
+        return [float(nearest_mean(values)) if len(values) else -1.0 for values in np.split(cosines, self._ends)]
 
     def __call__(self, state: NDArray[np.float32]) -> TaskScore:
         """The task that a state [d_s] fits best."""
@@ -94,6 +94,8 @@ def read_gate(bundle: Bundle) -> Gate | None:
         raise BundleError(f"the {GATE} of the bundle {bundle.path} is damaged: {error}") from error
 
 
-def _nearest(cosines: NDArray[np.float32]) -> float:
-    n = min(NEIGHBOURS, len(cosines))
-    return float(np.partition(cosines, -n)[-n:].mean())
+def nearest_mean(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of the `NEIGHBOURS` largest of the last axis, or of all if they are fewer: [..., n] to [...]."""
+    n = min(NEIGHBOURS, cosines.shape[-1])
+    mean: NDArray[np.float32] = np.partition(cosines, -n)[..., -n:].mean(axis=-1)
+    return mean

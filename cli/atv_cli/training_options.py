@@ -72,9 +72,9 @@ class TrainingOptions:
             "--contrastive",
             metavar="FLOAT",
             min=0,
-            help="Give the bundle a gate: a loss draws queries of one task together, with this weight, such as 0.3.",
+            help="Weigh the loss that draws queries of one task together, for the gate; 0 makes none.",
         ),
-    ] = 0.0
+    ] = 0.3
     seed: Annotated[
         int,
         Panel.TRAINING.option(

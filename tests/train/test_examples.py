@@ -81,7 +81,7 @@ def test_a_store_gives_back_what_it_took(sizes: list[int], memory: int, disk: in
 
 
 def test_unrelated_queries_may_be_the_users_own(tmp_path: Path) -> None:
-    assert len(read_unrelated_queries(None)) == 240
+    assert len(read_unrelated_queries(None)) > 1000
     file = tmp_path / "mine.txt"
     file.write_text("\n".join(f"query {n % 15}\n" for n in range(40)))
     assert read_unrelated_queries(file) == [f"query {n}" for n in range(15)]

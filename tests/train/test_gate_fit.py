@@ -65,4 +65,4 @@ def test_a_finished_run_is_not_fitted_again(job: TrainingJob, tmp_path: Path, mo
 
 
 def test_no_gate_without_validation_examples() -> None:
-    assert fit_gate(None, [], [], [], 0) is None  # type: ignore[arg-type]  # nothing is read
+    assert fit_gate(None, [], [], [], [], 0) is None  # type: ignore[arg-type]  # nothing is read

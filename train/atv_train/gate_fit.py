@@ -35,6 +35,7 @@ def fit_gate(
     rows: Sequence[Example],
     valid: Sequence[Example],
     outside: Sequence[Example],
+    outside_valid: Sequence[str],
     seed: int,
 ) -> FittedGate | None:
     """A gate for the trained tasks; None if no task has validation rows.
@@ -44,6 +45,7 @@ def fit_gate(
         rows: those that it was trained on.
         valid: those that it was not trained on; they set the thresholds.
         outside: what it was trained on that belongs to no task.
+        outside_valid: queries of that kind that it was not trained on.
         seed: of the choice of prototypes, where rows are many.
     """
     trained, unseen = _by_task(rows), _by_task(valid)
@@ -61,7 +63,11 @@ def fit_gate(
     of_task = np.repeat([names.index(name) for name in measured], [len(unseen[name]) for name in measured])
     outside_from = float(np.quantile([Gate(spec, prototypes).nearest(state)[-1] for state in states], _USUAL))
     gate = Gate(spec.model_copy(update={"outside_from": outside_from}), prototypes)
-    thresholds, scale = fit_thresholds(np.array([gate.similarities(state) for state in states]), of_task)
+    inside, apart = (
+        np.array([gate.similarities(state) for state in found])
+        for found in (states, query_states(source, outside_valid))
+    )
+    thresholds, scale = fit_thresholds(inside, of_task, apart)
     fitted = [
         task.model_copy(update={"threshold": threshold, "scale": scale})
         for task, threshold in zip(tasks, thresholds, strict=True)

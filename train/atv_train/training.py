@@ -92,7 +92,7 @@ def train(
     strength_range: StrengthRange = (1.0, 1.0),
     harmless: NumberOrZero = 0.0,
     unrelated: FilePath | None = None,
-    contrastive: NumberOrZero = 0.0,
+    contrastive: NumberOrZero = 0.3,
     baselines: Switch = False,
     max_row_tokens: RowTokens = 1024,
     max_query_tokens: QueryTokens | None = None,
@@ -132,8 +132,8 @@ def train(
         harmless: weight of the loss for changed answers to unrelated queries.
         unrelated: text file of queries outside all tasks, one per line, for the gate and the loss for changed answers;
             by default a packaged list.
-        contrastive: weight of the loss that draws queries of one task together and others apart; above 0 the run has a
-            gate.
+        contrastive: weight of the loss that draws queries of one task together and others apart, for the gate; with 0
+            the run has no gate.
         baselines: measure static, averaged and random vectors too.
         max_row_tokens: longer rows are left out.
         max_query_tokens: tokens of a query that the generator reads, up to the positions of its backbone; by default

@@ -26,6 +26,7 @@ from atv_train.frozen_target import (
 )
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.load_models import load_models, new_generator
+from atv_train.outside_queries import unlike_tasks
 from atv_train.plan import TrainingPlan, plan_training
 from atv_train.query_warnings import warnings_about_queries
 from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
@@ -34,6 +35,9 @@ from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings, sample_s
 from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
 from atv_train.vector_sources import AdaptiveVectors
+
+MAX_HARMLESS = 240
+"""Unrelated queries that the base model answers for the do-no-harm term, the last of the file."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class TrainingParts:
     target: FrozenTarget
     data: TrainingData
     unrelated_valid: list[Example]
+    outside_valid: list[str]
     spec: Spec
     record: RunRecord
     plan: TrainingPlan
@@ -91,9 +96,13 @@ def prepare_training(
     check_length(models.target, data.examples)
     longest = max(data.train.first, key=lambda example: len(example.prompt))
     check_weights(models.target, job.model, longest, job.weights)
-    outside = read_unrelated_queries(job.unrelated)
-    unrelated, unrelated_valid = _unrelated(outside, job, settings, models.target, target_file)
-    outside = outside[: -len(held_out(outside))]
+    queries = read_unrelated_queries(job.unrelated)
+    if job.unrelated is None and (settings.contrastive or settings.harmless):
+        texts = [example for example in data.train.first if example.task in data.text_tasks]
+        queries = unlike_tasks(queries, texts, models, job.pooling, accelerator.device)
+    unrelated, unrelated_valid = _unrelated(queries[-MAX_HARMLESS:], job, settings, models.target, target_file)
+    outside_valid = held_out(queries)
+    outside = queries[: -len(outside_valid)]
     examples = [*data.examples, *unrelated, *unrelated_valid]
     split_attention = supports_split_attention(models.target, job.positions, examples)
     budget = _prefix_budget(job, models.target, examples, scratch, record)
@@ -118,7 +127,7 @@ def prepare_training(
     source = new_generator(job, models, target)
     trainer = Trainer(source, target, settings, unrelated, accelerator, sampler, outside)
     plan = plan_training(job, target_file, data, trainer, budget, measure)
-    return TrainingParts(trainer, source, target, data, unrelated_valid, spec, new_record, plan)
+    return TrainingParts(trainer, source, target, data, unrelated_valid, outside_valid, spec, new_record, plan)
 
 
 def _open_target(job: TrainingJob, *, resumed: bool) -> TargetFile:

@@ -151,8 +151,8 @@ def _run(
 def _fit_gate(parts: TrainingParts, folder: Path) -> None:
     spec, best = _best(parts, folder)
     if spec.gate is None:
-        rows, valid = parts.data.train.first, parts.data.valid.first
-        gate = fit_gate(best, rows, valid, parts.trainer.outside, parts.trainer.settings.seed)
+        rows, valid, outside = parts.data.train.first, parts.data.valid.first, parts.trainer.outside
+        gate = fit_gate(best, rows, valid, outside, parts.outside_valid, parts.trainer.settings.seed)
         if gate is not None:
             outside = held_out(read_unrelated_queries(parts.record.job.unrelated))
             save_gate(folder, gate, gate_metrics(best, gate, valid, outside))

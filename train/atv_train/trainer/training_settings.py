@@ -18,7 +18,7 @@ class TrainingSettings:
     """Hyperparameters; docs/explanation/results.md compares others.
 
     Each row's strength is drawn from `strength_range`. `contrastive` weighs the loss that draws queries of one task
-    together for the gate, which there is only with it, `harmless` that for changed answers to unrelated queries.
+    together for the gate, which a run with 0 does not have, `harmless` that for changed answers to unrelated queries.
     `patience` is the number of epochs without better validation before training stops.
     """
 
@@ -30,7 +30,7 @@ class TrainingSettings:
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
     patience: Annotated[int, Field(ge=1)] = 4
     strength_range: tuple[Rate, Rate] = (1.0, 1.0)
-    contrastive: Rate = 0.0
+    contrastive: Rate = 0.3
     harmless: Rate = 0.0
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
 

@@ -1,0 +1,67 @@
+"""One peft LoRA for all tasks of another benchmark: trained on their rows, and its greedy answers in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from atv_local.data import Row
+from atv_local.names import embedded_model
+from atv_local.target import TargetFile
+from atv_train import TrainingSettings, encode
+from benchmarks.lora import Lora
+
+RATE = 3e-3
+"""Learning rate; of 1e-3 and 3e-3 the better one on validation rows."""
+_BATCH = 16
+
+
+class LoraAnswers:
+    """A LoRA that is trained when it is made.
+
+    Args:
+        rows: of all tasks.
+        epochs: passes over them.
+        seed: of their order and the first weights.
+    """
+
+    def __init__(self, rows: Sequence[Row], epochs: int, seed: int = 0) -> None:
+        self._file = TargetFile.open(embedded_model())
+        self._lora = Lora(TrainingSettings(epochs=epochs, seed=seed), rate=RATE)
+        for _ in self._lora.epochs(encode(rows, self._file.prompts, 1024).rows):
+            pass
+
+    def __call__(self, queries: Sequence[str], max_tokens: int) -> list[str]:
+        """Greedy answers to queries."""
+        return self._answers(queries, max_tokens)
+
+    def base(self, queries: Sequence[str], max_tokens: int) -> list[str]:
+        """The answers of the same model without the LoRA."""
+        with self._lora.model.disable_adapter():
+            return self._answers(queries, max_tokens)
+
+    @torch.no_grad()
+    def _answers(self, queries: Sequence[str], max_tokens: int) -> list[str]:
+        vocabulary, prompts = self._file.vocabulary, self._file.prompts
+        model: Any = self._lora.model.eval()
+        ends = [token for token in range(vocabulary.n_tokens) if vocabulary.ends(token)]
+        texts: list[str] = []
+        for start in range(0, len(queries), _BATCH):
+            rows = [prompts(query).tokens for query in queries[start : start + _BATCH]]
+            width = max(map(len, rows))
+            tokens = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+            found = model.generate(
+                input_ids=tokens,
+                attention_mask=mask,
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                eos_token_id=ends,
+                pad_token_id=ends[0],
+            )
+            for answer in found[:, width:].tolist():
+                end = next((place for place, token in enumerate(answer) if token in ends), len(answer))
+                texts.append(vocabulary.text(answer[:end], special=False))
+        return texts
