@@ -19,9 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 import atv_local
-from atv_eval import Method, evaluate
-from atv_eval.eval_task import Task
-from atv_eval.tasks import read_tasks
+from atv_eval import Method, Task, evaluate, read_tasks
 from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.data import Row, read_rows

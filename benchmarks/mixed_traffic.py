@@ -32,11 +32,8 @@ from typing import Any
 import psutil
 
 import atv_local
+from atv_eval import Task, balanced, fit_classifier, read_tasks
 from atv_eval.bench import spread
-from atv_eval.classifier import fit_classifier
-from atv_eval.demonstrations import balanced
-from atv_eval.eval_task import Task
-from atv_eval.tasks import read_tasks
 from atv_local.data import Row, read_unrelated_queries
 from benchmarks.server_process import JSON, PATH, server
 

@@ -2,10 +2,12 @@ from .answer_records import EvalRecord as EvalRecord
 from .bundle_counts import BundleCounts as BundleCounts
 from .calibration import calibrate as calibrate
 from .calibration_result import CalibrationResult as CalibrationResult
+from .classifier import fit_classifier as fit_classifier
 from .demonstrations import BM25 as BM25
 from .demonstrations import balanced as balanced
 from .eval_hooks import EvalHooks as EvalHooks
 from .eval_plan import EvalPlan as EvalPlan
+from .eval_task import Task as Task
 from .evaluation import evaluate as evaluate
 from .gate_counts import GateCount as GateCount
 from .gate_refit import GateChange as GateChange
@@ -25,3 +27,4 @@ from .statistics import Estimate as Estimate
 from .statistics import difference as difference
 from .statistics import mean_over_tasks as mean_over_tasks
 from .steering_search import SteeringResult as SteeringResult
+from .tasks import read_tasks as read_tasks
