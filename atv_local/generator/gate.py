@@ -18,7 +18,7 @@ GATE = "gate.f16"
 """Where a bundle has the prototypes: little-endian float16, row by row."""
 NEIGHBOURS = 3
 """Prototypes whose mean similarity counts."""
-_OUTSIDE_WEIGHT = 0.5
+_OUTSIDE_WEIGHT = 0.25
 
 _STEEPEST = 500.0  # so that the exponential does not overflow
 
@@ -56,9 +56,9 @@ class Gate:
         return Gate(spec, self._prototypes)
 
     def similarities(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How near a state [d_s] is to each task, less what it is too near to those outside: float32 [n_tasks]."""
+        """How near a state [d_s] is to each task, less a quarter of that to those outside: float32 [n_tasks]."""
         *of_tasks, outside = self.nearest(state)
-        return np.array(of_tasks, np.float32) - _OUTSIDE_WEIGHT * max(0.0, outside - self._spec.outside_from)
+        return np.array(of_tasks, np.float32) - _OUTSIDE_WEIGHT * max(0.0, outside)
 
     def nearest(self, state: NDArray[np.float32]) -> list[float]:
         """The mean similarity of a state [d_s] to the nearest prototypes of each task, and of those outside."""

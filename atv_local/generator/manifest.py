@@ -101,13 +101,10 @@ class GateTask(_Section):
 class GateSpec(_Section):
     """Which queries belong to the tasks, by the nearest of the prototypes in gate.f16: those of each task in turn, then
     those of `outside` queries that belong to none.
-
-    A query that is nearer to the latter than `outside_from` loses half of the difference.
     """
 
     tasks: list[GateTask] = Field(min_length=1, max_length=MAX_TASKS)
     outside: int = Field(default=0, ge=0, le=1 << 20)
-    outside_from: float = Field(default=1, allow_inf_nan=False)
 
     @property
     def n_prototypes(self) -> int:

@@ -147,7 +147,7 @@ def test_other_gates_are_refused(wrong: str) -> None:
 def of_two_tasks(outside: int = 0) -> Gate:
     """Prototypes along the axes: two for each task, then those outside."""
     tasks = [GateTask(name=name, prototypes=2, threshold=0.5, scale=0.1) for name in ("one", "two")]
-    spec = GateSpec(tasks=tasks, outside=outside, outside_from=0.1)
+    spec = GateSpec(tasks=tasks, outside=outside)
     return Gate(spec, np.eye(4 + outside, 8, dtype=np.float16))
 
 

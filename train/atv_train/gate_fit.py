@@ -12,22 +12,24 @@ import torch
 from numpy.typing import NDArray
 
 from atv_local.generator import OUTSIDE_STEERED, VALID_RECALL, Gate, GateSpec, GateTask, fit_thresholds
-from atv_local.vectors import GATES
 from atv_train.examples import Example
 from atv_train.vector_sources import AdaptiveVectors
 
 MAX_PROTOTYPES = 8192  # of a bundle: 6 MB for states of width 384
 
 _BATCH = 64
-_USUAL = 0.9
 
 
 @dataclass(frozen=True)
 class FittedGate:
-    """What a manifest says of a gate, and its prototypes, float16 [n, d_s], unit rows."""
+    """What a manifest says of a gate, and its prototypes, float16 [n, d_s], unit rows.
+
+    `metrics` are the shares that it lets through of validation rows and of queries outside.
+    """
 
     spec: GateSpec
     prototypes: NDArray[np.float16]
+    metrics: dict[str, float]
 
 
 def fit_gate(
@@ -61,8 +63,7 @@ def fit_gate(
     spec = GateSpec(tasks=tasks, outside=len(others))
     states = query_states(source, [query for name in measured for query in unseen[name]])
     of_task = np.repeat([names.index(name) for name in measured], [len(unseen[name]) for name in measured])
-    outside_from = float(np.quantile([Gate(spec, prototypes).nearest(state)[-1] for state in states], _USUAL))
-    gate = Gate(spec.model_copy(update={"outside_from": outside_from}), prototypes)
+    gate = Gate(spec, prototypes)
     inside, apart = (
         np.array([gate.similarities(state) for state in found])
         for found in (states, query_states(source, outside_valid))
@@ -72,19 +73,9 @@ def fit_gate(
         task.model_copy(update={"threshold": threshold, "scale": scale})
         for task, threshold in zip(tasks, thresholds, strict=True)
     ]
-    return FittedGate(GateSpec(tasks=fitted, outside=len(others), outside_from=outside_from), prototypes)
-
-
-def gate_metrics(
-    source: AdaptiveVectors, gate: FittedGate, valid: Sequence[Example], outside: Sequence[str]
-) -> dict[str, float]:
-    """The shares that the gate lets through: of validation rows, and of queries outside that training has not seen."""
-    scorer = Gate(gate.spec, gate.prototypes)
-
-    def share(queries: Sequence[str]) -> float:
-        return float(np.mean([scorer(state).score >= GATES["auto"] for state in query_states(source, queries)]))
-
-    return {VALID_RECALL: share([example.query for example in valid]), OUTSIDE_STEERED: share(outside)}
+    shares = {VALID_RECALL: _passing(inside, thresholds), OUTSIDE_STEERED: _passing(apart, thresholds)}
+    metrics = {name: share for name, share in shares.items() if share is not None}
+    return FittedGate(GateSpec(tasks=fitted, outside=len(others)), prototypes, metrics)
 
 
 @torch.no_grad()
@@ -98,6 +89,12 @@ def query_states(source: AdaptiveVectors, queries: Sequence[str]) -> NDArray[np.
         found = source.pooled([queries[index] for index in batch]).float().cpu().numpy()
         states |= dict(zip(batch, found, strict=True))
     return np.array([states[index] for index in range(len(queries))])
+
+
+def _passing(similarities: NDArray[np.floating], thresholds: Sequence[float]) -> float | None:
+    if not len(similarities):
+        return None
+    return float(((similarities - np.array(thresholds)).max(axis=1) >= 0).mean())
 
 
 def _by_task(examples: Sequence[Example]) -> dict[str, list[str]]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from atv_local.data import check_replaceable, held_out, holding, read_unrelated_queries
+from atv_local.data import check_replaceable, holding
 from atv_local.generator import Spec
-from atv_train.gate_fit import fit_gate, gate_metrics
+from atv_train.gate_fit import fit_gate
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state, save_gate
@@ -154,8 +154,7 @@ def _fit_gate(parts: TrainingParts, folder: Path) -> None:
         rows, valid, outside = parts.data.train.first, parts.data.valid.first, parts.trainer.outside
         gate = fit_gate(best, rows, valid, outside, parts.outside_valid, parts.trainer.settings.seed)
         if gate is not None:
-            outside = held_out(read_unrelated_queries(parts.record.job.unrelated))
-            save_gate(folder, gate, gate_metrics(best, gate, valid, outside))
+            save_gate(folder, gate)
 
 
 def _best(parts: TrainingParts, folder: Path) -> tuple[Spec, AdaptiveVectors]:

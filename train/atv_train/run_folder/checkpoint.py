@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +56,7 @@ def save_checkpoint(
             raise UsageError(f"cannot write {folder}: {first_line(error)}") from error
 
 
-def save_gate(folder: Path, gate: FittedGate, metrics: Mapping[str, float]) -> None:
+def save_gate(folder: Path, gate: FittedGate) -> None:
     """Add a gate to the checkpoint of a run, and what was measured of it.
 
     Raises:
@@ -64,7 +64,7 @@ def save_gate(folder: Path, gate: FittedGate, metrics: Mapping[str, float]) -> N
     """
     folder = folder / CHECKPOINT
     spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
-    measured = dict(islice({**metrics, **spec.provenance.metrics}.items(), MAX_METRICS))
+    measured = dict(islice({**gate.metrics, **spec.provenance.metrics}.items(), MAX_METRICS))
     provenance = spec.provenance.model_copy(update={"metrics": measured})
     spec = spec.model_copy(update={"format_version": GATED_VERSION, "gate": gate.spec, "provenance": provenance})
     with replacing(folder / GATE) as temporary:
