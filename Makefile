@@ -60,8 +60,7 @@ results: .venv/dev
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m scripts.models_page
 
-# Train (20 minutes on two busy cores), export, measure on test rows, export again with the figures in the card. The demo takes
-# every question for one of its tasks, so that only other unrelated queries are left as they are.
+# Train (20 minutes on two busy cores), export, measure on test rows, export again with the figures in the card.
 demo-bundle: .venv/dev
 	mkdir -p runs
 	$(BIN)/atv-local train -m $(GGUF) data/demo/train/*.jsonl $(VALID) -o runs/demo \
