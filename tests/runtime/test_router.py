@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from atv_local.answer import Answer, Conversation, Engine, load
 from atv_local.batch import Batch
@@ -114,6 +116,20 @@ def test_each_turn_of_a_conversation_goes_to_its_bundle(engine_of: Makes, fruits
         assert chat.answer(query).text == expected.answer(query).text
     assert [turn.record["gate"]["steered"] for turn in chat.turns] == [False, True, True, False, True]
     assert len({turn.record["bundle"] for turn in chat.turns}) == 3
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
+@given(queries=st.lists(st.sampled_from([FRUIT, BEAST, OUTSIDE]), min_size=2, max_size=5))
+def test_an_answer_does_not_depend_on_those_before(
+    engine_of: Makes, fruits: Path, beasts: Path, queries: list[str]
+) -> None:
+    both = engine_of(fruits, beasts)
+    *before, query = queries
+    for one in before:
+        both.answer(one, max_tokens=3)
+    later = both.answer(query, choices=["a", "b"]).probabilities
+    both.target.reset()
+    assert both.answer(query, choices=["a", "b"]).probabilities == later
 
 
 def test_a_tie_goes_to_the_first(engine_of: Makes, fruits: Path, gated_bundle: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_each_of_several_prompts_goes_to_its_bundle(url: str) -> None:
     assert [choice["gate"]["steered"] for choice in together["choices"]] == [True, True, False]
     assert [choice["gate"]["bundle"] for choice in together["choices"]][:2] == ["f", "b"]
     assert (together["steering"]["bundle"], together["steering"]["bundle_id"]) == ("auto", None)
+
+
+def test_requests_at_the_same_time_do_not_mix(url: str) -> None:
+    models = {FRUIT: "f", BEAST: "b", OUTSIDE: "base"}
+    alone = {query: content(ask(url, query, model=model, logprobs=True)) for query, model in models.items()}
+    queries = [*models] * 4
+    with ThreadPoolExecutor(6) as clients:
+        answers = [*clients.map(lambda query: ask(url, query, logprobs=True), queries)]
+    assert [content(answer) for answer in answers] == [alone[query] for query in queries]
 
 
 def test_what_a_request_sets_holds_for_all(url: str) -> None:
