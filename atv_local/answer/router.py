@@ -131,7 +131,9 @@ class Router:
             steering: as it is wanted.
             beside_vectors: whether control vectors steer too, which take all layers.
         """
-        first, own = (one.steering for one in (self.generators[0], generator))
+        if generator is self.generators[0]:
+            return steering
+        first, own = self.generators[0].steering, generator.steering
         if beside_vectors:
             first, own = replace(first, layers=None), replace(own, layers=None)
         n_rows, _ = generator.shape

@@ -125,9 +125,11 @@ def test_told_a_third_time_it_still_knows_what_it_cut_off(tiny_gguf: Path, monke
 
 def test_bundles_have_names(tiny_gguf: Path, tiny_bundle: Path) -> None:
     options = ["-m", str(tiny_gguf), "-g", f"fruit={tiny_bundle}", "-g", str(tiny_bundle), "-t", "1"]
-    with process(*options) as (_, url):
+    with process(*options) as (running, url):
         listed = HTTP.get(f"{url}/v1/models").json()["data"]
         assert [model["id"] for model in listed] == ["fruit", tiny_bundle.name, "base"]
+        assert running.stderr is not None
+        assert "without the model auto" in running.stderr.readline()
 
 
 @pytest.mark.parametrize(

@@ -130,14 +130,14 @@ def serve(
     with explain_defaults(chosen, next(iter(bundles.values()), None)):
         server = Server(path, paths, settings, control_vectors=vectors, **performance.arguments())
     models = server.models
-    if models.unrouted:
-        problem = for_command_line(models.unrouted, context)
-        print(f"the bundles are served without the model auto: {problem}", file=sys.stderr, flush=True)
 
     def say(url: str) -> None:
         vectors = f"; control vectors {', '.join(models.control_vectors)}" if models.control_vectors else ""
         what = f"{models.name}, {', '.join(models.names)}{vectors}; {parallel} contexts of {models.n_ctx} tokens"
         print(f"{url}  ({what})", file=sys.stderr, flush=True)
+        if models.unrouted:
+            problem = for_command_line(models.unrouted, context)
+            print(f"the bundles are served without the model auto: {problem}", file=sys.stderr, flush=True)
 
     def finish(running: int) -> None:
         if running:
