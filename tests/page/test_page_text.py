@@ -55,6 +55,20 @@ def test_examples_are_those_of_the_bundle_and_are_answered_at_once(visit: Visit,
     assert text(page, "With steering")
 
 
+def test_of_several_bundles_each_query_has_the_one_that_it_fits(
+    visit: Visit, tiny_gguf: Path, fruits_bundle: Path, beasts_bundle: Path
+) -> None:
+    with serving("-m", tiny_gguf, "-g", f"f={fruits_bundle}", "-g", f"b={beasts_bundle}") as (url, _):
+        page = visit(url)
+        expect(page.get_by_label("Bundle")).to_have_value("auto")
+        applied = []
+        for query in ("pear 7", "a cow", "something else"):
+            ask(page, query)
+            applied.append(facts(page, "With steering")["Applied"])
+    assert (applied[0][:2], applied[1][:2], applied[2][:7]) == ("f ", "b ", "nothing")
+    assert re.search("layers 1.2,", applied[1])
+
+
 def test_enter_sends_and_shift_enter_is_a_new_line(visit: Visit, tiny: str) -> None:
     page = visit(tiny)
     query = page.get_by_label("Your query")
