@@ -212,7 +212,7 @@ def _refits_gate(bundle: Bundle, only: str | None, recall: float | None, hooks: 
         return False
     if bundle.manifest.gate is not None:
         return True
-    no_gate = f"{bundle.path} has no gate: it steers every query; bundles that are trained with `contrastive` have one"
+    no_gate = f"{bundle.path} has no gate: it steers every query; training makes one, unless `contrastive` is 0"
     if only == "gate" or recall is not None:
         raise UsageError(f"{no_gate}; without it, leave out `{'only' if only else 'gate_recall'}`")
     hooks.on_message(no_gate)

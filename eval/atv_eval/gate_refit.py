@@ -16,7 +16,7 @@ from atv_local.text import shorten
 
 UNRELATED = "unrelated queries"
 MAX_OUTSIDE = 0.1
-"""The share of the unrelated queries above which a gate that steers more of them than before is too open."""
+"""The share of the unrelated queries that new thresholds may steer beyond those steered before."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class GateRefit:
     @property
     def opens(self) -> bool:
         """Whether the gate hardly tells the rows from other queries any more."""
-        return self.outside.after > max(self.outside.before, MAX_OUTSIDE * self.outside.n)
+        return self.outside.after - self.outside.before > MAX_OUTSIDE * self.outside.n
 
     def as_markdown(self) -> str:
         """A table of what is steered before and after."""
