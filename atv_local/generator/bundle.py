@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -132,7 +132,8 @@ def _pieces(path: Path, name: str) -> Iterator[bytes]:
             if path.exists() and not path.is_file():  # a device or pipe could be read forever
                 raise BundleError(f"{path} is not a bundle: neither a folder nor a regular file")
             with zipfile.ZipFile(path) as archive:
-                info = archive.getinfo(_folder_of(archive, path) + name)
+                entries = {entry.filename.replace("\\", "/"): entry for entry in archive.infolist()}  # as on Windows
+                info = entries[_folder_of(entries, path) + name]
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others cannot be bounded
                     raise BundleError(f"the bundle {path} is refused: {name} is neither stored nor deflated")
                 if info.file_size > _PIECE and info.file_size > _MAX_RATIO * info.compress_size:
@@ -165,12 +166,11 @@ def _other_folder(path: Path) -> str:
     return ""
 
 
-def _folder_of(archive: zipfile.ZipFile, path: Path) -> str:
+def _folder_of(names: Collection[str], path: Path) -> str:
     """Where in an archive the bundle is: at its root, or in the one folder that has a manifest, with a `/` at the end.
 
     Archives of a folder, rather than of its content, are as common.
     """
-    names = archive.namelist()
     if MANIFEST in names:
         return ""
     folders = sorted({name.removesuffix(MANIFEST) for name in names if name.endswith(f"/{MANIFEST}")})

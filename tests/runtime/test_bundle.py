@@ -66,6 +66,15 @@ def test_a_zip_of_the_folder_itself_is_read(tiny_bundle: Path, tmp_path: Path, f
     assert np.array_equal(Generator(Bundle(path))("apple").array, Generator(Bundle(tiny_bundle))("apple").array)
 
 
+def test_a_zip_with_the_separators_of_windows(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in tiny_bundle.rglob("*"):
+            if file.is_file():
+                archive.writestr("tiny\\" + "\\".join(file.relative_to(tiny_bundle).parts), file.read_bytes())
+    assert Bundle(path).id == Bundle(tiny_bundle).id
+
+
 def test_a_zip_of_several_bundles_is_not_guessed_at(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="one/, two/"):
         Bundle(zip_of_folders(tmp_path / "b.zip", tiny_bundle, "one", "two"))

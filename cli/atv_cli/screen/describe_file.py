@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer import check_query
-from atv_local.data import file_kind
+from atv_local.data import ZIP, file_kind
 from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.generator import MANIFEST, Bundle, Generator
 from atv_local.target import TargetFile, check_gguf
@@ -130,7 +130,9 @@ def _fits(check: Any) -> str:
 
 
 def _may_be_bundle(path: Path) -> bool:
-    return (path / MANIFEST).exists() if path.is_dir() else path.is_file() and zipfile.is_zipfile(path)
+    if path.is_dir():  # or one of bundles, of which its error names some
+        return (path / MANIFEST).exists() or any(path.glob(f"*/{MANIFEST}"))
+    return path.is_file() and (zipfile.is_zipfile(path) or file_kind(path) == ZIP)
 
 
 def _is_gguf(path: Path) -> bool:
