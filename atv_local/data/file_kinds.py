@@ -114,7 +114,8 @@ def _values(head: bytes) -> dict[str, Any]:
 
 
 def _of_gguf(values: dict[str, Any]) -> FileKind:
-    kind, architecture = str(values.get("general.type")).lower(), values.get("general.architecture")
+    kind: str | None = str(values.get("general.type")).lower()
+    architecture = values.get("general.architecture")
     if architecture == "controlvector":
         return CONTROL_VECTOR
     if architecture == "clip":  # written before files had a type

@@ -85,6 +85,9 @@ class RowParser(Generic[_Model]):
             values["input"] = from_json_list(values.get("input"))  # as cells of CSV files have it
         if conversation := "input" in values and is_conversation(values["input"]):
             values = _with_conversation(values, found["input"])
+            if "history" in values and "output" in self._required:
+                about = f"only the last answer in {found['input']!r} is an output; earlier turns are before its query"
+                self._note("history", about)
         elif _is_of_messages(found.get("input", "")) and "input" not in self._columns:
             raise DataError(
                 f"{found['input']}: it must be a list of messages; if it is a text, `columns={{'input': ...}}`"
@@ -95,6 +98,8 @@ class RowParser(Generic[_Model]):
         elif "output" in self._required and "output" not in values:
             raise DataError(f"{found['input']}: the last message is not the assistant's")
         values = {part: value for part, value in values.items() if part in self._parts}
+        if missing := [part for part in self._required if part in self._own and part not in values]:
+            raise DataError(f"no column {missing[0]!r}, which other rows of the file have")
         try:
             return self._model.model_validate(values, strict=False if record.cells else None)
         except ValidationError as error:

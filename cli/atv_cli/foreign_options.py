@@ -23,7 +23,7 @@ def refuse_foreign_options(context: typer.Context, arguments: Sequence[str]) -> 
         if unknown and _WORD.fullmatch(argument) and _takes_value(options.get(argument[:2])):
             short, value = argument[:2], argument[2:]
             message = f"{argument} is not an option here; if {value!r} is the value of {short}, write {short} {value}"
-            raise typer.BadParameter(message, ctx=context)  # type: ignore[arg-type]  # its class is the same
+            raise typer.BadParameter(message, ctx=context)
         takes_next = _takes_value(options.get(argument))
 
 
@@ -32,7 +32,7 @@ def refuse_seed_as_system(context: typer.Context) -> None:
     for parameter in context.command.params:
         if parameter.name == "system" and _NUMBER.fullmatch(str(context.params.get("system") or "")):
             message = "a number is not a system message; set the seed with --seed"
-            raise typer.BadParameter(message, ctx=context, param=parameter)  # type: ignore[arg-type]  # as above
+            raise typer.BadParameter(message, ctx=context, param=parameter)  # type: ignore[arg-type]  # its class is the same
 
 
 def _takes_value(option: Any) -> bool:

@@ -199,5 +199,12 @@ def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
 def test_a_file_has_a_part_by_one_name(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"input": "a", "output": "b"}\n{"text": "c", "output": "d"}\n')
-    with pytest.raises(DataError, match=r"rows\.jsonl:2: input"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: no column 'input', which other rows"):
         read_rows(file)
+
+
+def test_that_earlier_answers_are_no_outputs_is_said(tmp_path: Path) -> None:
+    rows, notes = read(tmp_path, {"messages": [*ASKED, *ASKED]})
+    assert rows == [LATE.model_copy(update={"history": (("the lamp is late", "shipping"),)})]
+    assert "only the last answer in 'messages' is an output" in notes
+    assert "last answer" not in read(tmp_path, {"messages": ASKED})[1]

@@ -14,5 +14,5 @@ class PlainPaths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, as an ASGI application."""
         if scope["type"] == "http":
-            scope = scope | {"path": "/" + "/".join(filter(None, scope["path"].split("/")))}
+            scope = {**scope, "path": "/" + "/".join(filter(None, scope["path"].split("/")))}
         await self._app(scope, receive, send)
