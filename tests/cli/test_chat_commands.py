@@ -298,6 +298,7 @@ def test_the_gate_is_shown_with_its_last_decision_and_set(tiny_gguf: Path, gated
 def test_without_a_gate_every_turn_is_steered(pair: list[str]) -> None:
     assert chat(pair, "/gate").stderr == "the bundle has no gate, so every turn is steered\n"
     assert chat(pair, "/gate 0.8").stderr.startswith("gate 0.8\nthe bundle has no gate")
+    assert chat([*pair[:2], "--off"], "/gate").stderr == "no bundle is loaded, so there is no gate\n"
     wrong = chat(pair, "/gate on")
     assert (wrong.exit_code, "'on'" in wrong.stderr) == (2, True)
 

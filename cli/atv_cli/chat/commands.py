@@ -110,7 +110,9 @@ def _gate(session: Session, text: str) -> None:
     """Show the gate and its last decision, or set the score that a turn needs to be steered."""
     if text:
         _change(session, "gate", text)
-    if not session.has_gate:
+    if not session.conversation.engine.generators:
+        session.say("no bundle is loaded, so there is no gate")
+    elif not session.has_gate:
         session.say("the bundle has no gate, so every turn is steered")
     elif not text:
         session.say(f"gate {SETTINGS['gate'].show(session)}{_last_decision(session)}")
