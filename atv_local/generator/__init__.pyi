@@ -8,6 +8,7 @@ from .gate import NEIGHBOURS as NEIGHBOURS
 from .gate import Gate as Gate
 from .gate import TaskScore as TaskScore
 from .gate import nearest_mean as nearest_mean
+from .gate import read_gate as read_gate
 from .gate_thresholds import OUTSIDE_STEERED as OUTSIDE_STEERED
 from .gate_thresholds import RECALL as RECALL
 from .gate_thresholds import VALID_RECALL as VALID_RECALL
