@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from atv_eval import difference, mean_over_tasks, table
 from benchmarks.paper_tasks import N_POOL, STUDIED
 from benchmarks.prompted import best_hits
+from benchmarks.report_gate import gate, mixed
 from benchmarks.report_serving import serving
 from benchmarks.report_text import structured, style
 
@@ -359,6 +360,7 @@ def main() -> None:
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
     served = serving(records("serving.jsonl"), records("load.jsonl"))
     texts = [style(records("style.jsonl")), structured(records("structured.jsonl"))]
+    texts += [gate(records("gate.jsonl")), mixed(records("mixed_traffic.jsonl"))]
     found = [*outputs(), *texts, served, speed(), paper(), study(), curve(), sweeps(), precision(), growth()]
     parts += [part for part in found if part]
     PAGE.write_text("\n".join(parts))

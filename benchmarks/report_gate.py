@@ -1,0 +1,88 @@
+"""What was measured of the gate, for docs/explanation/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import Any
+
+from atv_eval import table
+
+Record = dict[str, Any]
+KINDS = {
+    "near": "near misses, out-of-scope queries of CLINC150",
+    "other": "test rows of other tasks",
+    "general": "packaged unrelated queries, never trained on",
+    "chat": "prompts to a chat model, written for this",
+}
+METHODS = {
+    "base": "the model alone",
+    "gate": "steered, with the gate",
+    "always": "steered, gate off",
+    "router": "classifier, then 16 demonstrations",
+    "lora": "one LoRA for all",
+}
+
+
+def gate(records: Sequence[Record]) -> str:
+    """The last run of each seed with the tasks of the last run."""
+    if not records:
+        return ""
+    tasks = records[-1]["tasks"]
+    by_seed = {r["seed"]: r for r in records if r["tasks"] == tasks}
+    runs = list(by_seed.values())
+    rows = []
+    for kind, words in KINDS.items():
+        found = [r["outside"][kind] for r in runs]
+        rows.append([words, str(found[0]["queries"]), spread([f["auroc"] for f in found], 3), shares(found)])
+    least = {task: mean(r["recall_of"][task] for r in runs) for task in tasks}
+    lowest = min(least, key=lambda task: least[task])
+    names, recall = ", ".join(f"`{task}`" for task in tasks), spread([100 * r["recall"] for r in runs], 1)
+    return f"""## What the gate lets pass
+
+Bundles with the default options on 200 rows of each of {len(tasks)} tasks ({names}),
+seeds {", ".join(str(seed) for seed in by_seed)}. At the bundle's own threshold {recall} % of the test rows are steered,
+least of `{lowest}` ({100 * least[lowest]:.1f} %). Scoring a query takes {max(r["gate_ms"] for r in runs):.2f} ms beside
+the vector, with {runs[-1]["prototypes"]} prototypes. Ranges are those of the seeds.
+`python -m benchmarks.gate --data FOLDER --work FOLDER --output benchmarks/results/gate.jsonl`
+
+{table(["queries outside the tasks", "number", "AUROC", "steered, %"], rows, n_text=1)}"""
+
+
+def mixed(records: Sequence[Record]) -> str:
+    """The last run of each method."""
+    last = {r["method"]: r for r in records}
+    if "gate" not in last:
+        return ""
+    runs = [last[method] for method in METHODS if method in last]
+    names = list(last["gate"]["tasks"])
+    rows = []
+    for r in runs:
+        tasks = [f"{100 * r['tasks'][name]['mean']:.1f}" for name in names]
+        times = [f"{r[key]['median']:.0f}" if r[key] else "" for key in ("first_ms", "total_ms")]
+        rows.append(
+            [METHODS[r["method"]], *tasks, f"{100 * r['same_general']:.1f}", *times, str(r.get("server_mb", ""))]
+        )
+    heads = [f"{name}, % of {last['gate']['tasks'][name]['rows']}" for name in names]
+    general = last["gate"]["general"]
+    return f"""## Half tasks, half chat
+
+{last["gate"]["queries"]} queries in random order, half of them test rows of the demo's tasks and half prompts to a chat
+model, from {last["gate"]["clients"]} clients at a time; greedy answers of up to 64 tokens. The same answers to chat are
+those of the {general} chat prompts that are the model's own to the last character. The classifier is a logistic
+regression over the states of the demo's backbone, trained on the demo's rows and on unrelated queries. The LoRA answers
+in PyTorch, and is compared with PyTorch's answers.
+`python -m benchmarks.mixed_traffic --output benchmarks/results/mixed_traffic.jsonl`
+
+{table(["", *heads, "same answers to chat, %", "first token, ms", "answer, ms", "server, MB"], rows, n_text=1)}"""
+
+
+def shares(found: Sequence[Record]) -> str:
+    """Those steered, in per cent."""
+    return spread([100 * f["steered"] for f in found], 1)
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """A mean, and the range where there are several."""
+    text = f"{mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ({min(values):.{digits}f} to {max(values):.{digits}f})"
