@@ -38,7 +38,7 @@ def engine():
 def run(source: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
     """A script that begins with START, which must end by itself."""
     command = [sys.executable, "-X", "faulthandler", "-c", START + source, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_two_engines_of_one_target_do_not_mix(target: Target, tiny_generator: Generator) -> None:
