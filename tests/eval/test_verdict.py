@@ -94,6 +94,12 @@ def test_a_terminal_has_a_table_for_each_task_and_the_verdict_last(capsys: pytes
     assert " ".join(text.split()).endswith(result.verdict or "none")
 
 
+def test_names_of_tasks_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    task = replace(LABELS, name="a[/b][red]:100:")
+    print_results(result_of([task], {Method.BASE: 4, Method.STEERED: 30}))
+    assert "a[/b][red]:100:" in capsys.readouterr().out
+
+
 def test_the_live_view_has_the_main_metric_so_far() -> None:
     tasks = [LABELS, SLOTS]
     view = EvalProgress()

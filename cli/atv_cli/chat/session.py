@@ -40,7 +40,7 @@ class Session:
         self._strength: float = conversation.steering.strength or conversation.engine.steering.strength or 1.0
         """The strength that `on` restores."""
         conversation.steering.range(conversation.engine.target.n_rows)  # raises now and not at every turn
-        self._console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @property
     def model(self) -> str:

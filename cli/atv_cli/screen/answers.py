@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def side_by_side(answers: Mapping[str, Iterator[Event]]) -> None:
     """Stream the answers one after the other: in columns on a terminal, in paragraphs elsewhere."""
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         for name, events in answers.items():
             print(f"[{name}]")

@@ -23,7 +23,7 @@ def print_results(result: EvalResult) -> None:
 
     Only main metrics have their interval here; the result's other forms have all.
     """
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     tables = []
     for task in dict.fromkeys(score.task for score in result.scores):
         tables.append(_task_table(task, [score for score in result.scores if score.task == task], result))

@@ -25,8 +25,13 @@ class ProgressView:
     """
 
     def __init__(self, description: str, total: int | None, *counts: ProgressColumn, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, emoji=False, quiet=quiet)
-        columns = TextColumn("{task.description}"), BarColumn(), *counts, TextColumn("{task.fields[text]}")
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=quiet)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            *counts,
+            TextColumn("{task.fields[text]}", markup=False),
+        )
         self._bar = _Bar(
             self.above, *columns, console=self._console, transient=True, disable=not self._console.is_terminal
         )

@@ -24,7 +24,7 @@ _MAX_WIDTH = 80
 
 def plot_norms(vector: TaskVector) -> None:
     """The Euclidean norm at each layer, as bars on stderr."""
-    console = Console(stderr=True, highlight=False, emoji=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     values = vector.norms()
     width = max(10, min(60, console.width - 24))
     largest = float(values.max()) or 1.0
@@ -43,7 +43,7 @@ def print_columns(rows: Sequence[Sequence[Text]], *, right: Collection[int] = ()
 
     A line is as long as its cells: breaking it is left to the terminal, where a path can then be copied whole.
     """
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     widths = [min(_MAX_WIDTH, max(cell.cell_len for cell in column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = Text()
@@ -56,7 +56,7 @@ def print_columns(rows: Sequence[Sequence[Text]], *, right: Collection[int] = ()
 
 def print_vectors(queries: Sequence[str], vectors: Sequence[TaskVector]) -> None:
     """Mean norm of each layer with its range, and the cosine of each query's vector with every other, on stdout."""
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     values = np.array([vector.norms() for vector in vectors])
     width = max(10, min(50, console.width - 40))
     largest = float(values.max()) or 1.0

@@ -56,7 +56,7 @@ def _print(check: Check) -> None:
     line = Text.assemble(
         (f"{check.state:8}", _COLOURS[check.state]), f"{check.name:18}", one_line(check.detail), overflow="fold"
     )
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(line, soft_wrap=True)
     if check.fix:
         console.print(Text(f"{'':8}to fix it: {check.fix}"), soft_wrap=True)

@@ -154,7 +154,7 @@ def _show(report: ExportReport) -> None:
 
     from atv_local.generator import GRAPHS
 
-    console = Console(stderr=True, highlight=False, emoji=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("graph", "size", "cosine, worst layer", "error, worst query", "in a batch"):
         table.add_column(name, justify="left" if name == "graph" else "right")
