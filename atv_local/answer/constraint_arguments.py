@@ -12,12 +12,14 @@ from atv_local.errors import UsageError
 from atv_local.target import MAX_GRAMMAR_CHARS
 from atv_local.text import shown
 
+_ROWS = (".csv", ".tsv", ".jsonl", ".ndjson")
+"""Files with a header, or with JSON on each line."""
 _MAX_CHOICES_FILE = 2 * MAX_LABELS * (MAX_CHOICE_CHARS + 1)
 """Characters of the file; with some room, so that the error can say what is too much."""
 
 
 def parse_choices(text: str) -> Choices:
-    """`auto`, `auto:TASK`, choices with commas between them, or a file of them.
+    """`auto`, `auto:TASK`, choices with commas between them, a JSON list, or a file of them.
 
     A file has one on each line, or a JSON list if it is named `.json`. A text without commas is a file if it exists or
     looks like the path of one: with a folder or an ending.
@@ -27,7 +29,7 @@ def parse_choices(text: str) -> Choices:
     """
     if is_auto(text):
         return text
-    choices = _read_choices(Path(text)) if _is_path(text) else text.split(",")
+    choices = _inline_list(text) or (_read_choices(Path(text)) if _is_path(text) else text.split(","))
     if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices):
         choices = [choice.strip() for choice in choices if choice.strip()]
     if len(choices) == 1:
@@ -45,8 +47,19 @@ def _is_path(text: str) -> bool:
         return False
 
 
+def _inline_list(text: str) -> list[str]:
+    """The texts of a JSON list; empty if it is none."""
+    try:
+        choices = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return choices if isinstance(choices, list) and all(isinstance(choice, str) for choice in choices) else []
+
+
 def _read_choices(path: Path) -> list[str]:
     text = _read(path, "choices", _MAX_CHOICES_FILE)
+    if path.suffix.lower() in _ROWS:
+        raise UsageError(f"the choices {path} would be read as lines of text; save the answers as .txt or .json")
     if path.suffix.lower() != ".json":
         return text.split("\n")  # `splitlines` would also split at a form feed, which can stand in a text
     choices = _parse_json(text, f"the choices {path}")

@@ -49,8 +49,12 @@ def csv_records(lines: TextLines, check_names: CheckNames, on_note: Callable[[st
         fields = cells[: len(header)] if blank else cells
         if error:
             yield Record(begin, lines.end, error=error)
-        elif [field.strip() for field in fields] == given:
+        elif _keys(fields) == _keys(given):
             on_note(f"{lines.path}:{begin}: the header again, which is not a row")
+        elif len(given) > 1 and sorted(_keys(fields)) == sorted(_keys(given)):
+            raise DataError(
+                f"{lines.path}:{begin}: the header again, in another order; divide the file before this line"
+            )
         elif len(fields) != len(header):
             problem = f"{len(fields)} fields where the header has {len(header)}; {_QUOTING}"
             yield Record(begin, lines.end, error=problem)
@@ -120,6 +124,10 @@ def _header(names: list[str], error: str, path: Path, line: int, check_names: Ch
     except DataError as problem:
         raise DataError(f"{path}:{line}: {problem}") from problem
     return names
+
+
+def _keys(names: Collection[str]) -> list[str]:
+    return [name.strip().casefold() for name in names]
 
 
 def _new_name(name: str, taken: Collection[str]) -> str:

@@ -16,6 +16,7 @@ from atv_cli.chat.session import Session
 from atv_cli.main import app
 from atv_local.answer import Conversation, Engine, parse_choices, read_grammar, read_schema
 from atv_local.batch import AnswerSettings
+from atv_local.errors import UsageError
 from tests.cli.batch_runs import ROWS, batch, one_sentence, records, written
 from tests.cli.chat_lines import BEAST, FRUIT, chat
 
@@ -64,6 +65,11 @@ def test_choices_are_read_from_a_file_of_any_name(tmp_path: Path, monkeypatch: p
         (tmp_path / name).write_text(text, newline="")
     assert [parse_choices(name) for name in files] == [["yes", "no"]] * 4 + [["a\u2028b", "c\fd"]]
     assert parse_choices("labels,other.txt") == ["labels", "other.txt"]
+    assert parse_choices('["a, b", "c"]') == ["a, b", "c"]
+    assert parse_choices("[a],[b]") == ["[a]", "[b]"]
+    Path("rows.csv").write_text("label\nyes\nno\n")
+    with pytest.raises(UsageError, match=r"rows\.csv would be read as lines"):
+        parse_choices("rows.csv")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_schema_or_grammar(tmp_path: Path) -> None:

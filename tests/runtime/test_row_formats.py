@@ -163,3 +163,9 @@ def test_lines_of_text_may_look_a_little_like_rows(tmp_path: Path, line: str) ->
     file = tmp_path / "rows.txt"
     file.write_text(line + "\n")
     assert read_queries(file) == [line]
+
+
+def test_a_header_in_another_order_is_not_passed_over(tmp_path: Path) -> None:
+    assert read(tmp_path, "rows.csv", table(",") + "Input,OUTPUT\n") == EXPECTED
+    with pytest.raises(DataError, match=r"rows\.csv:4: the header again, in another order"):
+        read(tmp_path, "rows.csv", table(",") + "output,input\nshipping,the lamp is late\n")
