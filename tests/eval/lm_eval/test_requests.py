@@ -102,6 +102,7 @@ def test_strength_layers_positions_and_off_are_those_of_the_arguments(arguments:
         "strength": 1.0,
         "layers": [1, 3],
         "positions": "decode",
+        "gate": 0.5,
         "control_vectors": [],
     }
 
