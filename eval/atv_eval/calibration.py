@@ -168,9 +168,9 @@ def calibrate(
     with nullcontext() if dry_run else holding(place):
         if only == "gate":
             with explain_defaults(None, chosen):
-                gate = refitted(Generator(opened, provider=provider, precision=precision))
-            written = None if dry_run else write_calibrated(opened, None, place, gate=gate, overwrite=overwrite)
-            return CalibrationResult((), None, written, metric, gate)
+                alone = refitted(Generator(opened, provider=provider, precision=precision))
+            written = None if dry_run else write_calibrated(opened, None, place, gate=alone, overwrite=overwrite)
+            return CalibrationResult((), None, written, metric, alone)
         with load(
             model,
             bundle,

@@ -157,8 +157,7 @@ def _partners(spec: GateSpec, tasks: Sequence[Task], on_message: Callable[[str],
 
 
 def _passing(similarities: NDArray[np.float32], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    passing: NDArray[np.bool_] = (similarities >= thresholds).any(axis=1)
-    return passing
+    return np.asarray((similarities >= thresholds).any(axis=1))
 
 
 def _change(passed: Sequence[NDArray[np.bool_]], part: slice) -> GateChange:
