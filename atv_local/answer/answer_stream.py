@@ -148,6 +148,9 @@ class AnswerStream:
     ) -> tuple[GateDecision | None, float]:
         """Evaluate the prompt under its vector, which is made while the unsteered prefix is evaluated.
 
+        Where the prefix may be steered, nothing is evaluated before it is known whether it is, so that what the cache
+        has of it can be used if not.
+
         Returns:
             The decision of the gate, and the milliseconds that the generator took.
         """
@@ -160,7 +163,8 @@ class AnswerStream:
         except RuntimeError as error:  # the interpreter exits, or another thread has closed the engine
             raise UsageError("the engine is closed; load it again") from error
         try:
-            target.prefill(*(() if steers_prefix else segments))
+            if not steers_prefix:
+                target.prefill(*segments)
         except BaseException:
             pending.cancel()  # nothing waits for it any more
             raise
@@ -178,8 +182,8 @@ class AnswerStream:
     def _evaluate_steered(self, prompt: Prompt, rows: TaskVector, positions: Positions) -> None:
         """Evaluate what is steered of the prompt, and leave the vector of the answer applied."""
         target, tokens = self._target, prompt.tokens
+        target.prefill(*(() if positions.prefix else prompt.segments))
         if not positions.prefix:
-            target.prefill(*prompt.segments)  # which is done, unless another bundle might have steered them
             tokens = tokens[-1:]
         elif rows.prompt is not None and len(tokens) > 1:
             target.apply(rows.prompt)

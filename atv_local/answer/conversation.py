@@ -3,7 +3,7 @@
 The target reads the whole conversation, the generator only the message that is answered. With positions `last` and
 `decode` earlier turns are evaluated without a vector, so their keys and values are reused; only the last answer, which
 was written under its own vector, is evaluated again. With `all` the whole conversation is evaluated under each turn's
-vector.
+vector, if it has one.
 """
 
 from __future__ import annotations

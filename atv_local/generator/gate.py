@@ -19,6 +19,7 @@ GATE = "gate.f16"
 NEIGHBOURS = 3
 """Prototypes whose mean similarity counts."""
 _OUTSIDE_WEIGHT = 0.25
+_MAX_BYTES = 64 << 20  # training makes 8,192 prototypes at most: 64 MiB if they are 4,096 wide
 
 _STEEPEST = 500.0  # so that the exponential does not overflow
 
@@ -43,13 +44,18 @@ class Gate:
     """
 
     def __init__(self, spec: GateSpec, prototypes: NDArray[np.floating]) -> None:
-        if prototypes.ndim != 2 or len(prototypes) != spec.n_prototypes:
+        if prototypes.ndim != 2 or len(prototypes) != spec.n_prototypes or not prototypes.shape[1]:
             raise ValueError(f"{list(prototypes.shape)} prototypes, not {spec.n_prototypes}")
         if not np.isfinite(prototypes).all():
             raise ValueError("prototypes that are not finite")
         self._spec = spec
         self._prototypes = prototypes.astype(np.float32)
         self._ends = np.cumsum([task.prototypes for task in spec.tasks])
+
+    @property
+    def width(self) -> int:
+        """The width of the states that it scores."""
+        return int(self._prototypes.shape[1])
 
     def with_thresholds(self, spec: GateSpec) -> Gate:
         """The gate of a spec that differs in its thresholds alone."""
@@ -81,13 +87,15 @@ def read_gate(bundle: Bundle) -> Gate | None:
     """The gate of a bundle, if it has one.
 
     Raises:
-        BundleError: prototypes that are missing, or not those of the manifest.
+        BundleError: prototypes that are missing, too many, or not those of the manifest.
     """
     spec = bundle.manifest.gate
     if spec is None:
         return None
-    if GATE not in bundle.manifest.files:
+    if (entry := bundle.manifest.files.get(GATE)) is None:
         raise BundleError(f"the bundle {bundle.path} has a gate and lists no {GATE}; export it again")
+    if entry.size > _MAX_BYTES:
+        raise BundleError(f"the bundle {bundle.path} has a {GATE} of {entry.size} bytes, more than {_MAX_BYTES}")
     try:
         return Gate(spec, np.frombuffer(bundle.read(GATE), "<f2").reshape(spec.n_prototypes, -1))
     except ValueError as error:

@@ -17,7 +17,7 @@ from atv_local.data import as_integer
 from atv_local.errors import AtvError, BundleError, UsageError, first_line
 from atv_local.generator.bundle import TOKENIZER, Bundle
 from atv_local.generator.first_run import check_runnable
-from atv_local.generator.gate import Gate, TaskScore, read_gate
+from atv_local.generator.gate import GATE, Gate, TaskScore, read_gate
 from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
@@ -131,7 +131,7 @@ class Generator:
 
         None for bundles that were exported before graphs had it. Errors are those of a call.
         """
-        if _POOLED not in [node.name for node in self._chosen.session.get_outputs()]:
+        if _POOLED not in _outputs(self._chosen.session):
             return None
         return self._guarded(query, lambda: self._state(*self._run(self._chosen.session, query, _POOLED)))
 
@@ -171,6 +171,10 @@ class Generator:
         inputs = sorted(node.name for node in session.get_inputs())
         if inputs != ["attention_mask", "input_ids"]:
             raise BundleError(f"the graph of {self.bundle.path} takes {inputs}, not attention_mask and input_ids")
+        if self._gate is not None and _POOLED not in _outputs(session):
+            raise BundleError(
+                f"the graph of {self.bundle.path} gives no pooled state, which its gate scores; export it again"
+            )
         self._scored(session, "a query")
 
     def _run(self, session: Any, query: str, *outputs: str) -> list[Any]:
@@ -181,8 +185,14 @@ class Generator:
     def _scored(self, session: Any, query: str) -> tuple[TaskVector, TaskScore | None]:
         if self._gate is None:
             return self._vector(*self._run(session, query, _VECTOR)), None
-        vector, state = self._run(session, query, _VECTOR, _POOLED)
-        return self._vector(vector), self._gate(self._state(state))
+        vector, pooled = self._run(session, query, _VECTOR, _POOLED)
+        state = self._state(pooled)
+        if len(state) != self._gate.width:
+            raise BundleError(
+                f"the {GATE} of the bundle {self.bundle.path} is for states of width {self._gate.width}, and its graph "
+                f"gives {len(state)}"
+            )
+        return self._vector(vector), self._gate(state)
 
     def _state(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
         if output.ndim != 2 or len(output) != 1 or output.dtype != np.float32 or not np.isfinite(output).all():
@@ -198,6 +208,10 @@ class Generator:
                 f"the graph of {self.bundle.path} gives {output.dtype} {list(output.shape)}, not float32 {list(wanted)}"
             )
         return TaskVector(output[0, :n_rows], output[0, n_rows:] if self._n_vectors == 2 else None)
+
+
+def _outputs(session: Any) -> list[str]:
+    return [node.name for node in session.get_outputs()]
 
 
 def _read_graph(bundle: Bundle, name: str) -> bytes:

@@ -5,6 +5,7 @@ Every field is bounded, so a hostile manifest cannot make a reader allocate with
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from atv_local.data import MAX_LABEL_CHARS, MAX_LABELS, TemplateVariables
 from atv_local.generator.pooling import Pooling
 from atv_local.generator.providers import Precision
+from atv_local.text import shorten
 from atv_local.vectors import MAX_STRENGTH, BoundedText, Positions, Sha256, Steering, TargetSpec
 
 FORMAT_VERSION: Literal[1] = 1
@@ -110,6 +112,13 @@ class GateSpec(_Section):
     def n_prototypes(self) -> int:
         """All of them."""
         return sum(task.prototypes for task in self.tasks) + self.outside
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> GateSpec:
+        name, count = Counter(task.name for task in self.tasks).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"the gate has {count} tasks named {shorten(name)!r}")
+        return self
 
 
 class Provenance(_Section):

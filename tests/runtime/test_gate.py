@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from atv_local.answer import Conversation, Engine
 from atv_local.batch import Batch
@@ -106,21 +108,86 @@ def test_a_bundle_without_a_gate_steers_every_query(engine: Engine) -> None:
     assert "gate" not in answer.as_dict()
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "not finite"])
-def test_a_damaged_gate_is_refused(gated_bundle: Path, tmp_path: Path, damage: str) -> None:
-    folder = tmp_path / "damaged"
-    copytree(gated_bundle, folder)
-    data = (folder / GATE).read_bytes()
-    data = data[:-32] if damage == "short" else b"\xff" * len(data)
+def changed(source: Path, folder: Path, data: bytes | None, gate: dict[str, object] | None = None) -> Bundle:
+    """A bundle as another, with this gate.f16 in place of its own, None for no such file."""
+    copytree(source, folder)
     manifest = json.loads((folder / MANIFEST).read_text())
-    if damage == "missing":
+    manifest["gate"] |= gate or {}
+    if data is None:
         del manifest["files"][GATE]
     else:
         (folder / GATE).write_bytes(data)
         manifest["files"][GATE] = tiny.entry(folder / GATE).model_dump()
     (folder / MANIFEST).write_text(json.dumps(manifest))
+    return Bundle(folder)
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "odd", "not finite", "empty", "narrow"])
+def test_a_damaged_gate_is_refused(gated_bundle: Path, tmp_path: Path, damage: str) -> None:
+    data = (gated_bundle / GATE).read_bytes()
+    other = {
+        "missing": None,
+        "short": data[:-32],
+        "odd": data[:-1],
+        "not finite": b"\xff" * len(data),
+        "empty": b"",
+        "narrow": data[: len(data) // 2],
+    }
     with pytest.raises(BundleError, match=GATE.replace(".", r"\.")):
+        Generator(changed(gated_bundle, tmp_path / "damaged", other[damage]), tried=True)
+
+
+def test_prototypes_are_bounded_before_they_are_read(gated_bundle: Path, tmp_path: Path) -> None:
+    n_bytes = (64 << 20) + 32
+    bundle = changed(gated_bundle, tmp_path / "large", bytes(n_bytes))
+    tracemalloc.start()
+    with pytest.raises(BundleError, match=str(n_bytes)):
+        Generator(bundle, tried=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < n_bytes
+
+
+def test_a_graph_without_states_has_no_gate(gated_bundle: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stateless"
+    copytree(gated_bundle, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for name in set(manifest["files"]) & {path.relative_to(tiny_bundle).as_posix() for path in tiny_bundle.rglob("*")}:
+        (folder / name).write_bytes((tiny_bundle / name).read_bytes())
+        manifest["files"][name] = tiny.entry(folder / name).model_dump()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="no pooled state"):
         Generator(Bundle(folder), tried=True)
+
+
+def test_prototypes_that_are_zero_resemble_nothing(gated_bundle: Path, tmp_path: Path) -> None:
+    data = (gated_bundle / GATE).read_bytes()
+    _, score = Generator(changed(gated_bundle, tmp_path / "zero", bytes(len(data))), tried=True).scored(INSIDE)
+    assert score is not None
+    assert score.score < 0.5
+
+
+@pytest.mark.parametrize("threshold", [1e308, -1e308])
+def test_thresholds_out_of_reach_give_scores(gated_bundle: Path, tmp_path: Path, threshold: float) -> None:
+    task = {"name": "x", "prototypes": 1, "threshold": threshold, "scale": 5e-324}
+    data = np.eye(1, 16, dtype="<f2").tobytes()
+    _, score = Generator(changed(gated_bundle, tmp_path / "far", data, gate={"tasks": [task]}), tried=True).scored("x")
+    assert score is not None
+    assert score.score == pytest.approx(float(threshold < 0))
+
+
+def test_tasks_of_a_gate_have_different_names() -> None:
+    task = GateTask(name="x", prototypes=1, threshold=0, scale=1)
+    with pytest.raises(ValidationError, match="2 tasks named 'x'"):
+        GateSpec(tasks=[task, task])
+
+
+def test_an_unsteered_turn_uses_the_cache_though_the_bundle_steers_all_tokens(gated: Engine) -> None:
+    chat = Conversation(gated, steering=Steering(positions="all"), max_tokens=4)
+    first, second = chat.answer(OUTSIDE), chat.answer("nothing of the kind")
+    assert second.tokens.evaluated < second.tokens.prompt - first.tokens.prompt + 8 < second.tokens.prompt
+    steered = chat.answer(INSIDE)
+    assert steered.tokens.evaluated == steered.tokens.prompt
 
 
 @pytest.mark.parametrize("version", [1, 2])
