@@ -62,6 +62,11 @@ def find_columns(names: Collection[str], columns: Columns) -> dict[str, str]:
     return found
 
 
+def names_for(part: str, names: Collection[str]) -> list[str]:
+    """The columns that could be a part by one of the names that data sets use for it."""
+    return [name for name in names if _key(name) in _OTHER_NAMES.get(part, ())]
+
+
 def _key(name: str) -> str:
     """A name without what nobody sees in it, in lower case."""
     return with_single_spaces(name).casefold()

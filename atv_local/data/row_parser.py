@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from atv_local.data.columns import CONVERSATIONS, PARTS, Columns, find_columns
+from atv_local.data.columns import CONVERSATIONS, PARTS, Columns, find_columns, names_for
 from atv_local.data.conversations import conversation_parts, is_conversation
 from atv_local.data.record import Record
 from atv_local.data.row_values import from_json_list
@@ -62,7 +62,10 @@ class RowParser(Generic[_Model]):
             if part not in found and not (part == "output" and _is_of_messages(found.get("input", ""))):
                 listed = ", ".join(map(repr, names))[:200] or "none"
                 missing = self._columns.get(part, part)
-                raise DataError(f"no column {missing!r}, found {listed}; name yours with `columns={{{part!r}: ...}}`")
+                several = names_for(part, names) if part not in self._columns else []
+                could_be = f", of which {' and '.join(map(repr, several))} could be it" if len(several) > 1 else ""
+                problem = f"no column {missing!r}, found {listed}{could_be}"
+                raise DataError(f"{problem}; name yours with `columns={{{part!r}: ...}}`")
 
     def row(self, record: Record) -> _Model:
         """The row of a record.

@@ -208,3 +208,10 @@ def test_that_earlier_answers_are_no_outputs_is_said(tmp_path: Path) -> None:
     assert rows == [LATE.model_copy(update={"history": (("the lamp is late", "shipping"),)})]
     assert "only the last answer in 'messages' is an output" in notes
     assert "last answer" not in read(tmp_path, {"messages": ASKED})[1]
+
+
+def test_columns_of_which_several_could_be_meant_are_named(tmp_path: Path) -> None:
+    record = {"prompt": "is it late?", "completion": "yes", "label": True}
+    with pytest.raises(DataError, match=r":1: no column 'output', .* of which 'completion' and 'label' could be it"):
+        read(tmp_path, record)
+    assert read(tmp_path, record, columns={"output": "completion"})[0][0].output == "yes"
