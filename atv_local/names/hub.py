@@ -100,10 +100,12 @@ def files_of_bundle(snapshot: Path) -> list[str]:
     return list(read_manifest(snapshot)[0].files)
 
 
-def cached_names() -> Iterator[ListedName]:
-    """Every GGUF and bundle in the cache."""
+def cached_names(only: str = "") -> Iterator[ListedName]:
+    """Every GGUF and bundle in the cache, or in that of one repository."""
     for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        if only and repo != only:
+            continue
         try:
             HubName.parse(repo)
         except NotFoundError:

@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from atv_local.errors import NotFoundError
 from atv_local.names.hub import HubName, cached_names, find, is_offline, no_model, other_ggufs
 from atv_local.names.stores import Kind, ListedName
+from atv_local.text import some_of
 
 
 class HubStore:
@@ -33,9 +34,11 @@ class HubStore:
         if offline or is_offline():
             if others := other_ggufs(parsed):
                 raise no_model(parsed, others)
+            cached_here = [f"hf:{entry.name}" for entry in cached_names(parsed.repo)]
+            others_here = f" (of this repository it has {some_of(cached_here)})" if cached_here else ""
             raise NotFoundError(
-                f"{parsed} is not in the cache of {constants.HF_HUB_CACHE}, and nothing is downloaded offline; "
-                f"where there is a network, get it with `atv_local.names.pull_name('{parsed}')`"
+                f"{parsed} is not in the cache of {constants.HF_HUB_CACHE}{others_here}, and nothing is downloaded "
+                f"offline; where there is a network, get it with `atv_local.names.pull_name('{parsed}')`"
             )
         from atv_local.names.hub_download import download
 

@@ -464,3 +464,9 @@ def test_ls_names_what_leads_back(add: Add, tiny_gguf: Path, tiny_bundle: Path) 
 def test_endings_in_capitals(add: Add, tiny_gguf: Path) -> None:
     add("someone/Model", {"M.Q8_0.GGUF": tiny_gguf.read_bytes()})
     assert resolve_model("hf:someone/Model:Q8_0").name == "M.Q8_0.GGUF"
+
+
+def test_what_the_cache_has_of_a_repository_is_named_offline(add: Add, tiny_gguf: Path) -> None:
+    add("someone/Model", {"m-Q8_0.gguf": tiny_gguf.read_bytes()})
+    with pytest.raises(NotFoundError, match=r"it has hf:someone/Model:Q8_0\)"):
+        resolve_model("hf:someone/Model:Q4_0", offline=True)
