@@ -68,6 +68,17 @@ def test_what_no_gate_accepts_is_the_base_model(url: str) -> None:
     assert routed["choices"][0]["gate"]["bundle"] in ("f", "b")
 
 
+def test_decisions_are_counted_by_bundle(url: str) -> None:
+    def counted(bundle: str) -> float:
+        name = f'atv_gated_total{{bundle="{bundle}",steered="true"}}'
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(name))
+
+    before = counted("f"), counted("b")
+    ask(url, BEAST)
+    assert (counted("f"), counted("b")) == (before[0], before[1] + 1)
+
+
 def test_every_chunk_says_which_bundle_steers(url: str, beasts_bundle: Path) -> None:
     body = {"messages": [{"role": "user", "content": BEAST}], "max_tokens": 4, "stream": True}
     body["stream_options"] = {"include_usage": True}
@@ -121,10 +132,15 @@ def test_the_models_are_listed(url: str) -> None:
 
 def test_vectors_are_those_of_the_bundle(url: str) -> None:
     for query, name in ((FRUIT, "f"), (BEAST, "b")):
-        assert post(url, "steering", query=query) == post(url, "steering", query=query, model=name)
-    routed, *alone = (post(url, "embeddings", input=[FRUIT, BEAST], model=name) for name in ("auto", "f", "b"))
+        routed, alone = post(url, "steering", query=query), post(url, "steering", query=query, model=name)
+        assert (routed["gate"].pop("bundle"), routed["gate"].pop("bundle_id")) == (
+            name,
+            routed["steering"]["bundle_id"],
+        )
+        assert routed == alone
+    routed, *each = (post(url, "embeddings", input=[FRUIT, BEAST], model=name) for name in ("auto", "f", "b"))
     assert routed["model"] == "auto"
-    for place, one in enumerate(alone):
+    for place, one in enumerate(each):
         assert routed["data"][place] == one["data"][place]
 
 

@@ -35,7 +35,7 @@ from atv_serve.http.model_response import model_response
 from atv_serve.http.page import page, page_files
 from atv_serve.http.paths import PlainPaths
 from atv_serve.http.reply import Replies
-from atv_serve.work import AppliedSteering, Context, ServedModels, prepare_chat, prepare_completion
+from atv_serve.work import AppliedSteering, Context, ServedModels, gate_field, prepare_chat, prepare_completion
 
 _PREFIX = "/v1"
 _CLOSE = 0.85
@@ -174,7 +174,8 @@ class Application:
         if gated.generator is None:  # control vectors alone read nothing
             return api.VectorResponse(steering=applied.as_response(), norms=norms)
         reading = await self._replies.aside(partial(gated.generator.read, query))
-        return api.VectorResponse(steering=applied.as_response(), norms=norms, read_length=reading.length)
+        gate = gate_field(gated.gate, self._models.bundle_names)
+        return api.VectorResponse(steering=applied.as_response(), norms=norms, read_length=reading.length, **gate)
 
     async def _vectors(
         self, request: Request, applied: AppliedSteering, texts: list[str]

@@ -26,7 +26,10 @@ class Metrics:
         self.requests = Counter("atv_requests", "Answered requests.", ["route", "status"], registry=registry)
         self.tokens = Counter("atv_tokens", "Tokens: of prompts, evaluated, written.", ["kind"], registry=registry)
         self.gated = Counter(
-            "atv_gated", "Answers to queries that a bundle's gate decided on.", ["steered"], registry=registry
+            "atv_gated",
+            "Answers to queries that a bundle's gate decided on; of several, of the one that they fit best.",
+            ["bundle", "steered"],
+            registry=registry,
         )
         self.cancelled = Counter("atv_cancelled", "Requests whose client went away.", registry=registry)
         self.first = Histogram(

@@ -103,7 +103,7 @@ class Replies:
         )
         chat = isinstance(body, ChatRequest)
         builder = ResponseBuilder(self._models, prepared.model, prepared.applied, chat=chat)
-        pieces = self._pieces(request, job, started)
+        pieces = self._pieces(request, prepared, job, started)
         if not body.stream:
             async with aclosing(pieces):
                 received = [piece async for piece in pieces]
@@ -114,15 +114,18 @@ class Replies:
         with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return _EventStream(self._events(builder, first, pieces, with_usage))
 
-    async def _pieces(self, request: Request, job: PoolJob[Context], started: float) -> AsyncGenerator[Piece, None]:
+    async def _pieces(
+        self, request: Request, prepared: PreparedRequest, job: PoolJob[Context], started: float
+    ) -> AsyncGenerator[Piece, None]:
         first = True
         async with self._stopped_with_client(request, job), aclosing(job.items()) as items:
             async for piece in items:
                 if first:
                     self._metrics.first.observe(monotonic() - started)
                     first = False
-                if piece.gate is not None:
-                    self._metrics.gated.labels(str(piece.gate.steered).lower()).inc()
+                if (gate := piece.gate) is not None:
+                    bundle = self._models.bundle_names[gate.bundle] if gate.bundle else prepared.applied.bundle
+                    self._metrics.gated.labels(bundle, str(gate.steered).lower()).inc()
                 yield piece
 
     async def _events(

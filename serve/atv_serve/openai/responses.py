@@ -250,6 +250,8 @@ class VectorResponse(_Response):
     norms: list[float]
     read_length: int = 0
     """Characters of the query that the generator reads; it has a limit."""
+    gate: GateResponse | None = None
+    """Where the bundle has a gate. The norms are those of a query that it accepts."""
 
 
 class ModelResponse(_Response):

@@ -21,4 +21,5 @@ from .prepare import prepare_chat as prepare_chat
 from .prepare import prepare_completion as prepare_completion
 from .response_builder import ResponseBuilder as ResponseBuilder
 from .response_builder import UsageCounter as UsageCounter
+from .response_builder import gate_field as gate_field
 from .side_work import SideWork as SideWork

@@ -72,12 +72,15 @@ class Context:
 
     def decided(self, applied: AppliedSteering, gate: GateDecision | None) -> AppliedSteering:
         """The steering of an answer to a query with this decision: of several bundles, by the one that it goes to."""
-        engine = self.engine(applied)
-        if len(engine.generators) < 2 or applied.steering.off:
+        engine, vectors = self.engine(applied), applied.steering.control_vectors
+        if applied.steering.off:
             return applied
-        generator = engine.chosen_generator(gate)
-        if generator is None and not applied.steering.control_vectors:
+        closed = gate is not None and not gate.steered
+        if closed and not vectors:
             return AppliedSteering()
+        if not closed and len(engine.generators) < 2:
+            return applied
+        generator = None if closed else engine.chosen_generator(gate)
         return self.chosen(applied, generator, engine.applied_steering(gate, applied.steering))
 
     def chosen(self, applied: AppliedSteering, generator: Generator | None, steering: Steering) -> AppliedSteering:

@@ -72,9 +72,12 @@ def _of_choice(piece: Piece, choice: int, number: int) -> Piece:
 
 
 def _reading(request: PreparedRequest, prompt: PromptAndQuery, context: Context, piece: Piece) -> Reading | None:
-    applied = piece.applied or request.applied
-    generator = context.engine(applied).generator
-    return None if generator is None or applied.steering.off else generator.read(request.query_of(prompt))
+    """What was read by the bundle of the request, or that of several which was chosen."""
+    engine = context.engine(request.applied)
+    if len(engine.generators) > 1 and piece.applied is not None:
+        engine = context.engine(piece.applied)
+    generator = None if request.applied.steering.off else engine.generator
+    return None if generator is None else generator.read(request.query_of(prompt))
 
 
 def _answer(
@@ -92,7 +95,7 @@ def _answer(
     if number and sampling.seed is not None:
         sampling = sampling.of_row(number)
     if first is not None and first.probabilities is not None:
-        drawn = _drawn(prompt.prompt, first.probabilities, sampling, target)
+        drawn = _drawn(prompt.prompt, first.probabilities, first.gate, sampling, target)
         yield from _pieces(request, drawn, context, first.applied)
         return
     constraint = request.constraint or Constraint()
@@ -111,13 +114,19 @@ def _answer(
         raise FieldError(request.constraint_field, str(error)) from error
 
 
-def _drawn(prompt: Prompt, probabilities: Mapping[str, float], sampling: Sampling, target: Target) -> Generator[Event]:
+def _drawn(
+    prompt: Prompt,
+    probabilities: Mapping[str, float],
+    gate: GateDecision | None,
+    sampling: Sampling,
+    target: Target,
+) -> Generator[Event]:
     """One of the allowed answers, drawn by probabilities that are known."""
     logprobs = [math.log(probability) if probability else -math.inf for probability in probabilities.values()]
     text, _ = choose_answer([*probabilities], logprobs, sampling)
     tokens = target.prompts.answer_after(prompt, text)
     counts = TokenCounts(len(prompt.tokens), 0, len(tokens) - 1)  # the last one ends the answer
-    yield Event(text, tokens[-1], counts, Timings(0, 0, 0), Finish.STOP, probabilities)
+    yield Event(text, tokens[-1], counts, Timings(0, 0, 0), Finish.STOP, probabilities, gate)
 
 
 def _pieces(

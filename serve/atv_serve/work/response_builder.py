@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from atv_local.answer import Finish
 from atv_local.target import Score
+from atv_local.vectors import GateDecision
 from atv_serve.openai import (
     AssistantMessage,
     CachedTokens,
@@ -196,11 +197,7 @@ class ResponseBuilder:
         )
 
     def _gate(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        gate = next((piece.gate for piece in pieces if piece.gate is not None), None)
-        if gate is None:
-            return {}
-        bundle = {} if gate.bundle is None else {"bundle": self._names[gate.bundle], "bundle_id": gate.bundle}
-        return {"gate": gate.as_dict() | bundle}
+        return gate_field(next((piece.gate for piece in pieces if piece.gate is not None), None), self._names)
 
     def _chat_logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
         content = [*self._chat_scores(pieces)]
@@ -250,6 +247,14 @@ class ResponseBuilder:
 
     def _token_text(self, token: int) -> str:
         return self._vocabulary.piece(token, special=True).decode("utf-8", "replace")
+
+
+def gate_field(gate: GateDecision | None, names: Mapping[str, str]) -> dict[str, Any]:
+    """The field `gate` of a response, none without a decision; `names` are those of the bundles by their ids."""
+    if gate is None:
+        return {}
+    bundle = {} if gate.bundle is None else {"bundle": names[gate.bundle], "bundle_id": gate.bundle}
+    return {"gate": gate.as_dict() | bundle}
 
 
 def _probabilities(piece: Piece) -> dict[str, Any]:
