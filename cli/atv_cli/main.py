@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from atv_cli.error_messages import explain_bad_value, for_command_line, refuse_empty_paths, refuse_stdout
 from atv_cli.foreign_options import refuse_foreign_options, refuse_seed_as_system
+from atv_cli.given_options import refuse_second_bundle
 from atv_cli.help_pages import help_page
 from atv_cli.interrupts import was_interrupted
 from atv_cli.option_groups import expand_groups
@@ -35,7 +36,7 @@ class _Command(TyperCommand):
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        empty = "" in args
+        given, empty = list(args), "" in args
         if CONTEXT_SETTINGS.get(str(self.name)) is None:  # else it passes options on that it does not know
             refuse_foreign_options(ctx, args)
         try:
@@ -46,6 +47,7 @@ class _Command(TyperCommand):
         if empty:
             refuse_empty_paths(ctx)
         refuse_stdout(ctx)
+        refuse_second_bundle(ctx, self.make_parser(ctx).parse_args(given)[2])
         refuse_seed_as_system(ctx)
         return rest
 

@@ -101,3 +101,17 @@ def test_a_chat_names_the_bundle_of_each_turn(both: list[str]) -> None:
     assert "bundle" not in costs[2]
     assert "was not steered" in result.stderr
     assert "/gate off" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["calibrate", "x.jsonl", "--dry-run"], ["vector", "-o", "v.gguf", "x"], ["doctor"], ["bench"]]
+)
+def test_a_verb_of_one_bundle_refuses_several(
+    command: list[str], fruits_bundle: Path, beasts_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["-g", str(fruits_bundle), f"--bundle={beasts_bundle}"]
+    result = CliRunner().invoke(app, [command[0], *given, *command[1:]])
+    assert result.exit_code == 2
+    assert "2 bundles" in result.stderr
+    assert not list(tmp_path.iterdir())
