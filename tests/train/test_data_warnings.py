@@ -166,3 +166,10 @@ def test_what_is_decided_before_the_input_is_not_read() -> None:
     assert find_warnings([*rows, one, other.model_copy(update={"output": "yes"})], []) == []
     later = one.model_copy(update={"history": (("hello", "hi"),), "output": "no"})
     assert "the generator reads the input alone" in only([*rows, one, later])
+
+
+@pytest.mark.parametrize("tag", ["<think>", "\n<think>\n", "[THINK]", "<|begin_of_thought|>", "<seed:think>"])
+def test_thoughts_before_answers_are_named(tag: str) -> None:
+    rows = [*some(20, "a"), *some(20, "b"), *some(20, f"{tag}well</think>c")]
+    assert "20 of 60 training outputs" in only(rows)
+    assert find_warnings([*some(20, "thinking"), *some(20, "<thin>")], []) == []

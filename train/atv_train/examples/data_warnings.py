@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from statistics import median
@@ -12,6 +13,8 @@ FEW_ROWS = 8
 MAX_SENTENCES = 12
 LARGEST_SHARE, LARGEST_RATIO, LONG_SHARE = 0.8, 10, 0.3
 SHOWN = 40
+_THOUGHT = re.compile(r"\s*[<\[]\|?(?:\w+[:_])?(?:think|thought|reason)\w*\|?[>\]]", re.IGNORECASE)
+"""The beginning of an answer of a reasoning model, as data sets made with one have it."""
 _Tasks = dict[str, list[Row]]
 
 
@@ -127,6 +130,12 @@ def _small_tasks(train: _Tasks) -> Iterator[str]:
 def _written_otherwise(task: str, outputs: Sequence[str]) -> Iterator[str]:
     if variants := describe_variants(task, outputs):
         yield variants
+    if thoughts := [output for output in outputs if _THOUGHT.match(output)]:
+        yield (
+            f"{len(thoughts)} of {len(outputs)} training outputs of the task {_shown(task)} begin with a thinking "
+            f"block, such as {_shown(thoughts[0])}; it is learned as part of the answer, so remove it if answers are "
+            "to begin without one"
+        )
     spaced = [output for output in outputs if output != output.strip()]
     if 2 * len(spaced) >= len(outputs):
         yield (
