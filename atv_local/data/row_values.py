@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from atv_local.data.json_records import WrittenNumber
@@ -42,7 +42,10 @@ def _as_choices(value: Any) -> Any:
     return _as_list(value.split("|") if isinstance(value, str) else value)
 
 
-def _as_references(value: Any) -> Any:
+def _as_references(value: Any, info: ValidationInfo) -> Any:
+    """A text is one reference, or a list of them as JSON, unless outputs are such lists themselves."""
+    if isinstance(from_json_list(info.data.get("output")), list):
+        return _as_list([value] if isinstance(value, str) else value)
     texts = from_json_list(value)
     if isinstance(texts, list) and all(isinstance(text, str) for text in texts):  # unlike a reference such as [1]
         return texts

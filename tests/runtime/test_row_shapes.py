@@ -215,3 +215,10 @@ def test_columns_of_which_several_could_be_meant_are_named(tmp_path: Path) -> No
     with pytest.raises(DataError, match=r":1: no column 'output', .* of which 'completion' and 'label' could be it"):
         read(tmp_path, record)
     assert read(tmp_path, record, columns={"output": "completion"})[0][0].output == "yes"
+
+
+def test_references_may_be_json_lists_as_the_output_is(tmp_path: Path) -> None:
+    (row,), _ = read(tmp_path, {"input": "tags?", "output": '["a", "b"]', "references": '["b", "a"]'})
+    assert row.references == ('["b", "a"]',)
+    (row,), _ = read(tmp_path, {"input": "tags?", "output": "a", "references": '["b", "a"]'})
+    assert row.references == ("b", "a")
