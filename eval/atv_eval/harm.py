@@ -42,7 +42,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
         AtvError: a query that cannot be evaluated.
     """
     batch = Batch(engine, parallel=max(_PARALLEL, len(steerings) + 2))
-    prompts = engine.prompts
+    prompts, n_ways = engine.prompts, len(steerings) + 2
     rng = np.random.default_rng(seed)
     steered: list[bool] = []
     has_gate = any(generator.has_gate for generator in engine.generators)
@@ -51,7 +51,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
         gated = engine.gated_vector(query, steering=steerings[0])
         steered.append(gated.gate is None or gated.gate.steered)
         if (vector := gated.vector) is None:
-            return [SteeredPrompt()] * (len(steerings) + 2)
+            return [SteeredPrompt()]  # all would be alike
         noise = random_vector(*vector.shape, seed=rng, norms=vector.norms())
         if vector.prompt is not None:
             noise = TaskVector(noise, random_vector(*vector.shape, seed=rng, norms=vector.prompt.norms()))
@@ -67,9 +67,10 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     for reply in batch.ask(asked):
         if reply.error:
             raise reply.error
-        texts.append([outcome.text for outcome in reply.outcomes])
+        of_query = [outcome.text for outcome in reply.outcomes]
+        texts.append(of_query if len(of_query) > 1 else of_query * n_ways)
         answers.append(reply.outcomes[0].tokens)
-    compared = list(_compared(batch, asked, answers))
+    compared = list(_compared(batch, asked, answers, n_ways))
     if not compared:
         raise ModelError("the base model answers none of the queries outside the tasks, so nothing can be compared")
     return [
@@ -80,7 +81,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
             n_queries=len(queries),
             n_steered=sum(steered) if has_gate else None,
         )
-        for way in range(1, len(asked[0].ways))
+        for way in range(1, n_ways)
     ]
 
 
@@ -88,13 +89,20 @@ _Compared = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
 def _compared(
-    batch: Batch, questions: Iterable[BatchQuestion], answers: Iterable[tuple[int, ...]]
+    batch: Batch, questions: Iterable[BatchQuestion], answers: Iterable[tuple[int, ...]], n_ways: int
 ) -> Iterator[list[_Compared]]:
     """For each query and each way but the first: KL at each token of the first way's answer, and whether it stays."""
-    pairs = zip(questions, answers, strict=True)
-    forced = (replace(question, options=[answer]) for question, answer in pairs if answer)
-    for base, *others in batch.distributions(forced):
-        yield [_compare(base, other) for other in others]
+    forced = [
+        replace(question, options=[answer]) for question, answer in zip(questions, answers, strict=True) if answer
+    ]
+    distributions = batch.distributions(question for question in forced if len(question.ways) > 1)
+    for question in forced:
+        if len(question.ways) > 1:
+            base, *others = next(distributions)
+            yield [_compare(base, other) for other in others]
+        else:
+            n_tokens = len(question.options[0])
+            yield [(np.zeros(n_tokens), np.ones(n_tokens, np.bool_))] * (n_ways - 1)
 
 
 def _compare(base: NDArray[np.float32], other: NDArray[np.float32]) -> _Compared:

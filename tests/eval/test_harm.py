@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from atv_eval.harm import measure_harm
 from atv_local.answer.engine import Engine
+from atv_local.batch import batch, question_tree
+from atv_local.batch.question import BatchQuestion
+from atv_local.generator import Generator
+from atv_local.target import Target
 from atv_local.vectors.steering import Positions, Steering
 from tests.tiny import FRUITS
 
@@ -21,6 +27,26 @@ def test_harm_grows_with_strength_and_of_none_is_none(tiny: Engine) -> None:
     assert everywhere.kl not in (0, some.kl)
     assert random.kl < 0.01  # of the norms of the first one
     assert {harm.n_queries for harm in (nearly, much)} == {5}
+
+
+def test_queries_that_the_gate_leaves_count_as_unchanged(
+    tiny_gguf: Path, gated_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[BatchQuestion] = []
+    trees = question_tree.trees_of
+    monkeypatch.setattr(batch, "trees_of", lambda question, *more: (asked.append(question), trees(question, *more))[1])
+    inside, outside = ["say fig", "say hen"], ["something else", "nothing of the kind"]
+    with Engine(Target(tiny_gguf, n_threads=1), Generator(gated_bundle, tried=True)) as engine:
+        steerings = [Steering(), Steering(0.5)]
+        mixed = measure_harm(engine, [outside[0], inside[0], outside[1], inside[1]], steerings)
+        assert {len(question.ways) for question in asked if question.prompt == engine.prompts(outside[0])} == {1}
+        steered = measure_harm(engine, inside, steerings)
+        unsteered = measure_harm(engine, outside, steerings)
+    for one, alone, none in zip(mixed, steered, unsteered, strict=True):
+        assert (none.kl, none.agreement, none.same, none.n_steered) == (0, 1, 1, 0)
+        assert one.same == (1 + alone.same) / 2
+        assert 0 < one.kl < alone.kl
+        assert (one.n_steered, alone.n_steered) == (2, 2)
 
 
 def test_kl_is_that_of_the_logits(tiny: Engine) -> None:
