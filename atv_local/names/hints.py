@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 
 from atv_local.errors import AtvError
-from atv_local.names.forms import FILES
+from atv_local.names.forms import FILES, exists
 from atv_local.names.schemes import HUB, schemes, store
 from atv_local.names.stores import Kind
 
@@ -19,7 +19,9 @@ _FILE = re.compile(r"([^/:\s]+/[^/:\s]+)(?:/(?:resolve|blob|raw|tree)/[^/]+)?(?:
 
 
 def hint(name: str, kind: Kind | None) -> str:
-    """`; for ..., name ...` with names that may be meant; empty if there are none."""
+    """`; did you mean ...?` with names that may be meant, or another remedy; empty if none is known."""
+    if kind == "bundle" and "," in name and all(exists(part.strip()) for part in name.split(",")):
+        return "; of several bundles, name each by itself"
     found = list(dict.fromkeys([*_on_hub(name), *(_in_stores(name) if kind != "bundle" else ())]))
     return f"; did you mean {' or '.join(found)}?" if found else ""
 

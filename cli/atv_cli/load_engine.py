@@ -24,6 +24,8 @@ def load_engine(
 ) -> tuple[Engine, Steering]:
     """The engine, and how it is to steer: not at all if `off`, whatever the other options are.
 
+    Says on stderr if a gate is asked for that no bundle has.
+
     Raises:
         AtvError: what `atv_local.load` raises.
     """
@@ -32,6 +34,8 @@ def load_engine(
     changes = steering.changes()
     engine = atv_local.load(model, bundle or None, off=off, control_vectors=vectors.files(), **performance.arguments())
     how = replace(engine.steering, **changes)
+    if changes.get("gate") and engine.generators and not any(generator.has_gate for generator in engine.generators):
+        print("atv-local: --gate has no effect: the bundle has no gate and steers every query", file=sys.stderr)
     return engine, atv_local.OFF if off else how
 
 

@@ -207,7 +207,7 @@ def evaluate(
     ):
         check_learned_vectors(tasks, engine.target.spec)
         if steered:
-            plan = replace(plan, steering=_steering(engine, strength, layers, positions, gate))
+            plan = replace(plan, steering=_steering(engine, strength, layers, positions, gate, hooks.on_message))
         if any(method.takes_instruction for method in chosen):
             plan = replace(plan, instructions=choose_wordings(sentences, tasks, engine, seed))
         reading = _reading(plan, engine)
@@ -250,8 +250,11 @@ def _steering(
     layers: tuple[int, int] | str | None,
     positions: Positions | str | None,
     gate: float | str | None,
+    on_message: Callable[[str], None],
 ) -> Steering:
     """The bundle's own but for what is given."""
+    if gate and engine.generators and not any(generator.has_gate for generator in engine.generators):
+        on_message("`gate` has no effect: the bundle has no gate and steers every query")
     given: dict[str, Any] = {"strength": strength, "layers": layers, "positions": positions, "gate": gate}
     steering = replace(engine.steering, **{name: value for name, value in given.items() if value is not None})
     steering.range(engine.target.n_rows)  # raises if the target lacks a layer

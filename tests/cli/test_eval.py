@@ -123,3 +123,11 @@ def test_the_gate_is_an_option_and_a_table(tiny_gguf: Path, gated_bundle: Path, 
         assert f"| kinds | 2 | {steered} | {50 * steered:.1f} |" in result.stdout
     wrong = CliRunner().invoke(app, [*command, *pair, "--gate", "2"])
     assert (wrong.exit_code, "--gate" in wrong.stderr) == (2, True)
+
+
+def test_a_gate_that_the_bundle_does_not_have_is_said(tiny_gguf: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    rows = write_task(tmp_path / "kinds.jsonl", ["fig 1"])
+    command = ["eval", str(rows), "--no-harm", "--timed", "0", "--method", "steered", "-t", "1"]
+    result = CliRunner().invoke(app, [*command, "-m", str(tiny_gguf), "-g", str(tiny_bundle), "--gate", "0.9"])
+    assert result.exit_code == 0
+    assert "--gate has no effect" in result.stderr

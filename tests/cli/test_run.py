@@ -316,3 +316,10 @@ def test_a_query_that_is_not_steered_is_said(tiny_gguf: Path, gated_bundle: Path
     assert "--gate" not in forced.stderr
     assert forced.stdout != result.stdout
     says(run(*pair, "--gate", "2", "x"), 2, "--gate", "2")
+
+
+def test_a_gate_that_the_bundle_does_not_have_is_said(tiny_gguf: Path, tiny_bundle: Path) -> None:
+    pair = "-m", str(tiny_gguf), "-g", str(tiny_bundle), "-n", "3"
+    assert "has no gate" in run(*pair, "--gate", "0.9", "x").stderr
+    for more in ([], ["--gate", "off"], ["--gate", "0.9", "--off"]):
+        assert "has no gate" not in run(*pair, *more, "x").stderr

@@ -348,3 +348,14 @@ def test_a_path_imports_no_hub(tiny_gguf: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tiny_gguf)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_bundles_with_commas_between_are_not_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one").mkdir()
+    with pytest.raises(NotFoundError) as raised:
+        resolve_bundle("one,two")
+    assert "by itself" not in str(raised.value)
+    (tmp_path / "two").mkdir()
+    with pytest.raises(NotFoundError, match="by itself"):
+        resolve_bundle("one,two")
