@@ -64,6 +64,12 @@ def test_the_default_pair(smollm2: Path) -> None:
     assert 0 < moved.generator_ms < moved.first_token_ms
 
 
+def test_a_bundle_whose_gate_is_closed_for_the_query_works(tiny_gguf: Path, gated_bundle: Path) -> None:
+    effect = probes.steering(tiny_gguf, gated_bundle)
+    assert effect.moved
+    assert effect.exact
+
+
 def test_a_model_without_a_bundle_is_moved_by_a_random_vector(tiny_gguf: Path) -> None:
     moved = probes.steering(tiny_gguf, None)
     assert (moved.source, moved.exact, moved.moved) == ("random vector", True, True)

@@ -15,6 +15,8 @@ from typer.testing import CliRunner, Result
 from atv_cli.main import app
 from atv_eval.bench import benchmark as measuring
 from atv_eval.bench.bench_report import bench_markdown
+from atv_eval.bench.bench_results import BenchResults
+from atv_eval.bench.benchmark import BenchOptions
 from atv_eval.bench.costs import BenchPlan
 from atv_eval.bench.timing import in_turn, ratios, spread
 from atv_local.answer.engine import Engine
@@ -74,6 +76,15 @@ def test_every_part_is_measured_in_finite_positive_numbers(tiny_gguf: Path, tiny
     assert record["machine"]["threads"] == 1
     assert record["bundle"]["precision"] == "int8"
     assert "=" in record["machine"]["llama_cpp"]
+
+
+def test_what_is_measured_is_steered_though_the_gate_is_closed(tiny_gguf: Path, gated_bundle: Path) -> None:
+    loaded = measuring._load(BenchOptions(tiny_gguf, gated_bundle, n_threads=1), BenchResults(lambda _: None))
+    with loaded.engine as engine:
+        gated = engine.gated_vector(loaded.text(16))
+    assert gated.vector is not None
+    assert gated.gate is not None
+    assert gated.gate.score < 0.5
 
 
 def test_memory_is_told_at_every_stage_of_loading(tiny_gguf: Path, tiny_bundle: Path) -> None:

@@ -98,8 +98,9 @@ def steering(path: Path, generator: Path | None) -> SteeringEffect:
         warnings.simplefilter("ignore", TemplateWarning)  # another check says it
         engine, source = _engine(path, generator)
     base, _ = _first(engine, OFF)
-    steered, _ = _first(engine, replace(engine.steering, strength=1.0))
-    _, event = _first(engine, replace(engine.steering, strength=1.0))  # timed once everything is warm
+    forced = replace(engine.steering, strength=1.0, gate=0.0)  # the query may belong to no task
+    steered, _ = _first(engine, forced)
+    _, event = _first(engine, forced)  # timed once everything is warm
     again, _ = _first(engine, replace(engine.steering, strength=0.0))
     piece = engine.target.vocabulary.piece
     tokens = [piece(int(logits.argmax())).decode("utf-8", "replace") for logits in (base, steered)]

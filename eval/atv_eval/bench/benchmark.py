@@ -128,7 +128,8 @@ def _load(options: BenchOptions, results: BenchResults) -> Subject:
         bundle.check_target(target.spec)
     if bundle is not None:
         generator = Generator(bundle, provider=options.provider)
-        engine = Engine(target, generator, template_variables=options.template_variables)
+        forced = replace(generator.steering, gate=0.0)  # the queries belong to no task
+        engine = Engine(target, generator, steering=forced, template_variables=options.template_variables)
         memory["with the generator"] = resident()
     elif options.provider:
         raise UsageError(f"no bundle fits {path}, so `provider` has no effect; name a bundle with `bundle=...`")
