@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 
 from atv_export import export
 from atv_local.answer import Engine
-from atv_local.generator import OUTSIDE_STEERED, VALID_RECALL, Generator
+from atv_local.generator import MAX_TASKS, OUTSIDE_STEERED, VALID_RECALL, Generator
 from atv_local.target import Target
+from atv_train.examples import Example
 from atv_train.gate_fit import fit_gate
 from atv_train.job import TrainingJob
 from atv_train.run_folder import load_checkpoint
 from atv_train.trainer.losses import contrast
 from atv_train.training_run import run_training
+from atv_train.vector_sources import AdaptiveVectors
 
 
 def test_states_of_a_label_are_drawn_together_and_those_outside_are_not() -> None:
@@ -66,3 +70,26 @@ def test_a_finished_run_is_not_fitted_again(job: TrainingJob, tmp_path: Path, mo
 
 def test_no_gate_without_validation_examples() -> None:
     assert fit_gate(None, [], [], [], [], 0) is None  # type: ignore[arg-type]  # nothing is read
+
+
+class OfLength:
+    """States by the length of a query."""
+
+    def eval(self) -> None:
+        """Do nothing."""
+
+    def pooled(self, queries: Sequence[str]) -> torch.Tensor:
+        return torch.eye(16)[[len(query) for query in queries]]
+
+
+def test_more_tasks_than_a_manifest_lists_are_one() -> None:
+    rows = [Example(n, "x" * (1 + n % 8), f"task {n}", (1,), (2,)) for n in range(MAX_TASKS + 1)]
+    source = cast("AdaptiveVectors", OfLength())
+    fitted = fit_gate(source, rows, rows[:200], [], ["x" * 12], 0)
+    assert fitted is not None
+    (task,) = fitted.spec.tasks
+    assert task.prototypes == len(fitted.prototypes) == 8
+    assert fitted.metrics == {VALID_RECALL: 1, OUTSIDE_STEERED: 0}
+    fewer = fit_gate(source, rows[:20], rows[:20], [], [], 0)
+    assert fewer is not None
+    assert [task.name for task in fewer.spec.tasks] == [row.task for row in rows[:20]]

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atv_local.generator import OUTSIDE_STEERED, VALID_RECALL, Gate, GateSpec, GateTask, fit_thresholds
+from atv_local.generator import MAX_TASKS, OUTSIDE_STEERED, VALID_RECALL, Gate, GateSpec, GateTask, fit_thresholds
 from atv_train.examples import Example
 from atv_train.vector_sources import AdaptiveVectors
 
 MAX_PROTOTYPES = 8192  # of a bundle: 6 MB for states of width 384
 
+ALL_TASKS = "all tasks"
+"""The name of what they are together, where they are too many for a manifest."""
 _BATCH = 64
 
 
@@ -42,6 +44,8 @@ def fit_gate(
 ) -> FittedGate | None:
     """A gate for the trained tasks; None if no task has validation rows.
 
+    More tasks than a manifest lists are one task of the gate.
+
     Args:
         source: the trained generator.
         rows: those that it was trained on.
@@ -50,7 +54,8 @@ def fit_gate(
         outside_valid: queries of that kind that it was not trained on.
         seed: of the choice of prototypes, where rows are many.
     """
-    trained, unseen = _by_task(rows), _by_task(valid)
+    one = len({example.task for example in rows}) > MAX_TASKS  # more cannot be listed, and have few prototypes each
+    trained, unseen = _by_task(rows, one), _by_task(valid, one)
     names, measured = list(trained), [name for name in trained if name in unseen]
     if not measured:
         return None
@@ -97,10 +102,11 @@ def _passing(similarities: NDArray[np.floating], thresholds: Sequence[float]) ->
     return float(((similarities - np.array(thresholds)).max(axis=1) >= 0).mean())
 
 
-def _by_task(examples: Sequence[Example]) -> dict[str, list[str]]:
+def _by_task(examples: Sequence[Example], one: bool) -> dict[str, list[str]]:
+    """The queries of each task, or of all together as if they were one."""
     tasks: dict[str, list[str]] = defaultdict(list)
     for example in examples:
-        tasks[example.task].append(example.query)
+        tasks[ALL_TASKS if one else example.task].append(example.query)
     return dict(tasks)
 
 
