@@ -178,7 +178,8 @@ def _records(reply: BatchReply, tasks: Mapping[str, Task]) -> list[EvalRecord]:
     none = Outcome("", (), None, ())
     records = []
     outcomes = reply.outcomes or [none] * len(question.keys)
-    gates = [way.gate for way in reply.question.ways] or [None] * len(question.keys)
+    unasked = reply.question.error is not None  # then it has no ways
+    gates = [None] * len(question.keys) if unasked else [way.gate for way in reply.question.ways]
     for key, outcome, gate in zip(question.keys, outcomes, gates, strict=True):
         likely = max(zip(outcome.options, choices, strict=False), key=lambda pair: pair[0], default=None)
         record = EvalRecord(

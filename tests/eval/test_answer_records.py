@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from atv_eval.tasks import read_tasks
 from atv_local.answer.constraint import choose_answer
 from atv_local.answer.engine import Engine
 from atv_local.answer.loading import load
+from atv_local.answer.router import GatedVector
 from atv_local.batch.question import BatchReply, Outcome
 from atv_local.data.columns import DEFAULT_COLUMNS
-from atv_local.errors import UsageError
+from atv_local.errors import BundleError, UsageError
 from atv_local.vectors.steering import OFF, Steering
 from tests.eval.tasks import plan_of, write_task
 from tests.tiny import FRUITS
@@ -57,6 +59,24 @@ def test_the_vector_is_made_from_the_query_alone(tiny: Engine, asked: Path, monk
     monkeypatch.setattr(tiny, "gated_vector", lambda query, **how: (read.append(query), made(query, **how))[1])
     answer_plan(plan_of(asked), tiny, None)
     assert sorted(read) == sorted(json.loads(line)["input"] for line in asked.read_text().splitlines())
+
+
+def test_a_row_that_cannot_be_asked_is_wrong_in_every_way(
+    tiny: Engine, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, failing = tiny.gated_vector, json.loads(asked.read_text().splitlines()[1])["input"]
+
+    def gated_vector(query: str, **how: Any) -> GatedVector:
+        if query == failing:
+            raise BundleError("it cannot be read")
+        return made(query, **how)
+
+    monkeypatch.setattr(tiny, "gated_vector", gated_vector)
+    records = answer_plan(plan_of(asked), tiny, None)
+    assert {(record.row, record.method) for record in records if record.error} == {
+        (1, Method.BASE),
+        (1, Method.STEERED),
+    }
 
 
 def test_the_static_vector_is_the_mean_over_rows(tiny: Engine, asked: Path, shown: Path) -> None:
