@@ -23,6 +23,13 @@ def _gate(given: object) -> float:
     return parse_gate(str(given))
 
 
+def _bundles(given: object) -> tuple[str | Path, ...]:
+    """`NAME;NAME`, or a list of names."""
+    if isinstance(given, list | tuple):
+        return tuple(given)
+    return (given,) if isinstance(given, Path) else tuple(str(given).split(";"))
+
+
 def _control_vectors(given: object) -> tuple[tuple[Path, float], ...]:
     """`FILE;FILE:SCALE`, or a list of these, since commas are between arguments."""
     files = given if isinstance(given, list | tuple) else str(given).split(";")
@@ -44,8 +51,8 @@ class HarnessArguments(BaseModel):
 
     model: str | Path | None = None
     """GGUF of the target: a path or a name."""
-    bundle: str | Path | None = None
-    """A path or a name."""
+    bundle: Annotated[tuple[str | Path, ...], BeforeValidator(_bundles)] = ()
+    """A path or a name; or several with `;` between, of which each context has the one whose gate accepts it best."""
     control_vectors: Annotated[tuple[tuple[Path, float], ...], BeforeValidator(_control_vectors)] = ()
     """Control-vector files with `;` between, each alone or as FILE:SCALE; beside a bundle that is named, else alone."""
     strength: float | None = None

@@ -55,7 +55,7 @@ class AtvLocal(TemplateLM):
         self._arguments = arguments = HarnessArguments.of(given)
         self._engine = load(
             arguments.model,
-            arguments.bundle,
+            arguments.bundle or None,
             off=arguments.off,
             control_vectors=arguments.control_vectors,
             template_variables=arguments.template_variables,
@@ -143,12 +143,12 @@ class AtvLocal(TemplateLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """The model, for the record of results."""
-        steering, generator = self._steering, self._engine.generator
+        steering, ids = self._steering, [generator.bundle.id for generator in self._engine.generators]
         if steering.off:
             return {"bundle": None}
         layers = steering.range(self._engine.target.n_rows)
         return {
-            "bundle": generator.bundle.id if generator else None,
+            "bundle": ids if len(ids) > 1 else next(iter(ids), None),
             "strength": steering.strength,
             "layers": list(layers),
             "positions": str(steering.positions),

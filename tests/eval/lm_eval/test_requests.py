@@ -210,6 +210,15 @@ def test_mistakes_are_one_sentence(arguments: dict[str, Any], lm: AtvLocal, tmp_
         bare.loglikelihood_rolling(asked("loglikelihood_rolling", ("text",)), True)
 
 
+def test_each_context_has_the_bundle_that_fits(tiny_gguf: Path, fruits_bundle: Path, beasts_bundle: Path) -> None:
+    requests = asked("loglikelihood", ("pear 7", "ab"), ("a cow", "ab"), ("something else", "ab"))
+    many = AtvLocal(model=tiny_gguf, bundle=f"{fruits_bundle};{beasts_bundle}", n_threads=1)
+    alone = [AtvLocal(model=tiny_gguf, bundle=bundle, n_threads=1) for bundle in (fruits_bundle, beasts_bundle)]
+    (fruit, *_), (_, beast, outside) = (lm.loglikelihood(requests, True) for lm in alone)
+    assert many.loglikelihood(requests, True) == [fruit, beast, outside]
+    assert many.get_model_info()["bundle"] == [lm.get_model_info()["bundle"] for lm in alone]
+
+
 def test_a_context_outside_the_tasks_is_scored_by_the_base_model_unless_the_gate_is_off(
     tiny_gguf: Path, gated_bundle: Path
 ) -> None:
