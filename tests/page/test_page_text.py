@@ -232,3 +232,19 @@ def test_control_vectors_are_added_with_their_factor(visit: Visit, tiny: str) ->
     assert re.search(", 0.5 . noise, strength 1, ", facts(page, "With steering")["Applied"])
     page.get_by_role("button", name="Defaults of the bundle").click()
     until(lambda: norms(page) == plain)
+
+
+def test_a_query_that_the_gate_does_not_let_through_is_said(
+    visit: Visit, tiny_gguf: Path, gated_bundle: Path, noise: Path
+) -> None:
+    with serving("-m", tiny_gguf, "-g", f"kinds={gated_bundle}", "--control-vector", f"noise={noise}") as (url, _):
+        page = visit(url)
+        ask(page, "something else")
+        expect(page.locator("#norms-note")).to_contain_text("Not steered: this query scores 0.00 as kinds")
+        assert facts(page, "With steering")["Applied"] == "nothing; this is the base model"
+        page.get_by_label("noise").fill("0.5")
+        ask(page, "something else")
+        assert re.match("0.5 . noise, strength 1, ", facts(page, "With steering")["Applied"])
+        ask(page, "pear 7")
+        expect(page.locator("#norms-note")).to_be_empty()
+        assert facts(page, "With steering")["Applied"].startswith("kinds ")

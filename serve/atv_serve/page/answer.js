@@ -114,5 +114,6 @@ function applied(steering) {
   const layers = first === last ? `layer ${first}` : `layers ${first}-${last}`;
   const { bundle, bundle_id: id, control_vectors: vectors = [], strength, positions } = steering;
   const added = vectors.map(({ name, scale }) => `${scale} × ${name}`);
-  return [`${bundle} ${id}`, ...added, `strength ${strength}`, layers, positions].join(", ");
+  const generator = bundle ? [`${bundle} ${id}`] : []; // none where its gate is closed
+  return [...generator, ...added, `strength ${strength}`, layers, positions].join(", ");
 }

@@ -33,7 +33,9 @@ export class Norms {
         const asked = [steering, whole].map((each) => norms(query, each, signal));
         const [added, all] = await Promise.all(asked);
         draw(at("norms"), added.norms, all.norms);
-        this._say(all.read_length < [...query].length ? cut(all.read_length) : "");
+        const notes = [added.gate && !added.gate.steered && unsteered(added.gate)];
+        notes.push(all.read_length < [...query].length && cut(all.read_length));
+        this._say(notes.filter(Boolean).join(" "));
       } else {
         const nothing = Array(whole.layers[1]).fill(0);
         draw(at("norms"), nothing, nothing);
@@ -48,6 +50,11 @@ export class Norms {
   _say(text) {
     at("norms-note").textContent = text;
   }
+}
+
+function unsteered({ score, task, threshold }) {
+  const shown = score.toFixed(2);
+  return `Not steered: this query scores ${shown} as ${task}, and the bundle asks for ${threshold}.`;
 }
 
 function cut(length) {
