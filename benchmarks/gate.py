@@ -2,7 +2,7 @@
 
 python -m benchmarks.gate --data FOLDER --work FOLDER --output FILE.jsonl [--seeds 0 1 2] [--tasks NAME ...]
 
-For each seed one bundle is trained with the default options, on 200 rows of each task. The queries outside are
+For each seed one bundle is trained, by default for 2 epochs, on 200 rows of each task. The queries outside are
 
 - near: out-of-scope queries of CLINC150, which are like those of some tasks and belong to none,
 - other: test rows of tasks that the bundle was not trained on, 4 of each,
@@ -149,7 +149,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         made = bundle(arguments.data, arguments.tasks, arguments.work, seed, arguments.epochs)
-        record = measured(arguments.data, arguments.tasks, made, seed)
+        record = measured(arguments.data, arguments.tasks, made, seed) | {"epochs": arguments.epochs}
         print(json.dumps(record), flush=True)
         with arguments.output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

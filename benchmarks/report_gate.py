@@ -7,6 +7,7 @@ from statistics import mean
 from typing import Any
 
 from atv_eval import table
+from atv_local.text import counted
 
 Record = dict[str, Any]
 KINDS = {
@@ -40,7 +41,8 @@ def gate(records: Sequence[Record]) -> str:
     names, recall = ", ".join(f"`{task}`" for task in tasks), spread([100 * r["recall"] for r in runs], 1)
     return f"""## What the gate lets pass
 
-Bundles with the default options on 200 rows of each of {len(tasks)} tasks ({names}),
+Bundles trained for {counted(records[-1]["epochs"], "epoch")} on 200 rows of each of {len(tasks)} tasks
+({names}),
 seeds {", ".join(str(seed) for seed in by_seed)}. At the bundle's own threshold {recall} % of the test rows are steered,
 least of `{lowest}` ({100 * least[lowest]:.1f} %). Scoring a query takes {max(r["gate_ms"] for r in runs):.2f} ms beside
 the vector, with {runs[-1]["prototypes"]} prototypes. Ranges are those of the seeds.
