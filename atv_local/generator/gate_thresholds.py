@@ -29,7 +29,8 @@ def fit_thresholds(
     """A threshold for each task, so that a share of all rows passes, and their common scale.
 
     One threshold for all tasks separates best, but a task whose rows differ much would lose most of what is lost: each
-    task with rows has its own for a quarter.
+    task with rows has its own for a quarter. The smallest similarities of few rows say little: a task with fewer than
+    100 has a threshold at most two standard deviations below their mean, as far as no query outside passes for it.
 
     Args:
         similarities: [n_rows, n_tasks], of rows that should pass to every task.
@@ -58,7 +59,22 @@ def fit_thresholds(
     if separate and len(beyond):
         shift = _best_separation(margins, beyond, shift)
     thresholds += shift
+    if len(beyond):
+        _lower_for_few(thresholds, own, of_task, np.asarray(outside))
     return [float(threshold) for threshold in thresholds], deviation
+
+
+def _lower_for_few(
+    thresholds: NDArray[np.floating],
+    own: NDArray[np.floating],
+    of_task: NDArray[np.integer],
+    outside: NDArray[np.floating],
+) -> None:
+    for task in np.unique(of_task):
+        found = own[of_task == task]
+        if len(found) < _FEW:
+            lowest = found.mean() - _DEVIATIONS * found.std()
+            thresholds[task] = min(thresholds[task], max(lowest, outside[:, task].max() + _ROUNDING))
 
 
 def _best_separation(margins: NDArray[np.floating], outside: NDArray[np.floating], highest: float) -> float:

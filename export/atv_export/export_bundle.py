@@ -11,10 +11,11 @@ from typing import Annotated
 import torch
 from pydantic import InstanceOf
 
-from atv_export.checkpoint_source import load_source
+from atv_export.checkpoint_source import CheckpointSource, load_source
 from atv_export.export_choices import Layer0Method, PaperPooling, Processor
 from atv_export.export_options import check_paths, check_processor, check_test_queries, paper_options, parse_precisions
 from atv_export.export_report import ExportReport
+from atv_export.gate_of_graphs import gate_of_graphs
 from atv_export.model_card import model_card
 from atv_export.paper_checkpoint import fold_layer0
 from atv_export.probe_queries import N_QUERIES, pooled_states, prompt_examples, run_queries, task_vectors
@@ -32,7 +33,7 @@ from atv_local.data import (
     replacing_folder,
 )
 from atv_local.errors import UsageError
-from atv_local.generator import GATE, MANIFEST, TOKENIZER, Bundle, FileEntry, Manifest, Precision
+from atv_local.generator import GATE, MANIFEST, TOKENIZER, Bundle, FileEntry, GateSpec, Manifest, Precision
 from atv_local.names import resolve_model
 from atv_local.target import TargetFile
 from atv_local.vectors import PositionsName
@@ -125,7 +126,7 @@ def export(
             target = load_target(target_file.path, dtype, CPU, weights_name)
         layer0_report = None
         if loaded.paper:
-            pooled = pooled_states(generator, tokenizer, spec, examples)
+            pooled = pooled_states(generator, tokenizer, spec, [example.query for example in examples])
             layer0_report = fold_layer0(loaded.paper, target, examples, pooled, options.layer0)
         probes = Probes(generator, tokenizer, spec.generator.query_template, spec.generator.max_tokens, queries)
         graphs, float_matrices = write_graphs(folder, graphs_to_write, generator, probes, processor)
@@ -135,15 +136,23 @@ def export(
         fidelity = {name: check.fidelity for name, check in graphs.items()}
         manifest = Manifest(**spec.model_dump(), files=_entries(folder), fidelity=fidelity)
         logits: dict[Precision, LogitsCheck] = {}
+        unsealed = Bundle(folder, manifest=_json(manifest))  # it has no card yet
+        manifest = manifest.model_copy(update={"gate": _gate(unsealed, loaded, queries)})
         if target_file and target is not None:
-            unsealed = Bundle(folder, manifest=_json(manifest))  # it has no card yet
             expected = list(zip(examples, task_vectors(generator, tokenizer, spec, examples), strict=True))
             logits = verify_logits(unsealed, target, target_file.path, expected, weights_name)
-        card_text = card_text or model_card(output.name, spec, graphs, logits, layer0_report)
+        card_text = card_text or model_card(output.name, manifest, graphs, logits, layer0_report)
         (folder / _CARD).write_text(card_text, encoding="utf-8")
         manifest = manifest.model_copy(update={"files": _entries(folder)})
         (folder / MANIFEST).write_bytes(_json(manifest))
     return ExportReport(manifest, graphs, logits, float_matrices, layer0_report)
+
+
+def _gate(bundle: Bundle, source: CheckpointSource, queries: Sequence[str]) -> GateSpec | None:
+    if source.spec.gate is None:
+        return None
+    states = pooled_states(source.generator, source.tokenizer, source.spec, queries)
+    return gate_of_graphs(bundle, queries, states.numpy())
 
 
 def _read_card(path: Path) -> str:

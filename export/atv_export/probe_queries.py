@@ -55,13 +55,13 @@ def _evenly(rows: Sequence[Row]) -> Sequence[Row]:
 
 @torch.no_grad()
 def pooled_states(
-    generator: GeneratorModule, tokenizer: PreTrainedTokenizerFast, spec: Spec, examples: Sequence[Example]
+    generator: GeneratorModule, tokenizer: PreTrainedTokenizerFast, spec: Spec, queries: Sequence[str]
 ) -> Tensor:
-    """Pooled states [n, d_s] of the examples' queries."""
+    """Pooled states [n, d_s] of queries."""
     template, limit = spec.generator.query_template, spec.generator.max_tokens
     rows = []
-    for example in examples:
-        text = template.replace("{query}", example.query)
+    for query in queries:
+        text = template.replace("{query}", query)
         encoded = tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
         rows.append(generator.pooled(encoded["input_ids"], encoded["attention_mask"])[0])
     return torch.stack(rows)
@@ -72,4 +72,5 @@ def task_vectors(
     generator: GeneratorModule, tokenizer: PreTrainedTokenizerFast, spec: Spec, examples: Sequence[Example]
 ) -> Tensor:
     """Task vectors [n, n_layer-1, n_embd] of the examples' queries."""
-    return generator.expand(pooled_states(generator, tokenizer, spec, examples))
+    queries = [example.query for example in examples]
+    return generator.expand(pooled_states(generator, tokenizer, spec, queries))

@@ -56,3 +56,16 @@ def test_of_few_rows_the_threshold_is_at_most_half_way_to_the_queries_outside() 
     rows, outside = np.array([[0.8], [0.82], [0.9]]), np.linspace(0.1, 0.2, 50)[:, None]
     (threshold,), _ = fit_thresholds(rows, np.zeros(3, int), outside)
     assert 0.2 < threshold < 0.55
+
+
+def test_a_task_of_few_rows_loses_none_to_a_task_of_many_where_nothing_outside_is_near() -> None:
+    random = np.random.default_rng(0)
+    rows = np.concatenate([random.normal(0.8, 0.02, 300), random.normal(0.6, 0.05, 20)])
+    of_task = np.repeat([0, 1], [300, 20])
+    similarities = np.full((320, 2), 0.1)
+    similarities[np.arange(320), of_task] = rows
+    far, near = np.full((50, 2), 0.2), np.full((50, 2), 0.55)
+    (_, apart), _ = fit_thresholds(similarities, of_task, far)
+    (_, beside), _ = fit_thresholds(similarities, of_task, near)
+    assert (rows[300:] >= apart).mean() >= 0.95
+    assert beside > 0.55
