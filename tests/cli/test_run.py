@@ -312,6 +312,9 @@ def test_a_query_that_is_not_steered_is_said(tiny_gguf: Path, gated_bundle: Path
     result = run(*pair, "something else")
     assert result.exit_code == 0
     assert "--gate off" in result.stderr
+    compared = run(*pair, "--compare", "something else")
+    assert "not steered" in compared.stderr
+    assert compared.stdout.count("not steered by the gate") == 1
     forced = run(*pair, "--gate", "off", "something else")
     assert "--gate" not in forced.stderr
     assert forced.stdout != result.stdout

@@ -36,7 +36,8 @@ def side_by_side(answers: Mapping[str, Iterator[Event]]) -> None:
 
 
 def _caption(event: Event) -> str:
-    return f"first token after {event.timings_ms.first_token:.0f} ms"
+    closed = event.gate is not None and not event.gate.steered
+    return f"first token after {event.timings_ms.first_token:.0f} ms{', not steered by the gate' if closed else ''}"
 
 
 def _columns(texts: Mapping[str, str], captions: Mapping[str, str]) -> Table:

@@ -20,7 +20,7 @@ from atv_local.text import counted, one_line, strip_control
 
 if TYPE_CHECKING:
     from atv_local.answer import Answer, Conversation, Engine
-    from atv_local.vectors import Steering
+    from atv_local.vectors import GateDecision, Steering
 
 _MAX_QUERY = 1 << 20
 
@@ -100,7 +100,7 @@ def run(
     else:
         gate = answer.gate
         _note_cut(constraint, answer)
-        _note_gate(engine, answer)
+    _note_gate(engine, gate)
     say_not_read(engine.chosen_generator(gate), [] if how.off else [text])
 
 
@@ -134,9 +134,8 @@ def _note_cut(constraint: ConstraintOptions, answer: Answer) -> None:
     print(f"stopped at {n_tokens}, so {result} incomplete; {remedy}", file=sys.stderr)
 
 
-def _note_gate(engine: Engine, answer: Answer) -> None:
+def _note_gate(engine: Engine, gate: GateDecision | None) -> None:
     """Say if no bundle steered the answer."""
-    gate = answer.gate
     if gate and not gate.steered:
         best = "at best " if len(engine.generators) > 1 else ""
         print(
