@@ -94,6 +94,11 @@ class SteeredTarget:
         return self.generators[0] if self.generators else None
 
     @property
+    def has_gate(self) -> bool:
+        """Whether a bundle decides which queries it steers."""
+        return any(generator.has_gate for generator in self.generators)
+
+    @property
     def bundle_names(self) -> dict[str, str]:
         """What to call the bundles, by their ids."""
         return self._router.names if self._router else {}

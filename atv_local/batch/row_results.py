@@ -142,6 +142,9 @@ class Answerer:
         self._engine.prompts.after(system=settings.system)  # a template that does not take it fails now
         self._constraint = self._engine.constraint(**settings.restriction)
         self._batch = Batch(self._engine, parallel=settings.parallel)
+        ignored = settings.changes.get("gate") and self._engine.generators and not self._engine.has_gate
+        self.note = "`gate` has no effect: the bundle has no gate and steers every query" if ignored else ""
+        """What the user should know of these settings; empty if there is nothing."""
 
     def __call__(self, rows: Iterable[RowRequest]) -> Iterator[RowResult]:
         """The result of each row, in order. Rows are drawn as there is room, some hundreds ahead at most."""

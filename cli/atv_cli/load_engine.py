@@ -34,7 +34,7 @@ def load_engine(
     changes = steering.changes()
     engine = atv_local.load(model, bundle or None, off=off, control_vectors=vectors.files(), **performance.arguments())
     how = replace(engine.steering, **changes)
-    if changes.get("gate") and engine.generators and not any(generator.has_gate for generator in engine.generators):
+    if changes.get("gate") and engine.generators and not engine.has_gate:
         print("atv-local: --gate has no effect: the bundle has no gate and steers every query", file=sys.stderr)
     return engine, atv_local.OFF if off else how
 

@@ -253,7 +253,7 @@ def _steering(
     on_message: Callable[[str], None],
 ) -> Steering:
     """The bundle's own but for what is given."""
-    if gate and engine.generators and not any(generator.has_gate for generator in engine.generators):
+    if gate and engine.generators and not engine.has_gate:
         on_message("`gate` has no effect: the bundle has no gate and steers every query")
     given: dict[str, Any] = {"strength": strength, "layers": layers, "positions": positions, "gate": gate}
     steering = replace(engine.steering, **{name: value for name, value in given.items() if value is not None})

@@ -45,7 +45,6 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     prompts, n_ways = engine.prompts, len(steerings) + 2
     rng = np.random.default_rng(seed)
     steered: list[bool] = []
-    has_gate = any(generator.has_gate for generator in engine.generators)
 
     def ways(query: str) -> list[SteeredPrompt]:
         gated = engine.gated_vector(query, steering=steerings[0])
@@ -79,7 +78,7 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
             agreement=float(np.mean([same for query in compared for same in query[way - 1][1]])),
             same=float(np.mean([of_query[0] == of_query[way] for of_query in texts])),
             n_queries=len(queries),
-            n_steered=sum(steered) if has_gate else None,
+            n_steered=sum(steered) if engine.has_gate else None,
         )
         for way in range(1, n_ways)
     ]

@@ -70,6 +70,13 @@ def test_a_batch_says_which_bundle_steered(
     one_sentence(batch(file, tmp_path / "out.jsonl", *turned, "-n", "6"), 2, "--overwrite")
 
 
+def test_a_batch_says_that_the_bundle_has_no_gate(target: list[str], tiny_bundle: Path, tmp_path: Path) -> None:
+    file = written(tmp_path / "in.jsonl", [{"input": FRUIT}])
+    result = batch(file, tmp_path / "out.jsonl", *target, "-g", str(tiny_bundle), "--gate", "0.9", "-n", "2")
+    assert result.exit_code == 0
+    assert "--gate has no effect" in result.stderr
+
+
 def test_a_column_that_is_named_bundle_is_replaced_and_noted(both: list[str], tmp_path: Path) -> None:
     file = written(tmp_path / "in.jsonl", [{"input": FRUIT, "bundle": "mine"}])
     assert "has a column 'bundle'" in batch(file, tmp_path / "out.jsonl", *both).stderr

@@ -60,7 +60,7 @@ class Session:
     @property
     def has_gate(self) -> bool:
         """Whether a bundle decides which turns it steers."""
-        return any(generator.has_gate for generator in self.conversation.engine.generators)
+        return self.conversation.engine.has_gate
 
     @property
     def restriction(self) -> str:

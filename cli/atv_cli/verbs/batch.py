@@ -149,7 +149,7 @@ def batch(
         size = os.fstat(source.fileno()).st_size if file.is_file() and not is_compressed(file) else None
         with BatchProgress(size, answered, skipped) as view:
             try:
-                with closing(_answers(settings, rows, execute, view.say)) as results:
+                with closing(_answers(settings, rows, execute, view.say, notes)) as results:
                     for result in results:
                         for name in (names - noted) & result.request.fields.keys():
                             noted.add(name)
@@ -192,11 +192,14 @@ def _answers(
     rows: Iterator[RowRequest],
     execute: Callable[..., Iterator[RowResult]] | None,
     say: Callable[[str], None],
+    notes: list[str],
 ) -> Generator[RowResult]:
     from atv_local.batch import Answerer
 
     if execute is None:
-        yield from Answerer(settings)(rows)
+        answerer = Answerer(settings)
+        notes += [answerer.note] if answerer.note else []
+        yield from answerer(rows)
     else:
         yield from execute(settings, rows, say=say)
 
