@@ -72,6 +72,18 @@ def test_every_choice_is_the_base_models_and_says_so(gated_url: str, positions: 
     assert whole(gated_url, INSIDE, steering={"positions": positions}, **more)["steering"]["bundle"] == "kinds"
 
 
+def test_a_prompt_that_is_only_scored_comes_with_the_decision(gated_url: str) -> None:
+    asked: dict[str, Any] = {"prompt": INSIDE, "echo": True, "logprobs": 2, "max_tokens": 0}
+    steering = {"positions": "all", "query": OUTSIDE}
+    answer, base = (post(gated_url, "completions", **asked, steering=how) for how in (steering, False))
+    assert answer["choices"][0].pop("gate")["steered"] is False
+    assert (answer["choices"], answer["steering"]) == (base["choices"], False)
+    steered = post(gated_url, "completions", **asked, steering=steering | {"query": INSIDE})
+    assert steered["choices"][0].pop("gate")["steered"] is True
+    assert steered["choices"] != base["choices"]
+    assert steered["steering"]["bundle"] == "kinds"
+
+
 @pytest.mark.parametrize("positions", ["all", "last", "decode"])
 def test_an_echoed_prompt_is_scored_as_the_base_model_does(gated_url: str, positions: str) -> None:
     asked: dict[str, Any] = {"prompt": INSIDE, "echo": True, "logprobs": 2, "max_tokens": 3}

@@ -41,7 +41,7 @@ class Piece:
     gate: GateDecision | None = None
     """Whether the query is steered, in the first piece of an answer by a bundle with a gate."""
     applied: AppliedSteering | None = None
-    """How an answer is steered; None for an echoed prompt."""
+    """How an answer is steered; None for an echoed prompt that an answer follows."""
 
 
 def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Piece]:
@@ -165,11 +165,14 @@ def _echo(request: PreparedRequest, prompt: PromptAndQuery, context: Context) ->
     n_prompt = 0 if request.max_tokens else len(tokens)
     if request.n_top is None:
         return [Piece(prompt.text, finish=finish, n_prompt=n_prompt)]
-    vector, engine = None, context.engine(applied)
+    vector, gated, engine = None, None, context.engine(applied)
     if engine.steers_prefix(applied.steering):
         gated = engine.gated_vector(request.query_of(prompt), steering=applied.steering)
         rows = gated.rows if gated.steering.positions.prefix else None
         vector = None if rows is None else rows.at_prompt
     scores = tuple(score_text(context.target, tokens, request.n_top, vector))
     n_evaluated = len(tokens) - 1
-    return [Piece(prompt.text, scores, first=tokens[0], finish=finish, n_prompt=n_prompt, n_evaluated=n_evaluated)]
+    piece = Piece(prompt.text, scores, first=tokens[0], finish=finish, n_prompt=n_prompt, n_evaluated=n_evaluated)
+    if gated is not None and finish:  # else the answer says it
+        piece = replace(piece, gate=gated.gate, applied=context.decided(applied, gated.gate))
+    return [piece]
