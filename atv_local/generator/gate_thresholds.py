@@ -13,7 +13,7 @@ VALID_RECALL, OUTSIDE_STEERED = "gate_valid_recall", "gate_outside_steered"
 
 _OWN = 0.25
 _FEW, _DEVIATIONS = 100, 2.0
-_USUAL = 0.9
+_USUAL, _RARE = 0.9, 0.975
 _MIN_SCALE = 1e-3
 _ROUNDING = 1e-6  # so that a row whose margin is the threshold passes
 
@@ -30,7 +30,7 @@ def fit_thresholds(
 
     One threshold for all tasks separates best, but a task whose rows differ much would lose most of what is lost: each
     task with rows has its own for a quarter. The smallest similarities of few rows say little: a task with fewer than
-    100 has a threshold at most two standard deviations below their mean, as far as no query outside passes for it.
+    100 has a threshold at most two standard deviations below their mean, as far as hardly a query outside passes for it.
 
     Args:
         similarities: [n_rows, n_tasks], of rows that should pass to every task.
@@ -74,7 +74,7 @@ def _lower_for_few(
         found = own[of_task == task]
         if len(found) < _FEW:
             lowest = found.mean() - _DEVIATIONS * found.std()
-            thresholds[task] = min(thresholds[task], max(lowest, outside[:, task].max() + _ROUNDING))
+            thresholds[task] = min(thresholds[task], max(lowest, np.quantile(outside[:, task], _RARE) + _ROUNDING))
 
 
 def _best_separation(margins: NDArray[np.floating], outside: NDArray[np.floating], highest: float) -> float:
