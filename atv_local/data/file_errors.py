@@ -26,7 +26,7 @@ def reading(path: Path | str, kind: type[AtvError] = DataError) -> Iterator[None
             kind = NotFoundError
         raise kind(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise kind(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise kind(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; save the file as UTF-8") from error
 
 
 @contextmanager
