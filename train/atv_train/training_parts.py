@@ -38,6 +38,7 @@ from atv_train.vector_sources import AdaptiveVectors
 
 MAX_HARMLESS = 240
 """Unrelated queries that the base model answers for the do-no-harm term, the last of the file."""
+_FEW_UNRELATED = 300
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def prepare_training(
     check_weights(models.target, job.model, longest, job.weights)
     queries = read_unrelated_queries(job.unrelated)
     if job.unrelated is None and (settings.contrastive or settings.harmless):
+        queries = queries[-max(_FEW_UNRELATED, 2 * len(data.train.rows)) :]  # reading all takes longer than few rows do
         texts = [example for example in data.train.first if example.task in data.text_tasks]
         queries = unlike_tasks(queries, texts, models, job.pooling, accelerator.device)
     unrelated, unrelated_valid = _unrelated(queries[-MAX_HARMLESS:], job, settings, models.target, target_file)
