@@ -22,7 +22,7 @@ from atv_serve.openai import ChatLogprobs, ChatRequest, ChatResponse, Completion
 from atv_serve.server import Server, ServerOptions
 from atv_serve.work import response_builder
 from atv_serve.work.generate import Piece
-from atv_serve.work.models import AppliedSteering
+from atv_serve.work.models import AppliedSteering, ServedModels
 from atv_serve.work.pool import BusyError, TimeUpError
 from atv_serve.work.response_builder import ResponseBuilder
 from atv_serve.work.side_work import SideWork
@@ -190,7 +190,7 @@ def test_many_log_probabilities_are_written_one_by_one(
         for choice in range(20)
         for place in range(50)
     ]
-    builder = ResponseBuilder(target.vocabulary, "base", AppliedSteering(), chat=chat)
+    builder = ResponseBuilder(ServedModels(target, {}), "base", AppliedSteering(), chat=chat)
     whole = builder.whole(pieces)
     assert max(map(len, written)) < len(whole) / 15, "no part stops other threads for as long as the whole would"
     model = ChatResponse if chat else CompletionResponse
@@ -201,5 +201,5 @@ def test_many_log_probabilities_are_written_one_by_one(
     assert logprobs is not None
     assert len(logprobs.content if isinstance(logprobs, ChatLogprobs) else logprobs.tokens) == 50
     if chat:
-        chunks = list(ResponseBuilder(target.vocabulary, "base", AppliedSteering(), chat=True).chunks(pieces[0]))
+        chunks = list(ResponseBuilder(ServedModels(target, {}), "base", AppliedSteering(), chat=True).chunks(pieces[0]))
         assert response.choices[0].logprobs.content[0] == chunks[1].choices[0].logprobs.content[0]
