@@ -62,7 +62,7 @@ def test_two_vectors_for_a_query(tiny_gguf: Path, tiny_backbone: Path, tiny_rows
     )
     assert atv_train.resume(result.folder).history == result.history
     report = export(result, tmp_path / "bundle", model=tiny_gguf)
-    assert report.manifest.format_version == 2
+    assert report.manifest.format_version == 3  # with a gate
     assert len(report.graphs["fp32"].layers) == 6
     with atv_local.load(tiny_gguf, tmp_path / "bundle") as engine:
         assert engine.steering.positions == "all"
@@ -92,7 +92,7 @@ def test_two_vectors_for_a_query(tiny_gguf: Path, tiny_backbone: Path, tiny_rows
         ({"strength_range": (2.0, 1.0)}, "strength_range` 2 to 1"),
         ({"strength_range": (0.0, 20.0)}, "strength_range` 0 to 20 is not within 0 to 10"),
         ({"strength_range": (0.0, float("nan"))}, "strength_range` 0 to nan"),
-        ({"unrelated": "queries.txt"}, "harmless"),
+        ({"unrelated": "queries.txt", "contrastive": 0}, "harmless"),
         ({"scale": 0}, "scale"),
         ({"cache": float("inf")}, "cache"),
         ({"cache": 1e300}, "cache"),
