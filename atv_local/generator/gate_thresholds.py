@@ -30,7 +30,7 @@ def fit_thresholds(
 
     One threshold for all tasks separates best, but a task whose rows differ much would lose most of what is lost: each
     task with rows has its own for a quarter. The smallest similarities of few rows say little: a task with fewer than
-    100 has a threshold at most two standard deviations below their mean, as far as hardly a query outside passes for it.
+    100 has a threshold at most two standard deviations below their mean, as far as few queries outside pass.
 
     Args:
         similarities: [n_rows, n_tasks], of rows that should pass to every task.

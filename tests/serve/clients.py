@@ -18,3 +18,11 @@ def said(engine: Engine, query: str, **settings: Any) -> str:
 
 def user(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
+
+
+def post(url: str, path: str, **body: Any) -> dict[str, Any]:
+    """The JSON of a request that succeeds."""
+    response = HTTP.post(f"{url}/v1/{path}", json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer

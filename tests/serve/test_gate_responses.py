@@ -12,6 +12,7 @@ import pytest
 
 from atv_local.vectors import TaskVector
 from atv_serve.server import Server, ServerOptions
+from tests.serve.clients import post
 from tests.serve.listening import listening
 
 INSIDE, OUTSIDE = "pear 7", "something else"
@@ -25,13 +26,6 @@ def gated_url(tiny_gguf: Path, gated_bundle: Path, tmp_path_factory: pytest.Temp
     server = Server(tiny_gguf, {"kinds": gated_bundle}, options, control_vectors=vectors, n_threads=1)
     with listening(server) as url:
         yield url
-
-
-def post(url: str, path: str, **body: Any) -> dict[str, Any]:
-    response = httpx.post(f"{url}/v1/{path}", json=body, timeout=60)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def whole(url: str, query: str, **fields: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from atv_local.generator import Bundle
 from atv_serve.server import Server, ServerOptions
 from atv_serve.work import check_bundle_ids
 from tests import tiny
+from tests.serve.clients import post
 from tests.serve.listening import listening
 
 FRUIT, BEAST, OUTSIDE = "pear 7", "a cow", "something else"
@@ -27,13 +28,6 @@ def url(tiny_gguf: Path, fruits_bundle: Path, beasts_bundle: Path) -> Iterator[s
     bundles = {"f": fruits_bundle, "b": beasts_bundle}
     with listening(Server(tiny_gguf, bundles, ServerOptions(parallel=2), n_threads=1)) as url:
         yield url
-
-
-def post(url: str, path: str, **body: Any) -> dict[str, Any]:
-    response = httpx.post(f"{url}/v1/{path}", json=body, timeout=60)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def ask(url: str, query: str, **fields: Any) -> dict[str, Any]:
