@@ -74,7 +74,7 @@ def train(
             "--unrelated",
             "--outside",
             metavar="FILE",
-            help="Read the unrelated queries for --harmless from this file, one per line.",
+            help="Read queries that must not be steered from this file, for the gate and --harmless, one per line.",
             show_default="packaged queries",
         ),
     ] = None,
