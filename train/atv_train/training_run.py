@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -92,6 +93,8 @@ def run_training(
         AtvError: bad data, an unreadable model or backbone, a folder that cannot be written.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+    if accelerator.num_processes > 1:
+        atexit.register(accelerator.end_training)  # or a thread of the process group may abort the process as it ends
     if record is None and accelerator.is_main_process:
         check_replaceable(folder, marker=RUN, overwrite=overwrite)
     hooks = hooks or TrainingHooks()
