@@ -50,7 +50,15 @@ class Gate:
             raise ValueError("prototypes that are not finite")
         self._spec = spec
         self._prototypes = prototypes.astype(np.float32)
-        self._ends = np.cumsum([task.prototypes for task in spec.tasks])
+        self._thresholds = np.array([task.threshold for task in spec.tasks])
+        self._scales = np.array([task.scale for task in spec.tasks])
+        sizes = np.array([*(task.prototypes for task in spec.tasks), spec.outside])
+        self._groups = 4.0 * np.repeat(np.arange(len(sizes)), sizes)  # further apart than cosines can be
+        among = np.arange(NEIGHBOURS) < sizes[:, None]
+        first = np.cumsum(sizes) - sizes
+        self._nearest = np.where(among, first[:, None] + np.arange(NEIGHBOURS), 0)
+        self._weights = among / np.maximum(among.sum(axis=1, keepdims=True), 1)
+        self._empty = sizes == 0
 
     @property
     def width(self) -> int:
@@ -61,23 +69,25 @@ class Gate:
         """The gate of a spec that differs in its thresholds alone."""
         return Gate(spec, self._prototypes)
 
-    def similarities(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How near a state [d_s] is to each task, less a quarter of that to those outside: float32 [n_tasks]."""
-        *of_tasks, outside = self.nearest(state)
-        return np.array(of_tasks, np.float32) - _OUTSIDE_WEIGHT * max(0.0, outside)
+    def similarities(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How near a state [d_s] is to each task, less a quarter of that to those outside: float64 [n_tasks]."""
+        found = self.nearest(state)
+        similarities: NDArray[np.float64] = found[:-1] - _OUTSIDE_WEIGHT * max(0.0, float(found[-1]))
+        return similarities
 
-    def nearest(self, state: NDArray[np.float32]) -> list[float]:
-        """The mean similarity of a state [d_s] to the nearest prototypes of each task, and of those outside."""
-        norm = float(np.linalg.norm(state)) or 1.0
-        cosines = self._prototypes @ (state / norm)
-        return [float(nearest_mean(values)) if len(values) else -1.0 for values in np.split(cosines, self._ends)]
+    def nearest(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The mean similarity of a state [d_s] to the `NEIGHBOURS` nearest prototypes of each task, and of those outside,
+        -1 for none: float64 [n_tasks + 1]."""
+        cosines = self._prototypes @ (state / (float(np.linalg.norm(state)) or 1.0))
+        nearest_first = np.sort(self._groups - cosines)
+        values = self._groups[self._nearest] - nearest_first[self._nearest]
+        means: NDArray[np.float64] = np.where(self._empty, -1.0, (values * self._weights).sum(axis=1))
+        return means
 
     def __call__(self, state: NDArray[np.float32]) -> TaskScore:
         """The task that a state [d_s] fits best."""
         tasks = self._spec.tasks
-        margins = [
-            (float(value) - t.threshold) / t.scale for value, t in zip(self.similarities(state), tasks, strict=True)
-        ]
+        margins = (self.similarities(state) - self._thresholds) / self._scales
         best = int(np.argmax(margins))
         margin = float(np.clip(margins[best], -_STEEPEST, _STEEPEST))
         return TaskScore(tasks[best].name, float(1 / (1 + np.exp(-margin))))

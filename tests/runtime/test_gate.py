@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from atv_local.answer import Conversation, Engine
 from atv_local.batch import Batch
 from atv_local.errors import BundleError, UsageError
-from atv_local.generator import GATE, MANIFEST, Bundle, Gate, GateSpec, GateTask, Generator
+from atv_local.generator import GATE, MANIFEST, Bundle, Gate, GateSpec, GateTask, Generator, nearest_mean
 from atv_local.target import Target
 from atv_local.vectors import OFF, ControlVector, GateDecision, Positions, Steering, parse_gate
 from tests import tiny
@@ -241,3 +241,19 @@ def test_the_nearest_task_is_found_and_what_is_nearer_to_the_outside_scores_less
 def test_a_decision_depends_on_the_threshold() -> None:
     assert GateDecision("x", 0.5, 0.5).steered
     assert not GateDecision("x", 0.5, 0.51).steered
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=5), outside=st.integers(0, 5), seed=st.integers(0, 99))
+def test_similarities_are_those_to_the_nearest_prototypes_of_each_task(
+    sizes: list[int], outside: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    prototypes = rng.normal(size=(sum(sizes) + outside, 8))
+    prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
+    tasks = [GateTask(name=f"t{n}", prototypes=size, threshold=0, scale=1) for n, size in enumerate(sizes)]
+    gate = Gate(GateSpec(tasks=tasks, outside=outside), prototypes)
+    state = rng.normal(size=8).astype(np.float32)
+    cosines = prototypes @ state / np.linalg.norm(state)
+    groups = np.split(cosines, np.cumsum(sizes))
+    wanted = [nearest_mean(group) if len(group) else -1 for group in groups]
+    np.testing.assert_allclose(gate.nearest(state), wanted, atol=1e-6)
