@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from atv_local.data import held_out, read_unrelated_queries
+from atv_local.data import held_out
 from atv_local.generator import Spec
 from atv_local.target import TargetFile
 from atv_train.examples import Example, encode_unrelated
@@ -25,8 +25,8 @@ from atv_train.frozen_target import (
     supports_split_attention,
 )
 from atv_train.job import RunRecord, TrainingJob
-from atv_train.load_models import load_models, new_generator
-from atv_train.outside_queries import unlike_tasks
+from atv_train.load_models import LoadedModels, load_models, new_generator
+from atv_train.outside_queries import outside_queries
 from atv_train.plan import TrainingPlan, plan_training
 from atv_train.query_warnings import warnings_about_queries
 from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
@@ -35,10 +35,6 @@ from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings, sample_s
 from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
 from atv_train.vector_sources import AdaptiveVectors
-
-MAX_HARMLESS = 240
-"""Unrelated queries that the base model answers for the do-no-harm term, the last of the file."""
-_FEW_UNRELATED = 300
 
 
 @dataclass(frozen=True)
@@ -97,14 +93,7 @@ def prepare_training(
     check_length(models.target, data.examples)
     longest = max(data.train.first, key=lambda example: len(example.prompt))
     check_weights(models.target, job.model, longest, job.weights)
-    queries = read_unrelated_queries(job.unrelated)
-    if job.unrelated is None and (settings.contrastive or settings.harmless):
-        queries = queries[-max(_FEW_UNRELATED, 2 * len(data.train.rows)) :]  # reading all takes longer than few rows do
-        texts = [example for example in data.train.first if example.task in data.text_tasks]
-        queries = unlike_tasks(queries, texts, models, job.pooling, accelerator.device)
-    unrelated, unrelated_valid = _unrelated(queries[-MAX_HARMLESS:], job, settings, models.target, target_file)
-    outside_valid = held_out(queries)
-    outside = queries[: -len(outside_valid)]
+    outside, outside_valid, unrelated, unrelated_valid = _outside(job, settings, data, models, target_file)
     examples = [*data.examples, *unrelated, *unrelated_valid]
     split_attention = supports_split_attention(models.target, job.positions, examples)
     budget = _prefix_budget(job, models.target, examples, scratch, record)
@@ -142,17 +131,24 @@ def _open_target(job: TrainingJob, *, resumed: bool) -> TargetFile:
     return replace(opened, template_variables={**job.template_variables, "enable_thinking": False})
 
 
-def _unrelated(
-    queries: list[str],
-    job: TrainingJob,
-    settings: TrainingSettings,
-    model: PreTrainedModel,
-    target_file: TargetFile,
-) -> tuple[list[Example], list[Example]]:
-    """Unrelated examples (for training, for validation); none if the loss does not use them."""
-    if not settings.harmless:
-        return [], []
-    return encode_unrelated(queries, model, target_file, job.max_row_tokens)
+def _outside(
+    job: TrainingJob, settings: TrainingSettings, data: TrainingData, models: LoadedModels, target_file: TargetFile
+) -> tuple[list[str], list[str], list[Example], list[Example]]:
+    """Queries outside the tasks for the gate (training, validation), and examples for do-no-harm training (the same).
+
+    None that the run does not use.
+    """
+    if not settings.contrastive and not settings.harmless:
+        return [], [], [], []
+    texts = [example for example in data.train.first if example.task in data.text_tasks]
+    found = outside_queries(job.unrelated, texts, len(data.train.rows), models, job.pooling, models.target.device)
+    examples = (
+        encode_unrelated(found.harmless, models.target, target_file, job.max_row_tokens)
+        if settings.harmless
+        else ([], [])
+    )
+    valid = held_out(found.gate)
+    return found.gate[: -len(valid)], valid, *examples
 
 
 def _prefix_budget(
