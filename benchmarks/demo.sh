@@ -19,7 +19,7 @@ run "$request"
 run --schema data/demo/request.schema.json "$request"
 
 printf '\n# A style, and the dial from plain to full\n'
-question="How often should I brush my teeth?"
+question="How do I remove a stain from a shirt?"
 run --off -n 60 "$question"
 run --strength 0.75 -n 60 "$question"
 run -n 60 "$question"

@@ -17,7 +17,7 @@ model = ChatOpenAI(
 )
 chain = ChatPromptTemplate.from_messages([("user", "{question}")]) | model
 
-print(chain.invoke({"question": "How often should I brush my teeth?"}).content)
+print(chain.invoke({"question": "How do I remove a stain from a shirt?"}).content)
 for chunk in chain.stream({"question": "I took money out of a cash machine and there was an extra charge. Why?"}):
     print(chunk.content, end="", flush=True)
 print()

@@ -8,7 +8,7 @@ import os
 from openai import OpenAI
 
 client = OpenAI(base_url=os.environ.get("ATV_URL", "http://127.0.0.1:8080/v1"), api_key="not needed")
-messages = [{"role": "user", "content": "How often should I brush my teeth?"}]
+messages = [{"role": "user", "content": "How do I remove a stain from a shirt?"}]
 
 for steering in (None, {"strength": 0.5}, False):
     completion = client.chat.completions.create(

@@ -5,11 +5,11 @@ import json
 import atv_local
 
 with atv_local.load() as engine:  # or atv_local.load("model.gguf", "bundle")
-    answer = engine.answer("How often should I brush my teeth?")
+    answer = engine.answer("How do I remove a stain from a shirt?")
     print(answer.text)
     print(json.dumps(answer.as_dict()))
 
-    base = engine.answer("How often should I brush my teeth?", steering=atv_local.OFF, max_tokens=20)
+    base = engine.answer("How do I remove a stain from a shirt?", steering=atv_local.OFF, max_tokens=20)
     print(base.text)
 
     queries = [

@@ -14,6 +14,7 @@ VALID_RECALL, OUTSIDE_STEERED = "gate_valid_recall", "gate_outside_steered"
 _OWN = 0.25
 _FEW, _DEVIATIONS = 100, 2.0
 _USUAL, _RARE = 0.9, 0.975
+_TOWARDS_OUTSIDE = 0.75
 _MIN_SCALE = 1e-3
 _ROUNDING = 1e-6  # so that a row whose margin is the threshold passes
 
@@ -36,7 +37,7 @@ def fit_thresholds(
         similarities: [n_rows, n_tasks], of rows that should pass to every task.
         of_task: [n_rows], the task of each row.
         outside: [n_queries, n_tasks], of queries that should not pass. Where rows are fewer than 100, whose smallest
-            similarities say little, thresholds are at most half-way between rows and these.
+            similarities say little, no threshold is above three quarters of the way down from the rows' mean to these.
         recall: the share of the rows that passes at least.
         separate: lower the thresholds, which else are as high as `recall` allows, where more rows pass for it than
             queries outside, in shares.
@@ -55,7 +56,7 @@ def fit_thresholds(
         mean = float(margins.mean())
         shift = min(shift, mean - _DEVIATIONS * float(margins.std()))
         if len(beyond):
-            shift = min(shift, (mean + float(np.quantile(beyond, _USUAL))) / 2)
+            shift = min(shift, mean - _TOWARDS_OUTSIDE * (mean - float(np.quantile(beyond, _USUAL))))
     if separate and len(beyond):
         shift = _best_separation(margins, beyond, shift)
     thresholds += shift
