@@ -118,7 +118,7 @@ def measured(opened: Bundle, tests: Mapping[str, Sequence[str]], others: Mapping
     of_tasks = {task: scores(queries) for task, queries in tests.items()}
     inside = [score for found in of_tasks.values() for score in found]
     found = {kind: scores(queries) for kind, queries in others.items()}
-    limit = np.quantile(inside, 0.03)
+    limit = float(np.quantile(inside, 0.03))
     return {
         "tasks": list(tests),
         "rows": len(inside),

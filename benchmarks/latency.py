@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from functools import partial
 
 import llama_cpp
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds of decoding")
     arguments = parser.parse_args()
     engine = atv_local.load(n_ctx=4096)
+    always = replace(engine.steering, gate=0.0)  # the gate is computed, and every query steered
     prompting = Prompting(engine.target)
     threads = engine.target.n_threads
     model = llama_cpp.Llama(str(embedded_model()), n_ctx=4096, n_threads=threads, flash_attn=True, verbose=False)
@@ -98,12 +100,12 @@ def main() -> None:
             measures = {
                 "bare": bare_first_token(model, prompting.tokens([{"role": "user", "content": query}])),
                 "base": first_token(engine, query, OFF, cold=True),
-                "steered": first_token(engine, query, engine.steering, cold=True),
+                "steered": first_token(engine, query, always, cold=True),
                 "16-shot": sixteen_shot(prompting, prompting.tokens(inline(task, task.shots, query))),
             }
             for name, samples in in_turn(measures, rounds=1, warm=()).items():
                 times[name] += samples
-            for name, steering in (("base warm", OFF), ("steered warm", engine.steering)):
+            for name, steering in (("base warm", OFF), ("steered warm", always)):
                 first_token(engine, "warm the prefix", OFF, cold=False)()
                 times[name].append(first_token(engine, query, steering, cold=False)())
     print(f"time to the first token, {len(times['base'])} queries, median of each and of the ratios")
@@ -116,7 +118,7 @@ def main() -> None:
 
     query = "Tell me a long story about a ship, its crew and the sea."
     tokens = prompting.tokens([{"role": "user", "content": query}])
-    soft = Steering(strength=0.05)  # weak enough that the answer stays long
+    soft = Steering(strength=0.05, gate=0.0)  # weak enough that the answer stays long
     decoding = {"bare": partial(bare_decode, model, tokens), "steered": partial(our_decode, engine, query, soft)}
     rates = in_turn(decoding, max(2, arguments.rounds))
     print(f"decoding, {arguments.rounds} rounds of {N_DECODE} tokens")
