@@ -76,8 +76,8 @@ class Gate:
         return similarities
 
     def nearest(self, state: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The mean similarity of a state [d_s] to the `NEIGHBOURS` nearest prototypes of each task, and of those outside,
-        -1 for none: float64 [n_tasks + 1]."""
+        """The mean similarity of a state [d_s] to the `NEIGHBOURS` nearest prototypes of each task, and of those
+        outside; -1 for none: float64 [n_tasks + 1]."""
         cosines = self._prototypes @ (state / (float(np.linalg.norm(state)) or 1.0))
         nearest_first = np.sort(self._groups - cosines)
         values = self._groups[self._nearest] - nearest_first[self._nearest]
