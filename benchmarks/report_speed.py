@@ -1,0 +1,122 @@
+"""How fast training and answers are, and what the graph's precision keeps, for docs/explanation/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from atv_eval import table
+from benchmarks.report_records import percent
+
+Record = dict[str, Any]
+
+
+def throughput(r: Record) -> str:
+    """Queries per second against a plain loop."""
+    ways = {
+        "loop": "loop over `Llama.create_completion`, all cores",
+        "loop, default threads": "the same with the library's number of threads",
+        "whole": "base model, complete answers",
+        "evaluation": "base model, as `eval` reads answers",
+        "steered": "steered, as `eval` reads answers",
+    }
+    rows = [
+        [ways[name], f"{per_second:.2f}", "{median:.2f} ({low:.2f} to {high:.2f})".format(**r["times_the_loop"][name])]
+        for name, per_second in r["per_second"].items()
+    ]
+    same = percent(r["same_text_as_the_loop"])
+    return f"""## Queries per second
+
+{r["queries"]} short queries of {r["prompt_tokens"]:.0f} tokens on average, template included; greedy, up to
+{r["max_tokens"]} tokens; the same prompts in turn in blocks of 100, {r["threads"]} threads. {same} % of the
+complete answers equal the loop's word for word. Medians of the blocks, with quartiles.
+`python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl`
+
+{table(["", "queries a second", "times the loop"], rows)}"""
+
+
+def speed(found: Sequence[Record]) -> str:
+    """Against LoRA and `all`."""
+    if not found:
+        return ""
+    latest = {record["task"]: record for record in found}
+    return "## Speed of training\n\n" + "\n".join(map(speed_of, reversed(latest.values())))
+
+
+def speed_of(r: Record) -> str:
+    """One task's run."""
+    rows = [
+        ["steps", f"{r['steps']}", f"{r['lora_steps']}"],
+        ["median step, s", f"{r['step_seconds']:.2f}", f"{r['lora_step_seconds']:.2f}"],
+        ["prefixes, s", f"{r['prefix_seconds']:.0f}", ""],
+        ["in all, s", f"{r['seconds']:.0f}", f"{r['lora_seconds']:.0f}"],
+        ["accuracy reached", percent(r["accuracy"]), percent(r["lora_accuracy"])],
+    ]
+    when = f", {r['note']}" if "note" in r else ""
+    return f"""In one run on two cores{when}: {r["rows"]} rows of {r["task"]}, batches of
+{r["batch_size"]}, until the same validation accuracy.
+`python -m benchmarks.training_speed --task {r["task"]} --output benchmarks/results/training_speed.jsonl`
+
+{table(["", "atv-local", "peft LoRA, r=8"], rows)}
+LoRA took **{r["lora_over_ours"]:.1f} times** as long. A step with `all` positions took
+**{r["all_over_decode_step"]:.1f} times** as long as one with `decode` and cached prefixes (median of eight pairs);
+counting the evaluation of prefixes, which happens once, a first epoch {r["all_over_decode_first_epoch"]:.1f} times.
+"""
+
+
+def growth(measured: Sequence[Record]) -> str:
+    """What `atv-local bench` gives on random GGUFs by size."""
+    latest = {(record["size"], record["model"]["quantisation"]): record for record in measured}
+    if not latest:
+        return ""
+    names = list(dict.fromkeys((row["what"], row["size"]) for record in latest.values() for row in record["ratios"]))
+    head = ["parameters", *(f"{what}{f', {size}' if size else ''}" for what, size in names), "base first token, ms"]
+    rows = []
+    for (size, kind), record in latest.items():
+        ratios = {(row["what"], row["size"]): f"{row['median']:.2f}" for row in record["ratios"]}
+        base = [row["median"] for row in record["medians"] if (row["part"], row["what"]) == ("first-token", "base")]
+        rows.append([f"{size} {kind}", *(ratios.get(name, "") for name in names), f"{base[0]:.0f}" if base else ""])
+    threads = next(iter(latest.values()))["machine"]["threads"]
+    return f"""## As the target grows
+
+Random GGUFs, {threads} threads: what a vector costs when the target is larger. The generator's time does not grow
+with the target and is not included, because no generator fits a random target.
+`python -m benchmarks.growth 0.1B 0.5B -- --quick`
+
+{table(head, rows)}"""
+
+
+def precision(found: Sequence[Record]) -> str:
+    """What each graph costs and keeps."""
+    if not found:
+        return ""
+    rows = [
+        [
+            r["precision"],
+            f"{r['bytes'] / 1e6:.0f}",
+            f"{r['ms']:.1f}",
+            f"{r['times_fp32']:.2f}",
+            f"{r['cosine']:.4f}",
+            f"{100 * r['error']:.1f}, {100 * r['largest_error']:.1f}",
+            *(percent(value) for value in r["accuracy"].values()),
+        ]
+        for r in found
+    ]
+    head = [
+        "graph",
+        "MB",
+        "ms",
+        "times as fast as fp32",
+        "smallest cosine",
+        "error: median, largest, %",
+        *found[0]["accuracy"],
+    ]
+    return f"""## Precision of the graph
+
+The first demo's generator in each precision: the time for a query of 64 tokens on one thread, all graphs in turn in
+one run; the smallest cosine of any layer and the error of a vector against float32, as in a manifest's `fidelity`, on
+{found[0]["queries"]} test queries; and accuracy in percent on those, as by `atv-local run`. The 8-bit graph is the one
+for any processor.
+`python -m benchmarks.precision --run runs/demo --output benchmarks/results/precision.jsonl`
+
+{table(head, rows)}"""

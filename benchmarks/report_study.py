@@ -1,0 +1,94 @@
+"""What each design choice changes, for docs/explanation/results.md."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from atv_eval import table
+from benchmarks.paper_tasks import N_POOL, STUDIED
+from benchmarks.report_records import percent
+
+Record = dict[str, Any]
+CURVE = ("default", "averaged", "per-task")
+
+
+def study(measured: Sequence[Record]) -> str:
+    """The design choices, one row each."""
+    found = [record for record in measured if "what" in record and record["rows"] == N_POOL]
+    if not found:
+        return ""
+    first = found[0]
+    found = [record for record in found if all(record[key] == first[key] for key in ("epochs", "tests", "seed"))]
+    order = {record["name"]: record for record in found}
+    names = [*(["default"] if "default" in order else []), *(name for name in order if name != "default")]
+    rows = []
+    for record in (order[name] for name in names):
+        rows.append(
+            [
+                record["what"],
+                percent(record["accuracy"]),
+                f"{record['unrelated_kl']:.2f}",
+                percent(record["unrelated_agreement"]),
+                f"{record['trainable'] / 1e6:.1f}M",
+            ]
+        )
+    size = first["tests"] * len(STUDIED)
+    noise = 100 * 1.96 * np.sqrt(2 * 0.25 / size)
+    return f"""## Design choices, one at a time
+
+One generator for four text tasks ({", ".join(STUDIED)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
+seed {first["seed"]}. Accuracy is the mean of the tasks' exact match on {size} test rows, so a difference below
+{noise:.0f} points may be noise of the rows alone. KL(base || steered), in nats per token, and the share of tokens whose
+most likely successor stays the same are measured on 40 unrelated queries. The default learning rate was chosen among
+four on these test rows (and three with another seed), and that of the target's own states is the better of two, so
+both rows are optimistic.
+`python -m benchmarks.study --data FOLDER --epochs {first["epochs"]} --output benchmarks/results/study.jsonl`
+
+{table(["", "accuracy", "KL, unrelated", "agreement, unrelated", "trained"], rows)}"""
+
+
+def curve(measured: Sequence[Record]) -> str:
+    """Accuracy by the number of training rows."""
+    sizes: dict[int, dict[str, Record]] = defaultdict(dict)
+    for record in measured:
+        if "what" in record:
+            sizes[record["rows"]][record["name"]] = record
+    if len(sizes) < 2:
+        return ""
+    rows = [
+        [
+            str(size),
+            str(found["default"]["epochs"]),
+            *(percent(found[name]["accuracy"]) if name in found else "" for name in CURVE),
+        ]
+        for size, found in sorted(sizes.items())
+        if "default" in found
+    ]
+    return f"""## Learning curve
+
+The same four tasks, test rows and seed, with other numbers of training rows per task:
+`python -m benchmarks.study default per-task --rows N --epochs E --data FOLDER --output FILE`
+
+{table(["rows per task", "epochs", "adaptive", "its mean for each task", "one learned for each task"], rows)}"""
+
+
+def sweeps(measured: Sequence[Record]) -> str:
+    """Accuracy and harm by strength."""
+    swept = [r for r in measured if "sweep" in r and r["rows"] == N_POOL]
+    found = {r["name"].removeprefix("sweep-"): r["sweep"] for r in swept}
+    if not found:
+        return ""
+    rows = [
+        [f"{points[0]['strength']:g}", *(f"{percent(p['accuracy'])}, {p['unrelated_kl']:.2f}" for p in points)]
+        for points in zip(*found.values(), strict=True)
+    ]
+    return f"""## Strength
+
+The same generators with other strengths: accuracy, and KL on unrelated queries. `strengths` was trained with factors
+drawn from 0.5 to 2, `harmless` with the `--harmless` term, `both` with both.
+
+{table(["strength", *found], rows)}"""
