@@ -54,7 +54,8 @@ those of the seeds): {recall(runs)}
             """## What the gate lets pass
 
 At the thresholds of the bundles themselves.
-`python -m benchmarks.gate --data FOLDER --output benchmarks/results/gate.jsonl`, and the same with `--demo`""",
+`python -m benchmarks.gate --data FOLDER --output benchmarks/results/gate.jsonl`; the first with
+`benchmarks.gate --demo`""",
             *parts,
         ]
     )

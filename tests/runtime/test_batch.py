@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -48,9 +49,9 @@ def test_the_real_target_says_bit_for_bit_what_it_says_one_by_one(real: Engine) 
     lines = [line for file in sorted(DEMO.glob("*.jsonl")) for line in file.read_text().splitlines()[:4]]
     queries = [json.loads(line)["input"] for line in lines]
     prompts = real.target.prompts
-    steering = real.steering
-    last = Steering(0.7, (4, 20), Positions.LAST)
-    everything = Steering(0.2, None, Positions.ALL)
+    steering = replace(real.steering, gate="off")
+    last = Steering(0.7, (4, 20), Positions.LAST, gate="off")
+    everything = Steering(0.2, None, Positions.ALL, gate="off")
     styles = (OFF, steering, last, everything)
 
     def questions() -> Iterator[BatchQuestion]:

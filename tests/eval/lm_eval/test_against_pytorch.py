@@ -91,7 +91,7 @@ def test_log_likelihoods_of_the_quantised_target_are_pytorchs(pytorch: PreTraine
 
 @pytest.mark.parametrize("off", [True, False])
 def test_every_token_of_the_dequantised_target_is_pytorchs(pytorch: PreTrainedModel, exact: Path, off: bool) -> None:
-    lm = AtvLocal(model=exact, off=off)
+    lm = AtvLocal(model=exact, off=True) if off else AtvLocal(model=exact, gate="off")
     for text in TEXTS:
         head, tail, context, continuation = split(lm, text)
         query = "" if off else head
