@@ -33,6 +33,7 @@ from atv_local.data import held_out, read_unrelated_queries
 from atv_local.generator import Bundle, Gate, Generator, read_gate
 from atv_local.names import embedded_bundle
 from atv_train import train
+from benchmarks.json_lines import text_lines
 
 TASKS = (
     *("ag_news", "trec", "subj", "clinc_domain", "banking77_top10", "emotion", "sms_spam"),
@@ -49,7 +50,7 @@ SAME_ROWS = ("e2e_nlg", "crossner_json")
 
 def rows(data: Path, task: str, split: str, limit: int, seed: int) -> list[str]:
     """Lines of a task's file, in an order of the seed."""
-    lines = (data / task / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = text_lines(data / task / f"{split}.jsonl")
     random.Random(f"{task}/{split}/{seed}").shuffle(lines)
     return lines[:limit]
 
@@ -62,13 +63,13 @@ def inputs(lines: Sequence[str]) -> list[str]:
 def outside(data: Path, tasks: Sequence[str]) -> dict[str, list[str]]:
     """Queries that belong to none of the tasks, by kind."""
     index = json.loads((data / "index.json").read_text(encoding="utf-8"))
-    near = [file.read_text(encoding="utf-8").splitlines() for file in sorted((data / "offtopic").glob("*.jsonl"))]
+    near = [text_lines(file) for file in sorted((data / "offtopic").glob("*.jsonl"))]
     others = [name for name, entry in index.items() if entry["group"] in GROUPS and name not in (*tasks, *SAME_ROWS)]
     return {
         "near": inputs([line for lines in near for line in lines]),
         "other": inputs([line for name in others for line in rows(data, name, "test", N_OTHER, 0)]),
         "general": held_out(read_unrelated_queries(None)),
-        "chat": CHAT.read_text(encoding="utf-8").splitlines(),
+        "chat": text_lines(CHAT),
     }
 
 
@@ -146,7 +147,7 @@ def share(scores: Sequence[float], limit: float = 0.5) -> float:
 
 def demo(data: Path) -> Iterator[dict[str, Any]]:
     """The record of the embedded bundle."""
-    tests = {file.stem: inputs(file.read_text(encoding="utf-8").splitlines()) for file in sorted(DEMO.glob("*.jsonl"))}
+    tests = {file.stem: inputs(text_lines(file)) for file in sorted(DEMO.glob("*.jsonl"))}
     yield {"bundle": "demo", **measured(Bundle(embedded_bundle()), tests, outside(data, list(tests)))}
 
 

@@ -27,6 +27,7 @@ from atv_local.errors import AtvError
 from atv_local.names import embedded_model
 from atv_local.target import PromptFormat, TargetFile
 from atv_local.vectors import Positions, Steering, TaskVector
+from benchmarks.json_lines import json_lines, text_lines
 
 N_VALID, N_CTX = 30, 4096
 PROMPTED = (Method.ZERO_SHOT, Method.SHOTS, Method.BM25, Method.NEAREST)
@@ -68,7 +69,7 @@ class Draw:
         for name in self.names:
             path = self.folder / split / f"{name}.jsonl"
             if not path.exists():
-                lines = (self.data / name / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+                lines = text_lines(self.data / name / f"{split}.jsonl")
                 if split == "train":
                     random.Random(f"{name}/{self.seed}").shuffle(lines)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,10 +239,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
     arguments = parser.parse_args()
-    done = set()
-    if arguments.output.exists():
-        found = [json.loads(line) for line in arguments.output.read_text(encoding="utf-8").splitlines()]
-        done = {(line["method"], line["seed"], line["train_rows"]) for line in found}
+    done = {(line["method"], line["seed"], line["train_rows"]) for line in json_lines(arguments.output)}
     for seed in arguments.seeds:
         draw = Draw(arguments.data, arguments.work, seed, arguments.rows, arguments.tests, arguments.epochs)
         for method in arguments.method:

@@ -186,12 +186,14 @@ def lines(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     tasks = read_tasks(files["test"], files["train"], {}, arguments.tests, labels=False)
     chat = arguments.chat.read_text(encoding="utf-8").splitlines()
     asked = queries(tasks, chat)
-    base, megabytes = replies_of("base", asked, tasks, arguments.bundle, arguments.clients)
-    for method in arguments.method:
-        if method == "lora":
-            yield lora(asked, tasks)
-            continue
-        replies = base
+    if "lora" in arguments.method:
+        yield lora(asked, tasks)
+    through_server = [method for method in METHODS if method in arguments.method and method != "lora"]
+    if not through_server:
+        return
+    base, base_mb = replies_of("base", asked, tasks, arguments.bundle, arguments.clients)
+    for method in through_server:
+        replies, megabytes = base, base_mb
         if method != "base":
             replies, megabytes = replies_of(method, asked, tasks, arguments.bundle, arguments.clients)
         yield summary(method, asked, replies, base) | {"clients": arguments.clients, "server_mb": round(megabytes)}

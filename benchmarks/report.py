@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.report_gate import gate, mixed
 from benchmarks.report_paper import paper
-from benchmarks.report_records import RESULTS, records
 from benchmarks.report_serving import serving
 from benchmarks.report_speed import growth, precision, speed, throughput
 from benchmarks.report_study import curve, study, sweeps
@@ -61,7 +61,7 @@ def outputs() -> Iterator[str]:
         if path.exists():
             printed = path.read_text().removeprefix("# Cost of steering\n\n")
             yield f"## {title}\n\n{text}\n`{command}`\n\n{printed}"
-    found = records("throughput.jsonl")
+    found = json_lines(RESULTS / "throughput.jsonl")
     if found:
         yield throughput(found[-1])
 
@@ -69,21 +69,21 @@ def outputs() -> Iterator[str]:
 def main() -> None:
     """Write the page."""
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
-    served = serving(records("serving.jsonl"), records("load.jsonl"))
-    texts = [style(records("style.jsonl")), structured(records("structured.jsonl"))]
-    texts += [gate(records("gate.jsonl")), mixed(records("mixed_traffic.jsonl"))]
-    choices = records("study.jsonl")
+    served = serving(json_lines(RESULTS / "serving.jsonl"), json_lines(RESULTS / "load.jsonl"))
+    texts = [style(json_lines(RESULTS / "style.jsonl")), structured(json_lines(RESULTS / "structured.jsonl"))]
+    texts += [gate(json_lines(RESULTS / "gate.jsonl")), mixed(json_lines(RESULTS / "mixed_traffic.jsonl"))]
+    choices = json_lines(RESULTS / "study.jsonl")
     found = [
         *outputs(),
         *texts,
         served,
-        speed(records("training_speed.jsonl")),
-        paper([*records("prompted.jsonl"), *records("steered.jsonl")]),
+        speed(json_lines(RESULTS / "training_speed.jsonl")),
+        paper([*json_lines(RESULTS / "prompted.jsonl"), *json_lines(RESULTS / "steered.jsonl")]),
         study(choices),
         curve(choices),
         sweeps(choices),
-        precision(records("precision.jsonl")),
-        growth(records("growth.jsonl")),
+        precision(json_lines(RESULTS / "precision.jsonl")),
+        growth(json_lines(RESULTS / "growth.jsonl")),
     ]
     parts += [part for part in found if part]
     PAGE.write_text("\n".join(parts))

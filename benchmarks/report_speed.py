@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atv_eval import table
-from benchmarks.report_records import percent
+from benchmarks.report_text import percent
 
 Record = dict[str, Any]
 

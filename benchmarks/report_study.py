@@ -10,7 +10,7 @@ import numpy as np
 
 from atv_eval import table
 from benchmarks.paper_tasks import N_POOL, STUDIED
-from benchmarks.report_records import percent
+from benchmarks.report_text import percent
 
 Record = dict[str, Any]
 CURVE = ("default", "averaged", "per-task")

@@ -12,6 +12,11 @@ from benchmarks.style_scores import StyleScores, dial
 Record = dict[str, Any]
 
 
+def percent(value: float) -> str:
+    """One decimal."""
+    return f"{100 * value:.1f}"
+
+
 def style(records: Sequence[Record]) -> str:
     """The last run that trained."""
     runs = [record for record in records if record["training"] is not None]
