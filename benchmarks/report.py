@@ -34,8 +34,9 @@ COMMANDS = (
     (
         "eval-bm25",
         "Against demonstrations",
-        "The messages to a bank again. The prompts of `k-shot` and `bm25` have 16 demonstrations after instruction\n"
-        "and labels: the same rows for every query, or the training rows that are most similar to it.",
+        "The messages to a bank again, steered by the demo bundle from before it had a gate. The prompts of\n"
+        "`k-shot` and `bm25` have 16 demonstrations after instruction and labels: the same rows for every query, or\n"
+        "the training rows that are most similar to it.",
         EVALUATE.format("data/demo/test/banking77_top10.jsonl --no-harm"),
     ),
     (
