@@ -3,6 +3,9 @@ from .answer import Event as Event
 from .answer import Finish as Finish
 from .answer import Timings as Timings
 from .answer import TokenCounts as TokenCounts
+from .asked import Asked as Asked
+from .asked import ask as ask
+from .asked import said_instruction as said_instruction
 from .constraint import AUTO as AUTO
 from .constraint import MAX_CHOICE_CHARS as MAX_CHOICE_CHARS
 from .constraint import Choices as Choices
@@ -25,3 +28,4 @@ from .queries import check_query as check_query
 from .queries import check_settings as check_settings
 from .queries import check_text as check_text
 from .router import GatedVector as GatedVector
+from .router import Router as Router

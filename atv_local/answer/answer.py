@@ -87,6 +87,7 @@ class Answer:
         reading: what the generator read of the query, None without one.
         gate: how well the query fits the tasks of the bundle, where that has a gate; of several, those of the bundle
             that it fits best.
+        instruction: what was read before the query.
     """
 
     text: str
@@ -100,6 +101,7 @@ class Answer:
     probabilities: Mapping[str, float] | None = None
     reading: Reading | None = None
     gate: GateDecision | None = None
+    instruction: str | None = None
 
     @classmethod
     def of(
@@ -115,6 +117,7 @@ class Answer:
         probabilities: Mapping[str, float] | None = None,
         query: str | None = None,
         gate: GateDecision | None = None,
+        instruction: str | None = None,
     ) -> Answer:
         """An answer of an engine.
 
@@ -129,6 +132,7 @@ class Answer:
             probabilities: of each choice, where choices were given.
             query: the words that the generator read.
             gate: the decision on the query.
+            instruction: what was read before the query.
         """
         steered_by_query = not (source or steering.off)
         generator = engine.chosen_generator(gate) if steered_by_query else None
@@ -152,6 +156,7 @@ class Answer:
             probabilities=probabilities,
             reading=generator.read(query) if generator and query is not None else None,
             gate=gate,
+            instruction=instruction,
         )
 
     @classmethod
@@ -164,6 +169,7 @@ class Answer:
         source: ScaledVector | None = None,
         *,
         query: str | None = None,
+        instruction: str | None = None,
     ) -> Answer:
         """The answer written so far, from the last event of a stream; see `of`."""
         return cls.of(
@@ -177,6 +183,7 @@ class Answer:
             probabilities=event.probabilities,
             query=query,
             gate=event.gate,
+            instruction=instruction,
         )
 
     @classmethod
@@ -188,12 +195,13 @@ class Answer:
         source: ScaledVector | None = None,
         *,
         query: str | None = None,
+        instruction: str | None = None,
     ) -> Answer:
         """The answer that a stream writes, read to its end; see `of`."""
         with closing(events):
             pieces = list(events)
         text = "".join(event.text for event in pieces)
-        return cls.of_event(engine, steering, text, pieces[-1], source, query=query)
+        return cls.of_event(engine, steering, text, pieces[-1], source, query=query, instruction=instruction)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON has it, which is what `atv-local run --json` prints; times are rounded to 0.01 ms."""
@@ -212,6 +220,7 @@ class Answer:
             "layers": list(layers) if steered and layers else None,
             "positions": self.steering.positions if steered else None,
             "control_vectors": [vector.as_dict() for vector in self.steering.control_vectors or ()],
+            **({} if self.instruction is None else {"instruction": self.instruction}),
             **({} if self.reading is None else self.reading.as_field()),
             **({} if self.probabilities is None else {"probabilities": dict(self.probabilities)}),
             **({} if self.gate is None else {"gate": self.gate.as_dict()}),

@@ -197,4 +197,5 @@ class AnswerStream:
 
 def _timed(find: Callable[[], GatedVector]) -> tuple[GatedVector, float]:
     started = perf_counter()
-    return find(), 1000 * (perf_counter() - started)
+    gated = find()
+    return gated, gated.spent_ms + 1000 * (perf_counter() - started)

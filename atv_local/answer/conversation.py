@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from atv_local.answer.answer import Answer, Event
+from atv_local.answer.asked import Asked, said_instruction
 from atv_local.answer.constraint import Choices, Schema, is_auto
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_query, check_settings
-from atv_local.data import as_max_tokens
+from atv_local.data import as_max_tokens, tell
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Message, Prompt, Sampling
 from atv_local.vectors import OFF, Steering
@@ -42,17 +43,27 @@ class Turn:
     record: Mapping[str, Any]
     steering: Steering | None = None
 
+    @property
+    def read(self) -> str:
+        """What the target read of the message: the instruction that was before it, and the query."""
+        instruction = self.record.get("instruction")
+        return tell(instruction if isinstance(instruction, str) else None, self.query)
+
 
 class Conversation:
     """Turns with one engine.
 
-    Assign to `system`, `steering`, `sampling`, `max_tokens`, `choices`, `schema` and `grammar` to change them for the
-    following turns; they are checked when the next turn begins. `turns` changes only by answers, `restore` and `clear`.
+    Assign to `task`, `instruction`, `system`, `steering`, `sampling`, `max_tokens`, `choices`, `schema` and `grammar`
+    to change them for the following turns; they are checked when the next turn begins. `turns` changes only by answers,
+    `restore` and `clear`.
 
     An answer is what a fresh engine with these settings gives to the same conversation, bit for bit.
 
     Args:
         engine: answers every turn.
+        task: one of the bundle's tasks, whose instruction is read before each message, as for `Engine.answer`; so is
+            `instruction`.
+        instruction: what to do with each message, in words.
         system: a system message. When it changes, all turns are read after the new one.
         steering: steering of the next answers, by default the engine's.
         sampling: greedy by default; with a seed each answer draws from it anew.
@@ -67,6 +78,8 @@ class Conversation:
         self,
         engine: Engine,
         *,
+        task: str | None = None,
+        instruction: str | None = None,
         system: str | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
@@ -79,6 +92,7 @@ class Conversation:
             raise UsageError(f"`engine` {engine!r} is not an Engine; make one with atv_local.load")
         engine.check_open()
         self.engine, self.system, self.max_tokens = engine, system, max_tokens
+        self.task, self.instruction = task, instruction
         self.steering = engine.steering if steering is None else steering
         self.sampling = Sampling() if sampling is None else sampling
         self.choices, self.schema, self.grammar = choices, schema, grammar
@@ -125,7 +139,9 @@ class Conversation:
             PromptError: the conversation is too long for the context.
             UsageError, ModelError: as `Engine.answer`.
         """
-        return Answer.of_events(self.engine, self.steering, self.stream(text), query=text)
+        asked = self._asked(text)
+        events = self._events(asked, text, self.turns)
+        return Answer.of_events(self.engine, asked.steering, events, query=asked.text, instruction=asked.instruction)
 
     def stream(self, text: str) -> Generator[Event]:
         """Answer the next turn, token by token.
@@ -166,9 +182,9 @@ class Conversation:
             raise UsageError("steering is off, which leaves nothing to compare; turn it on")
         before = self.turns if text is not None else self.turns[:-1]
         text = self.last.query if text is None else text
-        both = {"without steering": OFF, "with steering": self.steering}
-        self._check(text)
-        return {name: self._compared(text, before, steering) for name, steering in both.items()}
+        both = {"without steering": OFF, "with steering": None}
+        asked = self._asked(text)
+        return {name: self._compared(asked, before, steering) for name, steering in both.items()}
 
     def prompt(self, text: str, turns: Sequence[Turn] | None = None) -> Prompt:
         """The prompt that the target reads for a message after these turns, by default all.
@@ -178,10 +194,11 @@ class Conversation:
             PromptError: more tokens than the context holds with an answer.
             ModelError: the chat template does not take it.
         """
-        self._check(text)
-        before = self._messages(self.turns if turns is None else turns)
-        n_ctx = self.engine.target.n_ctx
-        prompt = self._format.conversation([*before, {"role": "user", "content": text}], n_ctx)
+        return self._prompt(self._asked(text), self.turns if turns is None else turns)
+
+    def _prompt(self, asked: Asked, turns: Sequence[Turn]) -> Prompt:
+        before, n_ctx = self._messages(turns), self.engine.target.n_ctx
+        prompt = self._format.conversation([*before, {"role": "user", "content": asked.text}], n_ctx)
         n_tokens = len(prompt.tokens)
         if n_tokens >= n_ctx:
             raise PromptError(
@@ -190,13 +207,22 @@ class Conversation:
             )
         return prompt
 
-    def _check(self, text: str) -> None:
+    def _asked(self, text: str) -> Asked:
         self.engine.check_open()
         check_query(text)
         self._check_settings()
+        constraint = self.engine.constraint(self.choices, self.schema, self.grammar)
+        return self.engine.asked(
+            text,
+            task=self.task,
+            instruction=self.instruction,
+            choices=constraint.choices if constraint else (),
+            steering=self.steering,
+        )
 
     def _check_settings(self) -> None:
         check_settings(self.steering, self.sampling, self.system)
+        said_instruction(self.task, self.instruction, (), self.engine.instructions)
         as_max_tokens(self.max_tokens)
         self.max_tokens = int(self.max_tokens)
         constraint = self.engine.constraint(self.choices, self.schema, self.grammar)
@@ -206,14 +232,14 @@ class Conversation:
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:
         messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
         for turn in turns:
-            messages += [{"role": "user", "content": turn.query}, {"role": "assistant", "content": turn.answer_text}]
+            messages += [{"role": "user", "content": turn.read}, {"role": "assistant", "content": turn.answer_text}]
         return messages
 
-    def _stream(self, text: str, prompt: Prompt, steering: Steering) -> Generator[Event]:
+    def _stream(self, asked: Asked, prompt: Prompt) -> Generator[Event]:
         return self.engine.stream(
-            text,
+            asked,
             prompt=prompt,
-            steering=steering,
+            steering=asked.steering,
             sampling=self.sampling,
             max_tokens=self.max_tokens,
             choices=self.choices,
@@ -222,23 +248,24 @@ class Conversation:
         )
 
     def _answer(self, text: str, before: tuple[Turn, ...]) -> Generator[Event]:
-        self._check(text)
-        return self._events(text, before)
+        return self._events(self._asked(text), text, before)
 
-    def _events(self, text: str, before: tuple[Turn, ...]) -> Generator[Event]:
-        prompt = self.prompt(text, before)
-        steering, settings = self.steering, {**asdict(self.sampling), "max_tokens": self.max_tokens}
+    def _events(self, asked: Asked, text: str, before: tuple[Turn, ...]) -> Generator[Event]:
+        prompt = self._prompt(asked, before)
+        steering, settings = asked.steering, {**asdict(self.sampling), "max_tokens": self.max_tokens}
         written, last = "", None
 
         def save_turn() -> None:
             if last is not None:
-                answer = Answer.of_event(self.engine, steering, written, last, query=text)
+                answer = Answer.of_event(
+                    self.engine, steering, written, last, query=asked.text, instruction=asked.instruction
+                )
                 record = answer.as_dict() | {"sampling": settings}
                 record["finish_reason"] = record["finish_reason"] or INTERRUPTED
                 text_of_answer = record.pop("text")
                 self._turns = (*before, Turn(text, text_of_answer, record, steering))
 
-        with closing(self._stream(text, prompt, steering)) as events:
+        with closing(self._stream(asked, prompt)) as events:
             try:
                 for event in events:
                     written, last = written + event.text, event
@@ -252,8 +279,8 @@ class Conversation:
     def __repr__(self) -> str:
         return f"Conversation({len(self.turns)} turns, {self.engine!r})"
 
-    def _compared(self, text: str, before: Sequence[Turn], steering: Steering) -> Generator[Event]:
-        prompt = self.prompt(text, before)
+    def _compared(self, asked: Asked, before: Sequence[Turn], steering: Steering | None) -> Generator[Event]:
+        prompt = self._prompt(asked, before)
         with self.engine.target.turn():
             self.engine.target.prefill(*prompt.segments[:-1])
-        yield from self._stream(text, prompt, steering)
+        yield from self._stream(asked if steering is None else Asked(asked.text, steering), prompt)

@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
+from atv_local.answer.asked import Asked
 from atv_local.answer.constraint import Choices, Constraint, Schema
 from atv_local.answer.given_vector import GivenVector
-from atv_local.answer.messages import as_messages, last_query
+from atv_local.answer.messages import as_messages, last_query, with_last_query
 from atv_local.answer.queries import check_prompt, check_queries, check_query, check_settings
 from atv_local.answer.router import GatedVector, Generators
 from atv_local.answer.steered_target import SteeredTarget
@@ -75,6 +76,8 @@ class Engine(SteeredTarget):
         self,
         query: str,
         *,
+        task: str | None = None,
+        instruction: str | None = None,
         vector: GivenVector | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
@@ -88,6 +91,9 @@ class Engine(SteeredTarget):
 
         Args:
             query: the user's words; the chat template of the GGUF is put around them for the target alone.
+            task: one of the bundle's tasks that have an instruction, which is read before the query. The gate then does
+                not decide whether the query is steered.
+            instruction: what to do with the query, in words, in place of `task`. `choices` are listed after it.
             vector: steer with this vector instead of `self.vector(query)`, so without control vectors too: a
                 `TaskVector`, an array, a `ControlVector` or the path of its GGUF.
             steering: by default `self.steering`. An engine that is off because it has nothing to steer by takes all
@@ -112,13 +118,16 @@ class Engine(SteeredTarget):
         started = perf_counter()
         given, source, steering = self._steered(vector, steering)
         settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
-        events = self._events(query, None, given, steering, settings, started)
-        return Answer.of_events(self, steering, events, source, query=query)
+        asked = self._asked(query, task, instruction, given, steering, settings)
+        events = self._events(asked, None, given, settings, started)
+        return Answer.of_events(self, asked.steering, events, source, query=asked.text, instruction=asked.instruction)
 
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
+        task: str | None = None,
+        instruction: str | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
@@ -134,6 +143,8 @@ class Engine(SteeredTarget):
         Args:
             messages: dictionaries with `role` (system, developer, user, assistant) and `content`, a text or a list of
                 text parts, as OpenAI's API has them.
+            task: as for `answer`, and so is `instruction`: before the user's last message.
+            instruction: what to do with it.
             steering: by default `self.steering`.
             sampling: greedy by default.
             max_tokens: of the answer, at least 1; -1 means no limit.
@@ -150,14 +161,21 @@ class Engine(SteeredTarget):
         query = last_query(conversation)
         if query is None and not steering.off:
             raise UsageError("none of `messages` is the user's, whose last one makes the vector; add one")
-        prompt = self.prompts.conversation(conversation, self.target.n_ctx)
-        events = self._events(query or "", prompt, None, steering, settings, started)
-        return Answer.of_events(self, steering, events, query=query)
+        if query is None or not query.strip():
+            asked = Asked(query or "", steering)
+        else:
+            asked = self._asked(query, task, instruction, None, steering, settings)
+        prompt = self.prompts.conversation(with_last_query(conversation, asked.text), self.target.n_ctx)
+        events = self._events(asked, prompt, None, settings, started)
+        read = None if query is None else asked.text
+        return Answer.of_events(self, asked.steering, events, query=read, instruction=asked.instruction)
 
     def answer_many(
         self,
         queries: Iterable[str],
         *,
+        task: str | None = None,
+        instruction: str | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
@@ -172,6 +190,8 @@ class Engine(SteeredTarget):
 
         Args:
             queries: drawn as there is room, some hundreds ahead at most.
+            task: as for `answer`, and so is `instruction`: before every query.
+            instruction: what to do with the queries.
             steering: by default `self.steering`.
             sampling: greedy by default; a seed is used for every answer.
             max_tokens: of each answer, at least 1; -1 means no limit.
@@ -195,6 +215,8 @@ class Engine(SteeredTarget):
             with Batch(self) as batch:
                 yield from batch.answer(
                     queries,
+                    task=task,
+                    instruction=instruction,
                     steering=steering,
                     sampling=settings.sampling,
                     max_tokens=settings.max_tokens,
@@ -207,8 +229,10 @@ class Engine(SteeredTarget):
 
     def stream(
         self,
-        query: str,
+        query: str | Asked,
         *,
+        task: str | None = None,
+        instruction: str | None = None,
         vector: GivenVector | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
@@ -222,7 +246,8 @@ class Engine(SteeredTarget):
         """Answer a query, token by token. Arguments are checked at once. Close the generator to stop early.
 
         Args:
-            query: as for `answer`, and so are `vector`, `steering`, `sampling`, `max_tokens` and `system`.
+            query: as for `answer`, and so are `task`, `instruction`, `vector`, `steering`, `sampling`, `max_tokens` and
+                `system`; or what `asked` makes of it, which has its steering.
             prompt: what the target reads instead of the query, such as the conversation that the query ends; the query
                 still makes the vector.
             choices: as for `answer`, and so are `schema` and `grammar`. A choice is a single event.
@@ -238,7 +263,29 @@ class Engine(SteeredTarget):
         given, _, steering = self._steered(vector, steering)
         check_prompt(prompt)
         settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
-        return self._events(query, prompt, given, steering, settings, started)
+        if isinstance(query, Asked):
+            asked = query
+        elif prompt is None or task is not None or instruction is not None:
+            asked = self._asked(query, task, instruction, given, steering, settings)
+        else:
+            asked = Asked(query, steering)
+        return self._events(asked, prompt, given, settings, started)
+
+    def _asked(
+        self,
+        query: str,
+        task: str | None,
+        instruction: str | None,
+        given: TaskVector | None,
+        steering: Steering,
+        settings: _Settings,
+    ) -> Asked:
+        """What is read for a query. A vector that is given with it needs no generator, nor its bundle's instruction."""
+        if given is not None and task is None and instruction is None:
+            return Asked(query, steering)
+        return self.asked(
+            query, task=task, instruction=instruction, choices=settings.constraint.choices, steering=steering
+        )
 
     def _settings(
         self,
@@ -256,18 +303,18 @@ class Engine(SteeredTarget):
 
     def _events(
         self,
-        query: str,
+        asked: Asked,
         prompt: Prompt | None,
         given: TaskVector | None,
-        steering: Steering,
         settings: _Settings,
         started: float,
     ) -> Generator[Event]:
+        query, steering = asked.text, asked.steering
         if prompt is None or not (steering.off or given is not None):
             check_query(query)
 
         def find() -> GatedVector:
-            return GatedVector(given, steering) if given is not None else self.gated_vector(query, steering=steering)
+            return GatedVector(given, steering) if given is not None else self.gated(asked)
 
         prompts = self._prompts(settings.system)
         return self._answers.events(

@@ -66,6 +66,12 @@ def last_query(messages: Sequence[Message]) -> str | None:
     return next((message["content"] for message in reversed(messages) if message["role"] == "user"), None)
 
 
+def with_last_query(messages: Sequence[Message], query: str) -> list[Message]:
+    """The messages with another text as what the user said last."""
+    last = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=None)
+    return [message if place != last else {**message, "content": query} for place, message in enumerate(messages)]
+
+
 def _text(content: Any) -> Any:
     """The text of a list of text parts; anything else stays for `check_text`."""
     if not isinstance(content, list | tuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from atv_local.data import is_iterable
@@ -24,12 +24,14 @@ class GatedVector:
         steering: how it is applied: of several bundles, as the one recommends that made it.
         gate: of the bundle, if that has one.
         generator: what made the vector, but for control vectors.
+        spent_ms: milliseconds that were spent on it before.
     """
 
     vector: TaskVector | None
     steering: Steering
     gate: GateDecision | None = None
     generator: Generator | None = None
+    spent_ms: float = 0.0
 
     @property
     def rows(self) -> TaskVector | None:
@@ -70,7 +72,8 @@ class Router:
         generators: at least one, each of another bundle. Of equal scores the first one's counts.
 
     Raises:
-        UsageError: the same bundle twice, or two bundles without a gate, as each would accept every query.
+        UsageError: the same bundle twice, two bundles without a gate, as each would accept every query, or several with
+            one whose tasks have instructions.
     """
 
     def __init__(self, generators: Sequence[Generator]) -> None:
@@ -79,6 +82,12 @@ class Router:
         for place, generator in enumerate(generators):
             if generator.bundle.id in ids[:place]:
                 raise UsageError(f"the bundle {generator.bundle.path} is given twice; give it once")
+        told = [generator for generator in generators if generator.bundle.manifest.instructions]
+        if told and len(generators) > 1:
+            raise UsageError(
+                f"the tasks of {told[0].bundle.path} have instructions, by which a query is not chosen among bundles; "
+                "load it alone"
+            )
         ungated = [generator for generator in generators if not generator.has_gate]
         self._ungated = ungated[0] if ungated else None
         if len(ungated) > 1:
@@ -94,6 +103,16 @@ class Router:
         names = {generator.bundle.id: generator.bundle.path.resolve().name for generator in self.generators}
         seen = Counter(names.values())
         return {one: name if seen[name] == 1 else f"{name} ({one})" for one, name in names.items()}
+
+    @property
+    def instructions(self) -> Mapping[str, str]:
+        """What the tasks of the only bundle ask that were trained with an instruction."""
+        return self.generators[0].bundle.manifest.instructions
+
+    @property
+    def only_instruction(self) -> str | None:
+        """That of a bundle with one task."""
+        return self.generators[0].bundle.manifest.only_instruction
 
     def route(self, query: str, threshold: float) -> Route:
         """The generator of a query, which has to score `threshold` at a gate to be accepted.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from atv_local.answer.asked import Asked, ask
 from atv_local.answer.fitted_prompts import fitted_prompts
 from atv_local.answer.given_vector import CheckedVector, GivenVector
 from atv_local.answer.queries import check_queries, check_query, check_settings
-from atv_local.answer.router import GatedVector, Generators, Router, as_generators
+from atv_local.answer.router import GatedVector, Generators, Route, Router, as_generators
 from atv_local.data import as_template_variables
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
@@ -158,11 +159,56 @@ class SteeredTarget:
         """Raise UsageError for a target that is closed, and in a process that was forked after it was loaded."""
         self.target.check_open()
 
-    def vector(self, query: str, *, steering: Steering | None = None) -> TaskVector:
+    @property
+    def instructions(self) -> Mapping[str, str]:
+        """What the tasks of the bundle ask that were trained with an instruction."""
+        return self._router.instructions if self._router else {}
+
+    def asked(
+        self,
+        query: str,
+        *,
+        task: str | None = None,
+        instruction: str | None = None,
+        choices: Sequence[str] = (),
+        steering: Steering | None = None,
+    ) -> Asked:
+        """What generator and target read for a query, and how it is then steered.
+
+        That is the query after an instruction, if one is named or given: then the query is steered whatever a gate
+        decides. A bundle whose only task has an instruction puts it before every query that its gate lets pass after
+        it; others are read alone, and answered by the base model. Anything else is the query alone.
+
+        Args:
+            query: the user's words.
+            task: of the bundle, whose instruction is read.
+            instruction: what to do with the query, in words.
+            choices: allowed answers, which are listed after `instruction`.
+            steering: by default `self.steering`.
+
+        Raises:
+            UsageError: as `vector`; also a task without an instruction, or both a task and an instruction.
+        """
+        self.check_open()
+        check_query(query)
+        steering = self.steering if steering is None else steering
+        check_settings(steering)
+        return ask(query, self._router, steering, task=task, instruction=instruction, choices=choices)
+
+    def vector(
+        self,
+        query: str,
+        *,
+        task: str | None = None,
+        instruction: str | None = None,
+        steering: Steering | None = None,
+    ) -> TaskVector:
         """The vector of a query, float32 [n_layer-1, n_embd], whether the gate lets it steer or not.
 
         Args:
             query: the user's words, as they would be answered.
+            task: of the bundle, whose instruction is read before the query.
+            instruction: what to do with the query, in words.
             steering: its control vectors are part of the vector, its strength and layers are not; by default
                 `self.steering`.
 
@@ -171,9 +217,17 @@ class SteeredTarget:
                 steer by.
             VectorError: a control vector made for another target.
         """
-        vector = self.gated_vector(query, steering=steering, forced=True).vector
+        steering = replace(self.steering if steering is None else steering, gate=0.0)
+        asked = self.asked(query, task=task, instruction=instruction, steering=steering)
+        vector = self.gated(asked, forced=True).vector
         assert vector is not None  # `gated_vector` raises if there is nothing to steer by
         return vector
+
+    def gated(self, asked: Asked, *, forced: bool = False) -> GatedVector:
+        """What steers the answer to what is asked; `forced` and errors are those of `gated_vector`."""
+        if asked.route is None:
+            return self.gated_vector(asked.text, steering=asked.steering, forced=forced)
+        return replace(self._gated(asked.route, asked.steering, forced), spent_ms=asked.route_ms)
 
     def gated_vector(self, query: str, *, steering: Steering | None = None, forced: bool = False) -> GatedVector:
         """What steers the answer to a query: its vector, if the gate lets it, and the control vectors.
@@ -192,10 +246,12 @@ class SteeredTarget:
         steering = self.steering if steering is None else steering
         check_settings(steering)
         self._check_vectors(steering)
-        vectors = self._applied_control_vectors(steering)
         if self._router is None:
-            return GatedVector(self._sum(vectors), steering)
-        route = self._router.route(query, steering.gate)
+            return GatedVector(self._sum(self._applied_control_vectors(steering)), steering)
+        return self._gated(self._router.route(query, steering.gate), steering, forced)
+
+    def _gated(self, route: Route, steering: Steering, forced: bool) -> GatedVector:
+        vectors = self._applied_control_vectors(steering)
         if not (route.accepted or forced):
             return GatedVector(self._sum(vectors) if vectors else None, steering, route.gate)
         vector = route.vector
@@ -256,7 +312,7 @@ class SteeredTarget:
         queries = list(queries)
         for query in queries:
             check_query(query)
-        if len(self.generators) == 1 and not self._applied_control_vectors(steering):
+        if len(self.generators) == 1 and not self.instructions and not self._applied_control_vectors(steering):
             return self.generators[0].control_vector(queries, steering=steering)  # which names its bundle
         return mean_control_vector(
             lambda query: self.vector(query, steering=steering), queries, steering, self.target.spec

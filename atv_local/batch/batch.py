@@ -21,8 +21,8 @@ from atv_local.answer import (
     Schema,
     TokenCounts,
     check_queries,
-    check_query,
     check_settings,
+    said_instruction,
 )
 from atv_local.batch.limits import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.batch.question import (
@@ -113,6 +113,8 @@ class Batch:
         self,
         queries: Iterable[str],
         *,
+        task: str | None = None,
+        instruction: str | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
@@ -126,7 +128,10 @@ class Batch:
         steering = self._engine.checked_steering(steering)
         check_queries(queries)
         check_settings(steering, sampling, system)
+        said_instruction(task, instruction, (), self._engine.instructions)
         settings = {
+            "task": task,
+            "instruction": instruction,
             "sampling": sampling,
             "max_tokens": as_max_tokens(max_tokens),
             "system": system,
@@ -135,20 +140,23 @@ class Batch:
         return self._answers(queries, steering, settings)
 
     def _answers(self, queries: Iterable[str], steering: Steering, settings: dict[str, Any]) -> Generator[Answer]:
-        for reply in self.ask(self.question(query, steering=steering, **settings, tag=query) for query in queries):
+        for reply in self.ask(self.question(query, steering=steering, **settings) for query in queries):
             if reply.error:
                 raise reply.error
+            asked = reply.question.asked
+            assert asked is not None  # of a question that was made of a query
             prompt, way, outcome = reply.question.prompt, reply.question.ways[0], reply.outcomes[0]
             shared = 0 if way.from_start else prompt.shared
             yield Answer.of(
                 self._engine,
-                steering,
+                asked.steering,
                 text=outcome.text,
                 finish_reason=outcome.finish_reason,
                 tokens=TokenCounts(len(prompt.tokens), len(prompt.tokens) - shared, outcome.n_generated),
                 probabilities=outcome.probabilities,
-                query=reply.question.tag,
+                query=asked.text,
                 gate=way.gate,
+                instruction=asked.instruction,
             )
 
     def score(
@@ -194,6 +202,8 @@ class Batch:
         self,
         query: str,
         *,
+        task: str | None = None,
+        instruction: str | None = None,
         steering: Steering | None = None,
         sampling: Sampling | None = None,
         max_tokens: int = 0,
@@ -207,6 +217,8 @@ class Batch:
 
         Args:
             query: the user's words.
+            task: as for `Engine.answer`, and so is `instruction`.
+            instruction: what to do with the query.
             steering: by default the engine's.
             sampling: greedy by default.
             max_tokens: of the answer; 0 writes none, -1 means no limit.
@@ -229,18 +241,19 @@ class Batch:
         steering = self._engine.steering if steering is None else steering
         check_settings(steering, sampling, system)
         try:
-            check_query(query)
+            asked = self._engine.asked(query, task=task, instruction=instruction, choices=choices, steering=steering)
             prompts = self._prompts(system, tuple(turns))
-            prompt = prompts(query)
+            prompt = prompts(asked.text)
             return BatchQuestion(
                 prompt,
-                [SteeredPrompt.of_query(self._engine, query, steering)],
+                [SteeredPrompt.of_asked(self._engine, asked)],
                 0 if choices else max_tokens,
-                [prompts.answer(query, text) for text in options],
+                [prompts.answer(asked.text, text) for text in options],
                 sampling=sampling,
                 choices=choices,
                 grammar=constraint.grammar if constraint else None,
                 tag=tag,
+                asked=asked,
             )
         except AtvError as error:
             return BatchQuestion(Prompt((), 0), tag=tag, error=error)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from atv_local.answer import Finish, check_text
+from atv_local.answer import Asked, Finish, check_text
 from atv_local.data import is_iterable
 from atv_local.errors import AtvError, UsageError
 from atv_local.target import Grammar, Prompt, Sampling
@@ -37,15 +37,15 @@ class SteeredPrompt:
         return cls() if vector is None or steering.off else cls(steering.apply(vector), steering)
 
     @classmethod
-    def of_query(cls, engine: Engine, query: str, steering: Steering) -> SteeredPrompt:
+    def of_asked(cls, engine: Engine, asked: Asked) -> SteeredPrompt:
         """The way in which an engine answers a query.
 
         Raises:
             UsageError, VectorError: as `Engine.gated_vector`.
         """
-        if steering.off:
+        if asked.steering.off:
             return cls()
-        gated = engine.gated_vector(query, steering=steering)
+        gated = engine.gated(asked)
         return replace(cls.of(gated.steering, gated.vector), gate=gated.gate)
 
     @property
@@ -74,6 +74,7 @@ class BatchQuestion:
         enough: takes the tokens written so far; True ends the answer there.
         tag: whatever the caller wants to find in the reply.
         error: why it cannot be asked; the reply carries it, in its turn.
+        asked: what is read for the query that it was made of.
         more_options: the options continue those of the question before, asked in the same way.
 
     Raises:
@@ -91,6 +92,7 @@ class BatchQuestion:
     tag: Any = None
     error: AtvError | None = None
     more_options: bool = False
+    asked: Asked | None = None
 
     def __post_init__(self) -> None:
         if self.error is None and not (self.ways and (self.max_tokens > 0 or self.options)):

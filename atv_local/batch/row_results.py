@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from atv_local.answer import Choices, Schema, load
+from atv_local.answer import Choices, Schema, load, said_instruction
 from atv_local.batch.batch import Batch
 from atv_local.batch.limits import DEFAULT_PARALLEL
 from atv_local.batch.question import BatchQuestion, BatchReply
-from atv_local.data import ResumableOutput, RowRequest, as_max_tokens
+from atv_local.data import ResumableOutput, RowRequest, as_max_tokens, with_choices
 from atv_local.errors import DataError, UsageError
 from atv_local.generator import GENERATOR_READ, Bundle, Precision, Provider
 from atv_local.names import choose_bundles, choose_model, explain_defaults
@@ -46,6 +46,9 @@ class AnswerSettings:
     """Files with their factors, beside a bundle that is named or in place of one, as in `load`."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Fields to replace in the bundle's own `Steering`."""
+    task: str | None = None
+    """What rows ask that have no task or instruction of their own, as for `Engine.answer`; so is `instruction`."""
+    instruction: str | None = None
     system: str | None = None
     """For rows without one of their own, as is `max_tokens`."""
     max_tokens: int = DEFAULT_MAX_TOKENS
@@ -92,8 +95,13 @@ class AnswerSettings:
             "provider": None if self.off else self.provider,
             "precision": None if self.off else self.precision,
             **({"template_variables": dict(self.template_variables)} if self.template_variables else {}),
-            **{name: value for name, value in self.restriction.items() if value is not None},
+            **{name: value for name, value in (self.restriction | self.told).items() if value is not None},
         }
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What rows ask without one of their own."""
+        return {"task": self.task, "instruction": self.instruction}
 
     @property
     def restriction(self) -> dict[str, Any]:
@@ -141,6 +149,7 @@ class Answerer:
         self._applied = {CONTROL_VECTORS: [vector.as_dict() for vector in vectors]} if vectors else {}
         self._engine.prompts.after(system=settings.system)  # a template that does not take it fails now
         self._constraint = self._engine.constraint(**settings.restriction)
+        said_instruction(settings.task, settings.instruction, (), self._engine.instructions)
         self._batch = Batch(self._engine, parallel=settings.parallel)
         ignored = settings.changes.get("gate") and self._engine.generators and not self._engine.has_gate
         self.note = "`gate` has no effect: the bundle has no gate and steers every query" if ignored else ""
@@ -153,14 +162,16 @@ class Answerer:
             if reply.error:
                 yield RowResult(request, error=str(reply.error))
             else:
-                gate = reply.question.ways[0].gate
-                yield RowResult(request, _record(request, reply) | self._applied | self._steered_by(request, gate))
+                asked, gate = reply.question.asked, reply.question.ways[0].gate
+                assert asked is not None  # of a question that was made of a query
+                steered_by = self._steered_by(asked.text, gate)
+                yield RowResult(request, _record(request, reply) | self._applied | steered_by)
 
-    def _steered_by(self, request: RowRequest, gate: GateDecision | None) -> dict[str, Any]:
+    def _steered_by(self, read: str, gate: GateDecision | None) -> dict[str, Any]:
         """Which of several bundles steered, and what the generator reads where that is not all of the query."""
         generator = None if self._steering.off else self._engine.chosen_generator(gate)
         bundle = {BUNDLE: generator.bundle.id if generator else None} if len(self._engine.generators) > 1 else {}
-        return bundle | (generator.read(request.query).as_field() if generator else {})
+        return bundle | (generator.read(read).as_field() if generator else {})
 
     def _question(self, request: RowRequest) -> BatchQuestion:
         settings = self._settings
@@ -168,6 +179,7 @@ class Answerer:
             return BatchQuestion(Prompt((), 0), tag=request, error=DataError(request.error))
         return self._batch.question(
             request.query,
+            **self._told(request),
             steering=self._steering,
             sampling=settings.sampling.of_row(request.line),
             max_tokens=request.max_tokens or settings.max_tokens,
@@ -176,6 +188,14 @@ class Answerer:
             constraint=self._constraint,
             tag=request,
         )
+
+    def _told(self, request: RowRequest) -> dict[str, Any]:
+        """What a row asks; a task that the bundle has no instruction for is the user's own column."""
+        if request.instruction is not None:
+            return {"instruction": with_choices(request.instruction, request.choices)}
+        if request.task in self._engine.instructions:
+            return {"task": request.task}
+        return self._settings.told
 
 
 def skip_answered(rows: Iterator[RowRequest], output: ResumableOutput) -> tuple[int, int]:

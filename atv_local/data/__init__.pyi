@@ -57,6 +57,12 @@ from .rows import data_files as data_files
 from .rows import read_queries as read_queries
 from .rows import read_row_files as read_row_files
 from .rows import read_rows as read_rows
+from .task_instructions import MAX_INSTRUCTION_CHARS as MAX_INSTRUCTION_CHARS
+from .task_instructions import as_instructions as as_instructions
+from .task_instructions import choices_sentence as choices_sentence
+from .task_instructions import read_instructions as read_instructions
+from .task_instructions import tell as tell
+from .task_instructions import with_choices as with_choices
 from .template_variables import TemplateVariables as TemplateVariables
 from .template_variables import as_template_variables as as_template_variables
 from .template_variables import parse_template_variables as parse_template_variables

@@ -15,7 +15,7 @@ from atv_local.data.columns import DEFAULT_COLUMNS, Columns
 from atv_local.data.record import Record
 from atv_local.data.records import read_records
 from atv_local.data.row_parser import OnNote, RowParser
-from atv_local.data.row_values import History, NonBlank
+from atv_local.data.row_values import ChoiceTexts, History, NonBlank, TextOrBlank
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError
 
@@ -35,6 +35,10 @@ class RowRequest:
     history: tuple[tuple[str, str], ...] = ()
     """Earlier questions with their answers."""
     max_tokens: int | None = None
+    task: str | None = None
+    instruction: str | None = None
+    choices: tuple[str, ...] = ()
+    """Those that the instruction allows."""
     error: str = ""
 
 
@@ -47,6 +51,9 @@ class _RequestRow(BaseModel):
     system: NonBlank | None = None
     history: History = ()
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    task: TextOrBlank = ""
+    choices: ChoiceTexts | None = None
+    instruction: NonBlank | None = None
 
 
 def read_requests(
@@ -94,4 +101,15 @@ def _request(record: Record, parser: RowParser[_RequestRow]) -> RowRequest:
         return RowRequest(record.line, record.end, error=str(error))
     except ValueError as error:  # DataError is one too
         return RowRequest(record.line, record.end, error=f"not JSON: {error}")
-    return RowRequest(record.line, record.end, record.fields, row.input, row.system, row.history, row.max_tokens)
+    return RowRequest(
+        record.line,
+        record.end,
+        record.fields,
+        row.input,
+        row.system,
+        row.history,
+        row.max_tokens,
+        row.task,
+        row.instruction,
+        row.choices or (),
+    )

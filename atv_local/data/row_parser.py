@@ -27,9 +27,9 @@ _TASK_PARTS = frozenset({"task", "choices", "references"})
 class RowParser(Generic[_Model]):
     """Makes rows of one model from the records of a file.
 
-    `messages` and the like become the parts of a row that they have. An `instruction` is put before the input, as in
-    Alpaca's rows, unless the row has a `task`, `choices` or `references` too or `columns` names it: then it says what
-    the task asks.
+    `messages` and the like become the parts of a row that they have. An `instruction` without an input is the input.
+    For a model without outputs it is put before the input, as in Alpaca's rows, unless the row has a `task`, `choices`
+    or `references` too or `columns` names it: then it says what the task asks.
 
     Args:
         model: its fields are the parts of a row.
@@ -122,12 +122,9 @@ class RowParser(Generic[_Model]):
         if not isinstance(instruction, str) or not isinstance(text, str) or "instruction" in self._columns:
             return values
         text = text if text.strip() else ""
-        name = found["instruction"]
-        if text and not _TASK_PARTS.isdisjoint(values):
-            self._note(
-                name, f"{name!r} is not part of the query, as it says what the task asks; eval's prompts have it"
-            )
+        if text and ("output" in self._parts or not _TASK_PARTS.isdisjoint(values)):
             return values
+        name = found["instruction"]
         self._note(name, f"{name!r} is put before the input, as in Alpaca's rows")
         values = {part: value for part, value in values.items() if part != "instruction"}
         return values | {"input": f"{instruction}\n\n{text}" if text else instruction}

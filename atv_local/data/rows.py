@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from atv_local.data.packed_files import without_compression
 from atv_local.data.records import has_rows, read_records
 from atv_local.data.row_parser import OnNote, RowParser
 from atv_local.data.row_values import ChoiceTexts, History, NonBlank, ReferenceTexts, TextOrBlank
+from atv_local.data.task_instructions import tell
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError, UsageError
 from atv_local.text import counted, some_of
@@ -30,7 +32,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 class Row(BaseModel):
     """One training row: what the user asks and what the target should answer, one of `choices` where there are some.
 
-    `references` are further right answers. `instruction` says what to do with the input; a steered prompt goes without.
+    `references` are further right answers. `instruction` says what to do with the input, and comes before it.
     `system` and `history`, which are earlier questions with their answers, come before the input in every prompt.
     """
 
@@ -144,13 +146,36 @@ def read_row_files(
 
 def _row_file(path: Path, columns: Columns, bad: BadRows, on_note: OnNote) -> RowFile:
     digest, parser = hashlib.sha256(), RowParser(Row, columns, path, on_note)
-    rows = [
-        row if row.task else row.model_copy(update={"task": without_compression(path).stem[:200]})
-        for row, _ in _read(path, parser, bad, digest.update)
-    ]
+    rows = [row for row, _ in _read(path, parser, bad, digest.update)]
     if not rows and not bad.n:
         raise DataError(f"{path} has no rows")
-    return RowFile(path.name, rows, digest.hexdigest())
+    if "instruction" not in columns and (own := _with_own_instructions(rows)) is not rows:
+        rows = own
+        on_note(f"{path}: 'instruction' is put before the input, as in Alpaca's rows")
+    task = without_compression(path).stem[:200]
+    named = [row if row.task else row.model_copy(update={"task": task}) for row in rows]
+    return RowFile(path.name, named, digest.hexdigest())
+
+
+def _with_own_instructions(rows: list[Row]) -> list[Row]:
+    """The rows with instructions as a part of the input, if most rows have another one, as Alpaca's have.
+
+    An instruction that more than half of them share says what the task asks; so it does in rows that name the task, or
+    have choices or references.
+    """
+    said = Counter(row.instruction for row in rows if row.instruction and not _names_task(row))
+    if not said or 2 * said.most_common(1)[0][1] > said.total():
+        return rows
+    return [
+        row
+        if row.instruction is None or _names_task(row)
+        else row.model_copy(update={"input": tell(row.instruction, row.input), "instruction": None})
+        for row in rows
+    ]
+
+
+def _names_task(row: Row) -> bool:
+    return bool(row.task) or row.choices is not None or row.references is not None
 
 
 def read_queries(path: Path, columns: Columns = DEFAULT_COLUMNS, on_note: OnNote = lambda _: None) -> list[str]:

@@ -18,9 +18,11 @@ from .manifest import FORMAT_VERSION as FORMAT_VERSION
 from .manifest import GATED_VERSION as GATED_VERSION
 from .manifest import MAX_METRICS as MAX_METRICS
 from .manifest import MAX_TASKS as MAX_TASKS
+from .manifest import TOLD_VERSION as TOLD_VERSION
 from .manifest import DataFile as DataFile
 from .manifest import Fidelity as Fidelity
 from .manifest import FileEntry as FileEntry
+from .manifest import FormatVersion as FormatVersion
 from .manifest import GateSpec as GateSpec
 from .manifest import GateTask as GateTask
 from .manifest import GeneratorSpec as GeneratorSpec

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from atv_local.data import MAX_LABEL_CHARS, MAX_LABELS, TemplateVariables
+from atv_local.data import MAX_INSTRUCTION_CHARS, MAX_LABEL_CHARS, MAX_LABELS, TemplateVariables
 from atv_local.generator.pooling import Pooling
 from atv_local.generator.providers import Precision
 from atv_local.text import shorten
@@ -20,8 +20,11 @@ FORMAT_VERSION: Literal[1] = 1
 """What bundles are written as, unless they have what only later versions have."""
 GATED_VERSION: Literal[3] = 3
 """What bundles with a gate are written as."""
-FormatVersion = Literal[1, 2, 3]
-"""The versions that are read. Version 2 has prompt vectors and template variables, version 3 also a gate."""
+TOLD_VERSION: Literal[4] = 4
+"""What bundles with instructions are written as."""
+FormatVersion = Literal[1, 2, 3, 4]
+"""The versions that are read. Version 2 has prompt vectors and template variables, version 3 also a gate, version 4
+instructions of tasks."""
 
 MAX_METRICS = 1000
 
@@ -80,10 +83,14 @@ MAX_TASKS = 1000
 
 
 class TaskSpec(_Section):
-    """One task that the generator was trained on; a task whose outputs are `labels` lists them all, sorted."""
+    """One task that the generator was trained on; a task whose outputs are `labels` lists them all, sorted.
+
+    `instruction` is what generator and target read before a query, with the choices that it lists; see `data.tell`.
+    """
 
     name: BoundedText
     kind: Literal["labels", "text"]
+    instruction: str | None = Field(default=None, min_length=1, max_length=MAX_INSTRUCTION_CHARS)
     labels: list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS)]] = Field(
         default=[], max_length=MAX_LABELS
     )
@@ -152,6 +159,16 @@ class Spec(_Section):
         """The labels of all tasks, each once, in the order of the tasks."""
         return tuple(dict.fromkeys(label for task in self.tasks for label in task.labels))
 
+    @property
+    def instructions(self) -> dict[str, str]:
+        """What the tasks ask that have an instruction."""
+        return {task.name: task.instruction for task in self.tasks if task.instruction}
+
+    @property
+    def only_instruction(self) -> str | None:
+        """What the task asks, where there is only one; nobody needs to name it."""
+        return self.tasks[0].instruction if len(self.tasks) == 1 else None
+
     @model_validator(mode="after")
     def _layers_exist(self) -> Spec:
         first, last = self.injection.layers or (1, 1)
@@ -175,6 +192,12 @@ class Spec(_Section):
     def _gate_fits(self) -> Spec:
         if self.gate is not None and self.format_version < 3:
             raise ValueError("a gate needs format_version 3")
+        return self
+
+    @model_validator(mode="after")
+    def _version_has_instructions(self) -> Spec:
+        if self.instructions and self.format_version < TOLD_VERSION:
+            raise ValueError(f"instructions need format_version {TOLD_VERSION}")
         return self
 
 

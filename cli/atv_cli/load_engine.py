@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from atv_local.errors import UsageError
+
 if TYPE_CHECKING:
-    from atv_cli.options import ControlVectorOptions, EngineOptions, SteeringOptions
+    from atv_cli.options import ControlVectorOptions, EngineOptions, SteeringOptions, TaskOptions
     from atv_local.answer import Engine
     from atv_local.generator import Generator
     from atv_local.vectors import Steering
@@ -37,6 +39,13 @@ def load_engine(
     if changes.get("gate") and engine.generators and not engine.has_gate:
         print("atv-local: --gate has no effect: the bundle has no gate and steers every query", file=sys.stderr)
     return engine, atv_local.OFF if off else how
+
+
+def check_gate_option(steering: SteeringOptions, told: TaskOptions) -> None:
+    """Raise UsageError if a gate is asked for where it does not decide."""
+    given = "--task" if told.task is not None else "--instruction"
+    if steering.gate is not None and told.arguments() != dict.fromkeys(told.arguments()):
+        raise UsageError(f"{given} says what is asked, so --gate has no effect; leave one of them out")
 
 
 def say_not_read(generator: Generator | None, queries: Sequence[str]) -> None:

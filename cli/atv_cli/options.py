@@ -149,6 +149,33 @@ class SteeringOptions:
 
 
 @dataclass(frozen=True)
+class TaskOptions:
+    """What a query asks, in words, where the query itself does not say it."""
+
+    task: Annotated[
+        str | None,
+        Panel.INPUT.option(
+            "--task",
+            metavar="NAME",
+            help="Put the instruction of this task of the bundle before the query, and steer whatever the gate says.",
+            show_default="the only task's, if the gate lets the query pass",
+        ),
+    ] = None
+    instruction: Annotated[
+        str | None,
+        Panel.INPUT.option(
+            "--instruction",
+            metavar="TEXT",
+            help="Put this instruction before the query, and --choices after it; steer whatever the gate says.",
+        ),
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Both, as `Engine.answer` takes them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class ControlVectorOptions:
     """Control vectors to steer with, beside a bundle or alone."""
 

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, InstanceOf
 
 from atv_eval.answer_records import answer_plan, check_folder, fingerprint
+from atv_eval.asked_rows import asked_row
 from atv_eval.bundle_counts import count_bundles
 from atv_eval.eval_hooks import EvalHooks
 from atv_eval.eval_plan import EvalPlan, left_out, possible_methods
 from atv_eval.first_token import first_token_ms
 from atv_eval.gate_counts import count_gated
 from atv_eval.harm import Harm, measure_harm
-from atv_eval.instructions import Instructions, read_instructions
+from atv_eval.instructions import Instructions
 from atv_eval.learned_vectors import check_learned_vectors, with_learned_vectors
 from atv_eval.methods import Method
 from atv_eval.metrics import Metric, check_metric_packages
@@ -25,7 +26,7 @@ from atv_eval.report import EvalResult
 from atv_eval.scores import differences, score_methods
 from atv_eval.tasks import read_tasks, read_unrelated
 from atv_eval.wordings import choose_wordings
-from atv_local.answer import Engine, load
+from atv_local.answer import Asked, Engine, load
 from atv_local.data import (
     DEFAULT_COLUMNS,
     ColumnNames,
@@ -42,6 +43,7 @@ from atv_local.data import (
     WholeNumber,
     checked_arguments,
     holding,
+    read_instructions,
 )
 from atv_local.errors import AtvError, UsageError
 from atv_local.generator import Generator, Precision, Provider, ReadingSummary, alike_rows
@@ -157,7 +159,7 @@ def evaluate(
     _check_effect(methods, [Method.STEERED], gate=gate)
     _check_effect(methods, [Method.STATIC], static=static)
     _check_effect(methods, [method for method in Method if method.needs_pool], shots_from=shots_from or None)
-    _check_effect(methods, [method for method in Method if method.takes_instruction], instructions=instructions)
+    _check_effect(methods, [method for method in Method if method.may_take_instruction], instructions=instructions)
     sentences = {} if instructions is None else read_instructions(Path(instructions))
     first_wordings = Instructions({name: wordings[0] for name, wordings in sentences.items()})
     tasks = read_tasks(
@@ -266,12 +268,13 @@ def _reading(plan: EvalPlan, engine: Engine) -> list[str]:
     if Method.STEERED not in plan.methods or plan.steering.off:
         return []
 
-    def generator_of(query: str) -> Generator | None:
+    def generator_of(asked: Asked) -> Generator | None:
         several = len(engine.generators) > 1
-        return engine.chosen_generator(engine.gated_vector(query, steering=plan.steering).gate if several else None)
+        return engine.chosen_generator(engine.gated(asked).gate if several else None)
 
-    read = ((row, generator_of(row.input)) for task in plan.tasks for row in task.rows)
-    rows = [(row.input, row.output, generator.read(row.input)) for row, generator in read if generator is not None]
+    asked = ((row, asked_row(engine, plan, task, row)) for task in plan.tasks for row in task.rows)
+    read = ((row, said.text, generator_of(said)) for row, said in asked)
+    rows = [(text, row.output, generator.read(text)) for row, text, generator in read if generator is not None]
     sentences = ReadingSummary.of((query, reading) for query, _, reading in rows).sentences()
     return [sentence for sentence in (*sentences, alike_rows(rows)) if sentence]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.answer import Engine
+from atv_local.answer import Asked, Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.errors import ModelError
 from atv_local.target import kl_divergence
@@ -46,8 +46,8 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
     rng = np.random.default_rng(seed)
     steered: list[bool] = []
 
-    def ways(query: str) -> list[SteeredPrompt]:
-        gated = engine.gated_vector(query, steering=steerings[0])
+    def ways(asked: Asked) -> list[SteeredPrompt]:
+        gated = engine.gated(asked)
         steered.append(gated.gate is None or gated.gate.steered)
         if (vector := gated.vector) is None:
             return [SteeredPrompt()]  # all would be alike
@@ -60,7 +60,8 @@ def measure_harm(engine: Engine, queries: Sequence[str], steerings: Sequence[Ste
             SteeredPrompt.of(gated.steering, noise),
         ]
 
-    asked = [BatchQuestion(prompts(query), ways(query), N_TOKENS) for query in queries]
+    read = [engine.asked(query, steering=steerings[0]) for query in queries]
+    asked = [BatchQuestion(prompts(one.text), ways(one), N_TOKENS) for one in read]
     texts: list[list[str]] = []
     answers: list[tuple[int, ...]] = []
     for reply in batch.ask(asked):

@@ -5,47 +5,17 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
-
-from pydantic import Field, TypeAdapter, ValidationError
+from typing import Any
 
 from atv_eval.eval_task import Task, TaskKind
 from atv_eval.metrics import is_json_container
-from atv_local.data import Row, are_labels, reading
-from atv_local.errors import DataError, first_problem
+from atv_local.data import Row, are_labels, choices_sentence
 
-MAX_FILE_BYTES = 1 << 20  # thousands of sentences
 _MAX_KEYS = 40
 """Keys that an instruction lists, the most frequent first."""
 _MAX_VALUES = 12
 """Different values of a key up to which an instruction lists them."""
-_MAX_LIST_CHARS = 4000
-"""Of the labels that an instruction lists: up to some 1,500 tokens of the 2,048 that a context has by default."""
-
-
-def read_instructions(path: Path) -> dict[str, list[str]]:
-    """A JSON file of instructions: for each task a sentence, or a list of sentences to choose from.
-
-    Raises:
-        DataError: an unreadable or large file, or another structure.
-    """
-    with reading(path), path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise DataError(f"{path} is larger than {MAX_FILE_BYTES} bytes; give a sentence for each task")
-    try:
-        found = TypeAdapter(dict[str, str | Annotated[list[str], Field(min_length=1)]]).validate_json(data)
-    except ValidationError as error:
-        form = 'write an object such as {"task": "What to do."}'
-        raise DataError(f"{path} has no instructions: {first_problem(error)}; {form}") from error
-    return {task: [said] if isinstance(said, str) else said for task, said in found.items()}
-
-
-def after_instruction(instruction: str | None, query: str) -> str:
-    """The user's message: an instruction, if there is one, and the query."""
-    return f"{instruction}\n\n{query}" if instruction else query
 
 
 class Instructions:
@@ -80,8 +50,7 @@ class Instructions:
 
     def _form_of_answers(self, task: Task, row: Row) -> str | None:
         if task.kind is TaskKind.LABELS:
-            listed = ", ".join(row.choices or task.labels)
-            return f"Answer with one of these, and nothing else: {listed}." if len(listed) <= _MAX_LIST_CHARS else None
+            return choices_sentence(row.choices or task.labels)
         if task.kind is not TaskKind.JSON:
             return None
         if task.name not in self._json_forms:

@@ -39,6 +39,11 @@ class Method(StrEnum):
         return self.shows or self is Method.ZERO_SHOT
 
     @property
+    def may_take_instruction(self) -> bool:
+        """Whether its prompt begins with an instruction for every bundle, or for one that was trained so."""
+        return self.takes_instruction or self in (Method.STEERED, Method.STATIC)
+
+    @property
     def asks_target(self) -> bool:
         """Whether the target writes the answer."""
         return self not in (Method.NEAREST, Method.CLASSIFIER)

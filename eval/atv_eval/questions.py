@@ -11,15 +11,15 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+from atv_eval.asked_rows import asked_row
 from atv_eval.demonstrations import BM25, balanced
 from atv_eval.eval_plan import EvalPlan
 from atv_eval.eval_task import Task, TaskKind, right_answers
-from atv_eval.instructions import after_instruction
 from atv_eval.match import AnswerMatcher
 from atv_eval.methods import Method
-from atv_local.answer import Engine
+from atv_local.answer import Asked, Engine
 from atv_local.batch import BatchQuestion, SteeredPrompt
-from atv_local.data import Row
+from atv_local.data import Row, tell
 from atv_local.errors import AtvError, DataError
 from atv_local.target import Prompt, PromptFormat, shared_length
 from atv_local.vectors import ControlVector, ScaledVector, Steering, TaskVector, trained_positions
@@ -67,8 +67,9 @@ class QuestionBuilder:
         beginning together."""
         for task in self._plan.tasks:
             asked = [method for method in self._plan.methods_of(task) if method.asks_target]
-            bare = tuple(method for method in asked if method.bare)
-            for methods in [bare, *((method,) for method in asked if method not in bare)]:
+            bare = tuple(method for method in asked if method.bare and not self._tells(method))
+            told = tuple(method for method in asked if self._tells(method))
+            for methods in [bare, told, *((method,) for method in asked if not method.bare)]:
                 missing = [
                     (row, keys)
                     for index, row in enumerate(task.rows)
@@ -107,6 +108,8 @@ class QuestionBuilder:
     def _prompts(self, task: Task, methods: Sequence[Method]) -> Prompts:
         """From a row to its prompt and the number of demonstrations that did not fit it."""
         n, instruction = self._plan.n_shots, None
+        if any(map(self._tells, methods)):
+            return lambda row: (self._instructed(self._asked(task, row).instruction, row), 0)
         if Method.ZERO_SHOT in methods:
             return lambda row: (self._instructed(self._plan.instructions.of_row(task, row), row), 0)
         if any(method.shows for method in methods):
@@ -130,15 +133,22 @@ class QuestionBuilder:
 
         return of_task
 
+    def _tells(self, method: Method) -> bool:
+        """Whether the method's prompts have an instruction because the bundle reads them."""
+        return method in (Method.STEERED, Method.STATIC) and bool(self._engine.instructions)
+
+    def _asked(self, task: Task, row: Row) -> Asked:
+        return asked_row(self._engine, self._plan, task, row)
+
     def _instructed(self, instruction: str | None, row: Row) -> Prompt:
         form = self._form(*_before(row))
-        one, other, prompt = (form(after_instruction(instruction, text)) for text in ("a", "1", row.input))
+        one, other, prompt = (form(tell(instruction, text)) for text in ("a", "1", row.input))
         fixed = one.tokens[: shared_length(one.tokens, other.tokens)]  # what no query changes
         return replace(prompt, shared=min(shared_length(fixed, prompt.tokens), len(prompt.tokens) - 1))
 
     def _way(self, task: Task, row: Row, method: Method) -> SteeredPrompt:
         if method is Method.STEERED:
-            return SteeredPrompt.of_query(self._engine, row.input, self._plan.steering)
+            return SteeredPrompt.of_asked(self._engine, self._asked(task, row))
         if method is Method.STATIC:
             if task.learned is not None:
                 return SteeredPrompt.of(*self._learned(task.learned))
@@ -153,9 +163,14 @@ class QuestionBuilder:
     def _mean_vector(self, task: Task) -> TaskVector:
         if task.name not in self._means:
             rows = balanced(task.pool, MAX_MEAN_ROWS, self._plan.seed)
-            first, *others = (self._engine.vector(row.input) for row in rows)
+            first, *others = (self._vector(self._asked(task, row)) for row in rows)
             self._means[task.name] = sum(others, start=first) / len(rows)
         return self._means[task.name]
+
+    def _vector(self, asked: Asked) -> TaskVector:
+        vector = self._engine.gated(asked, forced=True).vector
+        assert vector is not None  # a forced one is never missing
+        return vector
 
     def _decided(self, task: Task, row: Row) -> Callable[[Sequence[int]], bool]:
         return AnswerMatcher(task.candidates(row)).decided(self._vocabulary)
@@ -185,7 +200,7 @@ class QuestionBuilder:
         """The last rows, as many as leave room for the longest query and its answer; the first has the instruction."""
         turns = [(row.input, row.output) for row in shown]
         while True:
-            head = [(after_instruction(instruction, query), output) for query, output in turns[:1]]
+            head = [(tell(instruction, query), output) for query, output in turns[:1]]
             form = self._form(longest.system, (*head, *turns[1:], *longest.history))
             if not turns or len(form(longest.input).tokens) + self._limit(task) <= self._engine.target.n_ctx:
                 return form, len(turns)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from atv_eval.demonstrations import balanced
 from atv_eval.eval_task import Task
-from atv_eval.instructions import Instructions, after_instruction
+from atv_eval.instructions import Instructions
 from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion
-from atv_local.data import Row
+from atv_local.data import Row, tell
 
 N_ROWS = 16
 """Rows on which instructions are compared."""
@@ -40,9 +40,7 @@ def _likelihood(engine: Engine, task: Task, rows: Sequence[Row], instructions: I
     prompts = engine.prompts
     questions = [
         BatchQuestion(
-            prompts.after(system=row.system, turns=row.history)(
-                after_instruction(instructions.of_row(task, row), row.input)
-            ),
+            prompts.after(system=row.system, turns=row.history)(tell(instructions.of_row(task, row), row.input)),
             options=[prompts.answer(row.input, row.output)],
         )
         for row in rows

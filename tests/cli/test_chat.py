@@ -14,7 +14,7 @@ from typer.testing import Result
 import atv_local
 from atv_cli.chat.session import Session
 from atv_cli.verbs import run
-from atv_local.answer import GatedVector
+from atv_local.answer import Asked, GatedVector
 from atv_local.answer.engine import Engine
 from atv_local.errors import UnstableError
 from atv_local.target.vocabulary import Vocabulary
@@ -97,7 +97,7 @@ def test_a_terminal_gets_no_control_characters(
         conversation = atv_local.Conversation(engine, max_tokens=1)
         Session(conversation).answer(conversation.stream("hello"))
         assert capsys.readouterr().out == said
-        run._print(engine, "hello", atv_local.OFF, {"max_tokens": 1}, stream=False)
+        run._print(engine, Asked("hello", atv_local.OFF), {"max_tokens": 1}, stream=False)
         assert capsys.readouterr().out == said
 
 

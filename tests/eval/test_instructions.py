@@ -9,13 +9,13 @@ import pytest
 
 from atv_eval.eval_plan import EvalPlan, left_out, possible_methods
 from atv_eval.eval_task import Task
-from atv_eval.instructions import Instructions, read_instructions
+from atv_eval.instructions import Instructions
 from atv_eval.methods import Method
 from atv_eval.questions import QuestionBuilder
 from atv_eval.wordings import choose_wordings
 from atv_local.answer.engine import Engine
 from atv_local.batch.batch import Batch
-from atv_local.data.rows import Row
+from atv_local.data import Row, read_instructions
 from atv_local.errors import DataError, UsageError
 from atv_local.vectors.steering import OFF, Steering
 

@@ -59,20 +59,34 @@ def test_one_row_in_many_shapes(tmp_path: Path, record: dict[str, Any]) -> None:
     assert (request.query, request.error) == ("the lamp is late", "")
 
 
-def test_an_instruction_goes_before_the_input(tmp_path: Path) -> None:
+def test_an_instruction_of_each_row_goes_before_the_input(tmp_path: Path) -> None:
     record = {"instruction": "Give the opposite.", "input": "warm", "output": "cold"}
-    (row,), notes = read(tmp_path, record)
+    (row, _), notes = read(tmp_path, record, record | {"instruction": "Give the plural.", "output": "warms"})
     assert (row.input, row.instruction) == ("Give the opposite.\n\nwarm", None)
     assert "'instruction' is put before the input" in notes
     (request,) = read_requests(io.BytesIO(json.dumps(record).encode()), Path("x.jsonl"))
     assert request.query == row.input
 
 
+def test_an_instruction_that_most_rows_share_is_the_task_s(tmp_path: Path) -> None:
+    record = {"instruction": "Give the opposite.", "input": "warm", "output": "cold"}
+    other = record | {"instruction": "Give the plural.", "output": "warms"}
+    rows, notes = read(tmp_path, record, record | {"input": "big", "output": "small"}, other)
+    assert [(row.input, row.instruction) for row in rows] == [
+        ("warm", "Give the opposite."),
+        ("big", "Give the opposite."),
+        ("warm", "Give the plural."),
+    ]
+    assert "instruction" not in notes
+
+
 @pytest.mark.parametrize("more", [{"task": "t"}, {"choices": ["cold", "hot"]}, {"references": ["cool"]}])
 def test_an_instruction_of_a_task_is_not_in_the_query(tmp_path: Path, more: dict[str, Any]) -> None:
-    (row,), notes = read(tmp_path, {"instruction": "Give the opposite.", "input": "warm", "output": "cold"} | more)
+    record = {"instruction": "Give the opposite.", "input": "warm", "output": "cold"} | more
+    (row, _), _ = read(tmp_path, record, record | {"instruction": "Give its opposite."})
     assert (row.input, row.instruction) == ("warm", "Give the opposite.")
-    assert "'instruction' is not part of the query" in notes
+    (request,) = read_requests(io.BytesIO(json.dumps(record).encode()), Path("x.jsonl"))
+    assert (request.query, request.instruction) == ("warm", "Give the opposite.")
 
 
 def test_a_named_instruction_is_the_task_s(tmp_path: Path) -> None:

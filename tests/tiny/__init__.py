@@ -3,7 +3,7 @@
 Nothing here imports torch but `backbone`, which is for tests of training.
 """
 
-from tests.tiny.bundle import entry, write_bundle, write_variant
+from tests.tiny.bundle import entry, write_bundle, write_told, write_variant
 from tests.tiny.fit import fit
 from tests.tiny.gpt2 import write_gpt2
 from tests.tiny.rows import ANSWERS, BEASTS, FRUITS, write_rows
@@ -20,5 +20,6 @@ __all__ = [
     "write_gguf",
     "write_gpt2",
     "write_rows",
+    "write_told",
     "write_variant",
 ]

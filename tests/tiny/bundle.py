@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -21,6 +21,7 @@ from atv_local.generator import (
     MANIFEST,
     NEIGHBOURS,
     TOKENIZER,
+    TOLD_VERSION,
     Bundle,
     DataFile,
     Fidelity,
@@ -194,3 +195,12 @@ def _fidelity(bundle: Bundle) -> dict[Precision, Fidelity]:
 def entry(path: Path) -> FileEntry:
     content = path.read_bytes()
     return FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def write_told(folder: Path, source: Path, instructions: Mapping[str, str]) -> Path:
+    """A bundle as another, with these tasks and their instructions."""
+    copytree(source, folder)
+    tasks = [TaskSpec(name=name, kind="text", instruction=said) for name, said in instructions.items()]
+    changed = Bundle(source).manifest.model_copy(update={"tasks": tasks, "format_version": TOLD_VERSION})
+    (folder / MANIFEST).write_text(changed.model_dump_json(indent=2) + "\n")
+    return folder

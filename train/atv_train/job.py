@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from atv_local.data import Columns, TemplateVariables
 from atv_local.generator import Pooling
 from atv_local.vectors import Positions
-from atv_train.examples import Templates
+from atv_train.examples import TaskInstructions, Templates, Wordings
 from atv_train.trainer import TrainingSettings
 from atv_train.training_choices import EpochMeasure, TargetDtype, Tuning
 
@@ -34,6 +34,7 @@ class TrainingJob:
     columns: Columns = field(default_factory=dict)
     skip_bad_rows: bool = False
     templates: Templates | None = None
+    instructions: TaskInstructions | None = None
     weights: str | None = None
     positions: Positions = Positions.DECODE
     prompt_vector: bool = False
@@ -51,6 +52,11 @@ class TrainingJob:
     dtype: TargetDtype = "auto"
     template_variables: TemplateVariables = field(default_factory=dict)
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+
+    @property
+    def worded(self) -> Wordings:
+        """How rows are worded."""
+        return Wordings(self.templates or {}, self.instructions or {})
 
 
 class RunRecord(BaseModel):

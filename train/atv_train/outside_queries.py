@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atv_local.data import MIN_QUERIES, read_unrelated_queries
+from atv_local.data import MIN_QUERIES, read_unrelated_queries, tell
 from atv_local.generator import Pooling, nearest_mean
 from atv_train.examples import Example
 from atv_train.gate_fit import query_states
@@ -63,6 +64,12 @@ def outside_queries(
     return OutsideQueries(
         _up_to(queries, shares, _GATE_SHARE), _up_to(queries, shares, _HARMLESS_SHARE)[-_MAX_HARMLESS:]
     )
+
+
+def as_asked(queries: Sequence[str], instructions: Sequence[str]) -> list[str]:
+    """The queries as they may be asked: every other one after the instruction of a task, one after the other."""
+    said = cycle([text for one in instructions for text in (one, None)] or [None])
+    return [tell(instruction, query) for instruction, query in zip(said, queries, strict=False)]
 
 
 def nearness(

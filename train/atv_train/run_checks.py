@@ -30,11 +30,18 @@ def check_baselines(job: TrainingJob, data: TrainingData) -> None:
         raise UsageError("`baselines` are compared on validation rows; name some with `valid=...` or use `hold_out`")
 
 
-def check_template_tasks(job: TrainingJob, data: TrainingData) -> None:
-    """Raise UsageError for a template of a task that the data does not have."""
+def check_worded_tasks(job: TrainingJob, data: TrainingData) -> None:
+    """Raise UsageError for a template of a task that the data does not have, and for instructions of no task of it.
+
+    Instructions may be those of more tasks, as a file of them is shared.
+    """
     unknown = [task for task in job.templates or () if task not in (OTHER_TASKS, *data.tasks)]
     if unknown:
         raise UsageError(f"`templates` names the task {shown(unknown[0])}; the tasks are {some_of(data.tasks)}")
+    if job.instructions and not set(data.tasks).intersection(job.instructions):
+        raise UsageError(
+            f"`instructions` names none of the tasks, which are {some_of(data.tasks)}; the names are those of the files"
+        )
 
 
 def check_writable(record: RunRecord) -> None:

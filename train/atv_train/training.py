@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +22,10 @@ from atv_local.data import (
     PathOrName,
     Switch,
     TemplateVariables,
+    as_instructions,
     checked_arguments,
     plain,
+    read_instructions,
 )
 from atv_local.errors import UsageError
 from atv_local.generator import Pooling
@@ -62,6 +64,9 @@ QueryTokens = Annotated[int, Strict(), Field(ge=3), plain, Expected("a whole num
 TemplatesOrPath = Annotated[
     FilePath | Templates, Expected('a path or a mapping such as {"task": ["wording with {input}", ...]}')
 ]
+InstructionsOrPath = Annotated[
+    FilePath | Mapping[str, str | Sequence[str]], Expected('a path or a mapping such as {"task": "What to do."}')
+]
 
 
 @checked_arguments
@@ -75,6 +80,7 @@ def train(
     columns: ColumnNames = DEFAULT_COLUMNS,
     skip_bad_rows: Switch = False,
     templates: TemplatesOrPath | None = None,
+    instructions: InstructionsOrPath | None = None,
     weights: PathOrName | None = None,
     positions: PositionsName | None = None,
     prompt_vector: Switch = False,
@@ -114,6 +120,8 @@ def train(
         columns: the names of a row's parts in the data, such as `{"input": "question"}`.
         skip_bad_rows: train without the rows that cannot be read, which are named in a warning.
         templates: wordings of a task's inputs, `{"task": ["Classify: {input}"], "*": [...]}`, or a JSON file of them.
+        instructions: what each task asks, `{"task": "What to do.", "other": ["In one way.", "In another."]}`, or a JSON
+            file of it, in place of the `instruction` of its rows. Generator and target read it before the input.
         weights: the target's unquantised weights, a folder or hub id; by default the GGUF, dequantised.
         positions: which tokens are steered; by default `decode`, or `all` with a prompt vector.
         prompt_vector: make a second vector for each query, which steers the prompt's tokens before the last one.
@@ -166,6 +174,10 @@ def train(
         templates = read_templates(Path(templates))
     elif templates is not None:
         templates = checked_templates(templates)
+    if isinstance(instructions, str | Path):
+        instructions = read_instructions(Path(instructions))
+    elif instructions is not None:
+        instructions = as_instructions(instructions)
     job = TrainingJob(
         model=resolve_model(model).absolute(),
         data=_absolute(data),
@@ -174,6 +186,7 @@ def train(
         columns=dict(columns),
         skip_bad_rows=skip_bad_rows,
         templates=templates,
+        instructions=instructions,
         weights=_folder_or_id(weights),
         positions=positions,
         prompt_vector=prompt_vector,

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from atv_local.data import Row, RowFile, are_labels, read_row_files
+from atv_local.data import Row, RowFile, are_labels, read_row_files, tell
 from atv_local.target import PromptFormat
-from atv_local.text import counted
-from atv_train.examples import EncodedRows, Example, encode, find_warnings
+from atv_local.text import counted, some_of
+from atv_train.examples import EncodedRows, Example, Wordings, encode, find_warnings
 from atv_train.job import TrainingJob
 
 _HELD_OUT = 0.1
@@ -38,6 +38,13 @@ class TrainingData:
     def tasks(self) -> list[str]:
         """The names of all tasks, sorted."""
         return sorted({row.task for row in (*self.rows, *self.valid_rows)})
+
+    def instructions(self, worded: Wordings) -> list[str]:
+        """The instruction of each task that has one."""
+        rows: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            rows[row.task].append(row)
+        return [said for own in rows.values() if (said := worded.instruction_of_task(own))]
 
     @property
     def text_tasks(self) -> frozenset[str]:
@@ -67,13 +74,25 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
     held_out = job.hold_out and not valid_files
     if held_out:
         rows, valid_rows = hold_out(rows, job.settings.seed)
-    train, valid = (encode(part, prompts, job.max_row_tokens, job.templates) for part in (rows, valid_rows))
+    train, valid = (encode(part, prompts, job.max_row_tokens, job.worded) for part in (rows, valid_rows))
     hashes = [file.sha256 for file in (*files, *valid_files)]
-    warnings = notes + find_warnings(rows, valid_rows)
+    warnings = notes + find_warnings(_as_asked(rows, job.worded), _as_asked(valid_rows, job.worded))
+    bare = {repr(row.task) for row in rows if job.instructions and not job.worded.instructions_of(row)}
+    if bare:
+        warnings.append(f"there is no instruction for {some_of(sorted(bare))}, which is trained without one")
     if too_long := [*train.too_long, *valid.too_long]:
         left_out = f"{counted(len(too_long), 'row')} {'is' if len(too_long) == 1 else 'are'} left out as too long"
         warnings.append(f"{left_out}, the first: {too_long[0]}")
     return TrainingData(files, rows, valid_rows, held_out, train, valid, hashes, warnings)
+
+
+def _as_asked(rows: Sequence[Row], worded: Wordings) -> list[Row]:
+    """The rows with their instruction as a part of the input, which they may differ in."""
+    told = [worded.instructions_of(row)[:1] for row in rows]
+    return [
+        row.model_copy(update={"input": tell(said[0], row.input)}) if said else row
+        for row, said in zip(rows, told, strict=True)
+    ]
 
 
 def hold_out(rows: Sequence[Row], seed: int) -> tuple[list[Row], list[Row]]:

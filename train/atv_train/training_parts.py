@@ -26,10 +26,10 @@ from atv_train.frozen_target import (
 )
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.load_models import LoadedModels, load_models, new_generator
-from atv_train.outside_queries import outside_queries
+from atv_train.outside_queries import as_asked, outside_queries
 from atv_train.plan import TrainingPlan, plan_training
 from atv_train.query_warnings import warnings_about_queries
-from atv_train.run_checks import check_baselines, check_template_tasks, check_unchanged, check_writable
+from atv_train.run_checks import check_baselines, check_unchanged, check_worded_tasks, check_writable
 from atv_train.run_folder import checkpoint_spec, warnings_about_labels
 from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings, sample_size
 from atv_train.training_choices import TargetDtype
@@ -78,9 +78,9 @@ def prepare_training(
     if record is not None:
         check_unchanged(record, data, model_bytes, processes)
     else:
-        check_template_tasks(job, data)
+        check_worded_tasks(job, data)
     check_baselines(job, data)
-    data.warnings.extend(warnings_about_labels(data.files))
+    data.warnings.extend(warnings_about_labels(data.files, job.worded))
     if thoughtless:
         data.warnings.append(
             "the chat template begins answers inside a thinking block; it is closed before them (enable_thinking=false)"
@@ -140,15 +140,20 @@ def _outside(
     """
     if not settings.contrastive and not settings.harmless:
         return [], [], [], []
-    texts = [example for example in data.train.first if example.task in data.text_tasks]
+    texts = [
+        replace(example, query=data.rows[example.index].input)
+        for example in data.train.first
+        if example.task in data.text_tasks
+    ]
     found = outside_queries(job.unrelated, texts, len(data.train.rows), models, job.pooling, models.target.device)
     examples = (
         encode_unrelated(found.harmless, models.target, target_file, job.max_row_tokens)
         if settings.harmless
         else ([], [])
     )
-    valid = held_out(found.gate)
-    return found.gate[: -len(valid)], valid, *examples
+    queries = as_asked(found.gate, data.instructions(job.worded))
+    valid = held_out(queries)
+    return queries[: -len(valid)], valid, *examples
 
 
 def _prefix_budget(

@@ -10,7 +10,7 @@ from atv_cli.chat.session import Session
 from atv_cli.chat.settings import SETTINGS
 from atv_local.answer import check_query
 from atv_local.errors import UsageError
-from atv_local.text import counted, one_line
+from atv_local.text import counted, one_line, some_of
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,20 @@ def _last_decision(session: Session) -> str:
     if "bundle" in gate:
         task += f" of {one_line(session.bundles.get(gate['bundle'], gate['bundle']))}"
     return f"; the last turn scored {gate['score']:.2f} as {task} and {state}"
+
+
+@_command("[NAME|off]", "/task")
+def _task(session: Session, text: str) -> None:
+    """Show the task whose instruction is before each turn, choose one, or none."""
+    _show_or_change(session, "task", text)
+    if not text and (known := session.conversation.engine.instructions):
+        session.say(f"the bundle has {some_of([*map(one_line, known)])}")
+
+
+@_command("[TEXT|off]", "/instruction")
+def _instruction(session: Session, text: str) -> None:
+    """Show the instruction that is before each turn, say one in words, or none."""
+    _show_or_change(session, "instruction", text)
 
 
 @_command("[FILE[:SCALE]|off]", "/vector")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atv_cli.chat.session import Session
-from atv_local.answer import Choices, parse_choices, read_grammar, read_schema
+from atv_local.answer import Choices, parse_choices, read_grammar, read_schema, said_instruction
 from atv_local.data import as_max_tokens
 from atv_local.errors import UsageError
 from atv_local.text import one_line
@@ -105,6 +105,17 @@ def _constraint(name: str, parse: Callable[[str], Any], show: Callable[[Any], st
     return Setting(text_of, change)
 
 
+def _told(name: str) -> Setting:
+    """What is said before the following turns, in place of anything that was; `off` says nothing."""
+
+    def change(session: Session, text: str) -> None:
+        given = {"task": None, "instruction": None} | {name: None if text == "off" else text}
+        said_instruction(given["task"], given["instruction"], (), session.conversation.engine.instructions)
+        session.conversation.task, session.conversation.instruction = given["task"], given["instruction"]
+
+    return Setting(change=change, show=lambda session: one_line(getattr(session.conversation, name) or "off"))
+
+
 def _show_choices(choices: Choices) -> str:
     return choices if isinstance(choices, str) else ", ".join(map(one_line, choices))
 
@@ -147,6 +158,8 @@ SETTINGS = {
     "positions": _steering("positions", _positions, lambda session: session.conversation.steering.positions),
     "layers": _steering("layers", _layers, _show_layers),
     "gate": _steering("gate", parse_gate, lambda session: f"{session.conversation.steering.gate:g}"),
+    "task": _told("task"),
+    "instruction": _told("instruction"),
     "vector": Setting(_show_vectors, _add_vector),
     "temperature": _sampling("temperature", _number, "{:g}".format),
     "top_p": _sampling("top_p", _number, "{:g}".format),

@@ -15,6 +15,7 @@ from atv_cli import options
 from atv_cli.constraint_options import ConstraintOptions
 from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
+from atv_cli.load_engine import check_gate_option
 from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.data import reading
 from atv_local.errors import DataError, UsageError
@@ -44,6 +45,7 @@ def batch(
     steering: options.SteeringOptions,
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
+    told: options.TaskOptions,
     sampling: options.RowSamplingOptions,
     constraint: ConstraintOptions,
     performance: options.EngineOptions,
@@ -87,7 +89,8 @@ def batch(
 ) -> None:
     """Answer every row of a file, in the same order.
 
-    A row is {"input": "..."}. If it also has "system" or "max_tokens", these override the options for that row. Each
+    A row is {"input": "..."}. If it also has "system" or "max_tokens", these override the options for that row, and so
+    do "task", where the bundle has an instruction for it, and "instruction" beside a "task" or "choices". Each
     output row is the row with "line", "text", "finish_reason" and "tokens" added or replaced; in a CSV file the counts
     are "prompt_tokens" and "generated_tokens". With --choices there is also "probabilities". A row that cannot be
     answered is reported on stderr and has no output row.
@@ -98,6 +101,7 @@ def batch(
     executor_options = _options(executor_option or [])
     if executor_options and executor is None:
         raise UsageError("--executor-option is for a plug-in; add --executor NAME, such as --executor ray")
+    check_gate_option(steering, told)
     changes = steering.changes()
     _check_output(file, output)
     system = sampling.system
@@ -126,6 +130,7 @@ def batch(
         control_vectors=vectors.files(),
         changes=changes,
         parallel=parallel,
+        **told.arguments(),
         **sampling.arguments(),
         **constraint.arguments(),
         **performance.arguments(),

@@ -13,6 +13,7 @@ def chat(
     steering: options.SteeringOptions,
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
+    told: options.TaskOptions,
     sampling: options.SamplingOptions,
     constraint: ConstraintOptions,
     performance: options.EngineOptions,
@@ -22,9 +23,10 @@ def chat(
     Type /? in a chat for its commands. In a pipe, each line of the input is a turn, and stdout has the answers only.
     """
     from atv_cli.chat import run_chat
-    from atv_cli.load_engine import load_engine
+    from atv_cli.load_engine import check_gate_option, load_engine
     from atv_local.answer import Conversation
 
-    settings = sampling.arguments() | constraint.arguments()
+    settings = told.arguments() | sampling.arguments() | constraint.arguments()
+    check_gate_option(steering, told)
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     run_chat(Conversation(engine, steering=how, **settings))

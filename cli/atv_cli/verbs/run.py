@@ -19,7 +19,7 @@ from atv_local.errors import UsageError
 from atv_local.text import counted, one_line, strip_control
 
 if TYPE_CHECKING:
-    from atv_local.answer import Answer, Conversation, Engine
+    from atv_local.answer import Answer, Asked, Conversation, Engine
     from atv_local.vectors import GateDecision, Steering
 
 _MAX_QUERY = 1 << 20
@@ -41,6 +41,7 @@ def run(
     steering: options.SteeringOptions,
     off: options.OffOption = False,
     vectors: options.ControlVectorOptions,
+    told: options.TaskOptions,
     sampling: options.SamplingOptions,
     constraint: ConstraintOptions,
     performance: options.EngineOptions,
@@ -71,6 +72,7 @@ def run(
             steering=steering,
             off=off,
             vectors=vectors,
+            told=told,
             sampling=sampling,
             constraint=constraint,
             performance=performance,
@@ -78,38 +80,48 @@ def run(
         return
     text = _query(query or [], file)
 
-    from atv_cli.load_engine import load_engine, say_not_read
+    from atv_cli.load_engine import check_gate_option, load_engine, say_not_read
     from atv_cli.screen import plot_norms
     from atv_local.answer import Conversation
 
     settings = sampling.arguments() | constraint.arguments()
+    check_gate_option(steering, told)
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
+    asked = _asked(engine, text, how, told, constraint)
     if show_vector:
-        plotted = engine.gated_vector(text, steering=how, forced=True).rows
+        plotted = engine.gated(asked, forced=True).rows
         assert plotted is not None  # a forced vector is never missing
         plot_norms(plotted)
     if compare:
-        _compare(Conversation(engine, steering=how, **settings), text, as_json)
+        _compare(Conversation(engine, steering=how, **told.arguments(), **settings), text, as_json)
     elif as_json:
-        answer = engine.answer(text, steering=how, **settings)
+        answer = engine.answer(text, steering=how, **told.arguments(), **settings)
         print(json.dumps(answer.as_dict(), ensure_ascii=False))
     else:
-        answer = _print(engine, text, how, settings, stream)
+        answer = _print(engine, asked, settings, stream)
     if compare:
-        gate = None if how.off else engine.gated_vector(text, steering=how).gate
+        gate = None if how.off else engine.gated(asked).gate
     else:
         gate = answer.gate
         _note_cut(constraint, answer)
     _note_gate(engine, gate)
-    say_not_read(engine.chosen_generator(gate), [] if how.off else [text])
+    say_not_read(engine.chosen_generator(gate), [] if how.off else [asked.text])
 
 
-def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, Any], stream: bool) -> Answer:
+def _asked(
+    engine: Engine, text: str, steering: Steering, told: options.TaskOptions, constraint: ConstraintOptions
+) -> Asked:
+    restriction = engine.constraint(**constraint.arguments())
+    choices = restriction.choices if restriction else ()
+    return engine.asked(text, **told.arguments(), choices=choices, steering=steering)
+
+
+def _print(engine: Engine, asked: Asked, settings: dict[str, Any], stream: bool) -> Answer:
     from atv_local.answer import Answer
 
     answer = ""
     shown = strip_control if sys.stdout.isatty() else str
-    for event in engine.stream(text, steering=steering, **settings):
+    for event in engine.stream(asked, steering=asked.steering, **settings):
         answer += event.text
         if stream:
             print(shown(event.text), end="", flush=True)
@@ -117,7 +129,7 @@ def _print(engine: Engine, text: str, steering: Steering, settings: dict[str, An
         print(shown(answer), end="")
     if not answer.endswith("\n"):
         print()
-    return Answer.of_event(engine, steering, answer, event, query=text)
+    return Answer.of_event(engine, asked.steering, answer, event, query=asked.text, instruction=asked.instruction)
 
 
 def _note_cut(constraint: ConstraintOptions, answer: Answer) -> None:

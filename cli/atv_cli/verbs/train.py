@@ -47,6 +47,15 @@ def train(
             help='Word prompts as in this JSON file: {"task": ["Classify: {input}"]}; "*" is every other task.',
         ),
     ] = None,
+    instructions: Annotated[
+        Path | None,
+        Panel.INPUT.option(
+            "--instructions",
+            metavar="FILE",
+            help='Put what a task asks before its inputs, from this JSON file: {"task": "What to do."}, or a list.',
+            show_default='the "instruction" of the rows',
+        ),
+    ] = None,
     max_row_tokens: Annotated[
         int,
         Panel.INPUT.option(
@@ -224,7 +233,7 @@ def train(
     variables = parse_template_variables(template_variable or ())
     target = resolve_model(model)
     if is_first:
-        others = [file for file in (templates, unrelated) if file is not None]
+        others = [file for file in (templates, instructions, unrelated) if file is not None]
         check_new_run(
             data,
             output,
@@ -250,6 +259,7 @@ def train(
             columns=columns,
             skip_bad_rows=skip_bad_rows,
             templates=templates,
+            instructions=instructions,
             weights=weights,
             positions=positions,
             prompt_vector=prompt_vector,

@@ -20,6 +20,7 @@ def vector(
     bundle: options.BundleOption = None,
     strength: options.Strength = None,
     layers: options.Layers = None,
+    told: options.TaskOptions,
     output: Annotated[
         Path,
         Panel.OUTPUT.option("-o", "--output", metavar="FILE", help="Write the control vector to this GGUF file."),
@@ -40,7 +41,8 @@ def vector(
 
     from dataclasses import replace
 
-    from atv_local.answer import check_query
+    from atv_local.answer import check_query, said_instruction
+    from atv_local.data import tell
     from atv_local.generator import Bundle, Generator
     from atv_local.names import choose_bundle, explain_defaults
     from atv_local.vectors import check_control_vector_output, parse_layers
@@ -52,6 +54,9 @@ def vector(
     path = chosen.path()
     with explain_defaults(None, chosen):
         generator = Generator(Bundle(path))
+    manifest = generator.bundle.manifest
+    said = said_instruction(told.task, told.instruction, (), manifest.instructions) or manifest.only_instruction
+    queries = [tell(said, text) for text in queries]
     steering = generator.steering
     if strength is not None:
         steering = replace(steering, strength=strength)

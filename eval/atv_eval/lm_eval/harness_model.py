@@ -23,7 +23,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from atv_eval.lm_eval.harness_arguments import HarnessArguments
-from atv_local.answer import load
+from atv_local.answer import Asked, load
 from atv_local.batch import Batch, BatchQuestion, BatchReply, SteeredPrompt
 from atv_local.errors import UsageError
 from atv_local.target import MARK, LastUserMessage, Prompt, Sampling, Vocabulary
@@ -270,7 +270,7 @@ class AtvLocal(TemplateLM):
 
     def _way_of(self, context: str) -> SteeredPrompt:
         query = "" if self._steering.off else self._queries(context)
-        return SteeredPrompt.of_query(self._engine, query, self._steering) if query.strip() else SteeredPrompt()
+        return SteeredPrompt.of_asked(self._engine, Asked(query, self._steering)) if query.strip() else SteeredPrompt()
 
 
 def _stopped(vocabulary: Vocabulary, stops: Sequence[str]) -> Callable[[Sequence[int]], bool]:

@@ -5,6 +5,8 @@ from .encoding import encode as encode
 from .encoding import epoch_batches as epoch_batches
 from .encoding import pad as pad
 from .encoding import padding_mask as padding_mask
+from .row_wordings import TaskInstructions as TaskInstructions
+from .row_wordings import Wordings as Wordings
 from .templates import OTHER_TASKS as OTHER_TASKS
 from .templates import Templates as Templates
 from .templates import checked_templates as checked_templates

@@ -13,7 +13,7 @@ from torch import Tensor
 from atv_local.data import Row
 from atv_local.errors import DataError
 from atv_local.target import PromptFormat
-from atv_train.examples.templates import INPUT, Templates, wordings_of
+from atv_train.examples.row_wordings import Wordings
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,19 @@ class EncodedRows:
 
 
 def encode(
-    rows: Sequence[Row], prompts: PromptFormat, max_row_tokens: int, templates: Templates | None = None
+    rows: Sequence[Row], prompts: PromptFormat, max_row_tokens: int, worded: Wordings | None = None
 ) -> EncodedRows:
     """Examples of all rows that have at most `max_row_tokens` tokens in every wording.
 
     Raises:
         DataError: no row is short enough, or a prompt has only one token.
     """
-    encoded, too_long = [], []
+    worded, encoded, too_long = worded or Wordings(), [], []
     formats = lru_cache(maxsize=64)(lambda system, history: prompts.after(system=system, turns=history))
     for index, row in enumerate(rows):
         form = formats(row.system, row.history)
         wordings = []
-        for template in wordings_of(row.task, templates or {}):
-            query = template.replace(INPUT, row.input)
+        for query in worded.of_row(row):
             prompt, answer = form(query).tokens, form.answer(query, row.output)
             wordings.append(Example(index, query, row.task, prompt, answer, row.references or ()))
         if any(len(example.prompt) < 2 for example in wordings):

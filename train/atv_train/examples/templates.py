@@ -17,7 +17,7 @@ Templates = Mapping[str, Sequence[str]]
 """The wordings of each task, each with `{input}`; `*` is for tasks that are not named."""
 
 
-def wordings_of(task: str, templates: Templates) -> Sequence[str]:
+def template_texts(task: str, templates: Templates) -> Sequence[str]:
     """The templates of a task: its own, or those of `*`, or the bare input."""
     return templates.get(task) or templates.get(OTHER_TASKS) or (INPUT,)
 

@@ -66,7 +66,8 @@ def save_gate(folder: Path, gate: FittedGate) -> None:
     spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
     measured = dict(islice({**gate.metrics, **spec.provenance.metrics}.items(), MAX_METRICS))
     provenance = spec.provenance.model_copy(update={"metrics": measured})
-    spec = spec.model_copy(update={"format_version": GATED_VERSION, "gate": gate.spec, "provenance": provenance})
+    version = max(spec.format_version, GATED_VERSION)
+    spec = spec.model_copy(update={"format_version": version, "gate": gate.spec, "provenance": provenance})
     with replacing(folder / GATE) as temporary:
         temporary.write_bytes(gate.prototypes.astype("<f2").tobytes())
     with replacing(folder / CONFIG) as temporary:
