@@ -168,6 +168,19 @@ def gated_bundle(
 
 
 @pytest.fixture(scope="session")
+def told_bundle(tmp_path_factory: pytest.TempPathFactory, gated_bundle: Path) -> Path:
+    """A bundle with that gate and two tasks that have instructions."""
+    tasks = {"sort": "Sort the word.", "name": "Name the kind."}
+    return tiny.write_told(tmp_path_factory.mktemp("told") / "two", gated_bundle, tasks)
+
+
+@pytest.fixture(scope="session")
+def only_told_bundle(tmp_path_factory: pytest.TempPathFactory, gated_bundle: Path) -> Path:
+    """The same with one of the tasks."""
+    return tiny.write_told(tmp_path_factory.mktemp("told") / "one", gated_bundle, {"sort": "Sort the word."})
+
+
+@pytest.fixture(scope="session")
 def fruits_bundle(tmp_path_factory: pytest.TempPathFactory, gated_bundle: Path) -> Path:
     """A bundle whose gate lets the fruits of those rows pass."""
     return tiny.write_variant(tmp_path_factory.mktemp("gated") / "fruits", gated_bundle, tiny.FRUITS, "fruits")

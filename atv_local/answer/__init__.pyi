@@ -23,6 +23,7 @@ from .messages import Role as Role
 from .messages import as_message as as_message
 from .messages import as_messages as as_messages
 from .messages import last_query as last_query
+from .messages import with_last_query as with_last_query
 from .queries import check_queries as check_queries
 from .queries import check_query as check_query
 from .queries import check_settings as check_settings

@@ -61,6 +61,8 @@ class Atv(llm.Model):
             description="Steer queries whose score as part of the bundle's tasks, 0 to 1, is at least this; default: "
             "auto, which is 0.5; off steers every query",
         )
+        task: str | None = Field(None, description="Put the instruction of this task of the bundle before the query")
+        instruction: str | None = Field(None, description="Put this instruction before the query, and choices after it")
         control_vectors: str | None = Field(
             None,
             description="Steer with these control-vector GGUFs, each FILE or FILE:SCALE, separated by commas: "
@@ -125,7 +127,7 @@ def register_models(register: Callable[..., None]) -> None:
 
 def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> dict[str, Any]:
     """Pass an answer to `say` until it ends or its reader stops; return its record as `run --json` has it."""
-    from atv_local.answer import Answer, parse_choices, read_grammar
+    from atv_local.answer import Answer, parse_choices, read_grammar, with_last_query
     from atv_local.target import Sampling
     from atv_local.vectors import OFF, parse_vector_file, split_files
 
@@ -143,21 +145,32 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         options.model, options.bundle, bool(options.off), options.n_ctx, vectors, options.template_variables
     )
     how = replace(engine.steering, **changes)
-    steering = OFF if options.off else how
-    for event in engine.stream(
+    restriction: dict[str, Any] = {
+        "choices": None if options.choices is None else parse_choices(options.choices),
+        "grammar": None if options.grammar is None else read_grammar(Path(options.grammar)),
+        "schema": cast("dict[str, Any] | None", prompt.schema),
+    }
+    constraint = engine.constraint(**restriction)
+    asked = engine.asked(
         messages[-1]["content"],
-        steering=steering,
+        **_given(options, "task", "instruction"),
+        choices=constraint.choices if constraint else (),
+        steering=OFF if options.off else how,
+    )
+    for event in engine.stream(
+        asked,
+        steering=asked.steering,
         sampling=sampling,
-        prompt=engine.prompts.conversation(messages, engine.target.n_ctx),
-        choices=None if options.choices is None else parse_choices(options.choices),
-        grammar=None if options.grammar is None else read_grammar(Path(options.grammar)),
-        schema=cast("dict[str, Any] | None", prompt.schema),
+        prompt=engine.prompts.conversation(with_last_query(messages, asked.text), engine.target.n_ctx),
+        **restriction,
         **_given(options, "max_tokens"),
     ):
         say(event.text)
         if unread.is_set():
             break
-    record = Answer.of_event(engine, steering, "", event, query=messages[-1]["content"]).as_dict()
+    record = Answer.of_event(
+        engine, asked.steering, "", event, query=asked.text, instruction=asked.instruction
+    ).as_dict()
     del record["text"]  # llm keeps it
     return {"model": engine.target.name} | record
 

@@ -25,26 +25,14 @@ INSIDE, OUTSIDE = "pear 7", "something else"
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory, gated_bundle: Path) -> Path:
-    """A bundle with a gate and two tasks."""
-    return tiny.write_told(tmp_path_factory.mktemp("told") / "two", gated_bundle, {"sort": SORT, "name": NAME})
-
-
-@pytest.fixture(scope="module")
-def only(tmp_path_factory: pytest.TempPathFactory, gated_bundle: Path) -> Path:
-    """A bundle with a gate and one task."""
-    return tiny.write_told(tmp_path_factory.mktemp("told") / "one", gated_bundle, {"sort": SORT})
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_gguf: Path, told: Path) -> Iterator[Engine]:
-    with Engine(Target(tiny_gguf, n_threads=1), Generator(told, tried=True)) as engine:
+def engine(tiny_gguf: Path, told_bundle: Path) -> Iterator[Engine]:
+    with Engine(Target(tiny_gguf, n_threads=1), Generator(told_bundle, tried=True)) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
-def single(tiny_gguf: Path, only: Path) -> Iterator[Engine]:
-    with Engine(Target(tiny_gguf, n_threads=1), Generator(only, tried=True)) as engine:
+def single(tiny_gguf: Path, only_told_bundle: Path) -> Iterator[Engine]:
+    with Engine(Target(tiny_gguf, n_threads=1), Generator(only_told_bundle, tried=True)) as engine:
         yield engine
 
 
@@ -106,8 +94,8 @@ def test_all_ways_to_ask_read_the_same(single: Engine, said: dict[str, str], que
         )
 
 
-def test_the_vector_is_that_of_what_is_read(engine: Engine, single: Engine, told: Path) -> None:
-    generator = Generator(told, tried=True)
+def test_the_vector_is_that_of_what_is_read(engine: Engine, single: Engine, told_bundle: Path) -> None:
+    generator = Generator(told_bundle, tried=True)
     assert (engine.vector(INSIDE, task="name").array == generator(tell(NAME, INSIDE)).array).all()
     assert (single.vector(INSIDE).array == generator(tell(SORT, INSIDE)).array).all()
     assert (engine.vector(INSIDE).array == generator(INSIDE).array).all()
@@ -172,14 +160,14 @@ def test_a_bundle_without_instructions_has_no_tasks_to_name(tiny_gguf: Path, gat
         assert engine.answer(INSIDE, instruction=NAME, max_tokens=2).instruction == NAME
 
 
-def test_a_told_bundle_is_loaded_alone(tiny_gguf: Path, told: Path, gated_bundle: Path) -> None:
-    generators = [Generator(bundle, tried=True) for bundle in (gated_bundle, told)]
+def test_a_told_bundle_is_loaded_alone(tiny_gguf: Path, told_bundle: Path, gated_bundle: Path) -> None:
+    generators = [Generator(bundle, tried=True) for bundle in (gated_bundle, told_bundle)]
     with pytest.raises(UsageError, match="load it alone"):
         Engine(Target(tiny_gguf, n_threads=1), generators)
 
 
-def test_an_older_format_has_no_instructions(told: Path, tmp_path: Path) -> None:
-    copy = tiny.write_told(tmp_path / "old", told, {"sort": SORT})
+def test_an_older_format_has_no_instructions(told_bundle: Path, tmp_path: Path) -> None:
+    copy = tiny.write_told(tmp_path / "old", told_bundle, {"sort": SORT})
     manifest = (copy / MANIFEST).read_text()
     (copy / MANIFEST).write_text(manifest.replace('"format_version": 4', '"format_version": 3'))
     with pytest.raises(BundleError, match="format_version 4"):

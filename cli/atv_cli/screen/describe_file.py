@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.answer import check_query
-from atv_local.data import ZIP, file_kind
+from atv_local.data import ZIP, file_kind, tell
 from atv_local.errors import AtvError, BundleError, UsageError
 from atv_local.generator import MANIFEST, Bundle, Generator
 from atv_local.target import TargetFile, check_gguf
@@ -68,16 +68,17 @@ def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tu
     for query in queries:
         check_query(query)
     generator = Generator(bundle)
-    vectors, scores = zip(*(generator.scored(query) for query in queries), strict=True)
+    read = [tell(manifest.only_instruction, query) for query in queries]  # as it would be answered
+    vectors, scores = zip(*map(generator.scored, read), strict=True)
     facts["runs"] = {"provider": generator.provider, "precision": generator.precision}
     facts["queries"] = [
         {
             "query": query,
             "norms": [round(float(norm), 6) for norm in vector.norms()],
-            **generator.read(query).as_field(),
+            **generator.read(text).as_field(),
             **({} if score is None else {"gate": {"task": score.task, "score": round(score.score, 4)}}),
         }
-        for query, vector, score in zip(queries, vectors, scores, strict=True)
+        for query, text, vector, score in zip(queries, read, vectors, scores, strict=True)
     ]
     facts["cosines"] = cosines(vectors).round(6).tolist()
     return facts, list(vectors)

@@ -186,7 +186,7 @@ class Application:
 
         def work(context: Context) -> Generator[tuple[AppliedSteering, GatedVector]]:
             for text in texts:
-                gated = context.engine(applied).gated_vector(text, steering=applied.steering, forced=True)
+                gated = context.engine(applied).gated(self._models.asked(text, applied), forced=True)
                 yield context.chosen(applied, gated.generator, gated.steering), gated
 
         return await self._replies.all(request, work)
@@ -253,6 +253,7 @@ class Application:
                 for known, vector in self._models.control_vectors.items()
             ],
             labels=list(self._models.labels(name)),
+            instructions=self._models.instructions(name),
         )
 
     @_operation("GET", "/health", response=api.HealthResponse, also=(503,))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from atv_local.answer import Role, as_message
-from atv_local.data import TemplateVariables
+from atv_local.data import MAX_INSTRUCTION_CHARS, TemplateVariables
 from atv_local.target import MAX_GRAMMAR_CHARS, Message, Sampling
 from atv_local.vectors import MAX_STRENGTH, Positions
 from atv_serve.openai.request_fields import (
@@ -57,7 +57,9 @@ class ControlVectorRequest(StrictRequest):
 class SteeringRequest(StrictRequest):
     """What to change in how a bundle steers. `layers` are the first and the last; `query` steers in place of the
     user's last words; `control_vectors` are added, or steer alone with the model `base`; `gate` is the score that a
-    query needs, where the bundle has a gate: `auto` is 0.5, `off` is 0."""
+    query needs, where the bundle has a gate: `auto` is 0.5, `off` is 0. The instruction of a `task` of the bundle, or
+    an `instruction` in words with the allowed `choices`, is read before the user's last words, and then no gate
+    decides; both are for chats."""
 
     bundle: Annotated[str, Field(max_length=256)] | None = None
     strength: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] | None = None
@@ -65,6 +67,8 @@ class SteeringRequest(StrictRequest):
     positions: Positions | None = None
     gate: Literal["auto", "off"] | Annotated[float, Field(ge=0, le=1)] | None = None
     query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY)] | None = None
+    task: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    instruction: Annotated[str, Field(min_length=1, max_length=MAX_INSTRUCTION_CHARS)] | None = None
     control_vectors: Annotated[list[ControlVectorRequest], Field(max_length=16)] | None = None
 
 

@@ -48,6 +48,8 @@ class SteeringResponse(_Response):
     positions: Positions
     query: str = ""
     """What the generator read in place of the user's words."""
+    instruction: str = ""
+    """What was read before the user's words."""
     control_vectors: list[AppliedControlVector] = []
 
 
@@ -273,6 +275,8 @@ class ModelResponse(_Response):
     """What a request's `steering.control_vectors` can name."""
     labels: list[str]
     """What `choices: "auto"` stands for; empty if the bundle has none."""
+    instructions: dict[str, str]
+    """What is read before a query with `steering.task`, by the names of the tasks."""
 
 
 class ModelListResponse(_Response):

@@ -18,19 +18,22 @@ from atv_serve.work.model_names import AUTO
 @dataclass(frozen=True)
 class AppliedSteering:
     """How one answer is steered: by which bundle (None: by control vectors alone, or not at all; AUTO: by one that is
-    not chosen yet), how, and by other words than the request's."""
+    not chosen yet), how, by other words than the request's, and what is read before the user's words."""
 
     bundle: str | None = None
     bundle_id: str | None = None
     steering: Steering = OFF
     layers: tuple[int, int] = (1, 1)
     query: str | None = None
+    task: str | None = None
+    instruction: str | None = None
 
     def as_response(self) -> SteeringResponse | Literal[False]:
         """The steering as a response reports it; False for the base model."""
         if self.steering.off:
             return False
-        more: dict[str, Any] = {} if self.query is None else {"query": self.query}
+        said = {"query": self.query, "instruction": self.instruction}
+        more: dict[str, Any] = {name: text for name, text in said.items() if text is not None}
         if vectors := self.steering.control_vectors:
             more["control_vectors"] = [AppliedControlVector(**vector.as_dict()) for vector in vectors]
         return SteeringResponse(

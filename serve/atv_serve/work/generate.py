@@ -77,7 +77,7 @@ def _reading(request: PreparedRequest, prompt: PromptAndQuery, context: Context,
     if len(engine.generators) > 1 and piece.applied is not None:
         engine = context.engine(piece.applied)
     generator = None if request.applied.steering.off else engine.generator
-    return None if generator is None else generator.read(request.query_of(prompt))
+    return None if generator is None else generator.read(request.asked_of(prompt).text)
 
 
 def _answer(
@@ -100,7 +100,7 @@ def _answer(
         return
     constraint = request.constraint or Constraint()
     events = context.engine(request.applied).stream(
-        request.query_of(prompt),
+        request.asked_of(prompt),
         prompt=prompt.prompt,
         steering=request.applied.steering,
         sampling=sampling,
@@ -167,7 +167,7 @@ def _echo(request: PreparedRequest, prompt: PromptAndQuery, context: Context) ->
         return [Piece(prompt.text, finish=finish, n_prompt=n_prompt)]
     vector, gated, engine = None, None, context.engine(applied)
     if engine.steers_prefix(applied.steering):
-        gated = engine.gated_vector(request.query_of(prompt), steering=applied.steering)
+        gated = engine.gated(request.asked_of(prompt))
         rows = gated.rows if gated.steering.positions.prefix else None
         vector = None if rows is None else rows.at_prompt
     scores = tuple(score_text(context.target, tokens, request.n_top, vector))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from atv_local.answer import Asked, Router, ask
 from atv_local.errors import UsageError
 from atv_local.generator import Generator, Manifest
 from atv_local.target import LastUserMessage, PromptFormat, Target
@@ -84,6 +85,14 @@ class ServedModels:
         """
         return tuple(dict.fromkeys(label for one in self.manifests(model, request) for label in one.labels))
 
+    def instructions(self, model: str | None) -> dict[str, str]:
+        """What is read before a query, by the names of tasks of the bundles of a model.
+
+        Raises:
+            UnknownModelError: no such model.
+        """
+        return {task: said for one in self.manifests(model) for task, said in one.instructions.items()}
+
     def manifests(self, model: str | None, request: SteeringRequest | bool | None = None) -> list[Manifest]:
         """The manifests of the bundles of a request, none for the base model; see `labels`."""
         name = self._chosen(model)
@@ -131,7 +140,7 @@ class ServedModels:
             UsageError: no such bundle, a strength or layers that are not there, or nothing to steer by.
         """
         name = self._chosen(model)
-        changes, query = _changes(request), None
+        changes, told, query = _changes(request), _told(request), None
         vectors: tuple[ScaledVector, ...] = ()
         if isinstance(request, SteeringRequest):
             name, query, vectors = request.bundle or name, request.query, self._vectors(request)
@@ -140,7 +149,7 @@ class ServedModels:
         if request is False or (name == BASE and not vectors):
             if changes:
                 raise UsageError(f"the model {BASE!r} has no bundle to steer by; name one of the others")
-            return AppliedSteering()
+            return AppliedSteering(**told)
         generators = self._generators(name)
         default = generators[0].steering if generators else Steering(positions=trained_positions(vectors))
         if vectors:  # the bundle's layers are not theirs
@@ -148,9 +157,24 @@ class ServedModels:
         steering = replace(default, **changes)
         layers = steering.range(self.n_rows)
         if steering.off:
-            return AppliedSteering()
+            return AppliedSteering(**told)
         bundle_id = generators[0].bundle.id if len(generators) == 1 else None
-        return AppliedSteering(name if generators else None, bundle_id, steering, layers, query)
+        return AppliedSteering(name if generators else None, bundle_id, steering, layers, query, **told)
+
+    def asked(self, query: str, applied: AppliedSteering, choices: Sequence[str] = ()) -> Asked:
+        """What is read for a query, in which the generator may run.
+
+        Raises:
+            FieldError: a task without an instruction.
+        """
+        generators = self._generators(applied.bundle or BASE)
+        told = {"task": applied.task, "instruction": applied.instruction}
+        try:
+            router = Router(generators) if generators else None
+            return ask(query, router, applied.steering, **told, choices=choices)
+        except UsageError as error:
+            field = "task" if applied.task is not None else "instruction"
+            raise FieldError(f"steering.{field}", str(error)) from error
 
     def _vectors(self, request: SteeringRequest) -> tuple[ScaledVector, ...]:
         """The control vectors that a request names."""
@@ -169,6 +193,16 @@ class ServedModels:
         for path in self._paths:  # longer ones before those that they begin with
             text = text.replace(str(path), path.name)
         return text
+
+
+def _told(request: SteeringRequest | bool | None) -> dict[str, Any]:
+    """What a request says is asked."""
+    if not isinstance(request, SteeringRequest):
+        return {}
+    told = {name: text for name in ("task", "instruction") if (text := getattr(request, name)) is not None}
+    if told and request.gate is not None:
+        raise FieldError("steering.gate", f"steering.{min(told)} says what is asked, so the gate has no effect")
+    return told
 
 
 def _changes(request: SteeringRequest | bool | None) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from atv_local.answer import Constraint, last_query
+from atv_local.answer import Asked, Constraint, last_query, with_last_query
+from atv_local.data import tell
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Prompt, Sampling
 from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
@@ -26,6 +27,8 @@ class PromptAndQuery:
     query: str
     text: str = ""
     """The prompt as `echo` repeats it; empty for a chat, which has no echo."""
+    asked: Asked | None = None
+    """What the generator reads of a chat, if the user says something in it."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ class PreparedRequest:
         """Runs of the first prompt's tokens that a context may have in its cache."""
         return self.prompts[0].prompt.segments
 
-    def query_of(self, prompt: PromptAndQuery) -> str:
-        """The words that the generator reads for a prompt."""
-        return prompt.query if self.applied.query is None else self.applied.query
+    def asked_of(self, prompt: PromptAndQuery) -> Asked:
+        """What the generator reads for a prompt."""
+        return prompt.asked or Asked(self.applied.query or prompt.query, self.applied.steering)
 
 
 def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> PreparedRequest:
@@ -64,14 +67,22 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
     """
     messages = [message.as_message() for message in request.messages]
     prompts = models.prompts_for(request.model, request.steering, request.chat_template_kwargs)
+    restricted, applied = _constraint(models, request), models.steering(request.model, request.steering)
+    query, asked = last_query(messages), None
+    if query is None and applied.bundle is not None and applied.query is None:
+        raise UsageError("no message is the user's, whose last one steers; add one, or set steering.query")
+    if query is not None and query.strip():
+        asked = models.asked(query, applied, restricted[0].choices if restricted[0] else ())
+        messages = with_last_query(messages, asked.text)
+        applied = replace(applied, steering=asked.steering, instruction=asked.instruction)
+        if applied.query is not None:  # other words steer, after the same instruction
+            asked = Asked(tell(asked.instruction, applied.query), asked.steering, asked.instruction)
     prompt = prompts.conversation(messages, models.n_ctx)
     _check_room(models, prompt)
     n_top = (request.top_logprobs or 0) if request.logprobs else None
-    query = last_query(messages)
-    steered = [PromptAndQuery(prompt, messages[-1]["content"] if query is None else query)]
-    prepared = _prepare(models, request, steered, request.max_completion_tokens or request.max_tokens, limit, n_top)
-    if query is None and prepared.applied.bundle is not None and prepared.applied.query is None:
-        raise UsageError("no message is the user's, whose last one steers; add one, or set steering.query")
+    steered = [PromptAndQuery(prompt, messages[-1]["content"] if query is None else query, asked=asked)]
+    max_tokens = request.max_completion_tokens or request.max_tokens
+    prepared = _prepare(models, request, steered, applied, restricted, max_tokens, limit, n_top)
     _check_scores(models, prepared)
     return prepared
 
@@ -92,7 +103,12 @@ def prepare_completion(models: ServedModels, request: CompletionRequest, limit: 
         raise UsageError("echo with logprobs scores the prompt, so it cannot steer; say what does with steering.query")
     prompts = [_prompt(models, given) for given in request.prompts]
     wanted = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    prepared = _prepare(models, request, prompts, wanted, limit, request.logprobs)
+    applied = models.steering(request.model, request.steering)
+    if told := applied.task or applied.instruction:
+        field = "steering.task" if applied.task is not None else "steering.instruction"
+        raise FieldError(field, f"{told[:40]!r}: a completion is read as it is; write the instruction into the prompt")
+    restricted = _constraint(models, request)
+    prepared = _prepare(models, request, prompts, applied, restricted, wanted, limit, request.logprobs)
     prepared = replace(prepared, echo=bool(request.echo))
     _check_scores(models, prepared)
     return replace(prepared, applied=AppliedSteering()) if scored else prepared
@@ -113,12 +129,13 @@ def _prepare(
     models: ServedModels,
     request: ChatRequest | CompletionRequest,
     prompts: list[PromptAndQuery],
+    applied: AppliedSteering,
+    restricted: tuple[Constraint | None, str],
     max_tokens: int | None,
     limit: int,
     n_top: int | None,
 ) -> PreparedRequest:
-    applied = models.steering(request.model, request.steering)
-    constraint, constraint_field = _constraint(models, request)
+    constraint, constraint_field = restricted
     if n_top is not None and constraint is not None and constraint.choices:
         raise FieldError(
             "logprobs", "choices are scored as a whole: the response has probabilities; leave logprobs out"

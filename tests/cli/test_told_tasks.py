@@ -1,0 +1,123 @@
+"""`--task` and `--instruction`: what a query asks, in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from atv_cli.main import app
+from atv_local.vectors import ControlVector
+from tests.cli.batch_runs import batch, one_sentence, records, written
+from tests.cli.chat_lines import chat
+
+SORT, NAME = "Sort the word.", "Name the kind."
+INSIDE, OUTSIDE = "pear 7", "something else"
+
+
+@pytest.fixture
+def told(tiny_gguf: Path, told_bundle: Path) -> list[str]:
+    return ["-m", str(tiny_gguf), "-t", "1", "-g", str(told_bundle)]
+
+
+@pytest.fixture
+def only(tiny_gguf: Path, only_told_bundle: Path) -> list[str]:
+    return ["-m", str(tiny_gguf), "-t", "1", "-g", str(only_told_bundle)]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+def record(*arguments: object) -> dict[str, Any]:
+    result = run("--json", "-n", "6", *arguments)
+    assert result.exit_code == 0, result.output
+    parsed: dict[str, Any] = json.loads(result.stdout)
+    return parsed | {"timings_ms": None}
+
+
+def test_a_task_by_its_name_or_in_words(told: list[str]) -> None:
+    named = record(*told, "--task", "name", OUTSIDE)
+    assert named == record(*told, "--instruction", NAME, OUTSIDE)
+    assert (named["instruction"], named["strength"]) == (NAME, 1)
+    assert run(*told, "-n", "6", "--task", "name", OUTSIDE).stdout.rstrip("\n") == named["text"].rstrip("\n")
+    assert record(*told, "--gate", "off", f"{NAME}\n\n{OUTSIDE}")["text"] == named["text"]
+
+
+def test_the_only_task_is_not_named(only: list[str]) -> None:
+    assert record(*only, INSIDE)["instruction"] == SORT
+    outside = record(*only, OUTSIDE)
+    assert "instruction" not in outside
+    assert outside["text"] == record(*only, "--off", OUTSIDE)["text"]
+    assert "not steered: the query scores" in run(*only, "-n", "6", OUTSIDE).stderr
+
+
+def test_the_base_model_reads_an_instruction_too(told: list[str]) -> None:
+    off = record(*told, "--off", "--instruction", NAME, INSIDE)
+    assert (off["instruction"], off["strength"]) == (NAME, 0)
+    assert off["text"] == record(*told, "--off", f"{NAME}\n\n{INSIDE}")["text"]
+    both = json.loads(run(*told, "--json", "--compare", "-n", "6", "--instruction", NAME, INSIDE).stdout)
+    assert both["without"]["text"] == off["text"]
+
+
+def test_what_has_no_effect_is_refused(told: list[str], tmp_path: Path) -> None:
+    rows = written(tmp_path / "rows.jsonl", [{"input": INSIDE}])
+    for verb in (["run", *told, INSIDE], ["batch", *told, rows, tmp_path / "out.jsonl"], ["chat", *told]):
+        command = [*map(str, verb), "--gate", "0.7", "--task", "name"]
+        one_sentence(CliRunner().invoke(app, command), 2, "--task says what is asked, so --gate has no effect")
+    one_sentence(run(*told, "--task", "name", "--instruction", NAME, INSIDE), 2, "leave out either")
+    one_sentence(run(*told, "--task", "nome", INSIDE), 2, "nome", "sort, name")
+
+
+def test_rows_say_what_they_ask(told: list[str], tmp_path: Path) -> None:
+    rows = [
+        {"input": INSIDE, "task": "name"},
+        {"input": INSIDE, "task": "theirs", "instruction": NAME},
+        {"input": INSIDE, "task": "theirs", "instruction": NAME, "choices": ["x", "y"]},
+        {"input": INSIDE, "task": "theirs"},
+        {"input": INSIDE},
+    ]
+    output = tmp_path / "out.jsonl"
+    result = batch(*told, "-n", "6", "--task", "sort", written(tmp_path / "rows.jsonl", rows), output)
+    assert result.exit_code == 0, result.output
+    answers = records(output)
+    wanted = [
+        record(*told, "--task", "name", INSIDE),
+        record(*told, "--instruction", NAME, INSIDE),
+        record(*told, "--instruction", f"{NAME}\nAnswer with one of these, and nothing else: x, y.", INSIDE),
+        *[record(*told, "--task", "sort", INSIDE)] * 2,
+    ]
+    assert [(one["text"], one["tokens"]["prompt"]) for one in answers] == [
+        (one["text"], one["tokens"]["prompt"]) for one in wanted
+    ]
+    assert [one["task"] for one in answers[:4]] == ["name", "theirs", "theirs", "theirs"]
+    again = batch(*told, "-n", "6", "--task", "name", tmp_path / "rows.jsonl", output)
+    assert again.exit_code != 0  # answers under another task are not replaced
+
+
+def test_tasks_in_a_chat(told: list[str]) -> None:
+    result = chat([*told, "-n", "6"], "/task", "/task name", INSIDE, "/instruction Sort it.", "/task", "/task nome")
+    said = result.stderr.splitlines()
+    assert said[:3] == ["task off", "the bundle has sort, name", "task name"] or said[:3] == [
+        "off",
+        "the bundle has sort, name",
+        "task name",
+    ]
+    assert result.stdout.rstrip("\n") == record(*told, "--task", "name", INSIDE)["text"].rstrip("\n")
+    assert "instruction Sort it." in said
+    assert "'nome'" in said[-1]
+
+
+def test_a_vector_is_that_of_what_is_read(told: list[str], only: list[str], tmp_path: Path) -> None:
+    def vector(bundle: list[str], name: str, *arguments: str) -> ControlVector:
+        output = tmp_path / f"{name}.gguf"
+        result = CliRunner().invoke(app, ["vector", *bundle[-2:], *arguments, "-o", str(output)])
+        assert result.exit_code == 0, result.output
+        return ControlVector.load(output)
+
+    named = vector(told, "named", "--task", "sort", INSIDE)
+    assert (named.vector().array == vector(only, "only", INSIDE).vector().array).all()
+    assert (named.vector().array != vector(told, "bare", INSIDE).vector().array).any()
