@@ -1,5 +1,6 @@
 from .early_checks import check_new_run as check_new_run
 from .early_checks import check_resumed_run as check_resumed_run
+from .early_checks import check_start as check_start
 from .examples.encoding import Example as Example
 from .examples.encoding import encode as encode
 from .examples.encoding import epoch_batches as epoch_batches
@@ -22,5 +23,6 @@ from .training import resume as resume
 from .training import train as train
 from .training_choices import TargetDtype as TargetDtype
 from .training_choices import Tuning as Tuning
+from .training_run import LearnedRows as LearnedRows
 from .training_run import TrainingHooks as TrainingHooks
 from .training_run import TrainingResult as TrainingResult

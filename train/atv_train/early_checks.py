@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from atv_local.data import check_replaceable, data_files, reading
+from atv_local.generator import Bundle
+from atv_local.names import resolve_bundle
 from atv_train.hub_models import check_available, default_backbone
 from atv_train.run_folder import RUN, read_run_record, restore_run
 
@@ -38,6 +40,19 @@ def check_new_run(
     check_available(backbone or default_backbone(), "backbone")
     if weights is not None:
         check_available(weights, "weights")
+
+
+def check_start(name: str) -> None:
+    """Check that there is a run or a bundle to go on from.
+
+    Raises:
+        NotFoundError: nothing of that name.
+        BundleError: a damaged one, or neither.
+    """
+    if (Path(name) / RUN).exists():
+        read_run_record(Path(name))
+    else:
+        Bundle(resolve_bundle(name))
 
 
 def check_resumed_run(folder: Path) -> None:

@@ -21,6 +21,7 @@ from atv_train.training_choices import EpochMeasure, TargetDtype, Tuning
 class TrainingJob:
     """The model, the data and how to train. `train` says what each option means; files have absolute paths.
 
+    `start` is the run or bundle that training goes on from, and `keep_rows` lets later runs go on from this one.
     `cache_bytes` bounds the memory for cached prefixes. Epochs and batch size of 0 in `settings` are chosen from the
     number of rows.
     """
@@ -31,6 +32,8 @@ class TrainingJob:
     data: Sequence[Path]
     valid: Sequence[Path] = ()
     hold_out: bool = True
+    start: Path | None = None
+    keep_rows: bool = True
     columns: Columns = field(default_factory=dict)
     skip_bad_rows: bool = False
     templates: Templates | None = None

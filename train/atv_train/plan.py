@@ -11,6 +11,7 @@ from atv_train.examples import Example
 from atv_train.frozen_target import PrefixBudget
 from atv_train.hub_models import default_backbone
 from atv_train.job import TrainingJob
+from atv_train.replay import MAX_KEPT
 from atv_train.trainer import StepTiming, Trainer, TrainingSettings, time_step
 from atv_train.training_choices import EpochMeasure
 from atv_train.training_data import TrainingData
@@ -21,7 +22,8 @@ from atv_train.vector_sources import backbone_name, n_trainable
 class TrainingPlan:
     """Sizes are in bytes; `sample` has task, prompt as the target reads it, and answer.
 
-    `measure` is the metric that decides which epoch is the best, None if nothing is measured.
+    `measure` is the metric that decides which epoch is the best, None if nothing is measured. A run that goes on from
+    another has `new_rows`, which may be repeated, and as many `earlier_rows`; `kept_rows` is what later ones can use.
     """
 
     target: str
@@ -41,6 +43,9 @@ class TrainingPlan:
     timing: StepTiming
     warnings: list[str]
     sample: list[tuple[str, str, str]]
+    new_rows: int = 0
+    earlier_rows: int = 0
+    kept_rows: int = 0
 
     @property
     def steps(self) -> int:
@@ -82,6 +87,9 @@ def plan_training(
         prefixes=budget,
         timing=time_step(trainer, data.train.rows),
         warnings=data.warnings,
+        new_rows=data.n_new if job.start else 0,
+        earlier_rows=data.n_earlier,
+        kept_rows=min(len(data.to_keep), MAX_KEPT) if job.keep_rows else 0,
         sample=[(example.task, text(example.prompt), text(example.answer)) for example in _samples(data.train.first)],
     )
 

@@ -35,10 +35,10 @@ def check_worded_tasks(job: TrainingJob, data: TrainingData) -> None:
 
     Instructions may be those of more tasks, as a file of them is shared.
     """
-    unknown = [task for task in job.templates or () if task not in (OTHER_TASKS, *data.tasks)]
+    unknown = [task for task in (() if job.start else job.templates or ()) if task not in (OTHER_TASKS, *data.tasks)]
     if unknown:
         raise UsageError(f"`templates` names the task {shown(unknown[0])}; the tasks are {some_of(data.tasks)}")
-    if job.instructions and not set(data.tasks).intersection(job.instructions):
+    if job.instructions and job.start is None and not set(data.tasks).intersection(job.instructions):
         raise UsageError(
             f"`instructions` names none of the tasks, which are {some_of(data.tasks)}; the names are those of the files"
         )

@@ -29,11 +29,12 @@ from atv_local.data import (
 )
 from atv_local.errors import UsageError
 from atv_local.generator import Pooling
-from atv_local.names import resolve_model
+from atv_local.names import resolve_bundle, resolve_model
 from atv_local.vectors import LayerRange, Positions, PositionsName, layer_range
 from atv_train.examples import Templates, checked_templates, read_templates
 from atv_train.job import TrainingJob
-from atv_train.run_folder import read_run_record, restore_run
+from atv_train.run_folder import RUN, read_run_record, restore_run
+from atv_train.start import Start
 from atv_train.trainer import TrainingSettings
 from atv_train.training_choices import TargetDtype, Tuning
 from atv_train.training_run import TrainingHooks, TrainingResult, run_training
@@ -74,6 +75,7 @@ def train(
     data: DataPaths,
     output: FilePath,
     *,
+    start: PathOrName | None = None,
     model: PathOrName | None = None,
     valid: FilePaths = (),
     hold_out: Switch = True,
@@ -102,6 +104,7 @@ def train(
     baselines: Switch = False,
     max_row_tokens: RowTokens = 1024,
     max_query_tokens: QueryTokens | None = None,
+    keep_rows: Switch = True,
     cache: Gigabytes | None = None,
     dtype: TargetDtype = "auto",
     template_variables: TemplateVariables | None = None,
@@ -114,6 +117,9 @@ def train(
     Args:
         data: JSON or CSV files of rows, or folders of them; one file is one task.
         output: folder of the run; `export` takes it.
+        start: go on from this run or bundle instead of from a backbone alone. Everything that its generator is made of
+            stays, and so do its target, templates and instructions where no others are given. A run has kept rows of
+            its tasks, which are trained on again beside the new ones, so that they are not forgotten.
         model: the target: a path or a name; by default `ATV_MODEL`, then the config file, then the embedded one.
         valid: files of rows that are measured after every epoch and never trained on.
         hold_out: without `valid`, hold out a tenth of the rows for that.
@@ -178,11 +184,13 @@ def train(
         instructions = read_instructions(Path(instructions))
     elif instructions is not None:
         instructions = as_instructions(instructions)
+    going_on = None if start is None else Start.open(_run_or_bundle(start))
     job = TrainingJob(
-        model=resolve_model(model).absolute(),
+        model=_model(model, going_on),
         data=_absolute(data),
         valid=_absolute(valid),
         hold_out=hold_out,
+        keep_rows=keep_rows,
         columns=dict(columns),
         skip_bad_rows=skip_bad_rows,
         templates=templates,
@@ -215,6 +223,8 @@ def train(
             seed=seed,
         ),
     )
+    if going_on is not None:
+        job = going_on.continued(job)
     return run_training(job, Path(output), hooks, overwrite=overwrite)
 
 
@@ -232,6 +242,19 @@ def resume(output: FilePath, hooks: Annotated[TrainingHooks, InstanceOf()] | Non
     restore_run(folder)
     record = read_run_record(folder)
     return run_training(record.job, folder, hooks, record=record)
+
+
+def _run_or_bundle(name: str | Path) -> Path:
+    """A run by its path, or a bundle by its path or name."""
+    path = Path(name)
+    return path.absolute() if (path / RUN).exists() else resolve_bundle(name).absolute()
+
+
+def _model(name: str | Path | None, start: Start | None) -> Path:
+    """The target by its name; by default that of the run that training goes on from."""
+    if name is None and start is not None and start.job is not None and start.job.model.exists():
+        return start.job.model
+    return resolve_model(name).absolute()
 
 
 def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:

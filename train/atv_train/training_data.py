@@ -12,13 +12,18 @@ from atv_local.target import PromptFormat
 from atv_local.text import counted, some_of
 from atv_train.examples import EncodedRows, Example, Wordings, encode, find_warnings
 from atv_train.job import TrainingJob
+from atv_train.replay import FEW_ROWS, Replay, read_replay, with_replay
 
 _HELD_OUT = 0.1
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows and their examples. `files` are those of training, `hashes` those of all files; `warnings` are sentences."""
+    """Rows and their examples. `files` are those of training, `hashes` those of all files; `warnings` are sentences.
+
+    Of a run that starts from another, the first `n_new` rows are those of the files, then come earlier ones, and
+    `others` are earlier ones that are not trained on again.
+    """
 
     files: list[RowFile]
     rows: list[Row]
@@ -28,6 +33,31 @@ class TrainingData:
     valid: EncodedRows
     hashes: list[str]
     warnings: list[str]
+    n_new: int
+    replay: Replay
+    others: list[Row]
+
+    @property
+    def new(self) -> list[Example]:
+        """Each row of the files once."""
+        return [example for example in self.train.first if example.index < self.n_new]
+
+    @property
+    def n_earlier(self) -> int:
+        """Rows of the training that are of the run before."""
+        new = {id(row) for row in self.rows[: self.n_new]}
+        return sum(id(row) not in new for row in self.rows) if self.replay.train else 0
+
+    def of_tasks(self, worded: Wordings) -> list[Example]:
+        """Queries of all tasks, for a gate."""
+        others = [Example(-1, worded.of_row(row)[0], row.task, (), ()) for row in self.others]
+        return [*self.train.first, *others]
+
+    @property
+    def to_keep(self) -> list[Row]:
+        """Each training row once, for later runs."""
+        drawn = {id(row): row for row in self.rows}
+        return [*drawn.values(), *self.others]
 
     @property
     def examples(self) -> list[Example]:
@@ -51,7 +81,7 @@ class TrainingData:
         """Tasks whose outputs are written for each row, by the rows of the training files, also those held out of them;
         a task without such rows is judged by those for validation."""
         trained, unseen = defaultdict(list), defaultdict(list)
-        for row in (row for file in self.files for row in file.rows):
+        for row in (*(row for file in self.files for row in file.rows), *self.replay.train):
             trained[row.task].append(row.output)
         for row in self.valid_rows:
             unseen[row.task].append(row.output)
@@ -71,19 +101,24 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
     )
     rows = [row for file in files for row in file.rows]
     valid_rows = [row for file in valid_files for row in file.rows]
-    held_out = job.hold_out and not valid_files
+    replay = Replay() if job.start is None else read_replay(job.start)
+    held_out = job.hold_out and not valid_files and (not replay.train or len(rows) >= FEW_ROWS)
     if held_out:
         rows, valid_rows = hold_out(rows, job.settings.seed)
-    train, valid = (encode(part, prompts, job.max_row_tokens, job.worded) for part in (rows, valid_rows))
-    hashes = [file.sha256 for file in (*files, *valid_files)]
+    n_new, others = len(rows), list[Row]()
     warnings = notes + find_warnings(_as_asked(rows, job.worded), _as_asked(valid_rows, job.worded))
+    if replay.train:
+        mixed = with_replay(rows, replay, job.settings.seed)
+        rows, valid_rows, others = mixed.rows, [*valid_rows, *mixed.valid], mixed.others
+    train, valid = (encode(part, prompts, job.max_row_tokens, job.worded) for part in (rows, valid_rows))
+    hashes = [file.sha256 for file in (*files, *valid_files)] + ([replay.sha256] if job.start else [])
     bare = {repr(row.task) for row in rows if job.instructions and not job.worded.instructions_of(row)}
     if bare:
         warnings.append(f"there is no instruction for {some_of(sorted(bare))}, which is trained without one")
     if too_long := [*train.too_long, *valid.too_long]:
         left_out = f"{counted(len(too_long), 'row')} {'is' if len(too_long) == 1 else 'are'} left out as too long"
         warnings.append(f"{left_out}, the first: {too_long[0]}")
-    return TrainingData(files, rows, valid_rows, held_out, train, valid, hashes, warnings)
+    return TrainingData(files, rows, valid_rows, held_out, train, valid, hashes, warnings, n_new, replay, others)
 
 
 def _as_asked(rows: Sequence[Row], worded: Wordings) -> list[Row]:

@@ -31,6 +31,7 @@ from atv_train.plan import TrainingPlan, plan_training
 from atv_train.query_warnings import warnings_about_queries
 from atv_train.run_checks import check_baselines, check_unchanged, check_worded_tasks, check_writable
 from atv_train.run_folder import checkpoint_spec, warnings_about_labels
+from atv_train.start import Start
 from atv_train.trainer import AnswerSampler, Trainer, TrainingSettings, sample_size
 from atv_train.training_choices import TargetDtype
 from atv_train.training_data import TrainingData, read_training_data
@@ -71,6 +72,9 @@ def prepare_training(
     """
     processes = accelerator.num_processes
     target_file = _open_target(job, resumed=record is not None)
+    start = None if job.start is None else Start.open(job.start)
+    if start is not None:
+        start.check_target(target_file.spec)
     thoughtless = target_file.template_variables != job.template_variables
     job = replace(job, template_variables=dict(target_file.template_variables))
     model_bytes = job.model.stat().st_size
@@ -85,10 +89,13 @@ def prepare_training(
         data.warnings.append(
             "the chat template begins answers inside a thinking block; it is closed before them (enable_thinking=false)"
         )
-    settings = job.settings.with_defaults(len(data.train.rows))
+    settings = job.settings.with_defaults(len(data.train.rows), trained=start is not None)
+    if start is not None:
+        data.warnings.extend(start.warnings())
+        settings = replace(settings, keep_last=bool(data.replay.train) and not data.held_out and not job.valid)
 
     torch.manual_seed(settings.seed)
-    models = load_models(job, accelerator.device)
+    models = load_models(job, accelerator.device, start)
     data.warnings.extend(warnings_about_queries(data, models))
     check_length(models.target, data.examples)
     longest = max(data.train.first, key=lambda example: len(example.prompt))
@@ -111,7 +118,16 @@ def prepare_training(
         measure=measure,
     )
     check_writable(new_record)
-    spec = checkpoint_spec(job, target_file.spec, data.files, models.max_query, settings.seed, measure)
+    spec = checkpoint_spec(
+        job,
+        target_file.spec,
+        data.files,
+        models.max_query,
+        settings.seed,
+        measure,
+        start.spec if start and data.replay.train else None,
+        data.replay.train,
+    )
     cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
     n_vectors = spec.injection.n_vectors
     target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention, n_vectors=n_vectors)

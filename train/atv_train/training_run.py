@@ -18,7 +18,7 @@ from atv_train.gate_fit import fit_gate
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
 from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state, save_gate
-from atv_train.trainer import SampleAnswer, StepReport, TrainingMetrics, measure_baselines, read_baselines
+from atv_train.trainer import SampleAnswer, StepReport, TrainingMetrics, Validator, measure_baselines, read_baselines
 from atv_train.training_choices import EpochMeasure
 from atv_train.training_parts import TrainingParts, prepare_training
 from atv_train.vector_sources import AdaptiveVectors
@@ -32,6 +32,7 @@ class TrainingHooks:
 
     Args:
         on_plan: before the run starts.
+        on_start: with the metrics of validation rows before the first step, if the run starts from another.
         on_prepared: while prompts are evaluated, with the number of tokens done and of all tokens.
         on_step: after each step.
         on_epoch: after each epoch, with its metrics.
@@ -41,12 +42,21 @@ class TrainingHooks:
     """
 
     on_plan: Callable[[TrainingPlan], None] = lambda _: None
+    on_start: Callable[[TrainingMetrics], None] = lambda _: None
     on_prepared: Callable[[int, int], None] = lambda *_: None
     on_step: Callable[[StepReport], None] = lambda _: None
     on_epoch: Callable[[TrainingMetrics], None] = lambda _: None
     on_samples: Callable[[Sequence[SampleAnswer]], None] = lambda _: None
     on_baseline: Callable[[str, TrainingMetrics], None] = lambda *_: None
     stopped: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class LearnedRows:
+    """How many of the new rows are answered word for word, by the run that started from another."""
+
+    right: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,8 @@ class TrainingResult:
         warnings: a sentence for each problem of the rows, such as rows that are left out as too long.
         baselines: with `baselines=True`, the metrics of each: `adaptive` (the generator itself), `averaged`, `random`,
             `per-task`, `static` and `none`.
+        before: metrics of validation rows at the start, of a run that starts from another.
+        learned: of such a run, how many of its new rows it answers right.
     """
 
     folder: Path
@@ -71,6 +83,8 @@ class TrainingResult:
     measure: EpochMeasure | None = None
     warnings: list[str] = field(default_factory=list)
     baselines: dict[str, TrainingMetrics] = field(default_factory=dict)
+    before: TrainingMetrics = field(default_factory=dict)
+    learned: LearnedRows | None = None
 
 
 def run_training(
@@ -115,13 +129,18 @@ def _run(
 ) -> TrainingResult:
     parts = prepare_training(job, accelerator, folder.absolute().parent, record)
     trainer, data = parts.trainer, parts.data
-    files = RunFolder(folder, parts.record, parts.spec, begun=record is not None, overwrite=overwrite)
+    kept = (data.to_keep, data.valid_rows) if job.keep_rows else None
+    files = RunFolder(folder, parts.record, parts.spec, kept, begun=record is not None, overwrite=overwrite)
     if record is not None and (folder / STATE).exists():
         restore_state(folder / STATE, trainer)
     hooks.on_plan(parts.plan)
     parts.target.cache_prefixes(parts.examples, hooks.on_prepared, hooks.stopped)
     parts.source.prepare(parts.examples)
-    saved = time.monotonic()
+    before: TrainingMetrics = {}
+    if job.start is not None and not trainer.epochs_done and data.valid.rows and not hooks.stopped():
+        before = {f"valid_{name}": value for name, value in trainer.validator.evaluate(data.valid.first).items()}
+        hooks.on_start(before)
+    saved, learned = time.monotonic(), None
 
     def on_step(report: StepReport) -> None:
         nonlocal saved
@@ -143,21 +162,33 @@ def _run(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process and trainer.settings.contrastive:
             _fit_gate(parts, folder)
+        if job.start is not None:
+            learned = _count_learned(parts, folder)
         if job.baselines and not (folder / BASELINES).exists():
             _measure_baselines(parts, folder, hooks)
     metrics = trainer.state.best or ({"epoch": round(trainer.epochs_done, 2)} if trainer.state.step else {})
     measured = read_baselines(folder / BASELINES) if job.baselines else {}
     history = list(trainer.state.history)
-    return TrainingResult(folder, metrics, history, parts.record.measure, data.warnings, measured)
+    return TrainingResult(
+        folder, metrics, history, parts.record.measure, data.warnings, measured, before=before, learned=learned
+    )
 
 
 def _fit_gate(parts: TrainingParts, folder: Path) -> None:
     spec, best = _best(parts, folder)
     if spec.gate is None:
-        rows, valid, outside = parts.data.train.first, parts.data.valid.first, parts.trainer.outside
-        gate = fit_gate(best, rows, valid, outside, parts.outside_valid, parts.trainer.settings.seed)
+        rows, valid = parts.data.of_tasks(parts.record.job.worded), parts.data.valid.first
+        gate = fit_gate(best, rows, valid, parts.trainer.outside, parts.outside_valid, parts.trainer.settings.seed)
         if gate is not None:
             save_gate(folder, gate)
+
+
+def _count_learned(parts: TrainingParts, folder: Path) -> LearnedRows:
+    _, best = _best(parts, folder)
+    right = Validator(best, parts.target, parts.trainer.settings.batch_size, parts.trainer.accelerator).count_right(
+        parts.data.new
+    )
+    return LearnedRows(right, len(parts.data.new))
 
 
 def _best(parts: TrainingParts, folder: Path) -> tuple[Spec, AdaptiveVectors]:

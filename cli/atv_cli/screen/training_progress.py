@@ -13,7 +13,7 @@ from atv_cli.screen.progress import ProgressView
 from atv_local.text import counted, shorten
 
 if TYPE_CHECKING:
-    from atv_train import SampleAnswer, StepReport, TrainingMetrics, TrainingPlan
+    from atv_train import LearnedRows, SampleAnswer, StepReport, TrainingMetrics, TrainingPlan
 
 _SHOWN, _WIDTH, _BRIEF = 3, 100, 60
 """Sample answers of an epoch; characters of each text, and of two that share a line."""
@@ -35,6 +35,7 @@ class TrainingProgress(ProgressView):
         super().__init__("preparing", None, MofNCompleteColumn(), quiet=not self.speaks)
         self.hooks = TrainingHooks(
             on_plan=self._plan,
+            on_start=self._start,
             on_prepared=self._prepared,
             on_step=self._step,
             on_epoch=self._epoch,
@@ -49,6 +50,10 @@ class TrainingProgress(ProgressView):
         if "valid_chrf" in metrics:
             results.insert(0, f"loss {metrics['valid_loss']:.3f} per token")
         self.say(f"best: epoch {metrics['epoch']:.0f}" + (f", validation {', '.join(results)}" if results else ""))
+
+    def say_learned(self, learned: LearnedRows) -> None:
+        """How many new rows are right."""
+        self.say(f"learned: {learned.right} of {counted(learned.rows, 'new row')} answered word for word")
 
     def _plan(self, plan: TrainingPlan) -> None:
         settings = plan.settings
@@ -65,6 +70,10 @@ class TrainingProgress(ProgressView):
             f"data       {counted(plan.rows, 'row')} of {counted(plan.tasks, 'task')}, "
             f"{plan.tokens / plan.rows:.0f} tokens each; {counted(plan.valid_rows, 'row')}{held} for validation"
         )
+        if plan.new_rows:
+            self.say(f"new        {counted(plan.new_rows, 'row')}, trained with {plan.earlier_rows} of the run before")
+        if plan.kept_rows:
+            self.say(f"kept       {counted(plan.kept_rows, 'row')} in the run, so that --from can go on from this run")
         self.say(f"prefixes   {_size(prefixes.needed)}: {memory}{disk}{rest}")
         self.say(
             f"plan       {counted(settings.epochs, 'epoch')}{early}, {counted(plan.steps, 'step')} of "
@@ -75,6 +84,9 @@ class TrainingProgress(ProgressView):
             self.say(f"warning    {self._in_flags(warning)}")
         for task, prompt, answer in plan.sample:
             self.say(f"sample     {task}: {_short(prompt)!r} -> {_short(answer)!r}")
+
+    def _start(self, metrics: TrainingMetrics) -> None:
+        self.say(f"start      {_line(metrics)}")
 
     def _prepared(self, done: int, total: int) -> None:
         line = f"reading prompts: {done} of {total} tokens"

@@ -56,6 +56,12 @@ def train(
             show_default='the "instruction" of the rows',
         ),
     ] = None,
+    keep_rows: Annotated[
+        bool,
+        Panel.OUTPUT.option(
+            "--keep-rows/--no-keep-rows", help="Keep rows in the run, so that --from can teach it more later."
+        ),
+    ] = True,
     max_row_tokens: Annotated[
         int,
         Panel.INPUT.option(
@@ -85,6 +91,15 @@ def train(
             metavar="FILE",
             help="Read queries that must not be steered from this file, for the gate and --harmless, one per line.",
             show_default="packaged queries",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        Panel.MODEL.option(
+            "--from",
+            metavar="RUN|BUNDLE",
+            help="Go on from this run or bundle: teach it new rows, a new task or corrections; a run does not forget.",
+            show_default="a backbone that knows no task",
         ),
     ] = None,
     model: options.ModelOption = None,
@@ -212,7 +227,7 @@ def train(
     from atv_cli.optional_packages import require_extra
     from atv_local.data import parse_columns, parse_template_variables
     from atv_local.names import resolve_model
-    from atv_train import check_new_run, check_resumed_run
+    from atv_train import check_new_run, check_resumed_run, check_start
 
     is_first = os.environ.get("RANK", "0") == "0"  # of several processes; it alone looks after the output
     if resume is not None:
@@ -231,8 +246,10 @@ def train(
         raise UsageError(f"training needs {missing}; see atv-local train --help")
     columns = parse_columns(column or [])
     variables = parse_template_variables(template_variable or ())
-    target = resolve_model(model)
+    target = None if start is not None and model is None else resolve_model(model)
     if is_first:
+        if start is not None:
+            check_start(start)
         others = [file for file in (templates, instructions, unrelated) if file is not None]
         check_new_run(
             data,
@@ -256,6 +273,8 @@ def train(
             model=target,
             valid=valid or [],
             hold_out=hold_out,
+            start=start,
+            keep_rows=keep_rows,
             columns=columns,
             skip_bad_rows=skip_bad_rows,
             templates=templates,
@@ -290,13 +309,16 @@ def _work(context: typer.Context, output: Path, train: Callable[[TrainingHooks],
         _Interrupt() as interrupt,
         TrainingProgress(interrupt.requested, lambda text: for_command_line(text, context)) as view,
     ):
-        learned = train(view.hooks).metrics
+        result = train(view.hooks)
+    learned = result.metrics
     if interrupt.requested():
         saved = f"what was learned is saved; to resume: atv-local train --resume {output}"
         view.say(f"stopped; {saved if learned else 'nothing was learned yet'}")
         sys.exit(130)
     if learned:
         view.say_best(learned)
+    if result.learned is not None:
+        view.say_learned(result.learned)
     if view.speaks:
         print(output)
 

@@ -1,5 +1,6 @@
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import read_prototypes as read_prototypes
+from .checkpoint import read_spec as read_spec
 from .checkpoint import save_checkpoint as save_checkpoint
 from .checkpoint import save_gate as save_gate
 from .folder import RunFolder as RunFolder

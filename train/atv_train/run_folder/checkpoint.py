@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from atv_local.data import reading, replacing, replacing_folder
-from atv_local.errors import BundleError, UsageError, first_line
+from atv_local.errors import BundleError, UsageError, first_line, first_problem
 from atv_local.generator import GATE, GATED_VERSION, MAX_METRICS, Spec
 from atv_train.gate_fit import FittedGate
 from atv_train.hub_models import first_sentence
@@ -83,6 +84,20 @@ def read_prototypes(folder: Path) -> bytes:
     file = folder / CHECKPOINT / GATE if (folder / CHECKPOINT).is_dir() else folder / GATE
     with reading(file, BundleError):
         return file.read_bytes()
+
+
+def read_spec(folder: Path) -> Spec:
+    """What a run's checkpoint says of itself.
+
+    Raises:
+        BundleError: missing or damaged.
+    """
+    file = folder / CHECKPOINT / CONFIG
+    try:
+        with reading(file, BundleError):
+            return Spec.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{file} is damaged: {first_problem(error)}") from error
 
 
 def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedTokenizerFast]:

@@ -5,6 +5,7 @@
 - `samples.jsonl`: answers to validation rows after each epoch, beside the wanted ones
 - `checkpoint/`: the best epoch
 - `state.safetensors`: the last step, to continue from
+- `replay.jsonl`: rows for later runs that start from this one
 - `baselines/`: with `baselines`, their metrics, and static vectors as llama.cpp control-vector GGUFs
 """
 
@@ -16,9 +17,10 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
-from atv_local.data import replacing, replacing_folder
+from atv_local.data import Row, replacing, replacing_folder
 from atv_local.generator import MAX_METRICS, Spec
 from atv_train.job import RunRecord
+from atv_train.replay import save_replay
 from atv_train.run_folder.checkpoint import save_checkpoint
 from atv_train.run_folder.curves import draw_curves
 from atv_train.run_folder.run_record import CHECKPOINT, CURVES, METRICS, RUN, SAMPLES, STATE
@@ -31,12 +33,23 @@ class RunFolder:
     """Writes a run. An earlier run at the same path stays until this one has something to save.
 
     Args:
+        kept: training and validation rows to keep, if any.
         begun: whether the folder is already this run's.
         overwrite: whether an earlier run may be replaced, once this one has a checkpoint.
     """
 
-    def __init__(self, path: Path, record: RunRecord, spec: Spec, *, begun: bool, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        record: RunRecord,
+        spec: Spec,
+        kept: tuple[Sequence[Row], Sequence[Row]] | None = None,
+        *,
+        begun: bool,
+        overwrite: bool = False,
+    ) -> None:
         self.path, self.record, self.spec, self._begun, self._overwrite = path, record, spec, begun, overwrite
+        self._kept = kept
 
     def save_epoch(self, trainer: Trainer) -> None:
         """After an epoch, save everything; the checkpoint only if the epoch is the best so far."""
@@ -83,4 +96,6 @@ class RunFolder:
         with replacing_folder(self.path, marker=RUN, overwrite=self._overwrite) as temporary:
             (temporary / RUN).write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
             self._save_checkpoint(temporary, trainer, metrics)
+            if self._kept is not None:
+                save_replay(temporary, *self._kept, self.record.job.settings.seed)
         self._begun = True

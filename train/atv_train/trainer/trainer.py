@@ -73,7 +73,8 @@ class Trainer:
         self.outside = [Example(-1, query, UNRELATED, (), ()) for query in outside]
         self.accelerator = accelerator or Accelerator(cpu=target.device.type == "cpu", mixed_precision="no")
         self.validator = Validator(source, target, settings.batch_size, self.accelerator, sampler)
-        self.state = TrainerState(measure=sampler.measure if sampler else "valid_accuracy")
+        measure = sampler.measure if sampler else "valid_accuracy"
+        self.state = TrainerState(measure=None if settings.keep_last else measure)
         groups = source.groups(settings.learning_rate, settings.backbone_learning_rate)
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
         self._rates = [group["lr"] for group in groups]

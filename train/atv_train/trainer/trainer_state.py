@@ -22,14 +22,14 @@ _WEIGHT, _MOMENT = "weight.", "moment."
 class TrainerState:
     """`step` steps of `epoch` are done, with a summed loss of `loss`; `history` has the epochs before.
 
-    `measure` decides which of them is the best.
+    `measure` decides which of them is the best, the last one if it is None.
     """
 
     epoch: Annotated[int, Field(ge=0)] = 0
     step: Annotated[int, Field(ge=0)] = 0
     loss: float = 0.0
     history: list[TrainingMetrics] = field(default_factory=list)
-    measure: EpochMeasure = "valid_accuracy"
+    measure: EpochMeasure | None = "valid_accuracy"
 
     @property
     def best(self) -> TrainingMetrics | None:
@@ -41,7 +41,7 @@ class TrainerState:
         return len(self.history) - 1 - self.history.index(self.best) if self.best else 0
 
     def _quality(self, metrics: TrainingMetrics) -> tuple[float, ...]:
-        if self.measure not in metrics:
+        if self.measure is None or self.measure not in metrics:
             return (metrics["epoch"],)
         accuracy = metrics["valid_accuracy"] if self.measure == "valid_accuracy" else 0.0
         return (accuracy, -metrics["valid_loss"])

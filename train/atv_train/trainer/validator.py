@@ -58,6 +58,16 @@ class Validator:
         return {f"valid_{name}": value for name, value in overall_first} | self.harm(unrelated)
 
     @torch.no_grad()
+    def count_right(self, examples: Sequence[Example]) -> int:
+        """How many are answered exactly; see `evaluate`."""
+        right: list[bool] = []
+        for batch, vectors in self._in_batches(examples):
+            logits, labels = self.target.answer_logits(batch, vectors)
+            hits = (logits.argmax(dim=-1) == labels).split([len(example.answer) for example in batch])
+            right += [bool(hit.all()) for hit in hits]
+        return sum(gather_object(right))
+
+    @torch.no_grad()
     def evaluate(self, examples: Sequence[Example]) -> TrainingMetrics:
         """`loss` per answer token, the mean over tasks, and by task for those with text; of tasks with labels
         `accuracy`, the share of rows whose greedy answer is exactly right, the mean over tasks and by task.
