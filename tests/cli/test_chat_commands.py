@@ -117,6 +117,7 @@ def test_settings_are_shown_and_changed(
     changes = {"strength": "0.5", "positions": "last", "layers": "1-2", "temperature": "0.7", "top_p": "0.5"}
     changes |= {"vector": f"{vector}:0.5", "top_k": "3", "seed": "7", "max_tokens": "9", "verbose": "on"}
     changes |= {"choices": "a, b", "gate": "0.8"}
+    changes |= {"corrections": "right.jsonl"}
     others = {"schema": "off", "grammar": "off", "task": "off", "instruction": "off"}  # exclude choices, or need a task
     before = dict(line.split(maxsplit=1) for line in chat(pair, "/set").stderr.splitlines())
     assert before.keys() == {*changes, *others}

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atv_cli.main import app
+from atv_local.data import read_rows
 from atv_local.vectors import ControlVector
 from tests.cli.batch_runs import batch, one_sentence, records, written
 from tests.cli.chat_lines import chat
@@ -121,3 +122,38 @@ def test_a_vector_is_that_of_what_is_read(told: list[str], only: list[str], tmp_
     named = vector(told, "named", "--task", "sort", INSIDE)
     assert (named.vector().array == vector(only, "only", INSIDE).vector().array).all()
     assert (named.vector().array != vector(told, "bare", INSIDE).vector().array).any()
+
+
+def test_right_answers_become_rows(told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = record(*told, "--task", "name", INSIDE)["text"]
+    lines = [
+        "/task name",
+        INSIDE,
+        "/right fruit",
+        "/task off",
+        OUTSIDE,
+        "/right nothing at all",
+        "/set corrections b.jsonl",
+    ]
+    result = chat([*told, "-n", "6"], *lines, "/right", "/clear", INSIDE, "/right x")
+    assert records(tmp_path / "corrections.jsonl") == [
+        {"input": INSIDE, "output": "fruit", "task": "name", "instruction": NAME},
+        {"input": OUTSIDE, "output": "nothing at all", "history": [[f"{NAME}\n\n{INSIDE}", first]]},
+    ]
+    assert records(tmp_path / "b.jsonl") == [{"input": INSIDE, "output": "x", "task": "kinds"}]
+    assert "saved in corrections.jsonl; to teach it: atv-local train --from RUN" in result.stderr
+    assert "/right needs the right answer" in result.stderr
+    (row, _) = read_rows(tmp_path / "corrections.jsonl").rows
+    assert (row.instruction, row.output) == (NAME, "fruit")
+
+
+def test_a_correction_needs_a_turn_and_begins_a_line(
+    told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corrections.jsonl").write_text('{"input": "a", "output": "b"}')
+    result = chat([*told, "-n", "2"], "/right x", INSIDE, "/right x", "/set corrections missing/c.jsonl", "/right x")
+    assert "nothing was asked yet" in result.stderr
+    assert [row["input"] for row in records(tmp_path / "corrections.jsonl")] == ["a", INSIDE]
+    assert "missing/c.jsonl" in result.stderr.splitlines()[-1]

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import atv_local
 import atv_train
+from atv_cli.main import app
 from atv_export import export
 from atv_local.data import Row
 from atv_local.errors import AtvError, BundleError, MismatchError, NotFoundError, UsageError
@@ -209,3 +211,23 @@ def test_another_target_is_refused(run: atv_train.TrainingResult, tiny_rows: Pat
     other = tiny.write_gguf(tmp_path / "other.gguf", n_layer=3)
     with pytest.raises(MismatchError, match="cannot be trained on for this target"):
         atv_train.train(tiny_rows, tmp_path / "x", start=run.folder, model=other)
+
+
+def test_from_the_command_line(run: atv_train.TrainingResult, tiny_rows: Path, tmp_path: Path) -> None:
+    rows = write(tmp_path / "right.jsonl", {"input": "cow 1", "output": "a", "task": tiny_rows.stem})
+    arguments = ["train", "--from", run.folder, rows, "-o", tmp_path / "more", "--epochs", "1"]
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    said = result.stderr
+    assert "new        1 row, trained with" in said
+    assert "in the run, so that --from can go on from this run" in said
+    assert "start      valid" in said.replace("start      accuracy", "start      valid")
+    assert "learned: " in said
+    assert result.stdout == f"{tmp_path / 'more'}\n"
+    arguments[arguments.index(tmp_path / "more")] = tmp_path / "x"
+    refused = CliRunner().invoke(app, [*map(str, arguments), "--rank", "3"])
+    assert refused.exit_code == 2
+    assert "--rank is None in" in refused.stderr
+    missing = CliRunner().invoke(app, ["train", "--from", "no/run", str(rows), "-o", str(tmp_path / "x")])
+    assert missing.exit_code == 1
+    assert "no/run" in missing.stderr

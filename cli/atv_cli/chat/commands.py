@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from atv_cli.chat.corrections import save_correction
 from atv_cli.chat.session import Session
 from atv_cli.chat.settings import SETTINGS
 from atv_local.answer import check_query
@@ -212,6 +213,16 @@ def _show(session: Session, _text: str) -> None:
     if rows is None:
         raise UsageError("the gate left the last turn as the base model has it; /gate off and /regen answer it steered")
     plot_norms(rows)
+
+
+@_command("ANSWER", "/right")
+def _right(session: Session, text: str) -> None:
+    """Save what the last turn should have been answered, for atv-local train --from."""
+    if not text:
+        raise UsageError("/right needs the right answer, such as /right refund")
+    save_correction(session.conversation, text, session.corrections)
+    file = one_line(str(session.corrections))
+    session.say(f"saved in {file}; to teach it: atv-local train --from RUN {file} -o FOLDER")
 
 
 @_command('[TEXT|""]', "/system")

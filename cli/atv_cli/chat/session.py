@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from atv_cli.chat.corrections import DEFAULT_FILE
 from atv_local.answer import Finish
 from atv_local.errors import UsageError
 from atv_local.generator import GENERATOR_READ
@@ -37,6 +38,8 @@ class Session:
         self.interactive: bool = sys.stdin.isatty()
         self.verbose: bool = self.interactive and sys.stderr.isatty()
         """Whether a line after each answer says what it cost."""
+        self.corrections = DEFAULT_FILE
+        """Where right answers are saved."""
         self._strength: float = conversation.steering.strength or conversation.engine.steering.strength or 1.0
         """The strength that `on` restores."""
         conversation.steering.range(conversation.engine.target.n_rows)  # raises now and not at every turn

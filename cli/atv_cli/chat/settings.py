@@ -72,6 +72,10 @@ def _set_verbose(session: Session, text: str) -> None:
     session.verbose = text == "on"
 
 
+def _set_corrections(session: Session, text: str) -> None:
+    session.corrections = Path(text).expanduser()
+
+
 def _show_vectors(session: Session) -> str:
     return " ".join(map(str, session.control_vectors)) or "off"
 
@@ -167,5 +171,6 @@ SETTINGS = {
     "seed": _sampling("seed", _seed, lambda seed: "random" if seed is None else str(seed)),
     "max_tokens": Setting(lambda session: str(session.conversation.max_tokens), _set_max_tokens),
     **_CONSTRAINTS,
+    "corrections": Setting(lambda session: str(session.corrections), _set_corrections),
     "verbose": Setting(lambda session: "on" if session.verbose else "off", _set_verbose),
 }
