@@ -12,6 +12,7 @@ from atv_local.generator import Precision, Provider, Reading
 from atv_local.vectors import GateDecision, ScaledVector, Steering
 
 if TYPE_CHECKING:
+    from atv_local.answer.asked import Asked
     from atv_local.answer.engine import Engine
 
 
@@ -88,6 +89,8 @@ class Answer:
         gate: how well the query fits the tasks of the bundle, where that has a gate; of several, those of the bundle
             that it fits best.
         instruction: what was read before the query.
+        static: whether the bundle's static vector steered in place of one for the query, as it is told of a task that
+            is unlike its own.
     """
 
     text: str
@@ -102,6 +105,7 @@ class Answer:
     reading: Reading | None = None
     gate: GateDecision | None = None
     instruction: str | None = None
+    static: bool = False
 
     @classmethod
     def of(
@@ -115,9 +119,8 @@ class Answer:
         timings_ms: Timings | None = None,
         source: ScaledVector | None = None,
         probabilities: Mapping[str, float] | None = None,
-        query: str | None = None,
+        asked: Asked | None = None,
         gate: GateDecision | None = None,
-        instruction: str | None = None,
     ) -> Answer:
         """An answer of an engine.
 
@@ -130,9 +133,8 @@ class Answer:
             timings_ms: times, where they were taken.
             source: the vector that was given with the query, if one was.
             probabilities: of each choice, where choices were given.
-            query: the words that the generator read.
+            asked: what was read for the query.
             gate: the decision on the query.
-            instruction: what was read before the query.
         """
         steered_by_query = not (source or steering.off)
         generator = engine.chosen_generator(gate) if steered_by_query else None
@@ -154,9 +156,10 @@ class Answer:
             precision=generator.precision if generator else None,
             provider=generator.provider if generator else None,
             probabilities=probabilities,
-            reading=generator.read(query) if generator and query is not None else None,
+            reading=generator.read(asked.text) if generator and asked else None,
             gate=gate,
-            instruction=instruction,
+            instruction=asked.instruction if asked else None,
+            static=bool(asked and asked.static and not steering.off),
         )
 
     @classmethod
@@ -168,8 +171,7 @@ class Answer:
         event: Event,
         source: ScaledVector | None = None,
         *,
-        query: str | None = None,
-        instruction: str | None = None,
+        asked: Asked | None = None,
     ) -> Answer:
         """The answer written so far, from the last event of a stream; see `of`."""
         return cls.of(
@@ -181,9 +183,8 @@ class Answer:
             timings_ms=event.timings_ms,
             source=source,
             probabilities=event.probabilities,
-            query=query,
+            asked=asked,
             gate=event.gate,
-            instruction=instruction,
         )
 
     @classmethod
@@ -194,14 +195,13 @@ class Answer:
         events: Generator[Event],
         source: ScaledVector | None = None,
         *,
-        query: str | None = None,
-        instruction: str | None = None,
+        asked: Asked | None = None,
     ) -> Answer:
         """The answer that a stream writes, read to its end; see `of`."""
         with closing(events):
             pieces = list(events)
         text = "".join(event.text for event in pieces)
-        return cls.of_event(engine, steering, text, pieces[-1], source, query=query, instruction=instruction)
+        return cls.of_event(engine, steering, text, pieces[-1], source, asked=asked)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON has it, which is what `atv-local run --json` prints; times are rounded to 0.01 ms."""
@@ -221,6 +221,7 @@ class Answer:
             "positions": self.steering.positions if steered else None,
             "control_vectors": [vector.as_dict() for vector in self.steering.control_vectors or ()],
             **({} if self.instruction is None else {"instruction": self.instruction}),
+            **({"static": True} if self.static else {}),
             **({} if self.reading is None else self.reading.as_field()),
             **({} if self.probabilities is None else {"probabilities": dict(self.probabilities)}),
             **({} if self.gate is None else {"gate": self.gate.as_dict()}),

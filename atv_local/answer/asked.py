@@ -32,6 +32,11 @@ class Asked:
     route: Route | None = None
     route_ms: float = 0.0
 
+    @property
+    def static(self) -> bool:
+        """Whether the bundle's static vector steers."""
+        return self.route is not None and self.route.static
+
 
 def ask(
     query: str,
@@ -57,11 +62,14 @@ def ask(
     """
     instructions = router.instructions if router else {}
     said = said_instruction(task, instruction, choices, instructions)
+    started = perf_counter()
     if said is not None:
-        return Asked(tell(said, query), replace(steering, gate=0.0), said)
+        text, how = tell(said, query), replace(steering, gate=0.0)
+        unlike = None if task is not None or router is None or steering.off else router.route_of_words(text)
+        return Asked(text, how, said, unlike, 1000 * (perf_counter() - started))
     if router is None or router.only_instruction is None or steering.off:
         return Asked(query, steering)
-    started, only = perf_counter(), router.only_instruction
+    only = router.only_instruction
     route = router.route(tell(only, query), steering.gate)
     milliseconds = 1000 * (perf_counter() - started)
     if route.accepted:

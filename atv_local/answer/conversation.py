@@ -141,7 +141,7 @@ class Conversation:
         """
         asked = self._asked(text)
         events = self._events(asked, text, self.turns)
-        return Answer.of_events(self.engine, asked.steering, events, query=asked.text, instruction=asked.instruction)
+        return Answer.of_events(self.engine, asked.steering, events, asked=asked)
 
     def stream(self, text: str) -> Generator[Event]:
         """Answer the next turn, token by token.
@@ -257,9 +257,7 @@ class Conversation:
 
         def save_turn() -> None:
             if last is not None:
-                answer = Answer.of_event(
-                    self.engine, steering, written, last, query=asked.text, instruction=asked.instruction
-                )
+                answer = Answer.of_event(self.engine, steering, written, last, asked=asked)
                 record = answer.as_dict() | {"sampling": settings}
                 record["finish_reason"] = record["finish_reason"] or INTERRUPTED
                 text_of_answer = record.pop("text")

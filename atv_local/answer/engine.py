@@ -120,7 +120,7 @@ class Engine(SteeredTarget):
         settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
         asked = self._asked(query, task, instruction, given, steering, settings)
         events = self._events(asked, None, given, settings, started)
-        return Answer.of_events(self, asked.steering, events, source, query=asked.text, instruction=asked.instruction)
+        return Answer.of_events(self, asked.steering, events, source, asked=asked)
 
     def chat(
         self,
@@ -167,8 +167,7 @@ class Engine(SteeredTarget):
             asked = self._asked(query, task, instruction, None, steering, settings)
         prompt = self.prompts.conversation(with_last_query(conversation, asked.text), self.target.n_ctx)
         events = self._events(asked, prompt, None, settings, started)
-        read = None if query is None else asked.text
-        return Answer.of_events(self, asked.steering, events, query=read, instruction=asked.instruction)
+        return Answer.of_events(self, asked.steering, events, asked=None if query is None else asked)
 
     def answer_many(
         self,

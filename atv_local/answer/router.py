@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from atv_local.data import is_iterable
 from atv_local.errors import UsageError
 from atv_local.generator import Generator
-from atv_local.vectors import GateDecision, Steering, TaskVector
+from atv_local.vectors import GATES, GateDecision, Steering, TaskVector
 
 Generators = Generator | Sequence[Generator] | None
 """One generator, several that share a target, or none."""
@@ -48,11 +48,13 @@ class Route:
             one whose gate gives the highest score.
         vector: of the query.
         gate: of that generator, if it has one.
+        static: whether the vector is the static one of the bundle.
     """
 
     generator: Generator
     vector: TaskVector
     gate: GateDecision | None
+    static: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -126,6 +128,15 @@ class Router:
             return self._route(self._ungated, query, threshold)
         assert best is not None  # of at least one generator
         return best
+
+    def route_of_words(self, text: str) -> Route | None:
+        """How a query is steered after an instruction in words: as any other where it is like the tasks of the bundle,
+        else by the bundle's static vector. None for a bundle without one."""
+        generator = self.generators[0]
+        if generator.static is None:
+            return None
+        route = self._route(generator, text, GATES["auto"])
+        return route if route.accepted else Route(generator, generator.static, None, static=True)
 
     def decisions(self, query: str, threshold: float) -> list[GateDecision]:
         """The decision of every gate, in the order of the generators; see `route`."""

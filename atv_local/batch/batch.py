@@ -154,9 +154,8 @@ class Batch:
                 finish_reason=outcome.finish_reason,
                 tokens=TokenCounts(len(prompt.tokens), len(prompt.tokens) - shared, outcome.n_generated),
                 probabilities=outcome.probabilities,
-                query=asked.text,
+                asked=asked,
                 gate=way.gate,
-                instruction=asked.instruction,
             )
 
     def score(

@@ -30,7 +30,9 @@ GATE = "gate"
 """What a record has besides where the bundle has a gate."""
 BUNDLE = "bundle"
 """What a record has besides where there are several: the id of the one that steered, or None."""
-SOMETIMES_ADDED = (CONTROL_VECTORS, PROBABILITIES, GENERATOR_READ, GATE, BUNDLE)
+STATIC = "static"
+"""What a record has besides where the bundle's static vector steered."""
+SOMETIMES_ADDED = (STATIC, CONTROL_VECTORS, PROBABILITIES, GENERATOR_READ, GATE, BUNDLE)
 """All that only some records have."""
 
 
@@ -164,7 +166,7 @@ class Answerer:
             else:
                 asked, gate = reply.question.asked, reply.question.ways[0].gate
                 assert asked is not None  # of a question that was made of a query
-                steered_by = self._steered_by(asked.text, gate)
+                steered_by = self._steered_by(asked.text, gate) | ({STATIC: True} if asked.static else {})
                 yield RowResult(request, _record(request, reply) | self._applied | steered_by)
 
     def _steered_by(self, read: str, gate: GateDecision | None) -> dict[str, Any]:

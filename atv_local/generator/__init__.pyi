@@ -41,3 +41,4 @@ from .query_reader import QueryReader as QueryReader
 from .query_reader import Reading as Reading
 from .reading_summary import ReadingSummary as ReadingSummary
 from .reading_summary import alike_rows as alike_rows
+from .static_vector import STATIC as STATIC

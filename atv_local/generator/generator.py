@@ -22,6 +22,7 @@ from atv_local.generator.graph_check import check_graph
 from atv_local.generator.native_calls import native_call
 from atv_local.generator.providers import Precision, Provider, choose
 from atv_local.generator.query_reader import QueryReader, Reading
+from atv_local.generator.static_vector import read_static
 from atv_local.vectors import ControlVector, Steering, TaskVector, mean_control_vector
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Generator:
         try:
             tokenizer = Tokenizer.from_buffer(bundle.read(TOKENIZER))
             self._reader = QueryReader(tokenizer, spec.generator.query_template, spec.generator.max_tokens)
-            self._gate = read_gate(bundle)
+            self._gate, self._static = read_gate(bundle), read_static(bundle)
             graphs = {kind: partial(_read_graph, bundle, name) for kind, name in bundle.graphs.items()}
             self._chosen = choose(graphs, self._trial, provider=provider, precision=precision, n_threads=n_threads)
         except (AtvError, KeyboardInterrupt, SystemExit):
@@ -86,6 +87,11 @@ class Generator:
     def has_gate(self) -> bool:
         """Whether the bundle decides which queries it steers."""
         return self._gate is not None
+
+    @property
+    def static(self) -> TaskVector | None:
+        """The static vector of the bundle, if it was trained with one."""
+        return self._static
 
     @property
     def provider(self) -> Provider:
@@ -162,6 +168,22 @@ class Generator:
         spec = self.bundle.manifest
         made_by = {"bundle": self.bundle.id, "precision": self.precision}
         return mean_control_vector(self, queries, spec.steering if steering is None else steering, spec.target, made_by)
+
+    def static_vector(self, *, steering: Steering | None = None) -> ControlVector:
+        """The static vector as a control vector.
+
+        Args:
+            steering: as for `control_vector`.
+
+        Raises:
+            UsageError: a bundle without one, or layers that the target does not have.
+        """
+        static, spec = self.static, self.bundle.manifest
+        if static is None:
+            raise UsageError(f"the bundle {self.bundle.path} has no static vector; train it with `static_share=0.25`")
+        applied = spec.steering if steering is None else steering
+        made_by = {"bundle": self.bundle.id, "kind": "static"}
+        return mean_control_vector(lambda _: static, ["static"], applied, spec.target, made_by)
 
     def read(self, query: str) -> Reading:
         """What it reads of a query: its tokens, and how far they go. Errors are those of a call."""

@@ -21,10 +21,10 @@ FORMAT_VERSION: Literal[1] = 1
 GATED_VERSION: Literal[3] = 3
 """What bundles with a gate are written as."""
 TOLD_VERSION: Literal[4] = 4
-"""What bundles with instructions are written as."""
+"""What bundles with instructions or a static vector are written as."""
 FormatVersion = Literal[1, 2, 3, 4]
 """The versions that are read. Version 2 has prompt vectors and template variables, version 3 also a gate, version 4
-instructions of tasks."""
+instructions of tasks and static vectors."""
 
 MAX_METRICS = 1000
 
@@ -151,6 +151,8 @@ class Spec(_Section):
     """None in a checkpoint or bundle that was made before tasks were listed."""
     template_variables: TemplateVariables = {}
     """What training set in the chat template; the defaults at run time."""
+    static: bool = False
+    """Whether there is a static vector, for tasks that the generator is told of and was not trained on."""
     gate: GateSpec | None = None
     """Whether a query belongs to the tasks; None steers every query."""
 
@@ -196,8 +198,8 @@ class Spec(_Section):
 
     @model_validator(mode="after")
     def _version_has_instructions(self) -> Spec:
-        if self.instructions and self.format_version < TOLD_VERSION:
-            raise ValueError(f"instructions need format_version {TOLD_VERSION}")
+        if (self.instructions or self.static) and self.format_version < TOLD_VERSION:
+            raise ValueError(f"instructions and a static vector need format_version {TOLD_VERSION}")
         return self
 
 

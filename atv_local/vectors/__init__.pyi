@@ -3,6 +3,7 @@ from .control_vector import check_control_vector_output as check_control_vector_
 from .control_vector import is_control_vector as is_control_vector
 from .control_vector import read_control_vector as read_control_vector
 from .control_vector import write_control_vector as write_control_vector
+from .gate_decision import GATES as GATES
 from .gate_decision import GateChoice as GateChoice
 from .gate_decision import GateDecision as GateDecision
 from .gate_decision import parse_gate as parse_gate

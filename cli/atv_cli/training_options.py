@@ -28,20 +28,25 @@ class TrainingOptions:
         ),
     ] = 0
     learning_rate: Annotated[
-        float,
+        float | None,
         Panel.TRAINING.option(
             "--learning-rate",
             metavar="FLOAT",
             min=0,
             help="Set the learning rate of the expansion, the layer that writes vectors.",
+            show_default="0.002, or 0.0004 with --from",
         ),
-    ] = 2e-3
+    ] = None
     backbone_learning_rate: Annotated[
-        float,
+        float | None,
         Panel.TRAINING.option(
-            "--backbone-learning-rate", metavar="FLOAT", min=0, help="Set the learning rate of the backbone."
+            "--backbone-learning-rate",
+            metavar="FLOAT",
+            min=0,
+            help="Set the learning rate of the backbone.",
+            show_default="0.0001, or 0.00002 with --from",
         ),
-    ] = 1e-4
+    ] = None
     patience: Annotated[
         int,
         Panel.TRAINING.option(

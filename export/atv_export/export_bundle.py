@@ -33,7 +33,7 @@ from atv_local.data import (
     replacing_folder,
 )
 from atv_local.errors import UsageError
-from atv_local.generator import GATE, MANIFEST, TOKENIZER, Bundle, FileEntry, GateSpec, Manifest, Precision
+from atv_local.generator import GATE, MANIFEST, STATIC, TOKENIZER, Bundle, FileEntry, GateSpec, Manifest, Precision
 from atv_local.names import resolve_model
 from atv_local.target import TargetFile
 from atv_local.vectors import PositionsName
@@ -130,8 +130,7 @@ def export(
             layer0_report = fold_layer0(loaded.paper, target, examples, pooled, options.layer0)
         probes = Probes(generator, tokenizer, spec.generator.query_template, spec.generator.max_tokens, queries)
         graphs, float_matrices = write_graphs(folder, graphs_to_write, generator, probes, processor)
-        if spec.gate is not None:
-            (folder / GATE).write_bytes(read_prototypes(source))
+        _write_parts(folder, loaded, source)
         (folder / TOKENIZER).write_bytes(tokenizer.backend_tokenizer.to_str(pretty=True).encode())
         fidelity = {name: check.fidelity for name, check in graphs.items()}
         manifest = Manifest(**spec.model_dump(), files=_entries(folder), fidelity=fidelity)
@@ -146,6 +145,14 @@ def export(
         manifest = manifest.model_copy(update={"files": _entries(folder)})
         (folder / MANIFEST).write_bytes(_json(manifest))
     return ExportReport(manifest, graphs, logits, float_matrices, layer0_report)
+
+
+def _write_parts(folder: Path, loaded: CheckpointSource, source: Path) -> None:
+    """What a bundle has beside its graphs: the static vector and the prototypes of the gate."""
+    if loaded.spec.static:
+        (folder / STATIC).write_bytes(loaded.generator.static().detach().numpy().astype("<f4").tobytes())
+    if loaded.spec.gate is not None:
+        (folder / GATE).write_bytes(read_prototypes(source))
 
 
 def _gate(bundle: Bundle, source: CheckpointSource, queries: Sequence[str]) -> GateSpec | None:

@@ -168,9 +168,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         say(event.text)
         if unread.is_set():
             break
-    record = Answer.of_event(
-        engine, asked.steering, "", event, query=asked.text, instruction=asked.instruction
-    ).as_dict()
+    record = Answer.of_event(engine, asked.steering, "", event, asked=asked).as_dict()
     del record["text"]  # llm keeps it
     return {"model": engine.target.name} | record
 

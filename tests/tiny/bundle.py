@@ -20,6 +20,7 @@ from atv_local.generator import (
     GRAPHS,
     MANIFEST,
     NEIGHBOURS,
+    STATIC,
     TOKENIZER,
     TOLD_VERSION,
     Bundle,
@@ -197,10 +198,16 @@ def entry(path: Path) -> FileEntry:
     return FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-def write_told(folder: Path, source: Path, instructions: Mapping[str, str]) -> Path:
-    """A bundle as another, with these tasks and their instructions."""
+def write_told(folder: Path, source: Path, instructions: Mapping[str, str], static: Array | None = None) -> Path:
+    """A bundle as another with these tasks and their instructions, and a static vector, float32 [n_layer-1, n_embd]."""
     copytree(source, folder)
+    manifest = Bundle(source).manifest
+    files = dict(manifest.files)
+    if static is not None:
+        (folder / STATIC).write_bytes(static.astype("<f4").tobytes())
+        files[STATIC] = entry(folder / STATIC)
     tasks = [TaskSpec(name=name, kind="text", instruction=said) for name, said in instructions.items()]
-    changed = Bundle(source).manifest.model_copy(update={"tasks": tasks, "format_version": TOLD_VERSION})
+    told = {"tasks": tasks, "format_version": TOLD_VERSION, "static": static is not None, "files": files}
+    changed = manifest.model_copy(update=told)
     (folder / MANIFEST).write_text(changed.model_dump_json(indent=2) + "\n")
     return folder

@@ -14,6 +14,7 @@ from atv_train.hub_models import HUB_DEFAULT
 from atv_train.job import TrainingJob
 from atv_train.replay import Replay, read_replay
 from atv_train.run_folder import RUN, load_checkpoint, read_run_record, read_spec
+from atv_train.trainer import TrainingSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -81,6 +82,8 @@ class Start:
             own["backbone"], own["weights"] = earlier.backbone, job.weights or earlier.weights
             own["template_variables"] = job.template_variables or earlier.template_variables
             own["templates"] = {**(earlier.templates or {}), **(job.templates or {})} or None
+            if job.settings.strength_range == TrainingSettings().strength_range:
+                own["settings"] = replace(job.settings, strength_range=earlier.settings.strength_range)
             own["instructions"] = {**(earlier.instructions or {}), **(job.instructions or {})} or None
         return replace(job, start=self.path, **own)
 

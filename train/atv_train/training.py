@@ -50,6 +50,9 @@ def _range_of_strengths(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 _MAX_STRENGTH, _MAX_CACHE_GB, _MAX_RANK = 10.0, 1e6, 65536
+_RATE, _BACKBONE_RATE = 2e-3, 1e-4
+_SLOWER = 0.2
+"""Of the rates, for a generator that knows its tasks: faster, it forgets them before it has learned the new rows."""
 _Strength = Annotated[float, Strict()]
 StrengthRange = Annotated[
     tuple[_Strength, _Strength],
@@ -59,6 +62,7 @@ StrengthRange = Annotated[
 ]
 Gigabytes = Annotated[float, Strict(), Field(ge=0, le=_MAX_CACHE_GB), plain, Expected("a number of GB")]
 Rank = Annotated[int, Strict(), Field(ge=1, le=_MAX_RANK), plain, Expected(f"a whole number from 1 to {_MAX_RANK}")]
+Share = Annotated[float, Strict(), Field(ge=0, lt=1), plain, Expected("a number from 0 to below 1")]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=1 << 32), plain, Expected(f"a whole number from 0 to {(1 << 32) - 1}")]
 RowTokens = Annotated[int, Strict(), Field(ge=4), plain, Expected("a whole number of 4 or more")]
 QueryTokens = Annotated[int, Strict(), Field(ge=3), plain, Expected("a whole number of 3 or more")]
@@ -91,11 +95,12 @@ def train(
     tuning: Tuning = "full",
     pooling: Pooling = "mean",
     rank: Rank | None = None,
+    static_share: Share = 0.0,
     scale: Number = 1.0,
     epochs: CountOrZero = 0,
     batch_size: CountOrZero = 0,
-    learning_rate: NumberOrZero = 2e-3,
-    backbone_learning_rate: NumberOrZero = 1e-4,
+    learning_rate: NumberOrZero | None = None,
+    backbone_learning_rate: NumberOrZero | None = None,
     patience: Count = 4,
     strength_range: StrengthRange = (1.0, 1.0),
     harmless: NumberOrZero = 0.0,
@@ -136,11 +141,14 @@ def train(
         tuning: train all of the backbone, a low-rank change of it, or none of it.
         pooling: how a query's hidden states become one.
         rank: width of a bottleneck in the expansion; by default there is none.
+        static_share: train this share of the rows, drawn anew at each step, with a static vector in place of one for
+            the query. The bundle then has that vector by itself too, for tasks that it is told of and that are unlike
+            those trained on.
         scale: constant factor on the vector.
         epochs: passes over the rows; 0 chooses by their number.
         batch_size: rows per step and process; 0 chooses by their number.
-        learning_rate: learning rate of the expansion.
-        backbone_learning_rate: learning rate of the backbone.
+        learning_rate: learning rate of the expansion; by default 0.002, or a fifth of it with `start`.
+        backbone_learning_rate: learning rate of the backbone; by default 0.0001, or a fifth of it with `start`.
         patience: epochs without better validation before training stops.
         strength_range: range that each row's strength is drawn from.
         harmless: weight of the loss for changed answers to unrelated queries.
@@ -184,6 +192,7 @@ def train(
         instructions = read_instructions(Path(instructions))
     elif instructions is not None:
         instructions = as_instructions(instructions)
+    slower = 1.0 if start is None else _SLOWER
     going_on = None if start is None else Start.open(_run_or_bundle(start))
     job = TrainingJob(
         model=_model(model, going_on),
@@ -203,6 +212,7 @@ def train(
         tuning=tuning,
         pooling=pooling,
         rank=rank,
+        static_share=static_share,
         scale=scale,
         max_row_tokens=max_row_tokens,
         max_query_tokens=max_query_tokens,
@@ -214,8 +224,8 @@ def train(
         settings=TrainingSettings(
             epochs=epochs,
             batch_size=batch_size,
-            learning_rate=learning_rate,
-            backbone_learning_rate=backbone_learning_rate,
+            learning_rate=_or(learning_rate, slower * _RATE),
+            backbone_learning_rate=_or(backbone_learning_rate, slower * _BACKBONE_RATE),
             patience=patience,
             strength_range=strength_range,
             harmless=harmless,
@@ -242,6 +252,10 @@ def resume(output: FilePath, hooks: Annotated[TrainingHooks, InstanceOf()] | Non
     restore_run(folder)
     record = read_run_record(folder)
     return run_training(record.job, folder, hooks, record=record)
+
+
+def _or(given: float | None, default: float) -> float:
+    return default if given is None else given
 
 
 def _run_or_bundle(name: str | Path) -> Path:

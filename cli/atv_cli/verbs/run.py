@@ -93,7 +93,7 @@ def run(
         assert plotted is not None  # a forced vector is never missing
         plot_norms(plotted)
     if compare:
-        _compare(Conversation(engine, steering=how, **told.arguments(), **settings), text, as_json)
+        _compare(Conversation(engine, steering=how, **told.arguments(), **settings), text, asked, as_json)
     elif as_json:
         answer = engine.answer(text, steering=how, **told.arguments(), **settings)
         print(json.dumps(answer.as_dict(), ensure_ascii=False))
@@ -129,7 +129,7 @@ def _print(engine: Engine, asked: Asked, settings: dict[str, Any], stream: bool)
         print(shown(answer), end="")
     if not answer.endswith("\n"):
         print()
-    return Answer.of_event(engine, asked.steering, answer, event, query=asked.text, instruction=asked.instruction)
+    return Answer.of_event(engine, asked.steering, answer, event, asked=asked)
 
 
 def _note_cut(constraint: ConstraintOptions, answer: Answer) -> None:
@@ -165,7 +165,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _compare(conversation: Conversation, text: str, as_json: bool) -> None:
+def _compare(conversation: Conversation, text: str, asked: Asked, as_json: bool) -> None:
     from atv_cli.screen import side_by_side
     from atv_local.answer import Answer
     from atv_local.vectors import OFF
@@ -178,7 +178,7 @@ def _compare(conversation: Conversation, text: str, as_json: bool) -> None:
     for key, steering, events in zip(("without", "with"), (OFF, conversation.steering), answers.values(), strict=True):
         pieces = list(events)
         answer = "".join(event.text for event in pieces)
-        records[key] = Answer.of_event(conversation.engine, steering, answer, pieces[-1], query=text).as_dict()
+        records[key] = Answer.of_event(conversation.engine, steering, answer, pieces[-1], asked=asked).as_dict()
     print(json.dumps(records, ensure_ascii=False))
 
 

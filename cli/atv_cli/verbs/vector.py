@@ -21,6 +21,9 @@ def vector(
     strength: options.Strength = None,
     layers: options.Layers = None,
     told: options.TaskOptions,
+    static: Annotated[
+        bool, Panel.INPUT.option("--static", help="Write the static vector of the bundle, which needs no query.")
+    ] = False,
     output: Annotated[
         Path,
         Panel.OUTPUT.option("-o", "--output", metavar="FILE", help="Write the control vector to this GGUF file."),
@@ -35,11 +38,14 @@ def vector(
     from atv_cli.load_engine import say_not_read
     from atv_cli.queries_of_file import queries_of_file
 
-    if (query is None) == (file is None):
-        raise UsageError("give one query, or a file of queries with -f")
-    queries = queries_of_file(file, column) or [query or ""]
+    if (query is not None) + (file is not None) + static != 1:
+        raise UsageError("give one query, a file of queries with -f, or --static")
+    if static and told != options.TaskOptions():
+        raise UsageError("--static is one vector for all tasks, so --task and --instruction have no effect")
+    queries = [] if static else queries_of_file(file, column) or [query or ""]
 
     from dataclasses import replace
+    from functools import partial
 
     from atv_local.answer import check_query, said_instruction
     from atv_local.data import tell
@@ -57,11 +63,14 @@ def vector(
     manifest = generator.bundle.manifest
     said = said_instruction(told.task, told.instruction, (), manifest.instructions) or manifest.only_instruction
     queries = [tell(said, text) for text in queries]
+    if static and generator.static is None:
+        raise UsageError(f"{path} has no static vector; train it with --static-share 0.25")
     steering = generator.steering
     if strength is not None:
         steering = replace(steering, strength=strength)
     if layers:
         steering = replace(steering, layers=parse_layers(layers))
-    generator.control_vector(queries, steering=steering).save(output, overwrite=overwrite)
+    vector = generator.static_vector if static else partial(generator.control_vector, queries)
+    vector(steering=steering).save(output, overwrite=overwrite)
     say_not_read(generator, queries)
     print(output)

@@ -50,6 +50,8 @@ class SteeringResponse(_Response):
     """What the generator read in place of the user's words."""
     instruction: str = ""
     """What was read before the user's words."""
+    static: bool = False
+    """Whether the static vector of the bundle steered, as the instruction is unlike those of its tasks."""
     control_vectors: list[AppliedControlVector] = []
 
 

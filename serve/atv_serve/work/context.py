@@ -18,7 +18,8 @@ from atv_serve.work.model_names import AUTO
 @dataclass(frozen=True)
 class AppliedSteering:
     """How one answer is steered: by which bundle (None: by control vectors alone, or not at all; AUTO: by one that is
-    not chosen yet), how, by other words than the request's, and what is read before the user's words."""
+    not chosen yet), how, by other words than the request's, what is read before the user's words, and whether by
+    the static vector of the bundle."""
 
     bundle: str | None = None
     bundle_id: str | None = None
@@ -27,6 +28,7 @@ class AppliedSteering:
     query: str | None = None
     task: str | None = None
     instruction: str | None = None
+    static: bool = False
 
     def as_response(self) -> SteeringResponse | Literal[False]:
         """The steering as a response reports it; False for the base model."""
@@ -34,6 +36,8 @@ class AppliedSteering:
             return False
         said = {"query": self.query, "instruction": self.instruction}
         more: dict[str, Any] = {name: text for name, text in said.items() if text is not None}
+        if self.static:
+            more["static"] = True
         if vectors := self.steering.control_vectors:
             more["control_vectors"] = [AppliedControlVector(**vector.as_dict()) for vector in vectors]
         return SteeringResponse(

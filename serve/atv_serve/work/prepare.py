@@ -74,9 +74,10 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
     if query is not None and query.strip():
         asked = models.asked(query, applied, restricted[0].choices if restricted[0] else ())
         messages = with_last_query(messages, asked.text)
-        applied = replace(applied, steering=asked.steering, instruction=asked.instruction)
+        applied = replace(applied, steering=asked.steering, instruction=asked.instruction, static=asked.static)
         if applied.query is not None:  # other words steer, after the same instruction
             asked = Asked(tell(asked.instruction, applied.query), asked.steering, asked.instruction)
+            applied = replace(applied, static=False)
     prompt = prompts.conversation(messages, models.n_ctx)
     _check_room(models, prompt)
     n_top = (request.top_logprobs or 0) if request.logprobs else None
