@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -14,6 +15,7 @@ from atv_local.data import read_rows
 from atv_local.vectors import ControlVector
 from tests.cli.batch_runs import batch, one_sentence, records, written
 from tests.cli.chat_lines import chat
+from tests.tiny import write_told
 
 SORT, NAME = "Sort the word.", "Name the kind."
 INSIDE, OUTSIDE = "pear 7", "something else"
@@ -157,3 +159,30 @@ def test_a_correction_needs_a_turn_and_begins_a_line(
     assert "nothing was asked yet" in result.stderr
     assert [row["input"] for row in records(tmp_path / "corrections.jsonl")] == ["a", INSIDE]
     assert "missing/c.jsonl" in result.stderr.splitlines()[-1]
+
+
+def test_a_static_vector_for_words_unlike_the_tasks(
+    tiny_gguf: Path, gated_bundle: Path, tiny_vectors: np.ndarray, tmp_path: Path
+) -> None:
+    bundle = write_told(tmp_path / "bundle", gated_bundle, {"sort": SORT, "name": NAME}, tiny_vectors[0])
+    how = ["-m", str(tiny_gguf), "-t", "1", "-g", str(bundle)]
+    unlike = record(*how, "--instruction", "Do it.", OUTSIDE)
+    assert unlike["static"] is True
+    assert "static" not in record(*how, "--task", "name", OUTSIDE)
+    rows = written(tmp_path / "rows.jsonl", [{"input": OUTSIDE, "task": "x", "instruction": "Do it."}])
+    assert batch(*how, "-n", "6", rows, tmp_path / "out.jsonl").exit_code == 0
+    (answer,) = records(tmp_path / "out.jsonl")
+    assert (answer["text"], answer["static"]) == (unlike["text"], True)
+    file = tmp_path / "static.gguf"
+    result = CliRunner().invoke(app, ["vector", "--static", "-g", str(bundle), "-o", str(file)])
+    assert (result.exit_code, result.stdout) == (0, f"{file}\n")
+    assert ControlVector.load(file).vector().array == pytest.approx(tiny_vectors[0], abs=1e-5)
+    by_file = record(*how[:4], "--control-vector", file, f"Do it.\n\n{OUTSIDE}")
+    assert by_file["text"] == unlike["text"]
+    for more, code, words in (
+        (["--static", "-g", str(gated_bundle)], 2, "has no static vector"),
+        (["--static", "-g", str(bundle), "a query"], 2, "give one query"),
+        (["--static", "-g", str(bundle), "--task", "name"], 2, "no effect"),
+    ):
+        command = ["vector", *more, "-o", str(tmp_path / "x.gguf")]
+        one_sentence(CliRunner().invoke(app, command), code, words)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from atv_local.answer import Engine
@@ -16,6 +17,7 @@ from atv_local.target import Target
 from atv_serve.server import Server, ServerOptions
 from tests.serve.clients import post
 from tests.serve.listening import listening
+from tests.tiny import write_told
 
 SORT, NAME = "Sort the word.", "Name the kind."
 INSIDE, OUTSIDE = "pear 7", "something else"
@@ -108,3 +110,15 @@ def test_a_completion_is_read_as_it_is(told_url: str) -> None:
     body = {"prompt": INSIDE, "steering": {"task": "name"}}
     refused = httpx.post(f"{told_url}/v1/completions", json=body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "steering.task")
+
+
+def test_words_unlike_the_tasks_have_the_static_vector(
+    tiny_gguf: Path, gated_bundle: Path, tiny_vectors: np.ndarray, tmp_path: Path
+) -> None:
+    bundle = write_told(tmp_path / "bundle", gated_bundle, {"sort": SORT, "name": NAME}, tiny_vectors[0])
+    with listening(Server(tiny_gguf, {"told": bundle}, ServerOptions(parallel=1), n_threads=1)) as url:
+        unlike = ask(url, OUTSIDE, steering={"instruction": "Do it."})
+        assert unlike["steering"]["static"] is True
+        assert "static" not in ask(url, OUTSIDE, steering={"task": "name"})["steering"]
+        norms = post(url, "steering", query=OUTSIDE, steering={"instruction": "Do it."})["norms"]
+        assert norms == pytest.approx(np.linalg.norm(tiny_vectors[0], axis=1).tolist(), rel=1e-4)
