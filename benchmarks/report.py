@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.report_gate import gate, mixed
+from benchmarks.report_generation import generation
 from benchmarks.report_paper import paper
 from benchmarks.report_serving import serving
 from benchmarks.report_speed import growth, precision, speed, throughput
@@ -72,6 +73,7 @@ def main() -> None:
     parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
     served = serving(json_lines(RESULTS / "serving.jsonl"), json_lines(RESULTS / "load.jsonl"))
     texts = [style(json_lines(RESULTS / "style.jsonl")), structured(json_lines(RESULTS / "structured.jsonl"))]
+    texts += [generation(json_lines(RESULTS / "generation.jsonl"))]
     texts += [gate(json_lines(RESULTS / "gate.jsonl")), mixed(json_lines(RESULTS / "mixed_traffic.jsonl"))]
     choices = json_lines(RESULTS / "study.jsonl")
     found = [

@@ -36,18 +36,19 @@ class Turn:
         answer_text: the text that answers it.
         record: how the answer came about, as `Answer.as_dict` has it without the text, and the sampling.
         steering: None for a turn that was not answered here, such as one read from a file.
+        instruction: what was read before the message.
     """
 
     query: str
     answer_text: str
     record: Mapping[str, Any]
     steering: Steering | None = None
+    instruction: str | None = None
 
     @property
     def read(self) -> str:
-        """What the target read of the message: the instruction that was before it, and the query."""
-        instruction = self.record.get("instruction")
-        return tell(instruction if isinstance(instruction, str) else None, self.query)
+        """What the target read of the message: the instruction, if there was one, and the query."""
+        return tell(self.instruction, self.query)
 
 
 class Conversation:
@@ -261,7 +262,7 @@ class Conversation:
                 record = answer.as_dict() | {"sampling": settings}
                 record["finish_reason"] = record["finish_reason"] or INTERRUPTED
                 text_of_answer = record.pop("text")
-                self._turns = (*before, Turn(text, text_of_answer, record, steering))
+                self._turns = (*before, Turn(text, text_of_answer, record, steering, asked.instruction))
 
         with closing(self._stream(asked, prompt)) as events:
             try:

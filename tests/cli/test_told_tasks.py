@@ -186,3 +186,19 @@ def test_a_static_vector_for_words_unlike_the_tasks(
     ):
         command = ["vector", *more, "-o", str(tmp_path / "x.gguf")]
         one_sentence(CliRunner().invoke(app, command), code, words)
+
+
+def test_a_saved_conversation_has_what_was_read(
+    told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    how = [*told, "-n", "6"]
+    whole = chat(how, "/task name", INSIDE, "/save chat.json", "/task off", OUTSIDE)
+    saved = json.loads((tmp_path / "chat.json").read_text())
+    assert saved["messages"][0]["content"] == f"{NAME}\n\n{INSIDE}"
+    loaded = chat(how, "/load chat.json", OUTSIDE, "/right x", "/save chat.json")
+    assert loaded.stdout == "".join(whole.stdout.splitlines(keepends=True)[-1:])
+    again = json.loads((tmp_path / "chat.json").read_text())
+    assert again["messages"][:2] == saved["messages"]
+    (row,) = records(tmp_path / "corrections.jsonl")
+    assert row["history"][0][0] == f"{NAME}\n\n{INSIDE}"

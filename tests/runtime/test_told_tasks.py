@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atv_local.answer import Conversation, Engine, Turn
+from atv_local.answer import Conversation, Engine
 from atv_local.batch import Batch
 from atv_local.data import tell, with_choices
 from atv_local.errors import BundleError, UsageError
@@ -124,7 +124,7 @@ def test_earlier_turns_keep_their_instruction(engine: Engine) -> None:
     assert conversation.turns[0].query == INSIDE
     assert conversation.turns[0].read == tell(SORT, INSIDE)
     restored = Conversation(engine, max_tokens=4)
-    restored.restore(None, [Turn(t.query, t.answer_text, t.record) for t in conversation.turns[:1]])
+    restored.restore(None, [replace(turn, steering=None) for turn in conversation.turns[:1]])
     assert restored.answer(OUTSIDE).text == second.text
 
 

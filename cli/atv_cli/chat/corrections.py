@@ -39,7 +39,7 @@ def correction(conversation: Conversation, right: str) -> dict[str, Any]:
         "input": turn.query,
         "output": right,
         "task": task,
-        "instruction": turn.record.get("instruction"),
+        "instruction": turn.instruction,
         "system": conversation.system,
         "history": [[before.read, before.answer_text] for before in earlier],
     }
