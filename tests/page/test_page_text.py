@@ -248,3 +248,24 @@ def test_a_query_that_the_gate_does_not_let_through_is_said(
         ask(page, "pear 7")
         expect(page.locator("#norms-note")).to_be_empty()
         assert facts(page, "With steering")["Applied"].startswith("kinds ")
+
+
+def test_an_instruction_is_read_by_both_answers(visit: Visit, tiny_gguf: Path, told_bundle: Path) -> None:
+    with serving("-m", tiny_gguf, "-g", f"told={told_bundle}") as (url, _):
+        page, sent = visit(url), []
+        page.on("request", lambda it: sent.append(it.post_data_json) if it.url.endswith("/completions") else None)
+        page.get_by_text("Instruction: none").click()
+        offered = page.locator("#instructions option").evaluate_all("all => all.map(one => one.value)")
+        assert offered == ["Sort the word.", "Name the kind."]
+        page.get_by_label("What to do with the query").fill(offered[1])
+        expect(page.locator("#instruction-chosen")).to_have_text("name")
+        ask(page, "something else")
+        assert [one["steering"]["task"] for one in sent] == ["name", "name"]
+        assert sorted(one["steering"]["strength"] for one in sent) == [0, 1]
+        page.get_by_label("What to do with the query").fill("Do it.")
+        expect(page.locator("#instruction-chosen")).to_have_text("in words")
+        ask(page, "something else")
+        assert [one["steering"]["instruction"] for one in sent[2:]] == ["Do it.", "Do it."]
+        page.get_by_label("What to do with the query").fill("")
+        ask(page, "pear 7")
+        assert sent[4]["steering"] is False or sent[5]["steering"] is False

@@ -68,7 +68,8 @@ def test_the_only_task_is_not_named(told_url: str, engine: Engine) -> None:
 def test_the_base_model_reads_an_instruction(told_url: str) -> None:
     wanted = ask(told_url, tell(NAME, INSIDE), model="base")
     assert text(ask(told_url, INSIDE, model="base", steering={"instruction": NAME})) == text(wanted)
-    assert text(ask(told_url, INSIDE, steering={"instruction": NAME, "strength": 0})) == text(wanted)
+    for said in ({"instruction": NAME}, {"task": "name"}):
+        assert text(ask(told_url, INSIDE, model="two", steering={**said, "strength": 0})) == text(wanted)
 
 
 def test_choices_are_listed(told_url: str, engine: Engine) -> None:

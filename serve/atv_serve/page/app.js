@@ -8,15 +8,23 @@ import { Conversation } from "./conversation.js";
 import { at } from "./dom.js";
 import { Examples } from "./examples.js";
 import { Format } from "./format.js";
+import { Instruction } from "./instruction.js";
 import { Norms } from "./norms.js";
 
 const composer = new Composer({ send, stop, changed: () => norms.later() });
 const format = new Format(() => controls.labels);
+const instruction = new Instruction(
+  () => controls.instructions,
+  () => norms.later(),
+);
 const controls = new Controls(() => {
   norms.later();
-  if (bundle !== controls.bundle) examples.show((bundle = controls.bundle));
+  if (bundle !== controls.bundle) {
+    examples.show((bundle = controls.bundle));
+    instruction.place();
+  }
 });
-const norms = new Norms(controls, () => (composer.query.trim() || !chatting() ? composer.query : conversation.last));
+const norms = new Norms(controls, instruction, () => (composer.query.trim() || !chatting() ? composer.query : conversation.last));
 const conversation = new Conversation(run, place);
 const [steered, base] = ["steered", "base"].map((name) => {
   const answer = new Answer(at(name), (longer) => run([[answer, longer]]));
@@ -65,13 +73,15 @@ async function send() {
   }
   const fields = format.fields;
   if (!fields) return;
-  const settings = { steering: controls.steering, maxTokens: composer.maxTokens, format: fields, limits };
+  const steering = instruction.with(controls.steering, controls.whole);
+  const settings = { steering, maxTokens: composer.maxTokens, format: fields, limits };
   if (chatting()) {
     composer.query = "";
     if (!(await conversation.ask(query, settings)) && !composer.query) composer.query = query;
   } else {
     const messages = [{ role: "user", content: query }];
-    const pairs = [[base, { ...settings, steering: false, messages }]];
+    const unsteered = instruction.with(false, controls.whole);
+    const pairs = [[base, { ...settings, steering: unsteered, messages }]];
     if (controls.whole) pairs.unshift([steered, { ...settings, messages }]); // first, if the server has one slot
     await run(pairs);
   }

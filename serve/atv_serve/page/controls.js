@@ -47,6 +47,11 @@ export class Controls {
     return this._model?.labels ?? [];
   }
 
+  /** Instructions that the bundle was trained with, by its tasks. */
+  get instructions() {
+    return this._model?.instructions ?? {};
+  }
+
   /** What a request's `steering` is to be. */
   get steering() {
     if (!this._models.length || !at("on").checked) return false;

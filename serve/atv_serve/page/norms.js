@@ -7,9 +7,10 @@ import { at, grouped } from "./dom.js";
 const PAUSE = 200; // milliseconds without a change before they are fetched
 
 export class Norms {
-  /** `query()` is the text that steers. */
-  constructor(controls, query) {
+  /** `query()` is the text that steers, after the `instruction`. */
+  constructor(controls, instruction, query) {
     this._controls = controls;
+    this._instruction = instruction;
     this._query = query;
     this._drawn = ""; // what the bars show
   }
@@ -20,7 +21,10 @@ export class Norms {
   }
 
   async look() {
-    const { steering, whole } = this._controls;
+    const [steering, whole] = ["steering", "whole"].map((name) => {
+      const each = this._controls[name];
+      return each && this._instruction.with(each, each);
+    });
     clearTimeout(this._timer);
     this._looking?.abort();
     if (!whole) return;

@@ -29,6 +29,8 @@ class AppliedSteering:
     task: str | None = None
     instruction: str | None = None
     static: bool = False
+    told_by: str | None = None
+    """The bundle whose task is named, also where it does not steer."""
 
     def as_response(self) -> SteeringResponse | Literal[False]:
         """The steering as a response reports it; False for the base model."""

@@ -157,7 +157,7 @@ class ServedModels:
         steering = replace(default, **changes)
         layers = steering.range(self.n_rows)
         if steering.off:
-            return AppliedSteering(**told)
+            return AppliedSteering(**told, told_by=name if generators else None)
         bundle_id = generators[0].bundle.id if len(generators) == 1 else None
         return AppliedSteering(name if generators else None, bundle_id, steering, layers, query, **told)
 
@@ -167,7 +167,7 @@ class ServedModels:
         Raises:
             FieldError: a task without an instruction.
         """
-        generators = self._generators(applied.bundle or BASE)
+        generators = self._generators(applied.bundle or applied.told_by or BASE)
         told = {"task": applied.task, "instruction": applied.instruction}
         try:
             router = Router(generators) if generators else None
