@@ -2,9 +2,9 @@
 
 python -m benchmarks.general_rows --data FOLDER --output FOLDER
 
-The data folder has index.json, instructions.json and a folder for each task. Tasks with an unclear licence are left out,
-and so is one of two that have the same rows turned round. The order of allowed answers is drawn for each row, so that they
-have to be read. The output has a folder `train`, a folder `valid` and LICENCES.md.
+The data folder has index.json, instructions.json and a folder for each task. Tasks with an unclear licence are left
+out, and so is one of two that have the same rows turned round. The order of allowed answers is drawn for each row, so
+that they have to be read. The output has a folder `train`, a folder `valid` and LICENCES.md.
 """
 
 from __future__ import annotations

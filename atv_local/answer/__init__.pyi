@@ -12,6 +12,7 @@ from .constraint import Choices as Choices
 from .constraint import Constraint as Constraint
 from .constraint import Schema as Schema
 from .constraint import choose_answer as choose_answer
+from .constraint import of_task as of_task
 from .constraint_arguments import parse_choices as parse_choices
 from .constraint_arguments import read_grammar as read_grammar
 from .constraint_arguments import read_schema as read_schema

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -10,6 +10,7 @@ from atv_local.answer.queries import check_text
 from atv_local.answer.router import Route, Router
 from atv_local.data import MAX_INSTRUCTION_CHARS, tell, with_choices
 from atv_local.errors import UsageError
+from atv_local.generator import TaskSpec
 from atv_local.text import shown, some_of
 from atv_local.vectors import Steering
 
@@ -22,6 +23,7 @@ class Asked:
         text: what generator and target read.
         steering: how the answer is steered. Where somebody said what is asked, the gate does not decide.
         instruction: what comes before the query in `text`, None for the query alone.
+        task: of the bundle, whose instruction that is.
         route: the vector and the decision of the gate, where they are known already.
         route_ms: the milliseconds that took.
     """
@@ -29,6 +31,7 @@ class Asked:
     text: str
     steering: Steering
     instruction: str | None = None
+    task: str | None = None
     route: Route | None = None
     route_ms: float = 0.0
 
@@ -60,33 +63,33 @@ def ask(
     Raises:
         UsageError: as `said_instruction`.
     """
-    instructions = router.instructions if router else {}
-    said = said_instruction(task, instruction, choices, instructions)
     started = perf_counter()
+    said = said_instruction(task, instruction, choices, router.tasks if router else ())
     if said is not None:
         text, how = tell(said, query), replace(steering, gate=0.0)
         unlike = None if task is not None or router is None or steering.off else router.route_of_words(text)
-        return Asked(text, how, said, unlike, 1000 * (perf_counter() - started))
-    if router is None or router.only_instruction is None or steering.off:
+        return Asked(text, how, said, task, unlike, 1000 * (perf_counter() - started))
+    only = router.only_task if router else None
+    told = only.told(choices) if only else None
+    if router is None or only is None or told is None or steering.off:
         return Asked(query, steering)
-    only = router.only_instruction
-    route = router.route(tell(only, query), steering.gate)
+    route = router.route(tell(told, query), steering.gate)
     milliseconds = 1000 * (perf_counter() - started)
     if route.accepted:
-        return Asked(tell(only, query), steering, only, route, milliseconds)
-    return Asked(query, steering, None, route, milliseconds)
+        return Asked(tell(told, query), steering, told, only.name, route, milliseconds)
+    return Asked(query, steering, None, None, route, milliseconds)
 
 
 def said_instruction(
-    task: str | None, instruction: str | None, choices: Sequence[str], known: Mapping[str, str]
+    task: str | None, instruction: str | None, choices: Sequence[str], tasks: Sequence[TaskSpec]
 ) -> str | None:
-    """The instruction of a task by its name, or one in words with the answers that it allows; None for neither.
+    """The instruction of a task by its name, or one in words, with the answers that it allows; None for neither.
 
     Args:
-        task: one of `known`.
+        task: the name of one of `tasks`.
         instruction: what to do, in words.
-        choices: allowed answers, which are listed after an instruction in words.
-        known: the instructions of the bundle's tasks.
+        choices: allowed answers, listed after it; of a task, in place of its own.
+        tasks: of the bundle.
 
     Raises:
         UsageError: both, a task that is not known, or an instruction that is blank, too long or no text.
@@ -95,10 +98,11 @@ def said_instruction(
         raise UsageError("`task` names an instruction of the bundle, so leave out either `task` or `instruction`")
     if task is not None:
         check_text("`task`", task)
-        if task not in known:
-            are = f"are {some_of([*known])}" if known else "have no instructions, so none can be named"
+        told = {one.name: said for one in tasks if (said := one.told(choices))}
+        if task not in told:
+            are = f"are {some_of([*told])}" if told else "have no instructions, so none can be named"
             raise UsageError(f"`task` {shown(task)} is not one of the bundle's tasks, which {are}")
-        return known[task]
+        return told[task]
     if instruction is None:
         return None
     check_text("`instruction`", instruction)

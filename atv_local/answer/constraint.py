@@ -71,6 +71,11 @@ def is_auto(choices: object) -> TypeGuard[str]:
     return isinstance(choices, str) and (choices == AUTO or choices.startswith(f"{AUTO}:"))
 
 
+def of_task(choices: Choices | None, task: str | None) -> Choices | None:
+    """Choices for a query of a task: `auto` are then its labels."""
+    return f"{AUTO}:{task}" if choices == AUTO and isinstance(task, str) else choices
+
+
 def _labels(choices: str, bundles: Sequence[Manifest]) -> tuple[str, ...]:
     if not bundles:
         raise UsageError(f"`choices` cannot be {choices!r} without a bundle; list the allowed answers")

@@ -15,10 +15,10 @@ from typing import Any
 
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.asked import Asked, said_instruction
-from atv_local.answer.constraint import Choices, Schema, is_auto
+from atv_local.answer.constraint import Choices, Schema, is_auto, of_task
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_query, check_settings
-from atv_local.data import as_max_tokens, tell
+from atv_local.data import as_max_tokens
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Message, Prompt, Sampling
 from atv_local.vectors import OFF, Steering
@@ -35,20 +35,16 @@ class Turn:
         query: the user's message.
         answer_text: the text that answers it.
         record: how the answer came about, as `Answer.as_dict` has it without the text, and the sampling.
-        steering: None for a turn that was not answered here, such as one read from a file.
-        instruction: what was read before the message.
+        asked: what was read for the message and how it was steered; None for a turn that was not answered here, such as
+            one read from a file.
+        system: the system message that was read with it.
     """
 
     query: str
     answer_text: str
     record: Mapping[str, Any]
-    steering: Steering | None = None
-    instruction: str | None = None
-
-    @property
-    def read(self) -> str:
-        """What the target read of the message: the instruction, if there was one, and the query."""
-        return tell(self.instruction, self.query)
+    asked: Asked | None = None
+    system: str | None = None
 
 
 class Conversation:
@@ -183,9 +179,8 @@ class Conversation:
             raise UsageError("steering is off, which leaves nothing to compare; turn it on")
         before = self.turns if text is not None else self.turns[:-1]
         text = self.last.query if text is None else text
-        both = {"without steering": OFF, "with steering": None}
-        asked = self._asked(text)
-        return {name: self._compared(asked, before, steering) for name, steering in both.items()}
+        both = {"without steering": OFF, "with steering": self.steering}
+        return {name: self._compared(self._asked(text, steering), before) for name, steering in both.items()}
 
     def prompt(self, text: str, turns: Sequence[Turn] | None = None) -> Prompt:
         """The prompt that the target reads for a message after these turns, by default all.
@@ -208,32 +203,32 @@ class Conversation:
             )
         return prompt
 
-    def _asked(self, text: str) -> Asked:
+    def _asked(self, text: str, steering: Steering | None = None) -> Asked:
         self.engine.check_open()
         check_query(text)
         self._check_settings()
-        constraint = self.engine.constraint(self.choices, self.schema, self.grammar)
+        constraint = self.engine.constraint(self.choices, self.schema, self.grammar, task=self.task)
         return self.engine.asked(
             text,
             task=self.task,
             instruction=self.instruction,
             choices=constraint.choices if constraint else (),
-            steering=self.steering,
+            steering=self.steering if steering is None else steering,
         )
 
     def _check_settings(self) -> None:
         check_settings(self.steering, self.sampling, self.system)
-        said_instruction(self.task, self.instruction, (), self.engine.instructions)
+        said_instruction(self.task, self.instruction, (), self.engine.tasks)
         as_max_tokens(self.max_tokens)
         self.max_tokens = int(self.max_tokens)
-        constraint = self.engine.constraint(self.choices, self.schema, self.grammar)
+        constraint = self.engine.constraint(self.choices, self.schema, self.grammar, task=self.task)
         if constraint and constraint.choices and not is_auto(self.choices):
             self.choices = constraint.choices  # any iterable may be given, and is read once
 
     def _messages(self, turns: Sequence[Turn]) -> list[Message]:
         messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
         for turn in turns:
-            messages += [{"role": "user", "content": turn.read}, {"role": "assistant", "content": turn.answer_text}]
+            messages += [{"role": "user", "content": turn.query}, {"role": "assistant", "content": turn.answer_text}]
         return messages
 
     def _stream(self, asked: Asked, prompt: Prompt) -> Generator[Event]:
@@ -243,7 +238,7 @@ class Conversation:
             steering=asked.steering,
             sampling=self.sampling,
             max_tokens=self.max_tokens,
-            choices=self.choices,
+            choices=of_task(self.choices, self.task),
             schema=self.schema,
             grammar=self.grammar,
         )
@@ -253,7 +248,8 @@ class Conversation:
 
     def _events(self, asked: Asked, text: str, before: tuple[Turn, ...]) -> Generator[Event]:
         prompt = self._prompt(asked, before)
-        steering, settings = asked.steering, {**asdict(self.sampling), "max_tokens": self.max_tokens}
+        steering, system = asked.steering, self.system
+        settings = {**asdict(self.sampling), "max_tokens": self.max_tokens}
         written, last = "", None
 
         def save_turn() -> None:
@@ -262,7 +258,7 @@ class Conversation:
                 record = answer.as_dict() | {"sampling": settings}
                 record["finish_reason"] = record["finish_reason"] or INTERRUPTED
                 text_of_answer = record.pop("text")
-                self._turns = (*before, Turn(text, text_of_answer, record, steering, asked.instruction))
+                self._turns = (*before, Turn(text, text_of_answer, record, asked, system))
 
         with closing(self._stream(asked, prompt)) as events:
             try:
@@ -278,8 +274,8 @@ class Conversation:
     def __repr__(self) -> str:
         return f"Conversation({len(self.turns)} turns, {self.engine!r})"
 
-    def _compared(self, asked: Asked, before: Sequence[Turn], steering: Steering | None) -> Generator[Event]:
+    def _compared(self, asked: Asked, before: Sequence[Turn]) -> Generator[Event]:
         prompt = self._prompt(asked, before)
         with self.engine.target.turn():
             self.engine.target.prefill(*prompt.segments[:-1])
-        yield from self._stream(asked if steering is None else Asked(asked.text, steering), prompt)
+        yield from self._stream(asked, prompt)

@@ -12,7 +12,7 @@ from typing import Any, Self
 from atv_local.answer.answer import Answer, Event
 from atv_local.answer.answer_stream import AnswerStream
 from atv_local.answer.asked import Asked
-from atv_local.answer.constraint import Choices, Constraint, Schema
+from atv_local.answer.constraint import Choices, Constraint, Schema, of_task
 from atv_local.answer.given_vector import GivenVector
 from atv_local.answer.messages import as_messages, last_query, with_last_query
 from atv_local.answer.queries import check_prompt, check_queries, check_query, check_settings
@@ -93,7 +93,7 @@ class Engine(SteeredTarget):
             query: the user's words; the chat template of the GGUF is put around them for the target alone.
             task: one of the bundle's tasks that have an instruction, which is read before the query. The gate then does
                 not decide whether the query is steered.
-            instruction: what to do with the query, in words, in place of `task`. `choices` are listed after it.
+            instruction: what to do with the query, in words, in place of `task`. `choices` are listed after either.
             vector: steer with this vector instead of `self.vector(query)`, so without control vectors too: a
                 `TaskVector`, an array, a `ControlVector` or the path of its GGUF.
             steering: by default `self.steering`. An engine that is off because it has nothing to steer by takes all
@@ -117,7 +117,7 @@ class Engine(SteeredTarget):
         """
         started = perf_counter()
         given, source, steering = self._steered(vector, steering)
-        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
+        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar, task)
         asked = self._asked(query, task, instruction, given, steering, settings)
         events = self._events(asked, None, given, settings, started)
         return Answer.of_events(self, asked.steering, events, source, asked=asked)
@@ -157,11 +157,13 @@ class Engine(SteeredTarget):
         started = perf_counter()
         conversation = as_messages(messages)
         steering = self.checked_steering(steering)
-        settings = self._settings(sampling, max_tokens, None, choices, schema, grammar)
+        settings = self._settings(sampling, max_tokens, None, choices, schema, grammar, task)
         query = last_query(conversation)
         if query is None and not steering.off:
             raise UsageError("none of `messages` is the user's, whose last one makes the vector; add one")
         if query is None or not query.strip():
+            if task is not None or instruction is not None:
+                raise UsageError("no message is the user's, so there is nothing to put an instruction before")
             asked = Asked(query or "", steering)
         else:
             asked = self._asked(query, task, instruction, None, steering, settings)
@@ -206,7 +208,7 @@ class Engine(SteeredTarget):
         """
         steering = self.checked_steering(steering)
         check_queries(queries)
-        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
+        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar, task)
 
         def answers() -> Generator[Answer]:
             from atv_local.batch import Batch
@@ -261,7 +263,7 @@ class Engine(SteeredTarget):
         started = perf_counter()
         given, _, steering = self._steered(vector, steering)
         check_prompt(prompt)
-        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar)
+        settings = self._settings(sampling, max_tokens, system, choices, schema, grammar, task)
         if isinstance(query, Asked):
             asked = query
         elif prompt is None or task is not None or instruction is not None:
@@ -294,10 +296,11 @@ class Engine(SteeredTarget):
         choices: Choices | None,
         schema: Schema | None,
         grammar: str | Grammar | None,
+        task: str | None,
     ) -> _Settings:
         check_settings(OFF, sampling, system)
         max_tokens = as_max_tokens(max_tokens)
-        constraint = self.constraint(choices, schema, grammar) or Constraint()
+        constraint = self.constraint(choices, schema, grammar, task=task) or Constraint()
         return _Settings(sampling or Sampling(), max_tokens, system, constraint)
 
     def _events(
@@ -332,14 +335,17 @@ class Engine(SteeredTarget):
         choices: Choices | None = None,
         schema: Schema | None = None,
         grammar: str | Grammar | None = None,
+        *,
+        task: str | None = None,
     ) -> Constraint | None:
-        """What these arguments of `answer` restrict answers to, checked; None without one.
+        """What these arguments of `answer` restrict answers to, checked; None without one. With a `task`, `"auto"` are
+        its labels.
 
         Raises:
             UsageError: more than one of them, one that cannot be used, or `"auto"` for bundles without labels.
         """
         manifests = [generator.bundle.manifest for generator in self.generators]
-        return Constraint.of(choices, schema, grammar, bundles=manifests)
+        return Constraint.of(of_task(choices, task), schema, grammar, bundles=manifests)
 
     def check_open(self) -> None:
         """Raise UsageError after `close`, and in a process that was forked after the target was loaded."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from atv_local.data import is_iterable
 from atv_local.errors import UsageError
-from atv_local.generator import Generator
+from atv_local.generator import Generator, TaskSpec
 from atv_local.vectors import GATES, GateDecision, Steering, TaskVector
 
 Generators = Generator | Sequence[Generator] | None
@@ -75,7 +75,7 @@ class Router:
 
     Raises:
         UsageError: the same bundle twice, two bundles without a gate, as each would accept every query, or several with
-            one whose tasks have instructions.
+            one that is told its tasks in words.
     """
 
     def __init__(self, generators: Sequence[Generator]) -> None:
@@ -84,11 +84,11 @@ class Router:
         for place, generator in enumerate(generators):
             if generator.bundle.id in ids[:place]:
                 raise UsageError(f"the bundle {generator.bundle.path} is given twice; give it once")
-        told = [generator for generator in generators if generator.bundle.manifest.instructions]
+        told = [one for one in generators if one.bundle.manifest.instructions or one.bundle.manifest.static]
         if told and len(generators) > 1:
             raise UsageError(
-                f"the tasks of {told[0].bundle.path} have instructions, by which a query is not chosen among bundles; "
-                "load it alone"
+                f"{told[0].bundle.path} is told its tasks in words, by which a query is not chosen among bundles; load "
+                "it alone"
             )
         ungated = [generator for generator in generators if not generator.has_gate]
         self._ungated = ungated[0] if ungated else None
@@ -112,9 +112,14 @@ class Router:
         return self.generators[0].bundle.manifest.instructions
 
     @property
-    def only_instruction(self) -> str | None:
-        """That of a bundle with one task."""
-        return self.generators[0].bundle.manifest.only_instruction
+    def tasks(self) -> Sequence[TaskSpec]:
+        """Those of the only bundle, of which some may have an instruction."""
+        return self.generators[0].bundle.manifest.tasks
+
+    @property
+    def only_task(self) -> TaskSpec | None:
+        """That of a bundle with one, if it has an instruction."""
+        return self.generators[0].bundle.manifest.only_task
 
     def route(self, query: str, threshold: float) -> Route:
         """The generator of a query, which has to score `threshold` at a gate to be accepted.

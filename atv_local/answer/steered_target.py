@@ -14,7 +14,7 @@ from atv_local.answer.queries import check_queries, check_query, check_settings
 from atv_local.answer.router import GatedVector, Generators, Route, Router, as_generators
 from atv_local.data import as_template_variables
 from atv_local.errors import UsageError
-from atv_local.generator import Generator
+from atv_local.generator import Generator, TaskSpec
 from atv_local.target import PromptFormat, Target
 from atv_local.vectors import (
     OFF,
@@ -160,8 +160,13 @@ class SteeredTarget:
         self.target.check_open()
 
     @property
+    def tasks(self) -> Sequence[TaskSpec]:
+        """What the bundle was trained on; those with an instruction can be named."""
+        return self._router.tasks if self._router else ()
+
+    @property
     def instructions(self) -> Mapping[str, str]:
-        """What the tasks of the bundle ask that were trained with an instruction."""
+        """What is read before the queries of the tasks that were trained with an instruction."""
         return self._router.instructions if self._router else {}
 
     def asked(
@@ -183,7 +188,7 @@ class SteeredTarget:
             query: the user's words.
             task: of the bundle, whose instruction is read.
             instruction: what to do with the query, in words.
-            choices: allowed answers, which are listed after `instruction`.
+            choices: allowed answers, which are listed after the instruction.
             steering: by default `self.steering`.
 
         Raises:

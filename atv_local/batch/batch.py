@@ -128,14 +128,14 @@ class Batch:
         steering = self._engine.checked_steering(steering)
         check_queries(queries)
         check_settings(steering, sampling, system)
-        said_instruction(task, instruction, (), self._engine.instructions)
+        said_instruction(task, instruction, (), self._engine.tasks)
         settings = {
             "task": task,
             "instruction": instruction,
             "sampling": sampling,
             "max_tokens": as_max_tokens(max_tokens),
             "system": system,
-            "constraint": self._engine.constraint(choices, schema, grammar),
+            "constraint": self._engine.constraint(choices, schema, grammar, task=task),
         }
         return self._answers(queries, steering, settings)
 
@@ -210,6 +210,7 @@ class Batch:
         system: str | None = None,
         turns: Sequence[tuple[str, str]] = (),
         constraint: Constraint | None = None,
+        listed: Sequence[str] = (),
         tag: Any = None,
     ) -> BatchQuestion:
         """A query as a question for `ask`, steered by its own vector.
@@ -226,6 +227,7 @@ class Batch:
             turns: earlier queries with their answers.
             constraint: of the answer, as `Engine.constraint` gives it. Choices are scored in place of `options`, and
                 nothing is written.
+            listed: allowed answers that are listed after the instruction, where the constraint has none.
             tag: whatever the caller wants to find in the reply.
 
         Returns:
@@ -240,7 +242,8 @@ class Batch:
         steering = self._engine.steering if steering is None else steering
         check_settings(steering, sampling, system)
         try:
-            asked = self._engine.asked(query, task=task, instruction=instruction, choices=choices, steering=steering)
+            allowed = choices or listed
+            asked = self._engine.asked(query, task=task, instruction=instruction, choices=allowed, steering=steering)
             prompts = self._prompts(system, tuple(turns))
             prompt = prompts(asked.text)
             return BatchQuestion(

@@ -11,7 +11,7 @@ from atv_local.answer import Choices, Schema, load, said_instruction
 from atv_local.batch.batch import Batch
 from atv_local.batch.limits import DEFAULT_PARALLEL
 from atv_local.batch.question import BatchQuestion, BatchReply
-from atv_local.data import ResumableOutput, RowRequest, as_max_tokens, with_choices
+from atv_local.data import ResumableOutput, RowRequest, as_max_tokens
 from atv_local.errors import DataError, UsageError
 from atv_local.generator import GENERATOR_READ, Bundle, Precision, Provider
 from atv_local.names import choose_bundles, choose_model, explain_defaults
@@ -150,8 +150,8 @@ class Answerer:
         vectors = self._engine.control_vectors_of(self._steering)
         self._applied = {CONTROL_VECTORS: [vector.as_dict() for vector in vectors]} if vectors else {}
         self._engine.prompts.after(system=settings.system)  # a template that does not take it fails now
-        self._constraint = self._engine.constraint(**settings.restriction)
-        said_instruction(settings.task, settings.instruction, (), self._engine.instructions)
+        self._constraint = self._engine.constraint(**settings.restriction, task=settings.task)
+        said_instruction(settings.task, settings.instruction, (), self._engine.tasks)
         self._batch = Batch(self._engine, parallel=settings.parallel)
         ignored = settings.changes.get("gate") and self._engine.generators and not self._engine.has_gate
         self.note = "`gate` has no effect: the bundle has no gate and steers every query" if ignored else ""
@@ -194,9 +194,9 @@ class Answerer:
     def _told(self, request: RowRequest) -> dict[str, Any]:
         """What a row asks; a task that the bundle has no instruction for is the user's own column."""
         if request.instruction is not None:
-            return {"instruction": with_choices(request.instruction, request.choices)}
+            return {"instruction": request.instruction, "listed": request.choices}
         if request.task in self._engine.instructions:
-            return {"task": request.task}
+            return {"task": request.task, "listed": request.choices}
         return self._settings.told
 
 

@@ -6,11 +6,12 @@ Every field is bounded, so a hostile manifest cannot make a reader allocate with
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from atv_local.data import MAX_INSTRUCTION_CHARS, MAX_LABEL_CHARS, MAX_LABELS, TemplateVariables
+from atv_local.data import MAX_INSTRUCTION_CHARS, MAX_LABEL_CHARS, MAX_LABELS, TemplateVariables, with_choices
 from atv_local.generator.pooling import Pooling
 from atv_local.generator.providers import Precision
 from atv_local.text import shorten
@@ -85,15 +86,23 @@ MAX_TASKS = 1000
 class TaskSpec(_Section):
     """One task that the generator was trained on; a task whose outputs are `labels` lists them all, sorted.
 
-    `instruction` is what generator and target read before a query, with the choices that it lists; see `data.tell`.
+    `instruction` is what generator and target read before a query, and after it `choices`, the answers that all its
+    rows allow; see `data.tell` and `data.with_choices`.
     """
 
     name: BoundedText
     kind: Literal["labels", "text"]
     instruction: str | None = Field(default=None, min_length=1, max_length=MAX_INSTRUCTION_CHARS)
+    choices: list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS)]] = Field(
+        default=[], max_length=MAX_LABELS
+    )
     labels: list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS)]] = Field(
         default=[], max_length=MAX_LABELS
     )
+
+    def told(self, choices: Sequence[str] = ()) -> str | None:
+        """What is read before a query, with these choices or those of the task; None without an instruction."""
+        return with_choices(self.instruction, choices or self.choices) if self.instruction else None
 
 
 class GateTask(_Section):
@@ -163,13 +172,13 @@ class Spec(_Section):
 
     @property
     def instructions(self) -> dict[str, str]:
-        """What the tasks ask that have an instruction."""
-        return {task.name: task.instruction for task in self.tasks if task.instruction}
+        """What is read before the queries of the tasks that have an instruction."""
+        return {task.name: said for task in self.tasks if (said := task.told())}
 
     @property
-    def only_instruction(self) -> str | None:
-        """What the task asks, where there is only one; nobody needs to name it."""
-        return self.tasks[0].instruction if len(self.tasks) == 1 else None
+    def only_task(self) -> TaskSpec | None:
+        """The task of a bundle with one, if it has an instruction; nobody needs to name it."""
+        return self.tasks[0] if len(self.tasks) == 1 and self.tasks[0].instruction else None
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Spec:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from atv_eval.eval_plan import EvalPlan
-from atv_eval.eval_task import Task
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from atv_local.answer import Asked, Engine
 from atv_local.data import Row, with_choices
+from atv_local.generator import Generator
+from atv_local.vectors import Steering
 
 
-def asked_row(engine: Engine, plan: EvalPlan, task: Task, row: Row) -> Asked:
+def asked_row(
+    engine: Engine,
+    steering: Steering,
+    task: str,
+    row: Row,
+    given: Mapping[str, str] = MappingProxyType({}),
+) -> Asked:
     """The row as a bundle is asked for it.
 
     A bundle that was trained with instructions reads that of its own task of this name, or else the one that is given
@@ -16,15 +25,24 @@ def asked_row(engine: Engine, plan: EvalPlan, task: Task, row: Row) -> Asked:
 
     Args:
         engine: with the bundle.
-        plan: has instructions and steering.
-        task: of the row.
+        steering: of the answer.
+        task: the name of the row's task.
         row: to answer.
+        given: instructions by task.
     """
-    known = engine.instructions
-    if not known or plan.steering.off:
-        return Asked(row.input, plan.steering)
-    if task.name in known:
-        only = len(known) == 1  # which needs no name, and whose gate decides
-        return engine.asked(row.input, task=None if only else task.name, steering=plan.steering)
-    said = with_choices(plan.instructions.given.get(task.name) or row.instruction, row.choices)
-    return engine.asked(row.input, instruction=said, steering=plan.steering)
+    known, choices = engine.instructions, row.choices or ()
+    if not known or steering.off:
+        return Asked(row.input, steering)
+    if task in known:
+        only = engine.generators[0].bundle.manifest.only_task  # which needs no name, and whose gate decides
+        return engine.asked(row.input, task=None if only else task, choices=choices, steering=steering)
+    return engine.asked(row.input, instruction=given.get(task) or row.instruction, choices=choices, steering=steering)
+
+
+def told_row(generator: Generator, task: str, row: Row) -> str | None:
+    """What a bundle reads before the row's input when its gate decides on it."""
+    tasks = {one.name: one for one in generator.bundle.manifest.tasks}
+    only = generator.bundle.manifest.only_task
+    if only is not None:
+        return only.told(row.choices or ())
+    return tasks[task].told(row.choices or ()) if task in tasks else with_choices(row.instruction, row.choices)

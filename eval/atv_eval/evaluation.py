@@ -272,7 +272,9 @@ def _reading(plan: EvalPlan, engine: Engine) -> list[str]:
         several = len(engine.generators) > 1
         return engine.chosen_generator(engine.gated(asked).gate if several else None)
 
-    asked = ((row, asked_row(engine, plan, task, row)) for task in plan.tasks for row in task.rows)
+    given = plan.instructions.given
+    every = ((task.name, row) for task in plan.tasks for row in task.rows)
+    asked = ((row, asked_row(engine, plan.steering, task, row, given)) for task, row in every)
     read = ((row, said.text, generator_of(said)) for row, said in asked)
     rows = [(text, row.output, generator.read(text)) for row, text, generator in read if generator is not None]
     sentences = ReadingSummary.of((query, reading) for query, _, reading in rows).sentences()

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from atv_eval.asked_rows import told_row
 from atv_eval.eval_task import Task
 from atv_eval.markdown import table
+from atv_local.data import tell
 from atv_local.errors import BundleError
 from atv_local.generator import RECALL, Gate, GateSpec, Generator, fit_thresholds
 from atv_local.text import shorten
@@ -103,8 +105,10 @@ def refit_gate(
     assert gate is not None  # the caller has looked
     assert spec is not None
     before = np.array([task.threshold for task in spec.tasks])
-    of_rows = _similarities(generator, gate, [row.input for task in tasks for row in task.rows])
-    others = _similarities(generator, gate, outside)
+    told = [tell(told_row(generator, task.name, row), row.input) for task in tasks for row in task.rows]
+    only = generator.bundle.manifest.only_task
+    of_rows = _similarities(generator, gate, told)
+    others = _similarities(generator, gate, [tell(only.told() if only else None, query) for query in outside])
     partners = _partners(spec, tasks, on_message)
     wanted = np.repeat(partners, [len(task.rows) for task in tasks])
     scales = np.array([task.scale for task in spec.tasks])

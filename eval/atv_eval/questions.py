@@ -138,7 +138,7 @@ class QuestionBuilder:
         return method in (Method.STEERED, Method.STATIC) and bool(self._engine.instructions)
 
     def _asked(self, task: Task, row: Row) -> Asked:
-        return asked_row(self._engine, self._plan, task, row)
+        return asked_row(self._engine, self._plan.steering, task.name, row, self._plan.instructions.given)
 
     def _instructed(self, instruction: str | None, row: Row) -> Prompt:
         form = self._form(*_before(row))

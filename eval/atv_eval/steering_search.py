@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from atv_eval.asked_rows import asked_row
 from atv_eval.eval_plan import EvalPlan
 from atv_eval.eval_task import Task
 from atv_eval.harm import Harm, measure_harm
@@ -15,6 +16,7 @@ from atv_eval.questions import QuestionBuilder
 from atv_eval.statistics import Estimate, mean_over_tasks
 from atv_local.answer import Engine
 from atv_local.batch import Batch, SteeredPrompt
+from atv_local.data import Row
 from atv_local.vectors import Steering
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -94,12 +96,12 @@ def _measure(
     plan = EvalPlan(tasks, [Method.STEERED], steerings[0])
     scores: list[dict[str, list[float]]] = [{} for _ in steerings]
 
-    def ways(query: str) -> list[SteeredPrompt]:
-        vector = engine.gated_vector(query, steering=steerings[0]).vector
+    def ways(task: str, row: Row) -> list[SteeredPrompt]:
+        vector = engine.gated(asked_row(engine, steerings[0], task, row)).vector
         return [SteeredPrompt.of(steering, vector) for steering in steerings]
 
     questions = (
-        replace(question, options=(), ways=ways(question.tag.row.input))
+        replace(question, options=(), ways=ways(question.tag.keys[0].task, question.tag.row))
         for question in QuestionBuilder(plan, engine).questions({})
     )
     by_name = {task.name: task for task in tasks}

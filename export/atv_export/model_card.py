@@ -40,7 +40,7 @@ def model_card(
         lines += ["", "## Trained on", ""]
         lines += [f"- `{file.name}`: {file.rows} rows" for file in spec.provenance.data]
     if spec.instructions:
-        lines += _told_lines(spec.instructions)
+        lines += _told_lines(spec.instructions, alone=spec.only_task is not None)
     lines += (
         _gate_lines(spec.gate, spec.provenance.metrics) if spec.gate else ["", "It has no gate: it steers every query."]
     )
@@ -70,9 +70,8 @@ def model_card(
     return "\n".join([*lines, ""])
 
 
-def _told_lines(instructions: Mapping[str, str]) -> list[str]:
+def _told_lines(instructions: Mapping[str, str], *, alone: bool) -> list[str]:
     """The words that the tasks are named by, and those that are read for them."""
-    alone = len(instructions) == 1
     how = "it is read before every query of the task" if alone else "name one with `--task`"
     lines = ["", "## What its tasks ask", "", f"Queries are read after an instruction; {how}:", ""]
     return [*lines, *(f"- `{one_line(name)}`: {one_line(said)}" for name, said in instructions.items())]

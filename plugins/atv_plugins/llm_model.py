@@ -150,7 +150,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
         "grammar": None if options.grammar is None else read_grammar(Path(options.grammar)),
         "schema": cast("dict[str, Any] | None", prompt.schema),
     }
-    constraint = engine.constraint(**restriction)
+    constraint = engine.constraint(**restriction, task=options.task)
     asked = engine.asked(
         messages[-1]["content"],
         **_given(options, "task", "instruction"),
@@ -159,6 +159,7 @@ def _answer(prompt: llm.Prompt, say: Callable[[str], None], unread: Event) -> di
     )
     for event in engine.stream(
         asked,
+        task=asked.task,
         steering=asked.steering,
         sampling=sampling,
         prompt=engine.prompts.conversation(with_last_query(messages, asked.text), engine.target.n_ctx),

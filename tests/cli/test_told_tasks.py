@@ -59,6 +59,7 @@ def test_the_only_task_is_not_named(only: list[str]) -> None:
 
 
 def test_the_base_model_reads_an_instruction_too(told: list[str]) -> None:
+    one_sentence(run(*told, "--off", "--task", "name", INSIDE), 2, "--off loads no bundle, so --task names nothing")
     off = record(*told, "--off", "--instruction", NAME, INSIDE)
     assert (off["instruction"], off["strength"]) == (NAME, 0)
     assert off["text"] == record(*told, "--off", f"{NAME}\n\n{INSIDE}")["text"]
@@ -97,6 +98,11 @@ def test_rows_say_what_they_ask(told: list[str], tmp_path: Path) -> None:
         (one["text"], one["tokens"]["prompt"]) for one in wanted
     ]
     assert [one["task"] for one in answers[:4]] == ["name", "theirs", "theirs", "theirs"]
+    restricted = batch(*told, "--choices", "x,y", tmp_path / "rows.jsonl", tmp_path / "restricted.jsonl")
+    assert restricted.exit_code == 0, restricted.output
+    alone = record(*told, "--instruction", NAME, "--choices", "x,y", INSIDE)
+    for one in records(tmp_path / "restricted.jsonl")[1:3]:
+        assert (one["text"], one["tokens"]["prompt"]) == (alone["text"], alone["tokens"]["prompt"])
     again = batch(*told, "-n", "6", "--task", "name", tmp_path / "rows.jsonl", output)
     assert again.exit_code != 0  # answers under another task are not replaced
 
@@ -140,14 +146,31 @@ def test_right_answers_become_rows(told: list[str], tmp_path: Path, monkeypatch:
     ]
     result = chat([*told, "-n", "6"], *lines, "/right", "/clear", INSIDE, "/right x")
     assert records(tmp_path / "corrections.jsonl") == [
-        {"input": INSIDE, "output": "fruit", "task": "name", "instruction": NAME},
-        {"input": OUTSIDE, "output": "nothing at all", "history": [[f"{NAME}\n\n{INSIDE}", first]]},
+        {"input": INSIDE, "output": "fruit", "task": "name"},
+        {"input": OUTSIDE, "output": "nothing at all", "history": [[INSIDE, first]]},
     ]
     assert records(tmp_path / "b.jsonl") == [{"input": INSIDE, "output": "x", "task": "kinds"}]
     assert "saved in corrections.jsonl; to teach it: atv-local train --from RUN" in result.stderr
     assert "/right needs the right answer" in result.stderr
     (row, _) = read_rows(tmp_path / "corrections.jsonl").rows
-    assert (row.instruction, row.output) == (NAME, "fruit")
+    assert (row.task, row.output) == ("name", "fruit")
+
+
+def test_a_correction_is_of_the_turn_and_not_of_what_was_set_since(
+    told: list[str], only: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    since = ["/task sort", "/system be nice", "/right fruit"]
+    chat([*told, "-n", "2", "-s", "be brief"], "/task name", INSIDE, *since)
+    chat([*told, "-n", "2"], "/instruction Do it.", INSIDE, "/instruction off", "/right x")
+    chat([*only, "-n", "2"], "/gate off", OUTSIDE, "/right y")
+    chat([*told, "-n", "2", "--off"], INSIDE, "/right z")
+    assert records(tmp_path / "corrections.jsonl") == [
+        {"input": INSIDE, "output": "fruit", "task": "name", "system": "be brief"},
+        {"input": INSIDE, "output": "x", "instruction": "Do it."},
+        {"input": OUTSIDE, "output": "y", "task": "sort"},
+        {"input": INSIDE, "output": "z"},
+    ]
 
 
 def test_a_correction_needs_a_turn_and_begins_a_line(
@@ -188,17 +211,39 @@ def test_a_static_vector_for_words_unlike_the_tasks(
         one_sentence(CliRunner().invoke(app, command), code, words)
 
 
-def test_a_saved_conversation_has_what_was_read(
+def test_files_of_others_end_no_chat(told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (tmp_path / "chat.json").write_text(json.dumps({"messages": messages, "answers": [{"gate": "x"}]}))
+    (tmp_path / "corrections.jsonl").write_bytes("é".encode())
+    result = chat([*told, "-n", "2"], "/load chat.json", "/right b", "/show")
+    assert result.exit_code == 2
+    assert "saved in corrections.jsonl" in result.stderr
+    assert "was loaded from a file" in result.stderr
+    assert (tmp_path / "corrections.jsonl").read_text().splitlines()[1] == '{"input": "a", "output": "b"}'
+
+
+def test_the_vector_that_is_shown_is_the_one_that_steered(told: list[str]) -> None:
+    shown = [chat([*told, "-n", "2"], *lines, OUTSIDE, "/show").stderr for lines in ([], ["/task name"])]
+    run_shown = run(*told, "-n", "2", "--show-vector", "--task", "name", OUTSIDE).stderr
+    assert "left the last turn as the base model has it" in shown[0]
+    assert [line for line in run_shown.splitlines() if "█" in line or "|" in line] == [
+        line for line in shown[1].splitlines() if "█" in line or "|" in line
+    ]
+
+
+def test_a_saved_conversation_has_the_words_of_the_user(
     told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     how = [*told, "-n", "6"]
     whole = chat(how, "/task name", INSIDE, "/save chat.json", "/task off", OUTSIDE)
     saved = json.loads((tmp_path / "chat.json").read_text())
-    assert saved["messages"][0]["content"] == f"{NAME}\n\n{INSIDE}"
+    assert saved["messages"][0]["content"] == INSIDE
+    assert saved["answers"][0]["instruction"] == NAME
     loaded = chat(how, "/load chat.json", OUTSIDE, "/right x", "/save chat.json")
     assert loaded.stdout == "".join(whole.stdout.splitlines(keepends=True)[-1:])
     again = json.loads((tmp_path / "chat.json").read_text())
     assert again["messages"][:2] == saved["messages"]
     (row,) = records(tmp_path / "corrections.jsonl")
-    assert row["history"][0][0] == f"{NAME}\n\n{INSIDE}"
+    assert row["history"][0][0] == INSIDE

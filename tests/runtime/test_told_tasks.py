@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atv_local.answer import Conversation, Engine
+from atv_local.answer import Conversation, Engine, Turn
 from atv_local.batch import Batch
 from atv_local.data import tell, with_choices
 from atv_local.errors import BundleError, UsageError
@@ -103,29 +104,62 @@ def test_the_vector_is_that_of_what_is_read(engine: Engine, single: Engine, told
     assert (mean.vector().array == generator(tell(SORT, INSIDE)).array).all()
 
 
-def test_choices_are_listed_after_words_and_not_after_a_task(engine: Engine) -> None:
+def test_choices_are_listed_after_an_instruction(engine: Engine) -> None:
     allowed = with_choices(NAME, ("x", "y"))
     assert engine.answer(INSIDE, instruction=NAME, choices=["x", "y"]).instruction == allowed
-    assert engine.answer(INSIDE, task="name", choices=["x", "y"]).instruction == NAME
+    assert engine.answer(INSIDE, task="name", choices=["x", "y"]).instruction == allowed
     assert allowed == f"{NAME}\nAnswer with one of these, and nothing else: x, y."
 
 
-def test_earlier_turns_keep_their_instruction(engine: Engine) -> None:
+def test_the_choices_of_a_task_are_listed_unless_there_are_others(
+    tiny_gguf: Path, gated_bundle: Path, tmp_path: Path
+) -> None:
+    folder = tiny.write_told(tmp_path / "told", gated_bundle, {"sort": SORT, "name": NAME})
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["tasks"][0] |= {"kind": "labels", "labels": ["a", "b"], "choices": ["b", "a"]}
+    manifest["tasks"][1] |= {"kind": "labels", "labels": ["c", "d"]}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with Engine(Target(tiny_gguf, n_threads=1), Generator(folder, tried=True)) as engine:
+        assert engine.answer(INSIDE, task="sort", max_tokens=1).instruction == with_choices(SORT, ("b", "a"))
+        other = engine.answer(INSIDE, task="sort", choices=["x", "a"])
+        assert other.instruction == with_choices(SORT, ("x", "a"))
+        assert engine.instructions == {"sort": with_choices(SORT, ("b", "a")), "name": NAME}
+        for ask in (engine.answer, Conversation(engine, task="name", choices="auto").answer):
+            said = {} if ask is not engine.answer else {"task": "name", "choices": "auto"}
+            assert set(ask(INSIDE, **said).probabilities or ()) == {"c", "d"}
+
+
+def test_only_the_message_that_is_answered_has_the_instruction(engine: Engine) -> None:
     conversation = Conversation(engine, task="sort", max_tokens=4)
     first = conversation.answer(INSIDE)
     conversation.task = None
     second = conversation.answer(OUTSIDE)
-    told_first = [
-        {"role": "user", "content": tell(SORT, INSIDE)},
+    messages = [
+        {"role": "user", "content": INSIDE},
         {"role": "assistant", "content": first.text},
         {"role": "user", "content": OUTSIDE},
     ]
-    assert second.text == engine.chat(told_first, max_tokens=4).text
-    assert conversation.turns[0].query == INSIDE
-    assert conversation.turns[0].read == tell(SORT, INSIDE)
-    restored = Conversation(engine, max_tokens=4)
-    restored.restore(None, [replace(turn, steering=None) for turn in conversation.turns[:1]])
-    assert restored.answer(OUTSIDE).text == second.text
+    whole = engine.chat(messages, max_tokens=4)
+    assert (second.text, second.tokens.prompt) == (whole.text, whole.tokens.prompt)
+    conversation.clear()
+    conversation.restore(None, [Turn(INSIDE, first.text, {})])
+    conversation.task = "name"
+    third, told = conversation.answer(OUTSIDE), engine.chat(messages, task="name", max_tokens=4)
+    assert (third.text, third.tokens.prompt, third.instruction) == (told.text, told.tokens.prompt, NAME)
+
+
+def test_without_steering_a_comparison_reads_what_off_reads(engine: Engine, single: Engine) -> None:
+    for one, said in ((engine, {"instruction": NAME}), (engine, {"task": "name"}), (single, {}), (engine, {})):
+        answers = Conversation(one, **said, max_tokens=6).compare(INSIDE)
+        texts = {name: "".join(event.text for event in events) for name, events in answers.items()}
+        assert texts["without steering"] == one.answer(INSIDE, **said, steering=OFF, max_tokens=6).text
+        assert texts["with steering"] == one.answer(INSIDE, **said, max_tokens=6).text
+
+
+def test_there_is_nothing_to_put_an_instruction_before(engine: Engine) -> None:
+    for content in ([], [{"role": "user", "content": " "}]):
+        with pytest.raises(UsageError, match="nothing to put an instruction before"):
+            engine.chat([{"role": "system", "content": "x"}, *content], instruction=NAME, steering=OFF)
 
 
 @pytest.mark.parametrize(

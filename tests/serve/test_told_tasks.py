@@ -90,6 +90,22 @@ def test_models_list_their_tasks(told_url: str) -> None:
     assert models["base"] == {}
 
 
+def test_other_words_that_steer_decide_for_both(told_url: str, engine: Engine) -> None:
+    refused = ask(told_url, INSIDE, model="one", steering={"query": OUTSIDE})
+    base = ask(told_url, INSIDE, model="base")
+    assert (text(refused), refused["steering"]) == (text(base), False)
+    assert refused["usage"]["prompt_tokens"] == base["usage"]["prompt_tokens"]
+    accepted = ask(told_url, OUTSIDE, model="one", steering={"query": INSIDE})
+    wanted = engine.answer(tell(SORT, OUTSIDE), vector=engine.vector(INSIDE, task="sort"), max_tokens=6)
+    assert (text(accepted), accepted["usage"]["prompt_tokens"]) == (wanted.text, wanted.tokens.prompt)
+
+
+def test_without_a_users_message_there_is_nothing_to_tell(told_url: str) -> None:
+    body = {"messages": [{"role": "system", "content": "x"}], "steering": {"task": "name", "query": INSIDE}}
+    refused = httpx.post(f"{told_url}/v1/chat/completions", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages")
+
+
 @pytest.mark.parametrize(
     ("steering", "field", "words"),
     [

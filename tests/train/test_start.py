@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,17 +19,19 @@ import atv_train
 from atv_cli.main import app
 from atv_export import export
 from atv_local.data import Row
-from atv_local.errors import AtvError, BundleError, MismatchError, NotFoundError, UsageError
+from atv_local.errors import AtvError, BundleError, DataError, MismatchError, NotFoundError, UsageError
 from atv_local.generator import Bundle, Generator
 from atv_train.bundle_weights import load_bundle
+from atv_train.examples import Wordings
 from atv_train.replay import REPLAY, Replay, kept_rows, read_replay, save_replay, with_replay
-from atv_train.run_folder import load_checkpoint
+from atv_train.run_folder import load_checkpoint, read_spec
 from tests import tiny
 
 LEARNS = {"epochs": 20, "batch_size": 8, "learning_rate": 2e-2, "backbone_learning_rate": 2e-3, "patience": 20}
 
 
 def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -59,7 +63,7 @@ def test_each_task_keeps_its_share(rows: list[Row], most: int, seed: int) -> Non
 
 @given(st.lists(ROWS, min_size=1), st.lists(ROWS), st.integers(0, 3))
 def test_new_rows_replace_what_they_correct(new: list[Row], earlier: list[Row], seed: int) -> None:
-    mixed = with_replay(new, Replay(earlier, earlier), seed)
+    mixed = with_replay(new, Replay(earlier, earlier), Wordings(), seed)
     corrected = {(row.task, row.input) for row in new}
     assert mixed.rows[: len(new)] == new
     others = [row for row in mixed.rows if not any(row is one for one in new)]
@@ -70,7 +74,7 @@ def test_new_rows_replace_what_they_correct(new: list[Row], earlier: list[Row], 
 def test_few_new_rows_are_a_quarter_of_what_is_trained() -> None:
     new = [Row(input=f"new {n}", output="x") for n in range(20)]
     earlier = [Row(input=f"old {n}", output="y") for n in range(1000)]
-    rows = with_replay(new, Replay(earlier), 0).rows
+    rows = with_replay(new, Replay(earlier), Wordings(), 0).rows
     assert sum(row.input.startswith("new") for row in rows) / len(rows) == pytest.approx(0.25, abs=0.05)
 
 
@@ -143,6 +147,86 @@ def test_what_a_run_was_told_is_kept(tiny_gguf: Path, tiny_backbone: Path, tiny_
     assert job["instructions"] == {tiny_rows.stem: ["Sort it."], "cars": ["Name it."]}
     assert (job["layers"], job["prompt_vector"], job["positions"]) == ([2, 3], True, "all")
     assert (job["model"], job["start"]) == (str(tiny_gguf), str(first.folder))
+
+
+def test_a_correction_replaces_the_row_that_is_read_the_same(
+    tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) | {"choices": ["a", "b"]} for line in tiny_rows.read_text().splitlines()]
+    told = [row | {"instruction": "Sort it."} for row in rows]
+    for name, data, options in (("row", told, {}), ("file", rows, {"instructions": {"kinds": "Sort it."}})):
+        first = atv_train.train(
+            write(tmp_path / f"{name}/kinds.jsonl", *data), tmp_path / name / "a", model=tiny_gguf,
+            backbone=tiny_backbone, epochs=1, static_share=0.3, **options,
+        )  # fmt: skip
+        right = write(tmp_path / name / "right.jsonl", {"input": "cow 1", "output": "a", "task": "kinds"})
+        export(first, tmp_path / name / "bundle", precisions="fp32")
+        for start, place in ((first.folder, "b"), (tmp_path / name / "bundle", "c")):
+            more = atv_train.train(
+                right, tmp_path / name / place, start=start, model=tiny_gguf, backbone=tiny_backbone, epochs=1,
+                hold_out=False,
+            )  # fmt: skip
+            spec = read_spec(more.folder)
+            assert spec.static
+            assert spec.tasks[0].told() == "Sort it.\nAnswer with one of these, and nothing else: a, b."
+            kept = [row for row in read_replay(more.folder).train if row.input == "cow 1"]
+            assert [row.output for row in kept] == ["a"]
+
+
+def test_a_resumed_run_needs_what_it_started_from(
+    run: atv_train.TrainingResult, tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path, tmp_path: Path
+) -> None:
+    start = copytree(run.folder, tmp_path / "start")
+    steps = iter([False] * 4 + [True] * 99)
+    hooks = atv_train.TrainingHooks(stopped=lambda: next(steps))
+    stopped = atv_train.train(tiny_rows, tmp_path / "more", start=start, epochs=3, batch_size=8, hooks=hooks)
+    other = atv_train.train(tiny_rows, tmp_path / "other", model=tiny_gguf, backbone=tiny_backbone, epochs=1)
+    copytree(other.folder / "checkpoint", start / "checkpoint", dirs_exist_ok=True)
+    with pytest.raises(DataError, match=r"start that it goes on from, has changed"):
+        atv_train.resume(stopped.folder)
+    with pytest.raises(UsageError, match="write to another folder"):
+        atv_train.train(tiny_rows, start, start=start, overwrite=True)
+
+
+def test_few_corrections_keep_the_last_epoch_and_say_so(
+    run: atv_train.TrainingResult, tiny_rows: Path, tmp_path: Path
+) -> None:
+    right = write(tmp_path / "right.jsonl", {"input": "cow 1", "output": "a", "task": tiny_rows.stem})
+    result = atv_train.train(right, tmp_path / "more", start=run.folder, epochs=3)
+    assert (result.measure, result.metrics["epoch"]) == (None, 3)
+    assert read_spec(result.folder).provenance.measure is None
+
+
+def test_a_template_of_no_task_is_refused(run: atv_train.TrainingResult, tiny_rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="names the task 'typo'"):
+        atv_train.train(tiny_rows, tmp_path / "more", start=run.folder, templates={"typo": ["say {input}"]})
+
+
+@pytest.mark.parametrize("damage", ["no K", "no scale", "external"])
+def test_a_graph_that_another_program_wrote_is_refused(
+    tiny_gguf: Path, tiny_backbone: Path, tiny_rows: Path, tmp_path: Path, damage: str
+) -> None:
+    result = atv_train.train(tiny_rows, tmp_path / "run", model=tiny_gguf, backbone=tiny_backbone, epochs=1)
+    bundle = tmp_path / "bundle"
+    export(result, bundle, precisions="int8")
+    graph = onnx.load(bundle / "onnx/model_int8.onnx")
+    if damage == "no K":
+        node = next(node for node in graph.graph.node if node.op_type == "MatMulNBits")
+        del node.attribute[:]
+    elif damage == "no scale":
+        node = next(node for node in graph.graph.node if node.op_type in ("MatMulInteger", "MatMulNBits"))
+        node.input[1] = graph.graph.initializer[0].name
+    else:
+        tensor = graph.graph.initializer[0]
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="/etc/passwd")
+    (bundle / "onnx/model_int8.onnx").write_bytes(graph.SerializeToString())
+    manifest = json.loads((bundle / "atv.json").read_text())
+    entry = tiny.entry(bundle / "onnx/model_int8.onnx")
+    manifest["files"]["onnx/model_int8.onnx"] = entry.model_dump()
+    (bundle / "atv.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError):
+        atv_train.train(tiny_rows, tmp_path / "x", start=bundle, model=tiny_gguf, backbone=tiny_backbone)
 
 
 def test_rows_are_not_kept_if_nobody_wants_that(

@@ -49,10 +49,14 @@ def test_what_is_read_for_a_row(row: dict[str, Any], worded: dict[str, Any], rea
     assert Wordings(**worded).of_row(Row.model_validate({"input": "cow 1", "output": "a", "task": "t"} | row)) == read
 
 
-def test_a_task_has_the_instruction_that_most_rows_have() -> None:
+def test_a_task_has_the_instruction_that_most_rows_have_and_the_choices_of_all() -> None:
     rows = [Row(input="x", output="y", instruction=said) for said in ("One.", "Two.", "Two.", None)]
-    assert Wordings().instruction_of_task(rows) == "Two."
-    assert Wordings().instruction_of_task(rows[3:]) is None
+    assert Wordings().of_task(rows) == ("Two.", ())
+    assert Wordings().of_task(rows[3:]) == (None, ())
+    same = [Row(input="x", output="a", instruction="Do.", choices=tuple(order)) for order in ("ab", "ba")]
+    assert Wordings().of_task(same) == ("Do.", ("a", "b"))
+    other = Row(input="x", output="a", instruction="Do.", choices=("a", "c"))
+    assert Wordings().of_task([*same, other]) == ("Do.", ())
 
 
 def test_queries_outside_are_asked_with_and_without_instructions() -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from atv_local.errors import BundleError
+from atv_local.errors import BundleError, first_line
 from atv_local.generator import GRAPHS, Bundle, Generator, Precision
 from atv_train.hub_models import HUB_DEFAULT, default_backbone
 from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone
@@ -53,14 +53,17 @@ def load_bundle(bundle: Bundle, backbone: str | None = None) -> tuple[GeneratorM
         spec.injection.n_vectors,
     )
     precision = next(one for one in _BEST if one in bundle.graphs)
-    found = dict(_weights(onnx.load_from_string(bundle.read(GRAPHS[precision])).graph))
+    given = Generator(bundle, precision=precision)(_PROBE)  # which refuses a graph that must not be read
+    try:
+        found = dict(_weights(onnx.load_from_string(bundle.read(GRAPHS[precision])).graph))
+    except (LookupError, ValueError, TypeError, RuntimeError) as error:
+        raise BundleError(f"the graph of {bundle.path} cannot be trained on: {first_line(error)}") from error
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
             parameter.copy_(_shaped(bundle, name, found.get(name), parameter))
     vectors = AdaptiveVectors(generator.eval(), tokenizer, spec.generator.max_tokens)
     with torch.no_grad():
         ours = generator.expand(vectors.pooled([_PROBE]))[0].numpy().ravel()
-    given = Generator(bundle, precision=precision)(_PROBE)
     parts = (given.array,) if given.prompt is None else (given.array, given.prompt.array)
     theirs = np.concatenate([part.ravel() for part in parts])
     cosine = float(ours @ theirs / max(float(np.linalg.norm(ours) * np.linalg.norm(theirs)), 1e-12))

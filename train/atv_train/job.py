@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from atv_local.data import Columns, TemplateVariables
-from atv_local.generator import Pooling
+from atv_local.generator import Pooling, TaskSpec
 from atv_local.vectors import Positions
 from atv_train.examples import TaskInstructions, Templates, Wordings
 from atv_train.trainer import TrainingSettings
@@ -21,7 +21,8 @@ from atv_train.training_choices import EpochMeasure, TargetDtype, Tuning
 class TrainingJob:
     """The model, the data and how to train. `train` says what each option means; files have absolute paths.
 
-    `start` is the run or bundle that training goes on from, and `keep_rows` lets later runs go on from this one.
+    `start` is the run or bundle that training goes on from, with its `earlier` tasks; `keep_rows` lets later runs go on
+    from this one.
     `cache_bytes` bounds the memory for cached prefixes. Epochs and batch size of 0 in `settings` are chosen from the
     number of rows.
     """
@@ -33,6 +34,7 @@ class TrainingJob:
     valid: Sequence[Path] = ()
     hold_out: bool = True
     start: Path | None = None
+    earlier: dict[str, TaskSpec] = field(default_factory=dict)
     keep_rows: bool = True
     columns: Columns = field(default_factory=dict)
     skip_bad_rows: bool = False
@@ -60,7 +62,7 @@ class TrainingJob:
     @property
     def worded(self) -> Wordings:
         """How rows are worded."""
-        return Wordings(self.templates or {}, self.instructions or {})
+        return Wordings(self.templates or {}, self.instructions or {}, self.earlier)
 
 
 class RunRecord(BaseModel):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from atv_local.data import Row, reading, replacing
 from atv_local.errors import BundleError, first_problem
+from atv_train.examples import Wordings
 
 REPLAY = "replay.jsonl"
 MAX_KEPT = 8192
@@ -111,7 +112,7 @@ class ReplayedRows:
     others: list[Row]
 
 
-def with_replay(new: Sequence[Row], replay: Replay, seed: int) -> ReplayedRows:
+def with_replay(new: Sequence[Row], replay: Replay, worded: Wordings, seed: int) -> ReplayedRows:
     """New rows mixed with some of the earlier ones, at least a few of each task.
 
     An earlier row for the same query of the same task is left out: the new one corrects it.
@@ -119,10 +120,14 @@ def with_replay(new: Sequence[Row], replay: Replay, seed: int) -> ReplayedRows:
     Args:
         new: at least one.
         replay: the earlier ones.
+        worded: says what is read for a row.
         seed: chooses among them.
     """
-    corrected = {_asked(row) for row in new}
-    train, valid = ([row for row in rows if _asked(row) not in corrected] for rows in (replay.train, replay.valid))
+    corrected = {asked for row in new for asked in _asked(row, worded)}
+    train, valid = (
+        [row for row in rows if not corrected.intersection(_asked(row, worded))]
+        for rows in (replay.train, replay.valid)
+    )
     drawn = kept_rows(train, max(_LEAST_REPLAYED, _REPLAYED_FOR_EACH * len(new)), seed)
     wanted = _NEW_SHARE * len(drawn) / (1 - _NEW_SHARE)
     repeats = min(_MOST_REPEATS, max(1, round(wanted / len(new))))
@@ -130,5 +135,7 @@ def with_replay(new: Sequence[Row], replay: Replay, seed: int) -> ReplayedRows:
     return ReplayedRows([*new] * repeats + drawn, valid, [row for row in train if id(row) not in chosen])
 
 
-def _asked(row: Row) -> Hashable:
-    return row.task, row.instruction, row.input, row.system, row.history
+def _asked(row: Row, worded: Wordings) -> Iterator[Hashable]:
+    """What is read for a row, in each wording."""
+    for text in worded.of_row(row):
+        yield row.task, text, row.system, row.history

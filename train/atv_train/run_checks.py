@@ -17,11 +17,15 @@ def check_unchanged(record: RunRecord, data: TrainingData, model_bytes: int, pro
         UsageError: another number of processes.
     """
     if data.hashes != record.data_sha256:
-        raise DataError("the data of this run has changed since it was started; start a new run")
+        raise DataError(f"{_changed(record.job)} changed since this run was started; start a new run")
     if model_bytes != record.model_bytes:
         raise DataError(f"{record.job.model} is not the model this run was started with; start a new run")
     if processes != record.processes:
         raise UsageError(f"this run was started with {record.processes} processes, not {processes}; use as many")
+
+
+def _changed(job: TrainingJob) -> str:
+    return "its data has" if job.start is None else f"its data, or {job.start} that it goes on from, has"
 
 
 def check_baselines(job: TrainingJob, data: TrainingData) -> None:
@@ -35,7 +39,7 @@ def check_worded_tasks(job: TrainingJob, data: TrainingData) -> None:
 
     Instructions may be those of more tasks, as a file of them is shared.
     """
-    unknown = [task for task in (() if job.start else job.templates or ()) if task not in (OTHER_TASKS, *data.tasks)]
+    unknown = [task for task in job.templates or () if task not in (OTHER_TASKS, *data.tasks, *job.earlier)]
     if unknown:
         raise UsageError(f"`templates` names the task {shown(unknown[0])}; the tasks are {some_of(data.tasks)}")
     if job.instructions and job.start is None and not set(data.tasks).intersection(job.instructions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,17 @@ from atv_local.vectors import TargetSpec
 from atv_train.hub_models import HUB_DEFAULT
 from atv_train.job import TrainingJob
 from atv_train.replay import Replay, read_replay
-from atv_train.run_folder import RUN, load_checkpoint, read_run_record, read_spec
+from atv_train.run_folder import CHECKPOINT, RUN, WEIGHTS, load_checkpoint, read_run_record, read_spec
 from atv_train.trainer import TrainingSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from atv_train.vector_sources import GeneratorModule
+
+
+_STATIC_SHARE = 0.25
+"""For a bundle with a static vector, which does not say its share."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,11 @@ class Start:
             "scale": spec.injection.scale,
             "pooling": spec.generator.pooling,
             "rank": spec.generator.rank,
+            "static_share": (earlier.static_share if earlier else 0.0) or (_STATIC_SHARE if spec.static else 0.0),
             "max_query_tokens": spec.generator.max_tokens,
         }
+        if job.static_share and spec.static:
+            own["static_share"] = job.static_share
         defaults = {field.name: field.default for field in fields(TrainingJob)}
         for name, value in own.items():
             if getattr(job, name) not in (defaults[name], value):
@@ -85,12 +93,20 @@ class Start:
             if job.settings.strength_range == TrainingSettings().strength_range:
                 own["settings"] = replace(job.settings, strength_range=earlier.settings.strength_range)
             own["instructions"] = {**(earlier.instructions or {}), **(job.instructions or {})} or None
-        return replace(job, start=self.path, **own)
+        return replace(job, start=self.path, earlier={task.name: task for task in spec.tasks}, **own)
 
     def check_target(self, target: TargetSpec) -> None:
         """Raise MismatchError for another target than that of the generator."""
         if problem := self.spec.target.mismatch(target):
             raise MismatchError(f"{self.path} cannot be trained on for this target: it was {problem}")
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights, so that a run is resumed from the same."""
+        if self.job is None:
+            return hashlib.sha256(Bundle(self.path).manifest_bytes).hexdigest()
+        with (self.path / CHECKPOINT / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def warnings(self) -> list[str]:
         """Sentences on what training may lose."""

@@ -234,6 +234,8 @@ def train(
         ),
     )
     if going_on is not None:
+        if Path(output).resolve() == going_on.path.resolve():
+            raise UsageError(f"{output} is the run that training goes on from; write to another folder")
         job = going_on.continued(job)
     return run_training(job, Path(output), hooks, overwrite=overwrite)
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from atv_local.data import Row, RowFile, are_labels, read_row_files, tell
+from atv_local.data import Row, RowFile, are_labels, read_row_files, tell, with_choices
 from atv_local.target import PromptFormat
 from atv_local.text import counted, some_of
 from atv_train.examples import EncodedRows, Example, Wordings, encode, find_warnings
@@ -70,11 +70,11 @@ class TrainingData:
         return sorted({row.task for row in (*self.rows, *self.valid_rows)})
 
     def instructions(self, worded: Wordings) -> list[str]:
-        """The instruction of each task that has one."""
+        """What is read before the queries of each task that has an instruction."""
         rows: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             rows[row.task].append(row)
-        return [said for own in rows.values() if (said := worded.instruction_of_task(own))]
+        return [told for own in rows.values() if (told := with_choices(*worded.of_task(own)))]
 
     @property
     def text_tasks(self) -> frozenset[str]:
@@ -108,10 +108,11 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
     n_new, others = len(rows), list[Row]()
     warnings = notes + find_warnings(_as_asked(rows, job.worded), _as_asked(valid_rows, job.worded))
     if replay.train:
-        mixed = with_replay(rows, replay, job.settings.seed)
+        mixed = with_replay(rows, replay, job.worded, job.settings.seed)
         rows, valid_rows, others = mixed.rows, [*valid_rows, *mixed.valid], mixed.others
     train, valid = (encode(part, prompts, job.max_row_tokens, job.worded) for part in (rows, valid_rows))
-    hashes = [file.sha256 for file in (*files, *valid_files)] + ([replay.sha256] if job.start else [])
+    hashes = [file.sha256 for file in (*files, *valid_files)]
+    hashes += [replay.sha256] if replay.train else []
     bare = {repr(row.task) for row in rows if job.instructions and not job.worded.instructions_of(row)}
     if bare:
         warnings.append(f"there is no instruction for {some_of(sorted(bare))}, which is trained without one")

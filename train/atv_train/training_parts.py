@@ -79,6 +79,7 @@ def prepare_training(
     job = replace(job, template_variables=dict(target_file.template_variables))
     model_bytes = job.model.stat().st_size
     data = read_training_data(job, target_file.prompts)
+    data.hashes.extend([start.sha256] if start else [])
     if record is not None:
         check_unchanged(record, data, model_bytes, processes)
     else:
@@ -107,7 +108,7 @@ def prepare_training(
 
     size = sample_size(data.train.first)
     sampler = AnswerSampler(data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed, *size)
-    measure = sampler.measure if data.valid.rows else None
+    measure = sampler.measure if data.valid.rows and not settings.keep_last else None
     new_record = RunRecord(
         job=replace(job, settings=settings, dtype=_dtype(models.target)),
         data_sha256=data.hashes,

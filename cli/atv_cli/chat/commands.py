@@ -111,6 +111,8 @@ def _gate(session: Session, text: str) -> None:
     """Show the gate and its last decision, or set the score that a turn needs to be steered."""
     if text:
         _change(session, "gate", text)
+        if session.conversation.task or session.conversation.instruction:
+            session.say("it has no effect while a task or an instruction is set")
     if not session.conversation.engine.generators:
         session.say("no bundle is loaded, so there is no gate")
     elif not session.has_gate:
@@ -205,11 +207,11 @@ def _show(session: Session, _text: str) -> None:
     from atv_cli.screen import plot_norms
 
     last = session.conversation.last
-    if last.steering is None:
+    if last.asked is None:
         raise UsageError("the last turn was loaded from a file, which has no vectors; /regen answers it again")
-    if last.steering.off:
+    if last.asked.steering.off:
         raise UsageError("the last turn was not steered, so it has no vector; /on and /regen answer it steered")
-    rows = session.conversation.engine.gated_vector(last.query, steering=last.steering).rows
+    rows = session.conversation.engine.gated(last.asked).rows
     if rows is None:
         raise UsageError("the gate left the last turn as the base model has it; /gate off and /regen answer it steered")
     plot_norms(rows)

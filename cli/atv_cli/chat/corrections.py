@@ -12,7 +12,7 @@ from atv_local.data import Row, writing
 from atv_local.errors import UsageError, first_problem
 
 if TYPE_CHECKING:
-    from atv_local.answer import Conversation
+    from atv_local.answer import Conversation, Turn
 
 DEFAULT_FILE = Path("corrections.jsonl")
 
@@ -24,24 +24,23 @@ def save_correction(conversation: Conversation, right: str, path: Path) -> None:
         UsageError: nothing was asked yet, an answer that cannot be learned, or a file that cannot be written.
     """
     row = correction(conversation, right)
-    with writing(path), path.open("a+", encoding="utf-8") as file:
+    with writing(path), path.open("ab+") as file:
         file.seek(max(0, file.tell() - 1))
-        begun = file.read(1) not in ("", "\n")  # a last line without its end
-        file.write(("\n" if begun else "") + json.dumps(row, ensure_ascii=False) + "\n")
+        begun = file.read(1) not in (b"", b"\n")  # a last line without its end
+        file.write(b"\n" * begun + json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
 def correction(conversation: Conversation, right: str) -> dict[str, Any]:
-    """The last turn as a row with this output; its task is the one that was named, or that the gate found."""
+    """The last turn as a row with this output, and what was read with it."""
     turn, earlier = conversation.last, conversation.turns[:-1]
-    gate = turn.record.get("gate") or {}
-    task = conversation.task or (gate.get("task") if gate.get("steered") and gate.get("threshold") else None)
+    asked = turn.asked
     parts = {
         "input": turn.query,
         "output": right,
-        "task": task,
-        "instruction": turn.instruction,
-        "system": conversation.system,
-        "history": [[before.read, before.answer_text] for before in earlier],
+        "task": _task(turn),
+        "instruction": asked.instruction if asked and not asked.task else None,  # that of a task goes with its name
+        "system": turn.system,
+        "history": [[before.query, before.answer_text] for before in earlier],
     }
     row = {name: value for name, value in parts.items() if value}
     try:
@@ -49,3 +48,11 @@ def correction(conversation: Conversation, right: str) -> dict[str, Any]:
     except ValidationError as error:
         raise UsageError(f"this turn cannot be learned: {first_problem(error)}") from error
     return row
+
+
+def _task(turn: Turn) -> str | None:
+    """The task whose instruction was read, or the one that the gate found."""
+    if turn.asked is None or turn.asked.instruction:
+        return turn.asked.task if turn.asked else None
+    gate = turn.record.get("gate")
+    return gate["task"] if gate and gate["steered"] and gate["threshold"] else None

@@ -114,7 +114,7 @@ def _told(name: str) -> Setting:
 
     def change(session: Session, text: str) -> None:
         given = {"task": None, "instruction": None} | {name: None if text == "off" else text}
-        said_instruction(given["task"], given["instruction"], (), session.conversation.engine.instructions)
+        said_instruction(given["task"], given["instruction"], (), session.conversation.engine.tasks)
         session.conversation.task, session.conversation.instruction = given["task"], given["instruction"]
 
     return Setting(change=change, show=lambda session: one_line(getattr(session.conversation, name) or "off"))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from atv_local.data import reading, replacing, tell, writing
+from atv_local.data import reading, replacing, writing
 from atv_local.errors import DataError, UsageError, first_problem
 
 if TYPE_CHECKING:
-    from atv_local.answer import Conversation, Turn
+    from atv_local.answer import Conversation
 
 _MAX_BYTES = 64 << 20
 
@@ -82,23 +82,14 @@ def load_transcript(conversation: Conversation, path: Path) -> str | None:
     Raises:
         DataError: a file that cannot be read or is not a conversation.
     """
+    from atv_local.answer import Turn
+
     saved = _read(path)
     texts = [message.content for message in saved.messages]
     system = texts.pop(0) if saved.messages[0].role == "system" else None
     answers = saved.answers or [{}] * (len(texts) // 2)
-    turns = zip(texts[::2], texts[1::2], answers, strict=True)
-    conversation.restore(system or None, (_turn(*turn) for turn in turns))
+    conversation.restore(system or None, map(Turn, texts[::2], texts[1::2], answers))
     return saved.model
-
-
-def _turn(text: str, answer: str, record: dict[str, Any]) -> Turn:
-    """A message as it was read, with what its answer's record says, as a turn."""
-    from atv_local.answer import Turn
-
-    instruction = record.get("instruction")
-    if isinstance(instruction, str) and text.startswith(before := tell(instruction, "")) and text != before:
-        return Turn(text.removeprefix(before), answer, record, instruction=instruction)
-    return Turn(text, answer, record)
 
 
 def _read(path: Path) -> _Saved:

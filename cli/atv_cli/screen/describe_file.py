@@ -68,7 +68,8 @@ def _of_bundle(bundle: Bundle, model: Path | None, queries: Sequence[str]) -> tu
     for query in queries:
         check_query(query)
     generator = Generator(bundle)
-    read = [tell(manifest.only_instruction, query) for query in queries]  # as it would be answered
+    said = manifest.only_task.told() if manifest.only_task else None
+    read = [tell(said, query) for query in queries]  # as it would be answered
     vectors, scores = zip(*map(generator.scored, read), strict=True)
     facts["runs"] = {"provider": generator.provider, "precision": generator.precision}
     facts["queries"] = [

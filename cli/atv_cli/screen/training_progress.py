@@ -126,7 +126,8 @@ def _line(metrics: TrainingMetrics) -> str:
 def _measure(plan: TrainingPlan) -> str:
     """What decides which epoch is the best, and why."""
     if plan.measure is None:
-        return "none, since there are no validation rows; the last epoch is saved"
+        why = "the new rows are few" if plan.valid_rows else "there are no validation rows"
+        return f"none, since {why}; the last epoch is saved"
     if plan.measure == "valid_accuracy":
         return "validation accuracy, since all outputs are labels"
     texts = "all outputs" if plan.text_tasks == plan.tasks else f"{plan.text_tasks} of {counted(plan.tasks, 'task')}"

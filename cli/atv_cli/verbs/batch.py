@@ -15,7 +15,7 @@ from atv_cli import options
 from atv_cli.constraint_options import ConstraintOptions
 from atv_cli.error_messages import for_command_line
 from atv_cli.help_pages import Panel
-from atv_cli.load_engine import check_gate_option
+from atv_cli.load_engine import check_task_options
 from atv_local.batch import DEFAULT_PARALLEL, MAX_PARALLEL
 from atv_local.data import reading
 from atv_local.errors import DataError, UsageError
@@ -101,7 +101,7 @@ def batch(
     executor_options = _options(executor_option or [])
     if executor_options and executor is None:
         raise UsageError("--executor-option is for a plug-in; add --executor NAME, such as --executor ray")
-    check_gate_option(steering, told)
+    check_task_options(told, steering, off=off)
     changes = steering.changes()
     _check_output(file, output)
     system = sampling.system

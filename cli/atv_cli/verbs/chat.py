@@ -23,10 +23,10 @@ def chat(
     Type /? in a chat for its commands. In a pipe, each line of the input is a turn, and stdout has the answers only.
     """
     from atv_cli.chat import run_chat
-    from atv_cli.load_engine import check_gate_option, load_engine
+    from atv_cli.load_engine import check_task_options, load_engine
     from atv_local.answer import Conversation
 
     settings = told.arguments() | sampling.arguments() | constraint.arguments()
-    check_gate_option(steering, told)
+    check_task_options(told, steering, off=off)
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     run_chat(Conversation(engine, steering=how, **settings))

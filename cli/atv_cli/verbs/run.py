@@ -80,12 +80,12 @@ def run(
         return
     text = _query(query or [], file)
 
-    from atv_cli.load_engine import check_gate_option, load_engine, say_not_read
+    from atv_cli.load_engine import check_task_options, load_engine, say_not_read
     from atv_cli.screen import plot_norms
     from atv_local.answer import Conversation
 
     settings = sampling.arguments() | constraint.arguments()
-    check_gate_option(steering, told)
+    check_task_options(told, steering, off=off)
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     asked = _asked(engine, text, how, told, constraint)
     if show_vector:
@@ -111,7 +111,7 @@ def run(
 def _asked(
     engine: Engine, text: str, steering: Steering, told: options.TaskOptions, constraint: ConstraintOptions
 ) -> Asked:
-    restriction = engine.constraint(**constraint.arguments())
+    restriction = engine.constraint(**constraint.arguments(), task=told.task)
     choices = restriction.choices if restriction else ()
     return engine.asked(text, **told.arguments(), choices=choices, steering=steering)
 
@@ -121,7 +121,7 @@ def _print(engine: Engine, asked: Asked, settings: dict[str, Any], stream: bool)
 
     answer = ""
     shown = strip_control if sys.stdout.isatty() else str
-    for event in engine.stream(asked, steering=asked.steering, **settings):
+    for event in engine.stream(asked, task=asked.task, steering=asked.steering, **settings):
         answer += event.text
         if stream:
             print(shown(event.text), end="", flush=True)

@@ -61,7 +61,9 @@ def vector(
     with explain_defaults(None, chosen):
         generator = Generator(Bundle(path))
     manifest = generator.bundle.manifest
-    said = said_instruction(told.task, told.instruction, (), manifest.instructions) or manifest.only_instruction
+    said = said_instruction(told.task, told.instruction, (), manifest.tasks)
+    if said is None and manifest.only_task:
+        said = manifest.only_task.told()
     queries = [tell(said, text) for text in queries]
     if static and generator.static is None:
         raise UsageError(f"{path} has no static vector; train it with --static-share 0.25")

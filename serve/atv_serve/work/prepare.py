@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from atv_local.answer import Asked, Constraint, last_query, with_last_query
+from atv_local.answer import Asked, Constraint, last_query, of_task, with_last_query
 from atv_local.data import tell
 from atv_local.errors import PromptError, UsageError
 from atv_local.target import Prompt, Sampling
@@ -71,13 +71,13 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
     query, asked = last_query(messages), None
     if query is None and applied.bundle is not None and applied.query is None:
         raise UsageError("no message is the user's, whose last one steers; add one, or set steering.query")
+    if query is None and (applied.task or applied.instruction):
+        raise FieldError("messages", "no message is the user's, so there is nothing to put an instruction before")
     if query is not None and query.strip():
-        asked = models.asked(query, applied, restricted[0].choices if restricted[0] else ())
-        messages = with_last_query(messages, asked.text)
+        steers = query if applied.query is None else applied.query
+        asked = models.asked(steers, applied, restricted[0].choices if restricted[0] else ())
+        messages = with_last_query(messages, tell(asked.instruction, query))
         applied = replace(applied, steering=asked.steering, instruction=asked.instruction, static=asked.static)
-        if applied.query is not None:  # other words steer, after the same instruction
-            asked = Asked(tell(asked.instruction, applied.query), asked.steering, asked.instruction)
-            applied = replace(applied, static=False)
     prompt = prompts.conversation(messages, models.n_ctx)
     _check_room(models, prompt)
     n_top = (request.top_logprobs or 0) if request.logprobs else None
@@ -172,7 +172,8 @@ def _constraint(models: ServedModels, request: ChatRequest | CompletionRequest) 
     field = "response_format.json_schema.schema" if schema is not None else "".join(given)
     try:
         manifests = models.manifests(request.model, request.steering)
-        return Constraint.of(request.choices, schema, request.grammar, bundles=manifests), field
+        task = request.steering.task if isinstance(request.steering, SteeringRequest) else None
+        return Constraint.of(of_task(request.choices, task), schema, request.grammar, bundles=manifests), field
     except UsageError as error:
         raise FieldError(field, str(error).replace("`schema`", f"`{field}`")) from error
 

@@ -1,3 +1,4 @@
+from .checkpoint import WEIGHTS as WEIGHTS
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import read_prototypes as read_prototypes
 from .checkpoint import read_spec as read_spec
@@ -5,6 +6,7 @@ from .checkpoint import save_checkpoint as save_checkpoint
 from .checkpoint import save_gate as save_gate
 from .folder import RunFolder as RunFolder
 from .run_record import BASELINES as BASELINES
+from .run_record import CHECKPOINT as CHECKPOINT
 from .run_record import RUN as RUN
 from .run_record import STATE as STATE
 from .run_record import read_run_record as read_run_record

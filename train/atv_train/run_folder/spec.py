@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from pydantic import ValidationError
 
-from atv_local.data import MAX_INSTRUCTION_CHARS, MAX_LABELS, Row, RowFile, are_labels
+from atv_local.data import MAX_INSTRUCTION_CHARS, MAX_LABEL_CHARS, MAX_LABELS, Row, RowFile, are_labels
 from atv_local.errors import UsageError, first_problem
 from atv_local.generator import (
     FORMAT_VERSION,
@@ -104,13 +105,14 @@ def _merged(earlier: TaskSpec, new: TaskSpec | None) -> TaskSpec:
         name=earlier.name,
         kind="labels" if of_labels else "text",
         instruction=new.instruction or earlier.instruction,
+        choices=new.choices if new.instruction else earlier.choices,
         labels=labels if of_labels else [],
     )
 
 
 def _size(tasks: Sequence[TaskSpec]) -> int:
     """Characters of names, instructions and labels."""
-    return sum(len(text) for task in tasks for text in (task.name, task.instruction or "", *task.labels))
+    return sum(len(text) for task in tasks for text in (task.name, task.instruction or "", *task.choices, *task.labels))
 
 
 def _version(job: TrainingJob, tasks: Sequence[TaskSpec]) -> FormatVersion:
@@ -139,9 +141,12 @@ def _tasks(rows: Sequence[Row], worded: Wordings) -> list[TaskSpec]:
 
 
 def _task(name: str, rows: Sequence[Row], worded: Wordings) -> TaskSpec:
-    outputs, instruction = [row.output for row in rows], worded.instruction_of_task(rows)
+    outputs, (instruction, choices) = [row.output for row in rows], worded.of_task(rows)
     if instruction and len(instruction) > MAX_INSTRUCTION_CHARS:
         instruction = None  # of a row; those of the options are checked
+    if len(choices) > MAX_LABELS or any(len(choice) > MAX_LABEL_CHARS for choice in choices):
+        choices = ()
+    told: dict[str, Any] = {"instruction": instruction, "choices": list(choices) if instruction else []}
     if are_labels(outputs):
-        return TaskSpec(name=name, kind="labels", instruction=instruction, labels=sorted(set(outputs)))
-    return TaskSpec(name=name, kind="text", instruction=instruction)
+        return TaskSpec(name=name, kind="labels", labels=sorted(set(outputs)), **told)
+    return TaskSpec(name=name, kind="text", **told)
