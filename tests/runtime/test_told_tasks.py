@@ -124,9 +124,9 @@ def test_the_choices_of_a_task_are_listed_unless_there_are_others(
         other = engine.answer(INSIDE, task="sort", choices=["x", "a"])
         assert other.instruction == with_choices(SORT, ("x", "a"))
         assert engine.instructions == {"sort": with_choices(SORT, ("b", "a")), "name": NAME}
-        for ask in (engine.answer, Conversation(engine, task="name", choices="auto").answer):
-            said = {} if ask is not engine.answer else {"task": "name", "choices": "auto"}
-            assert set(ask(INSIDE, **said).probabilities or ()) == {"c", "d"}
+        labels = {"task": "name", "choices": "auto"}
+        for answer in (engine.answer(INSIDE, **labels), Conversation(engine, **labels).answer(INSIDE)):
+            assert set(answer.probabilities or ()) == {"c", "d"}
 
 
 def test_only_the_message_that_is_answered_has_the_instruction(engine: Engine) -> None:
