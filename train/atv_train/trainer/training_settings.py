@@ -10,7 +10,7 @@ from pydantic import Field
 
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-_STEPS, _MORE_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 600, 50, 3, 15
+_STEPS, _MORE_STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 600, 75, 3, 15
 
 
 @dataclass(frozen=True)
