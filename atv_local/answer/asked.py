@@ -12,7 +12,7 @@ from atv_local.data import MAX_INSTRUCTION_CHARS, tell, with_choices
 from atv_local.errors import UsageError
 from atv_local.generator import TaskSpec
 from atv_local.text import shown, some_of
-from atv_local.vectors import Steering
+from atv_local.vectors import GATES, Steering
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Asked:
 
     Attributes:
         text: what generator and target read.
-        steering: how the answer is steered. Where somebody said what is asked, the gate does not decide.
+        steering: how the answer is steered. The gate of a bundle that was trained with instructions does not decide
+            where somebody said what is asked, unless a score was set.
         instruction: what comes before the query in `text`, None for the query alone.
         task: of the bundle, whose instruction that is.
         route: the vector and the decision of the gate, where they are known already.
@@ -66,9 +67,11 @@ def ask(
     started = perf_counter()
     said = said_instruction(task, instruction, choices, router.tasks if router else ())
     if said is not None:
-        text, how = tell(said, query), replace(steering, gate=0.0)
-        unlike = None if task is not None or router is None or steering.off else router.route_of_words(text)
-        return Asked(text, how, said, task, unlike, 1000 * (perf_counter() - started))
+        text, unlike = tell(said, query), None
+        if router is not None and router.told and steering.gate == GATES["auto"]:
+            steering = replace(steering, gate=GATES["off"])
+            unlike = None if task is not None or steering.off else router.route_of_words(text)
+        return Asked(text, steering, said, task, unlike, 1000 * (perf_counter() - started))
     only = router.only_task if router else None
     told = only.told(choices) if only else None
     if router is None or only is None or told is None or steering.off:

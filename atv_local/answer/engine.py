@@ -92,7 +92,7 @@ class Engine(SteeredTarget):
         Args:
             query: the user's words; the chat template of the GGUF is put around them for the target alone.
             task: one of the bundle's tasks that have an instruction, which is read before the query. The gate then does
-                not decide whether the query is steered.
+                not decide whether the query is steered, unless `steering` sets a score.
             instruction: what to do with the query, in words, in place of `task`. `choices` are listed after either.
             vector: steer with this vector instead of `self.vector(query)`, so without control vectors too: a
                 `TaskVector`, an array, a `ControlVector` or the path of its GGUF.

@@ -84,7 +84,7 @@ class Router:
         for place, generator in enumerate(generators):
             if generator.bundle.id in ids[:place]:
                 raise UsageError(f"the bundle {generator.bundle.path} is given twice; give it once")
-        told = [one for one in generators if one.bundle.manifest.instructions or one.bundle.manifest.static]
+        told = [one for one in generators if _is_told(one)]
         if told and len(generators) > 1:
             raise UsageError(
                 f"{told[0].bundle.path} is told its tasks in words, by which a query is not chosen among bundles; load "
@@ -110,6 +110,11 @@ class Router:
     def instructions(self) -> Mapping[str, str]:
         """What the tasks of the only bundle ask that were trained with an instruction."""
         return self.generators[0].bundle.manifest.instructions
+
+    @property
+    def told(self) -> bool:
+        """Whether the bundle was trained to be told its tasks in words."""
+        return _is_told(self.generators[0])
 
     @property
     def tasks(self) -> Sequence[TaskSpec]:
@@ -188,6 +193,10 @@ class Router:
             return Route(generator, vector, None)
         bundle = generator.bundle.id if len(self.generators) > 1 else None
         return Route(generator, vector, GateDecision(score.task, score.score, threshold, bundle))
+
+
+def _is_told(generator: Generator) -> bool:
+    return bool(generator.bundle.manifest.instructions) or generator.bundle.manifest.static
 
 
 def as_generators(given: Generators) -> tuple[Generator, ...]:

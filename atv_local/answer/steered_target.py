@@ -180,9 +180,10 @@ class SteeredTarget:
     ) -> Asked:
         """What generator and target read for a query, and how it is then steered.
 
-        That is the query after an instruction, if one is named or given: then the query is steered whatever a gate
-        decides. A bundle whose only task has an instruction puts it before every query that its gate lets pass after
-        it; others are read alone, and answered by the base model. Anything else is the query alone.
+        That is the query after an instruction, if one is named or given. A bundle that was trained with instructions
+        then steers it whatever its gate decides, unless `steering` has another score than the bundle's. A bundle whose
+        only task has an instruction puts it before every query that its gate lets pass after it; others are read alone,
+        and answered by the base model. Anything else is the query alone.
 
         Args:
             query: the user's words.

@@ -41,13 +41,10 @@ def load_engine(
     return engine, atv_local.OFF if off else how
 
 
-def check_task_options(told: TaskOptions, steering: SteeringOptions, *, off: bool) -> None:
-    """Raise UsageError for a task without a bundle, and if a gate is asked for where it does not decide."""
-    given = "--task" if told.task is not None else "--instruction"
+def check_task_options(told: TaskOptions, *, off: bool) -> None:
+    """Raise UsageError for a task without a bundle."""
     if off and told.task is not None:
         raise UsageError("--off loads no bundle, so --task names nothing; say it with --instruction")
-    if steering.gate is not None and told.arguments() != dict.fromkeys(told.arguments()):
-        raise UsageError(f"{given} says what is asked, so --gate has no effect; leave one of them out")
 
 
 def say_not_read(generator: Generator | None, queries: Sequence[str]) -> None:

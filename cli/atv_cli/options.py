@@ -157,7 +157,7 @@ class TaskOptions:
         Panel.INPUT.option(
             "--task",
             metavar="NAME",
-            help="Put the instruction of this task of the bundle before the query, and steer whatever the gate says.",
+            help="Put the instruction of this task of the bundle before the query; steer unless --gate says otherwise.",
             show_default="the only task's, if the gate lets the query pass",
         ),
     ] = None
@@ -166,7 +166,8 @@ class TaskOptions:
         Panel.INPUT.option(
             "--instruction",
             metavar="TEXT",
-            help="Put this instruction before the query, and --choices after it; steer whatever the gate says.",
+            help="Put this instruction before the query, and --choices after it; a bundle trained with instructions "
+            "steers then, unless --gate says otherwise.",
         ),
     ] = None
 

@@ -22,6 +22,11 @@ INSIDE, OUTSIDE = "pear 7", "something else"
 
 
 @pytest.fixture
+def target(tiny_gguf: Path) -> list[str]:
+    return ["-m", str(tiny_gguf), "-t", "1"]
+
+
+@pytest.fixture
 def told(tiny_gguf: Path, told_bundle: Path) -> list[str]:
     return ["-m", str(tiny_gguf), "-t", "1", "-g", str(told_bundle)]
 
@@ -67,11 +72,26 @@ def test_the_base_model_reads_an_instruction_too(told: list[str]) -> None:
     assert both["without"]["text"] == off["text"]
 
 
+def test_a_gate_that_is_set_decides(told: list[str]) -> None:
+    assert record(*told, "--task", "name", "--gate", "0.1", INSIDE)["strength"] == 1
+    refused = record(*told, "--task", "name", "--gate", "0.9", OUTSIDE)
+    base = record(*told, "--off", "--instruction", NAME, OUTSIDE)
+    assert (refused["text"], refused["strength"], refused["instruction"]) == (base["text"], 0, NAME)
+
+
+def test_the_gate_of_a_bundle_without_instructions_decides(target: list[str], gated_bundle: Path) -> None:
+    how = [*target, "-g", str(gated_bundle)]
+    refused = record(*how, "--instruction", NAME, OUTSIDE)
+    assert refused["text"] == record(*how, "--off", "--instruction", NAME, OUTSIDE)["text"]
+    assert refused["gate"]["steered"] is False
+    assert record(*how, "--instruction", NAME, INSIDE)["gate"]["steered"] is True
+
+
 def test_what_has_no_effect_is_refused(told: list[str], tmp_path: Path) -> None:
     rows = written(tmp_path / "rows.jsonl", [{"input": INSIDE}])
     for verb in (["run", *told, INSIDE], ["batch", *told, rows, tmp_path / "out.jsonl"], ["chat", *told]):
-        command = [*map(str, verb), "--gate", "0.7", "--task", "name"]
-        one_sentence(CliRunner().invoke(app, command), 2, "--task says what is asked, so --gate has no effect")
+        command = [*map(str, verb), "--off", "--task", "name"]
+        one_sentence(CliRunner().invoke(app, command), 2, "--off loads no bundle, so --task names nothing")
     one_sentence(run(*told, "--task", "name", "--instruction", NAME, INSIDE), 2, "leave out either")
     one_sentence(run(*told, "--task", "nome", INSIDE), 2, "nome", "sort, name")
 

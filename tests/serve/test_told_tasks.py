@@ -112,7 +112,6 @@ def test_without_a_users_message_there_is_nothing_to_tell(told_url: str) -> None
         ({"task": "nome"}, "steering.task", "sort, name"),
         ({"task": "name", "instruction": NAME}, "steering.task", "either"),
         ({"instruction": " "}, "steering.instruction", "blank"),
-        ({"instruction": NAME, "gate": 0.4}, "steering.gate", "no effect"),
     ],
 )
 def test_what_cannot_be_said_is_refused(told_url: str, steering: dict[str, Any], field: str, words: str) -> None:

@@ -111,8 +111,6 @@ def _gate(session: Session, text: str) -> None:
     """Show the gate and its last decision, or set the score that a turn needs to be steered."""
     if text:
         _change(session, "gate", text)
-        if session.conversation.task or session.conversation.instruction:
-            session.say("it has no effect while a task or an instruction is set")
     if not session.conversation.engine.generators:
         session.say("no bundle is loaded, so there is no gate")
     elif not session.has_gate:

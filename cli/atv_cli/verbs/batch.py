@@ -101,7 +101,7 @@ def batch(
     executor_options = _options(executor_option or [])
     if executor_options and executor is None:
         raise UsageError("--executor-option is for a plug-in; add --executor NAME, such as --executor ray")
-    check_task_options(told, steering, off=off)
+    check_task_options(told, off=off)
     changes = steering.changes()
     _check_output(file, output)
     system = sampling.system

@@ -27,6 +27,6 @@ def chat(
     from atv_local.answer import Conversation
 
     settings = told.arguments() | sampling.arguments() | constraint.arguments()
-    check_task_options(told, steering, off=off)
+    check_task_options(told, off=off)
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     run_chat(Conversation(engine, steering=how, **settings))

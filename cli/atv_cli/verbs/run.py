@@ -85,7 +85,7 @@ def run(
     from atv_local.answer import Conversation
 
     settings = sampling.arguments() | constraint.arguments()
-    check_task_options(told, steering, off=off)
+    check_task_options(told, off=off)
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     asked = _asked(engine, text, how, told, constraint)
     if show_vector:

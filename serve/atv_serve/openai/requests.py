@@ -58,8 +58,8 @@ class SteeringRequest(StrictRequest):
     """What to change in how a bundle steers. `layers` are the first and the last; `query` steers in place of the
     user's last words; `control_vectors` are added, or steer alone with the model `base`; `gate` is the score that a
     query needs, where the bundle has a gate: `auto` is 0.5, `off` is 0. The instruction of a `task` of the bundle, or
-    an `instruction` in words with the allowed `choices`, is read before the user's last words, and then no gate
-    decides; both are for chats."""
+    an `instruction` in words with the allowed `choices`, is read before the user's last words, and a bundle
+    that was trained with instructions then steers unless `gate` says otherwise; both are for chats."""
 
     bundle: Annotated[str, Field(max_length=256)] | None = None
     strength: Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)] | None = None

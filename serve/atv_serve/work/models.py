@@ -199,10 +199,7 @@ def _told(request: SteeringRequest | bool | None) -> dict[str, Any]:
     """What a request says is asked."""
     if not isinstance(request, SteeringRequest):
         return {}
-    told = {name: text for name in ("task", "instruction") if (text := getattr(request, name)) is not None}
-    if told and request.gate is not None:
-        raise FieldError("steering.gate", f"steering.{min(told)} says what is asked, so the gate has no effect")
-    return told
+    return {name: text for name in ("task", "instruction") if (text := getattr(request, name)) is not None}
 
 
 def _changes(request: SteeringRequest | bool | None) -> dict[str, Any]:
