@@ -217,15 +217,15 @@ def test_a_static_vector_for_words_unlike_the_tasks(
     (answer,) = records(tmp_path / "out.jsonl")
     assert (answer["text"], answer["static"]) == (unlike["text"], True)
     file = tmp_path / "static.gguf"
-    result = CliRunner().invoke(app, ["vector", "--static", "-g", str(bundle), "-o", str(file)])
+    result = CliRunner().invoke(app, ["vector", "--static-vector", "-g", str(bundle), "-o", str(file)])
     assert (result.exit_code, result.stdout) == (0, f"{file}\n")
     assert ControlVector.load(file).vector().array == pytest.approx(tiny_vectors[0], abs=1e-5)
     by_file = record(*how[:4], "--control-vector", file, f"Do it.\n\n{OUTSIDE}")
     assert by_file["text"] == unlike["text"]
     for more, code, words in (
-        (["--static", "-g", str(gated_bundle)], 2, "has no static vector"),
-        (["--static", "-g", str(bundle), "a query"], 2, "give one query"),
-        (["--static", "-g", str(bundle), "--task", "name"], 2, "no effect"),
+        (["--static-vector", "-g", str(gated_bundle)], 2, "has no static vector"),
+        (["--static-vector", "-g", str(bundle), "a query"], 2, "give one query"),
+        (["--static-vector", "-g", str(bundle), "--task", "name"], 2, "no effect"),
     ):
         command = ["vector", *more, "-o", str(tmp_path / "x.gguf")]
         one_sentence(CliRunner().invoke(app, command), code, words)

@@ -21,8 +21,8 @@ def vector(
     strength: options.Strength = None,
     layers: options.Layers = None,
     told: options.TaskOptions,
-    static: Annotated[
-        bool, Panel.INPUT.option("--static", help="Write the static vector of the bundle, which needs no query.")
+    static_vector: Annotated[
+        bool, Panel.INPUT.option("--static-vector", help="Write the static vector of the bundle, which needs no query.")
     ] = False,
     output: Annotated[
         Path,
@@ -38,11 +38,11 @@ def vector(
     from atv_cli.load_engine import say_not_read
     from atv_cli.queries_of_file import queries_of_file
 
-    if (query is not None) + (file is not None) + static != 1:
-        raise UsageError("give one query, a file of queries with -f, or --static")
-    if static and told != options.TaskOptions():
-        raise UsageError("--static is one vector for all tasks, so --task and --instruction have no effect")
-    queries = [] if static else queries_of_file(file, column) or [query or ""]
+    if (query is not None) + (file is not None) + static_vector != 1:
+        raise UsageError("give one query, a file of queries with -f, or --static-vector")
+    if static_vector and told != options.TaskOptions():
+        raise UsageError("--static-vector is one vector for all tasks, so --task and --instruction have no effect")
+    queries = [] if static_vector else queries_of_file(file, column) or [query or ""]
 
     from dataclasses import replace
     from functools import partial
@@ -65,14 +65,14 @@ def vector(
     if said is None and manifest.only_task:
         said = manifest.only_task.told()
     queries = [tell(said, text) for text in queries]
-    if static and generator.static is None:
+    if static_vector and generator.static is None:
         raise UsageError(f"{path} has no static vector; train it with --static-share 0.25")
     steering = generator.steering
     if strength is not None:
         steering = replace(steering, strength=strength)
     if layers:
         steering = replace(steering, layers=parse_layers(layers))
-    vector = generator.static_vector if static else partial(generator.control_vector, queries)
+    vector = generator.static_vector if static_vector else partial(generator.control_vector, queries)
     vector(steering=steering).save(output, overwrite=overwrite)
     say_not_read(generator, queries)
     print(output)
