@@ -18,6 +18,7 @@ from benchmarks.report_serving import serving
 from benchmarks.report_speed import growth, precision, speed, throughput
 from benchmarks.report_study import curve, study, sweeps
 from benchmarks.report_text import structured, style
+from benchmarks.report_told import few_rows, told
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "results.md"
 
@@ -74,6 +75,7 @@ def main() -> None:
     served = serving(json_lines(RESULTS / "serving.jsonl"), json_lines(RESULTS / "load.jsonl"))
     texts = [style(json_lines(RESULTS / "style.jsonl")), structured(json_lines(RESULTS / "structured.jsonl"))]
     texts += [generation(json_lines(RESULTS / "generation.jsonl"))]
+    texts += [told(json_lines(RESULTS / "told.jsonl")), few_rows(json_lines(RESULTS / "few_rows.jsonl"))]
     texts += [gate(json_lines(RESULTS / "gate.jsonl")), mixed(json_lines(RESULTS / "mixed_traffic.jsonl"))]
     choices = json_lines(RESULTS / "study.jsonl")
     found = [

@@ -1,0 +1,101 @@
+"""What was measured of tasks told in words, and of new tasks from few rows, for docs/explanation/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from atv_eval import difference, mean_over_tasks, table
+from atv_local.text import counted
+from benchmarks.told import METHODS
+
+Record = dict[str, Any]
+Hits = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+WAYS = {
+    "base": "the base model",
+    "static": "the static vector",
+    "adaptive": "the generator's vectors",
+    "bundle": "as `--instruction` asks it",
+}
+
+
+def told(records: Sequence[Record]) -> str:
+    """The last bundle that was measured."""
+    if not records:
+        return ""
+    records = [record for record in records if record["bundle"] == records[-1]["bundle"]]
+    exact = {method: _hits(records, method, "exact") for method in METHODS}
+    choice = {method: _hits(records, method, "choice") for method in METHODS}
+    rows = []
+    for method in METHODS:
+        against = "" if method == "static" else _against(exact[method], exact["static"])
+        restricted = mean_over_tasks(choice[method]).percent() if choice[method] else ""
+        rows.append([WAYS[method], mean_over_tasks(exact[method]).percent(), against, restricted])
+    per_task = [
+        [task, str(len(hits)), *(f"{100 * exact[method][task].mean():.1f}" for method in METHODS)]
+        for task, hits in exact["base"].items()
+    ]
+    by_static = sum(record["by_static"] or 0 for record in records)
+    n_rows = sum(len(hits) for hits in exact["base"].values())
+    return f"""## Tasks that are told in words
+
+{counted(len(per_task), "task")} that the bundle `{records[-1]["bundle"]}` was not trained on, {n_rows} rows, all with
+the same instruction and allowed answers in the prompt. Free text is right if it is the wanted answer, in percent, the
+mean of the tasks; its difference is to the static vector, on the same rows. Restricted is the most likely of the allowed
+answers. Asked by `--instruction`, {by_static} rows were steered by the static vector and the others by the generator's.
+`python -m benchmarks.told --data FOLDER --bundle general --output benchmarks/results/told.jsonl`
+
+{table(["answered by", "free text", "difference", "restricted"], rows)}
+
+{table(["task", "rows", *(WAYS[method] for method in METHODS)], per_task)}"""
+
+
+def few_rows(records: Sequence[Record]) -> str:
+    """Both starts, for each number of rows."""
+    parts = []
+    for n_rows in sorted({record["train_rows"] for record in records}):
+        of_rows = [record for record in records if record["train_rows"] == n_rows]
+        starts: dict[str, Hits] = {}
+        for record in of_rows:
+            values = np.array(record["scores"][record["main"]])
+            starts.setdefault(record["start"], {})[f"{record['task']} {record['seed']}"] = values
+        both = set(starts.get("nothing", {})) & set(starts.get("general", {}))
+        if not both:
+            continue
+        cold, warm = ({task: starts[start][task] for task in sorted(both)} for start in ("nothing", "general"))
+        seconds = {
+            start: np.median([record["seconds"] for record in of_rows if record["start"] == start]) for start in starts
+        }
+        parts.append(
+            [
+                str(n_rows),
+                str(len(both)),
+                mean_over_tasks(cold).percent(),
+                mean_over_tasks(warm).percent(),
+                _against(warm, cold),
+                f"{seconds['nothing']:.0f}",
+                f"{seconds['general']:.0f}",
+            ]
+        )
+    if not parts:
+        return ""
+    columns = ["rows", "tasks", "from nothing", "from `general`", "difference", "seconds", "seconds from `general`"]
+    return f"""## New tasks from few rows
+
+Tasks that `general` was not trained on, each in a bundle of its own, with the instruction of the task; the main metric
+of up to 60 test rows, in percent, and the median time of training.
+`python -m benchmarks.few_rows --data FOLDER --work FOLDER --output benchmarks/results/few_rows.jsonl`
+
+{table(columns, parts)}"""
+
+
+def _hits(records: Sequence[Record], method: str, metric: str) -> Hits:
+    return {r["task"]: np.array(r[metric], dtype=float) for r in records if r["method"] == method and r[metric]}
+
+
+def _against(ours: Hits, theirs: Hits) -> str:
+    found = difference(ours, theirs)
+    p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
+    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}], {p}"
