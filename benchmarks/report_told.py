@@ -44,7 +44,8 @@ def told(records: Sequence[Record]) -> str:
 {counted(len(per_task), "task")} that the bundle `{records[-1]["bundle"]}` was not trained on, {n_rows} rows, all with
 the same instruction and allowed answers in the prompt. Free text is right if it is the wanted answer, in percent, the
 mean of the tasks; its difference is to the static vector, on the same rows. Restricted is the most likely of the
-allowed answers. Asked by `--instruction`, {by_static} rows were steered by the static vector and the others by the generator's.
+allowed answers. Asked by `--instruction`, {by_static} rows were steered by the static vector and the others by the
+generator's.
 `python -m benchmarks.told --data FOLDER --bundle general --output benchmarks/results/told.jsonl`
 
 {table(["answered by", "free text", "difference", "restricted"], rows)}
