@@ -10,20 +10,26 @@ from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationEr
 
 from atv_local.data.argument_types import Expected
 from atv_local.errors import UsageError, first_problem
+from atv_local.text import shown
 
 _MAX_CHARS = 10_000
 """As JSON; the longest that published templates read is a list of documents."""
 
 
-def _bounded(values: dict[str, Any]) -> dict[str, Any]:
+_SWITCH = "enable_thinking"
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
     if (size := len(json.dumps(values, allow_nan=False))) > _MAX_CHARS:
         raise ValueError(f"values of {size} characters, and {_MAX_CHARS} are allowed")
+    if not isinstance(switch := values.get(_SWITCH, False), bool):  # templates would take most others for true
+        raise ValueError(f"{_SWITCH} is true or false, not {shown(switch)}")
     return values
 
 
 TemplateVariables = Annotated[
     dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)], JsonValue],
-    AfterValidator(_bounded),
+    AfterValidator(_checked),
     Expected("a mapping such as {'enable_thinking': False}"),
 ]
 """Names to values of JSON."""

@@ -194,6 +194,9 @@ def test_the_command_sets_them(thinker: Path) -> None:
         )
     ]
     assert n_tokens == sorted(set(n_tokens))
+    for value in ("no", "0", "off"):
+        wrong = run("--template-variable", f"enable_thinking={value}")
+        assert (wrong.exit_code, "enable_thinking is true or false, not" in wrong.stderr) == (2, True)
     unknown = run("--template-variable", "enable_thinkin=false")
     assert unknown.exit_code == 2
     assert "enable_thinking" in unknown.stderr

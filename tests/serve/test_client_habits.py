@@ -126,6 +126,7 @@ def test_tokenize_takes_the_text_as_llama_cpp_does(url: str) -> None:
         {"ignore_eos": False, "use_beam_search": False, "skip_special_tokens": True, "best_of": 1, "raw": False},
         {"cache_prompt": True, "id_slot": -1, "keep_alive": "5m", "session_id": "s", "whatever": None, "images": []},
         {"logit_bias": {"5": 0}, "n_predict": -1, "grammar": "", "json_schema": None, "n_keep": 0},
+        {"think": False, "thinking": {"type": "disabled"}, "add_generation_prompt": True, "top_n_sigma": -1},
         {"stream_options": None, "chat_template_kwargs": {}, "extra": {}, "prefix": ""},
     ],
 )
@@ -141,6 +142,7 @@ def test_fields_that_ask_for_nothing_are_accepted(url: str, fields: dict[str, An
         {"reasoning_content": "they greet me " * 100},
         {"id": "m1", "timestamp": 1700000000, "createdAt": "2026-01-01T00:00:00Z", "edited": False},
         {"cache_control": {"type": "ephemeral"}, "metadata": {"a": 1}},
+        {"thinking": "they greet me", "reasoning": "they " * 100, "image_url": None, "files": []},
         {"images": [], "attachments": [], "tool_calls": None, "tool_call_id": None},
     ],
 )
@@ -158,6 +160,8 @@ def test_fields_of_a_message_that_say_nothing_are_accepted(url: str, fields: dic
     [
         ({"repetition_penalty": 1.1}, "repetition_penalty", "leave it out"),
         ({"min_p": 0.05}, "min_p", "leave it out"),
+        ({"skip_special_tokens": False}, "skip_special_tokens", "leave it out"),
+        ({"add_generation_prompt": False}, "add_generation_prompt", "leave it out"),
         ({"max_token": 0}, "max_token", "max_tokens"),
         ({"steerng": False}, "steerng", "steering"),
         ({"strength": 0}, "strength", "steering.strength"),
@@ -168,6 +172,10 @@ def test_fields_of_a_message_that_say_nothing_are_accepted(url: str, fields: dic
         ({"guided_json": {"type": "object"}}, "guided_json", "response_format"),
         ({"stream_options": {"more": True}}, "stream_options.more", "leave it out"),
         ({"messages": [{"role": "user", "content": "a", "images": ["aGk="]}]}, "messages.0.images", "leave it out"),
+        *(
+            ({"messages": [{"role": "user", "content": "a", name: "b.png"}]}, f"messages.0.{name}", "leave it out")
+            for name in ("image_url", "files", "file_id", "text", "Image")
+        ),
         ({"messages": [{"role": "user", "content": "a", "contents": "b"}]}, "messages.0.contents", "content"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from atv_local.answer import Role, as_message
-from atv_local.data import MAX_INSTRUCTION_CHARS, TemplateVariables
+from atv_local.data import MAX_INSTRUCTION_CHARS
 from atv_local.target import MAX_GRAMMAR_CHARS, Message, Sampling
 from atv_local.vectors import MAX_STRENGTH, Positions
 from atv_serve.openai.request_fields import (
@@ -36,6 +36,7 @@ from atv_serve.openai.request_fields import (
     TolerantRequest,
     Zero,
 )
+from atv_serve.openai.thinking_fields import ThinkingFields
 
 _LEAST = 1e-6
 """In place of a `top_p` of 0: only the most likely token."""
@@ -193,7 +194,7 @@ class ResponseFormat(TolerantRequest):
         return {"type": "object"} if definition is None else definition
 
 
-class ChatRequest(_Generation):
+class ChatRequest(_Generation, ThinkingFields):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=256)]
@@ -201,7 +202,6 @@ class ChatRequest(_Generation):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    chat_template_kwargs: TemplateVariables | None = None
     tools: NoFunctions = None
     tool_choice: Annotated[Literal["none", "auto"] | None, WITHOUT_EFFECT] = None
     parallel_tool_calls: bool | None = None

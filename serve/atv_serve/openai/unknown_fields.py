@@ -54,10 +54,16 @@ _WITHOUT_EFFECT = frozenset(
     | {"priority", "timings_per_token", "return_progress", "reasoning_format", "continuous_usage_stats"}
     # labels
     | {"metadata", "id", "session_id", "chat_id", "conversation_id", "request_id", "user_id", "title", "timestamp"}
-    # the thoughts before an earlier answer, which templates leave out too
-    | {"reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks"}
 )
 """Fields that change no answer, whatever their value."""
+_THOUGHTS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks"})
+"""In a message, the thoughts before an earlier answer, which templates leave out too."""
+_CONTENT = frozenset(
+    {"text", "value", "parts", "input_text", "image", "images", "image_url", "image_urls", "file", "files", "file_id"}
+    | {"file_ids", "file_url", "file_data", "attachment", "attachments", "document", "documents", "audio"}
+    | {"audio_url", "input_audio", "video", "video_url", "input_image", "input_file"}
+)
+"""In a message, what other APIs have content in."""
 _NESTED = "extra_body"
 """An argument of OpenAI's Python client, which is not a field."""
 _CLOSE = 0.88
@@ -72,7 +78,7 @@ def asks_for_nothing(name: str, value: Any, known: Collection[str]) -> bool:
     """
     if value is None or name in _WITHOUT_EFFECT or (name in _NEUTRAL and value == _NEUTRAL[name]):
         return True
-    if name in _RENAMED or get_close_matches(name, known, 1, _CLOSE):
+    if name in _RENAMED or _NEUTRAL.get(name) is True or get_close_matches(name, known, 1, _CLOSE):
         return False
     return not value
 
@@ -80,10 +86,12 @@ def asks_for_nothing(name: str, value: Any, known: Collection[str]) -> bool:
 def is_label(name: str, value: Any, known: Collection[str]) -> bool:
     """Whether an unknown field of a message can be left aside: also any number or short text, such as an id or a date.
 
-    Lists and objects may be content, such as images.
+    Lists and objects may be content, and so is what has the name of it, such as an image.
     """
+    if name in _THOUGHTS or asks_for_nothing(name, value, known):
+        return True
     short = isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _LONGEST_LABEL)
-    return asks_for_nothing(name, value, known) or (short and not get_close_matches(name, known, 1, _CLOSE))
+    return short and name.lower() not in _CONTENT and not get_close_matches(name, known, 1, _CLOSE)
 
 
 def about_unknown(name: str, known: Collection[str]) -> str:
@@ -92,6 +100,6 @@ def about_unknown(name: str, known: Collection[str]) -> str:
         return "unknown field; what is in it belongs into the request itself, as OpenAI's Python client does it"
     if name in _RENAMED:
         return f"unknown field; here it is {_RENAMED[name]}"
-    if close := get_close_matches(name, known, 1, _CLOSE):
+    if close := get_close_matches(name, {*known} - {name}, 1, _CLOSE):  # it may be known in another place
         return f"unknown field; did you mean {close[0]!r}?"
     return "unknown field; leave it out"

@@ -66,7 +66,7 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
         AtvError: it is invalid, or does not fit.
     """
     messages = [message.as_message() for message in request.messages]
-    prompts = models.prompts_for(request.model, request.steering, request.chat_template_kwargs)
+    prompts = models.prompts_for(request.model, request.steering, request.template_variables)
     restricted, applied = _constraint(models, request), models.steering(request.model, request.steering)
     query, asked = last_query(messages), None
     if query is None and applied.bundle is not None and applied.query is None:
