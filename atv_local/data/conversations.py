@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from atv_local.errors import DataError
@@ -34,8 +35,8 @@ def conversation_parts(messages: list[dict[str, Any]]) -> dict[str, Any]:
     """
     turns = [_message(message) for message in messages]
     parts: dict[str, Any] = {}
-    if turns[0][0] == "system":
-        parts["system"] = turns.pop(0)[1]
+    if turns[0][0] == "system" and (system := turns.pop(0)[1]).strip():
+        parts["system"] = system
     roles = [role for role, _ in turns]
     if not turns or roles != ["user", "assistant"] * (len(turns) // 2) + ["user"] * (len(turns) % 2):
         order = some_of([role for role, _ in map(_message, messages)])
@@ -49,10 +50,29 @@ def conversation_parts(messages: list[dict[str, Any]]) -> dict[str, Any]:
     return parts
 
 
+def unread_keys(messages: Iterable[dict[str, Any]]) -> list[str]:
+    """Keys of messages with something in them that is not read, such as `tool_calls` and `"weight": 0`."""
+    unread = dict.fromkeys(
+        key
+        for message in messages
+        for key, value in message.items()
+        if key not in (_name_of(message), _content_of(message)) and value not in (None, "", [], {})
+        if (key, value) != ("weight", 1)
+    )
+    return list(unread)
+
+
+def _name_of(message: dict[str, Any]) -> str:
+    return "role" if "role" in message else "from"
+
+
+def _content_of(message: dict[str, Any]) -> str:
+    return "content" if "content" in message else "value"
+
+
 def _message(message: dict[str, Any]) -> tuple[str, str]:
     """Role and text."""
-    name = message.get("role", message.get("from"))
-    content = message.get("content", message.get("value"))
+    name, content = message.get(_name_of(message)), message.get(_content_of(message))
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         texts = [part for part in parts if isinstance(part, str)]

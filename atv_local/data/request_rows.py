@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from atv_local.data.columns import DEFAULT_COLUMNS, Columns
 from atv_local.data.record import Record
 from atv_local.data.records import read_records
 from atv_local.data.row_parser import OnNote, RowParser
-from atv_local.data.row_values import ChoiceTexts, History, NonBlank, TextOrBlank
+from atv_local.data.row_values import ChoiceTexts, History, MaxTokens, NonBlank, TextOrBlank
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError
 
@@ -35,6 +35,7 @@ class RowRequest:
     history: tuple[tuple[str, str], ...] = ()
     """Earlier questions with their answers."""
     max_tokens: int | None = None
+    """-1 means no limit."""
     task: str | None = None
     instruction: str | None = None
     choices: tuple[str, ...] = ()
@@ -50,7 +51,7 @@ class _RequestRow(BaseModel):
     input: NonBlank
     system: NonBlank | None = None
     history: History = ()
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: MaxTokens | None = None
     task: TextOrBlank = ""
     choices: ChoiceTexts | None = None
     instruction: NonBlank | None = None

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from atv_local.data.columns import CONVERSATIONS, PARTS, Columns, find_columns, names_for
-from atv_local.data.conversations import conversation_parts, is_conversation
+from atv_local.data.conversations import conversation_parts, is_conversation, unread_keys
 from atv_local.data.record import Record
 from atv_local.data.row_values import from_json_list
 from atv_local.errors import DataError, UsageError, first_problem
@@ -82,12 +82,14 @@ class RowParser(Generic[_Model]):
             found = {part: name for part, name in found.items() if part != "history"}
         values = {part: record.fields[name] for part, name in found.items()}
         values = {part: value for part, value in values.items() if part in self._required or not _is_absent(value)}
-        if names not in self._explained and not any(part in self._own - found.keys() for part in self._required):
+        with_output = _is_of_messages(found.get("input", ""))
+        missing = self._own.intersection(self._required).difference(found, ["output"] if with_output else [])
+        if names not in self._explained and not missing:
             self._explain(record.fields, found)
         if found.get("input") not in (None, self._columns.get("input")) and _is_of_messages(found["input"]):
             values["input"] = from_json_list(values.get("input"))  # as cells of CSV files have it
         if conversation := "input" in values and is_conversation(values["input"]):
-            values = _with_conversation(values, found["input"])
+            values = self._with_conversation(values, found)
             if "history" in values and "output" in self._required:
                 about = f"only the last answer in {found['input']!r} is an output; earlier turns are before its query"
                 self._note("history", about)
@@ -115,7 +117,26 @@ class RowParser(Generic[_Model]):
         return {part: name for part, name in found.items() if part not in self._own or self._names(part, name)}
 
     def _names(self, part: str, name: str) -> bool:
-        return part in self._columns or name.strip().casefold() == part
+        """Whether a name can be meant for one part only, whatever the other rows have."""
+        key = name.strip().casefold()
+        return part in self._columns or key in (part, "instruction", *CONVERSATIONS)
+
+    def _with_conversation(self, values: dict[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
+        messages, name = values["input"], found["input"]
+        if is_conversation(values.get("output")):
+            messages = [*messages, *values["output"]]
+            values = {part: value for part, value in values.items() if part != "output"}
+        try:
+            parts = conversation_parts(messages)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+        if "output" in parts and "output" in values:
+            raise DataError(f"{name}: it ends with an answer, and there is an output too; leave one out")
+        if both := [part for part in parts if part in values and part in self._parts and part != "input"]:
+            raise DataError(f"{name}: it has its own {both[0]}, and there is {found[both[0]]!r} too; leave one out")
+        for key in unread_keys(messages):
+            self._note(f"{name}.{key}", f"not read in the messages of {name!r}: {key!r}")
+        return values | parts
 
     def _with_instruction(self, values: dict[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
         instruction, text = values.get("instruction"), values.get("input") or ""
@@ -161,20 +182,6 @@ class RowParser(Generic[_Model]):
 
 def _is_of_messages(name: str) -> bool:
     return name.strip().casefold() in CONVERSATIONS
-
-
-def _with_conversation(values: dict[str, Any], name: str) -> dict[str, Any]:
-    messages = values["input"]
-    if is_conversation(values.get("output")):
-        messages = [*messages, *values["output"]]
-        values = {part: value for part, value in values.items() if part != "output"}
-    try:
-        parts = conversation_parts(messages)
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from error
-    if "output" in parts and "output" in values:
-        raise DataError(f"{name}: it ends with an answer, and there is an output too; leave one out")
-    return values | parts
 
 
 def _is_absent(value: Any) -> bool:

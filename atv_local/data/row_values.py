@@ -66,6 +66,18 @@ def _as_list(value: Any) -> Any:
     return value
 
 
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("count", "it must be a number of tokens, or -1 for no limit")
+    return value
+
+
+def _at_least_one(value: int) -> int:
+    if value < 1 and value != -1:
+        raise PydanticCustomError("count", "it must be at least 1, or -1 for no limit, not {value}", {"value": value})
+    return value
+
+
 def _as_pairs(value: Any) -> Any:
     value = from_json_list(value)
     if not isinstance(value, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in value):
@@ -78,6 +90,8 @@ NonBlank = Annotated[TextOrBlank, AfterValidator(_not_blank)]
 _Texts = Annotated[tuple[NonBlank, ...], Field(strict=False)]  # not strict: JSON has lists, no tuples
 ChoiceTexts = Annotated[_Texts, BeforeValidator(_as_choices)]
 ReferenceTexts = Annotated[_Texts, BeforeValidator(_as_references)]
+MaxTokens = Annotated[int, Field(strict=False), AfterValidator(_at_least_one), BeforeValidator(_no_boolean)]
+"""Also as a text or with decimals, as cells of tables have it."""
 History = Annotated[
     tuple[Annotated[tuple[TextOrBlank, TextOrBlank], Field(strict=False)], ...],
     Field(strict=False),

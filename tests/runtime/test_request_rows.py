@@ -36,6 +36,14 @@ def test_the_parts_of_a_row_in_each_format() -> None:
     ]
 
 
+def test_a_limit_reads_the_same_in_each_format() -> None:
+    limits = ["-1", "3", "3.0", '"3"', '""']
+    from_json = read("".join(f'{{"input": "a", "max_tokens": {limit}}}\n' for limit in limits), "x.jsonl")
+    from_csv = read("input,max_tokens\n" + "".join(f"a,{limit}\n" for limit in limits), "x.csv")
+    for requests in (from_json, from_csv):
+        assert [(request.max_tokens, request.error) for request in requests] == [(n, "") for n in (-1, 3, 3, 3, None)]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "line", "words"),
     [
@@ -43,7 +51,10 @@ def test_the_parts_of_a_row_in_each_format() -> None:
         ("x.csv", "input\na\0b\n", 2, "NUL"),
         ("x.txt", "a\0b\n", 1, "NUL"),
         ("x.jsonl", '{"input": "a", "system": "\\u0000"}', 1, "system: .*NUL"),
-        ("x.jsonl", '{"input": "a", "max_tokens": "5"}', 1, "max_tokens: .*integer"),
+        ("x.jsonl", '{"input": "a", "max_tokens": "five"}', 1, "max_tokens: .*integer"),
+        ("x.jsonl", '{"input": "a", "max_tokens": 2.5}', 1, "max_tokens: .*integer"),
+        ("x.jsonl", '{"input": "a", "max_tokens": true}', 1, "max_tokens: .*number"),
+        ("x.jsonl", '{"input": "a", "max_tokens": -2}', 1, "max_tokens: .*-1 for no limit"),
         ("x.jsonl", '{"input": "a", "n": 1e999}', 1, "not JSON"),
         ("x.jsonl", '{"input": "a", "n": NaN}', 1, "not JSON"),
         ("x.csv", "input,max_tokens\na,x\n", 2, "max_tokens: .*integer"),

@@ -120,11 +120,65 @@ def test_earlier_turns_and_the_system_message_of_a_conversation(tmp_path: Path) 
         ([message("user", None), ASKED[1]], "messages: a message of the user is not text"),
         ([message("user", [{"type": "image"}]), ASKED[1]], "messages: a message of the user is not text"),
         ([message("system", "x")], "messages: .*turns"),
+        ([message("system", ""), *ASKED[1:]], "messages: .*turns"),
     ],
 )
 def test_a_conversation_that_cannot_be_read(tmp_path: Path, messages: list[dict[str, Any]], words: str) -> None:
     with pytest.raises(DataError, match=words):
         read(tmp_path, {"messages": messages})
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"system": "Be kind."}, "messages: it has its own system, and there is 'system' too; leave one out"),
+        ({"system_prompt": "Be kind."}, "own system, and there is 'system_prompt' too"),
+        ({"history": [["hello", "hi"]]}, "own history, and there is 'history' too"),
+    ],
+)
+def test_what_is_in_the_messages_and_beside_them(tmp_path: Path, more: dict[str, Any], words: str) -> None:
+    turns = [message("system", "Be brief."), *ASKED, *ASKED]
+    with pytest.raises(DataError, match=words):
+        read(tmp_path, {"messages": turns} | more)
+    (request,) = read_requests(io.BytesIO(json.dumps({"messages": turns[:-1]} | more).encode()), Path("x.jsonl"))
+    assert words.partition("own ")[2] in request.error
+    assert read_queries(tmp_path / "rows.jsonl") == [LATE.input]
+    (row,), _ = read(tmp_path, {"messages": ASKED} | more)
+    assert row.system or row.history
+
+
+def test_a_blank_system_message_is_none(tmp_path: Path) -> None:
+    for blank in ("", " \n"):
+        assert read(tmp_path, {"messages": [message("system", blank), *ASKED]})[0] == [LATE]
+        (row,), _ = read(tmp_path, {"messages": [message("system", blank), *ASKED], "system": "Be kind."})
+        assert row.system == "Be kind."
+
+
+def test_what_is_not_read_in_messages_is_named(tmp_path: Path) -> None:
+    more = {"weight": 0, "tool_calls": [{"id": "1"}], "name": None, "value": "x"}
+    rows, notes = read(tmp_path, {"messages": [ASKED[0], ASKED[1] | more]}, {"messages": [ASKED[0], ASKED[1] | more]})
+    assert rows == [LATE, LATE]
+    for key in ("weight", "tool_calls", "value"):
+        assert notes.count(f"not read in the messages of 'messages': {key!r}") == 1
+    assert "'name'" not in notes
+    assert "not read" not in read(tmp_path, {"messages": [ASKED[0], ASKED[1] | {"weight": 1}]})[1]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"instruction": "Say it.", "input": "x", "output": "y"}, {"instruction": LATE.input, "output": "shipping"}],
+        [{"input": "x", "output": "y"}, {"messages": ASKED}],
+        [{"input": "x", "output": "y"}, {"instruction": LATE.input, "output": "shipping"}],
+    ],
+)
+def test_rows_are_read_the_same_in_any_order(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    (first, second), notes = read(tmp_path, *records)
+    assert second == LATE
+    (second_first, first_second), others = read(tmp_path, *reversed(records))
+    assert (first_second, second_first) == (first, LATE)
+    assert sorted(notes.splitlines()) == sorted(others.splitlines())
+    assert read_queries(tmp_path / "rows.jsonl")[0] == LATE.input
 
 
 def test_a_text_in_the_column_of_messages_is_not_taken_for_the_input(tmp_path: Path) -> None:
