@@ -83,8 +83,8 @@ class RowParser(Generic[_Model]):
         values = {part: record.fields[name] for part, name in found.items()}
         values = {part: value for part, value in values.items() if part in self._required or not _is_absent(value)}
         with_output = _is_of_messages(found.get("input", ""))
-        missing = self._own.intersection(self._required).difference(found, ["output"] if with_output else [])
-        if names not in self._explained and not missing:
+        unsaid = self._own.intersection(self._required).difference(found, ["output"] if with_output else [])
+        if names not in self._explained and not unsaid:
             self._explain(record.fields, found)
         if found.get("input") not in (None, self._columns.get("input")) and _is_of_messages(found["input"]):
             values["input"] = from_json_list(values.get("input"))  # as cells of CSV files have it

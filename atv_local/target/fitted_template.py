@@ -2,7 +2,7 @@
 
 Rendering a few marked texts shows what a template does with them. One that takes content as a list of parts gets it so;
 a system message that it does not take is put at the start of the user's next message, as llama.cpp's server does; one
-that leaves out the user's text is refused.
+that leaves out the user's text, or writes it in another way, is refused.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ _PROBES = {
 """A conversation for each kind of message, in which it must be said."""
 _THINKING = "enable_thinking"
 _SENTENCES = "0. " * 1000
+_CHANGED = "aB\n\n\"'<&>"
+"""What templates change that write HTML, one line or one case."""
+_ENDED_THOUGHT = "</think>"
+"""Where templates cut earlier answers, and some the user's text too."""
 _REMEDY = "write a GGUF with another one with `gguf-new-metadata --chat-template-file`"
 
 
@@ -48,17 +52,18 @@ class FittedTemplate:
             end in.
 
     Raises:
-        ModelError: it takes too much time or memory, or leaves out the user's text.
+        ModelError: it takes too much time or memory, or leaves out or changes the user's text.
     """
 
     def __init__(self, template: ChatTemplate | BuiltinTemplate, variables: Mapping[str, Any] | None = None) -> None:
         self._template, self.variables = template, dict(variables or {})
         self._takes_parts: dict[str, bool | None] = {}
         if self._form("user") is None:
-            probe = self._rendered([{"role": "user", "content": "a"}])  # raises where the template does
+            query = "a < B"
+            probe = self._rendered([{"role": "user", "content": query}])  # raises where the template does
             raise ModelError(
-                "the chat template in the GGUF leaves out the user's text, or a part of it "
-                f"(it makes {probe[:60]!r} of the query 'a'); {_REMEDY}"
+                "the chat template in the GGUF leaves out the user's text or a part of it, or changes it "
+                f"(it makes {probe[:60]!r} of the query {query!r}); {_REMEDY}"
             )
 
     @classmethod
@@ -101,6 +106,7 @@ class FittedTemplate:
         system = self._form("system") is not None
         facts.append("takes a system message" if system else "a system message is put before the user's text")
         facts += ["leaves out earlier turns"] * (self._form("assistant") is None)
+        facts += [f"cuts the user's text at {_ENDED_THOUGHT}"] * self._cuts_at_thought
         facts += ["answers begin inside a thinking block, which enable_thinking=false closes"] * self.thinks
         if self._template.variables:
             facts.append(f"variables {some_of(self._template.variables)}")
@@ -116,6 +122,12 @@ class FittedTemplate:
         """What closes the thinking block that the template opens; empty if it opens none, or closes it."""
         mark = _mark(0)
         return closing(self._rendered(self._given([{"role": "user", "content": mark}])).rpartition(mark)[2])
+
+    @cached_property
+    def _cuts_at_thought(self) -> bool:
+        """Whether it takes the user's text for an answer, whose thoughts it leaves out."""
+        text = f"{_mark(0)}{_ENDED_THOUGHT}{_mark(1)}"
+        return text not in self._rendered([_message({"role": "user"}, text, bool(self._form("user")))])
 
     def render(self, messages: Sequence[Message]) -> str:
         """A conversation as text, up to where the next answer begins.
@@ -146,6 +158,12 @@ class FittedTemplate:
                 warnings.warn("the chat template leaves out earlier turns", TemplateWarning, stacklevel=2)
             if role == "user":
                 content, pending = "\n".join([*pending, content]), []
+                if _ENDED_THOUGHT in content and self._cuts_at_thought:
+                    warnings.warn(
+                        f"the chat template leaves out or changes what a user says before {_ENDED_THOUGHT}",
+                        TemplateWarning,
+                        stacklevel=2,
+                    )
             given.append(_message(message, content, bool(form)))
         if pending:
             given.append(_message({"role": "user"}, "\n".join(pending), bool(self._form("user"))))
@@ -198,7 +216,7 @@ class FittedTemplate:
 def _mark(place: int) -> str:
     """Stands for a text: some sentences, as a template may take the first one only, or so many characters. Text does
     not contain Unicode noncharacters."""
-    return f"\ufdd0{place}. {_SENTENCES}\ufdd0"
+    return f"\ufdd0{place}. {_CHANGED}{_SENTENCES}\ufdd0"
 
 
 def _message(message: Mapping[str, Any], content: str, parts: bool) -> dict[str, Any]:

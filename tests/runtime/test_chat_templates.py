@@ -52,6 +52,10 @@ SAYS_NOTHING = {
     "nothing": "{% set nothing = 1 %}",
     "the beginning": PLAIN.replace("m.content", "m.content[:500]"),
     "a sentence": PLAIN.replace("m.content", "m.content.split('.')[0]"),
+    **{
+        change: PLAIN.replace("m.content", f"(m.content{change} if m.role == 'user' else m.content)")
+        for change in ("|e", "|lower", "|upper", "|replace('\\n', ' ')", "|replace('\"', '')", "|tojson", "|title")
+    },
 }
 CONVERSATION: list[Message] = [
     {"role": "system", "content": "be brief"},
@@ -107,6 +111,25 @@ def test_one_that_forgets_earlier_turns_warns() -> None:
         assert template.render(CONVERSATION[1:2]) == "<user>one<answer>"
     with pytest.warns(TemplateWarning, match="earlier turns"):
         template.render(CONVERSATION[1:])
+
+
+@pytest.mark.parametrize("change", ["|trim", ".strip()", "|trim|safe", ".lstrip('\\n')"])
+def test_space_around_what_is_said_may_go(change: str) -> None:
+    assert fitted(PLAIN.replace("m.content", f"m.content{change}")).render(CONVERSATION).startswith("<system>be brief")
+
+
+def test_one_that_cuts_what_the_user_says_as_it_does_answers_warns() -> None:
+    asked: Message = {"role": "user", "content": "what is </think> for?"}
+    cut = PLAIN.replace("m.content", "m.content.split('</think>')[-1]")
+    template = fitted(cut)
+    assert "cuts the user's text at </think>" in template.summary()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert template.render(CONVERSATION[1:2]) == "<user>one<answer>"
+        answers = cut.replace("')[-1] }}", "')[-1] if m.role == 'assistant' else m.content }}")
+        assert fitted(answers).render([asked]) == "<user>what is </think> for?<answer>"
+    with pytest.warns(TemplateWarning, match="what a user says before </think>"):
+        assert template.render([asked]) == "<user> for?<answer>"
 
 
 @pytest.mark.parametrize("name", sorted(builtin_templates()))
