@@ -9,9 +9,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from atv_local.data.columns import find_columns
 from atv_local.data.record import Record
 from atv_local.data.text_lines import MAX_LINE_BYTES, RowTooLongError, TextLines
 from atv_local.errors import DataError
+from atv_local.text import some_of
 
 CheckNames = Callable[[Collection[str]], None]
 """Called with the names of a file's columns where all rows have the same; raises DataError."""
@@ -29,7 +31,7 @@ def csv_records(lines: TextLines, check_names: CheckNames, on_note: Callable[[st
 
     Between the cells stands what the line `sep=;` says, or else a tab in .tsv files and a comma in others, unless the
     names of the header are right only with another of `;`, tabs, `|` and commas. The header again, as in files that
-    were joined, is passed over with a note.
+    were joined, is passed over with a note, also by other names of the same parts.
 
     The csv module bounds a field: 131072 characters.
     """
@@ -51,6 +53,8 @@ def csv_records(lines: TextLines, check_names: CheckNames, on_note: Callable[[st
             yield Record(begin, lines.end, error=error)
         elif _keys(fields) == _keys(given):
             on_note(f"{lines.path}:{begin}: the header again, which is not a row")
+        elif (parts := _places(fields)) and parts == _places(given):
+            on_note(f"{lines.path}:{begin}: a header by other names, {some_of(fields)}, which is not a row")
         elif len(given) > 1 and sorted(_keys(fields)) == sorted(_keys(given)):
             raise DataError(
                 f"{lines.path}:{begin}: the header again, in another order; divide the file before this line"
@@ -128,6 +132,12 @@ def _header(names: list[str], error: str, path: Path, line: int, check_names: Ch
 
 def _keys(names: Collection[str]) -> list[str]:
     return [name.strip().casefold() for name in names]
+
+
+def _places(names: list[str]) -> list[int]:
+    """The columns of the input and of the output; empty if not both are there."""
+    found = find_columns(names, {})
+    return [names.index(found[part]) for part in ("input", "output")] if {"input", "output"} <= found.keys() else []
 
 
 def _new_name(name: str, taken: Collection[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic_core import from_json
@@ -46,14 +46,14 @@ class _RepeatedKeys(dict[str, Any]):
         self.repeated = repeated
 
 
-def json_records(lines: TextLines) -> Iterator[Record]:
+def json_records(lines: TextLines, on_note: Callable[[str], None]) -> Iterator[Record]:
     """An object on each line, or one document: a list of objects, or an object with one, such as `data` or `train`.
 
-    In a document the `line` of a record is its number in the list.
+    In a document the `line` of a record is its number in the list, and other lists and objects of it are noted.
     """
     first = lines.peek()
     if first.startswith("[") or (lines.suffix == ".json" and not _is_row(first)):
-        yield from _document(lines)
+        yield from _document(lines, on_note)
         return
     for line in lines:
         if problem := lines.take_problem():
@@ -73,40 +73,52 @@ def _is_row(line: str) -> bool:
     except ValueError:
         return False
     try:
-        return isinstance(value, dict) and _rows(value) == [value]
+        return isinstance(value, dict) and not _name_of_rows(value)
     except ValueError:
         return False
 
 
-def _document(lines: TextLines) -> Iterator[Record]:
+def _document(lines: TextLines, on_note: Callable[[str], None]) -> Iterator[Record]:
     try:
         value = _parsed(lines.read_all(_MAX_DOCUMENT_BYTES))
     except ValueError as error:
         yield Record(1, lines.end, error=f"not JSON: {error}; {_EXAMPLE}")
         return
     try:
-        rows = _rows(value)
+        name = _name_of_rows(value) if isinstance(value, dict) else ""
     except ValueError as error:
         yield Record(1, lines.end, error=str(error))
         return
-    for number, row in enumerate(rows, 1):
+    if name:
+        others = [repr(key) for key, held in value.items() if key != name and held and isinstance(held, list | dict)]
+        if others:
+            on_note(f"{lines.path}: not read beside {name!r}: {some_of(others)}")
+        value = value[name]
+    for number, row in enumerate(value if isinstance(value, list) else [value], 1):
         yield _record(row, number, lines.end)
 
 
-def _rows(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        lists = [name for name in _LISTS if _is_list_of_objects(value.get(name))]
-        if not lists or "input" in find_columns(value, {}):
-            return [value]
-        if len(lists) > 1:
-            raise ValueError(f"several lists of rows, {some_of(lists)}; save the one you mean as a file of its own")
-        rows: list[Any] = value[lists[0]]
-        return rows
-    return value if isinstance(value, list) else [value]
+def _name_of_rows(value: dict[str, Any]) -> str:
+    """What an object calls its list of rows; empty if it is a row itself.
+
+    Raises:
+        ValueError: it has several lists of rows.
+    """
+    lists = [name for name in _LISTS if _is_list_of_objects(value.get(name))]
+    if not lists or "input" in find_columns(value, {}):
+        return ""
+    lists += [name for name, held in value.items() if name not in lists and _is_list_of_inputs(held)]
+    if len(lists) > 1:
+        raise ValueError(f"several lists of rows, {some_of(lists)}; save the one you mean as a file of its own")
+    return lists[0]
 
 
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _is_list_of_inputs(value: Any) -> bool:
+    return _is_list_of_objects(value) and "input" in find_columns(value[0], {})
 
 
 def _record(value: Any, line: int, end: int) -> Record:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from json import JSONDecoder
 from pathlib import Path
-
-from pydantic_core import from_json
 
 from atv_local.data.columns import find_columns
 from atv_local.data.csv_records import CSV_SUFFIXES, CheckNames, csv_records
@@ -32,7 +31,7 @@ def read_records(
     """
     if lines.suffix in CSV_SUFFIXES:
         return csv_records(lines, check_names, on_note)
-    return _text_records(lines) if lines.suffix == ".txt" else json_records(lines)
+    return _text_records(lines) if lines.suffix == ".txt" else json_records(lines, on_note)
 
 
 def has_rows(path: Path) -> bool:
@@ -46,23 +45,36 @@ def _text_records(lines: TextLines) -> Iterator[Record]:
     Raises:
         DataError: the first line is a row of JSON, or a header.
     """
-    if kind := _kind_of_rows(lines.peek().strip()):
-        raise DataError(f"{lines.path}: its first line is that of {kind}, and lines of .txt are queries; rename it")
+    first = lines.peek().strip()
+    if kind := _kind_of_rows(first):
+        raise _refusal(lines, kind)
+    header = "input" in find_columns([first], {})  # unless it is the only line
     for line in lines:
         if problem := lines.take_problem():
             yield Record(lines.number, lines.end, error=problem[1])
         elif text := line.strip():
+            if header and lines.peek():
+                raise _refusal(lines, "a .csv file")
+            header = False
             yield Record(lines.number, lines.end, {"input": text})
+
+
+def _refusal(lines: TextLines, kind: str) -> DataError:
+    return DataError(f"{lines.path}: its first line is that of {kind}, and lines of .txt are queries; rename it")
 
 
 def _kind_of_rows(line: str) -> str | None:
     """The kind of file that begins with this line, if its parts are named in it."""
-    if line.startswith("{"):
-        with suppress(ValueError):
-            value = from_json(line)
-            return "a .jsonl file" if isinstance(value, dict) and "input" in find_columns(value, {}) else None
+    if line in ("{", "[", "[{"):
+        return "a .json file"
+    if line.startswith(("{", "[{")):
+        with suppress(ValueError, RecursionError):
+            value, _ = JSONDecoder().raw_decode(line.removeprefix("["))  # of a list, its first row
+            kind = "a .json file" if line.startswith("[") else "a .jsonl file"
+            return kind if isinstance(value, dict) and "input" in find_columns(value, {}) else None
     for separator, suffix in ((",", ".csv"), (";", ".csv"), ("\t", ".tsv")):
         names = [name.strip(" \"'") for name in line.split(separator)]
-        if find_columns(names, {}).keys() >= {"input", "output"}:
+        needed = {"input", "output"} if " " in line or len(names) == 1 else {"input"}
+        if find_columns(names, {}).keys() >= needed:
             return f"a {suffix} file"
     return None

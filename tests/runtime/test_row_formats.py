@@ -129,6 +129,17 @@ def test_a_header_in_the_middle_is_no_row(tmp_path: Path) -> None:
     assert f"{file}:4: the header" in note
 
 
+def test_a_header_by_other_names_in_the_middle_is_no_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("id,text,label\n1,late?,yes\nnr,Question,answer\n2,lost?,no\n3,answer,question\n")
+    notes: list[str] = []
+    rows = read_rows(file, on_note=notes.append).rows
+    assert [(row.input, row.output) for row in rows] == [("late?", "yes"), ("lost?", "no"), ("answer", "question")]
+    assert f"{file}:3: a header by other names, nr, Question, answer, which is not a row" in notes
+    file.write_text("input\nlate?\nquestion\n")
+    assert read_queries(file) == ["late?", "question"]
+
+
 def test_the_other_files_of_a_folder_are_named(tmp_path: Path) -> None:
     for name in ("a.jsonl", "b.csv.gz", "c.json", "d.ndjson", "e.tsv", "notes.md", "f.parquet", ".hidden"):
         (tmp_path / name).touch()
@@ -148,17 +159,36 @@ def test_the_other_files_of_a_folder_are_named(tmp_path: Path) -> None:
 def test_several_lists_of_rows_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"several lists of rows, train, test"):
         read(tmp_path, "rows.json", json.dumps({"train": JSON, "test": JSON}))
+    with pytest.raises(DataError, match=r"several lists of rows, train, Dev split"):
+        read(tmp_path, "rows.json", json.dumps({"train": JSON, "Dev split": JSON}))
 
 
-@pytest.mark.parametrize("content", [LINES, table(","), table("\t"), '{"prompt": "late?", "id": 1}\n'])
+def test_what_else_a_document_has_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps({"train": JSON, "labels": ["a"], "more": {"dev": JSON}, "n": 2, "test": [], "by": "me"}))
+    notes: list[str] = []
+    assert read_rows(file, on_note=notes.append).rows == EXPECTED
+    assert f"{file}: not read beside 'train': 'labels', 'more'" in notes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(LINES, table(","), table("\t"), '{"prompt": "late?", "id": 1}\n'),
+        *(json.dumps(JSON), json.dumps(JSON, indent=1), json.dumps(JSON[0], indent=1), '[{"input": "late?"},\n'),
+        *("text\nlate?\n", "\ufeffInput\n\nlate?\n", "id\ttext\n1\tlate?\n", "id,prompt\n1,late?\n"),
+    ],
+)
 def test_rows_in_a_text_file_are_not_taken_for_queries(tmp_path: Path, content: str) -> None:
     file = tmp_path / "rows.txt"
     file.write_text(content)
-    with pytest.raises(DataError, match=r"rows\.txt: its first line is that of a \.(jsonl|csv|tsv) file"):
+    with pytest.raises(DataError, match=r"rows\.txt: its first line is that of a \.(jsonl|json|csv|tsv) file"):
         read_queries(file)
 
 
-@pytest.mark.parametrize("line", ["input, please", '{"a": 1}', "{x", "a question\tan answer of some words", "text"])
+@pytest.mark.parametrize(
+    "line", ["input, please", '{"a": 1}', "{x", "a question\tan answer of some words", "text", "[1]", "[x"]
+)
 def test_lines_of_text_may_look_a_little_like_rows(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rows.txt"
     file.write_text(line + "\n")
