@@ -15,7 +15,7 @@ from atv_local.data.columns import DEFAULT_COLUMNS, Columns
 from atv_local.data.record import Record
 from atv_local.data.records import read_records
 from atv_local.data.row_parser import OnNote, RowParser
-from atv_local.data.row_values import ChoiceTexts, History, MaxTokens, NonBlank, TextOrBlank
+from atv_local.data.row_values import ChoiceTexts, History, TokenLimit, NonBlank, TextOrBlank
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError
 
@@ -51,7 +51,7 @@ class _RequestRow(BaseModel):
     input: NonBlank
     system: NonBlank | None = None
     history: History = ()
-    max_tokens: MaxTokens | None = None
+    max_tokens: TokenLimit | None = None
     task: TextOrBlank = ""
     choices: ChoiceTexts | None = None
     instruction: NonBlank | None = None

@@ -90,7 +90,7 @@ NonBlank = Annotated[TextOrBlank, AfterValidator(_not_blank)]
 _Texts = Annotated[tuple[NonBlank, ...], Field(strict=False)]  # not strict: JSON has lists, no tuples
 ChoiceTexts = Annotated[_Texts, BeforeValidator(_as_choices)]
 ReferenceTexts = Annotated[_Texts, BeforeValidator(_as_references)]
-MaxTokens = Annotated[int, Field(strict=False), AfterValidator(_at_least_one), BeforeValidator(_no_boolean)]
+TokenLimit = Annotated[int, Field(strict=False), AfterValidator(_at_least_one), BeforeValidator(_no_boolean)]
 """Also as a text or with decimals, as cells of tables have it."""
 History = Annotated[
     tuple[Annotated[tuple[TextOrBlank, TextOrBlank], Field(strict=False)], ...],
