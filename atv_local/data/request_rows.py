@@ -15,7 +15,7 @@ from atv_local.data.columns import DEFAULT_COLUMNS, Columns
 from atv_local.data.record import Record
 from atv_local.data.records import read_records
 from atv_local.data.row_parser import OnNote, RowParser
-from atv_local.data.row_values import ChoiceTexts, History, TokenLimit, NonBlank, TextOrBlank
+from atv_local.data.row_values import ChoiceTexts, History, NonBlank, TextOrBlank, TokenLimit
 from atv_local.data.text_lines import TextLines
 from atv_local.errors import DataError
 

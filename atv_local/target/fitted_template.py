@@ -34,7 +34,7 @@ _THINKING = "enable_thinking"
 _SENTENCES = "0. " * 1000
 _CHANGED = "aB\n\n\"'<&>"
 """What templates change that write HTML, one line or one case."""
-_ENDED_THOUGHT = "</think>"
+_ENDED_THOUGHTS = ("</think>", "</thought>")
 """Where templates cut earlier answers, and some the user's text too."""
 _REMEDY = "write a GGUF with another one with `gguf-new-metadata --chat-template-file`"
 
@@ -106,7 +106,7 @@ class FittedTemplate:
         system = self._form("system") is not None
         facts.append("takes a system message" if system else "a system message is put before the user's text")
         facts += ["leaves out earlier turns"] * (self._form("assistant") is None)
-        facts += [f"cuts the user's text at {_ENDED_THOUGHT}"] * self._cuts_at_thought
+        facts += [f"cuts or changes the user's text at {end}" for end in self._cut_at]
         facts += ["answers begin inside a thinking block, which enable_thinking=false closes"] * self.thinks
         if self._template.variables:
             facts.append(f"variables {some_of(self._template.variables)}")
@@ -124,10 +124,13 @@ class FittedTemplate:
         return closing(self._rendered(self._given([{"role": "user", "content": mark}])).rpartition(mark)[2])
 
     @cached_property
-    def _cuts_at_thought(self) -> bool:
-        """Whether it takes the user's text for an answer, whose thoughts it leaves out."""
-        text = f"{_mark(0)}{_ENDED_THOUGHT}{_mark(1)}"
-        return text not in self._rendered([_message({"role": "user"}, text, bool(self._form("user")))])
+    def _cut_at(self) -> list[str]:
+        """Ends of thoughts where it takes the user's text for an answer, whose thoughts it leaves out."""
+        texts = {end: f"{_mark(0)}{end}{_mark(1)}" for end in _ENDED_THOUGHTS}
+        parts = bool(self._form("user"))
+        return [
+            end for end, text in texts.items() if text not in self._rendered([_message({"role": "user"}, text, parts)])
+        ]
 
     def render(self, messages: Sequence[Message]) -> str:
         """A conversation as text, up to where the next answer begins.
@@ -158,12 +161,9 @@ class FittedTemplate:
                 warnings.warn("the chat template leaves out earlier turns", TemplateWarning, stacklevel=2)
             if role == "user":
                 content, pending = "\n".join([*pending, content]), []
-                if _ENDED_THOUGHT in content and self._cuts_at_thought:
-                    warnings.warn(
-                        f"the chat template leaves out or changes what a user says before {_ENDED_THOUGHT}",
-                        TemplateWarning,
-                        stacklevel=2,
-                    )
+                if "</th" in content and (ends := [end for end in self._cut_at if end in content]):
+                    text = f"the chat template cuts or changes the user's text at {ends[0]}"
+                    warnings.warn(text, TemplateWarning, stacklevel=2)
             given.append(_message(message, content, bool(form)))
         if pending:
             given.append(_message({"role": "user"}, "\n".join(pending), bool(self._form("user"))))

@@ -118,18 +118,26 @@ def test_space_around_what_is_said_may_go(change: str) -> None:
     assert fitted(PLAIN.replace("m.content", f"m.content{change}")).render(CONVERSATION).startswith("<system>be brief")
 
 
-def test_one_that_cuts_what_the_user_says_as_it_does_answers_warns() -> None:
-    asked: Message = {"role": "user", "content": "what is </think> for?"}
-    cut = PLAIN.replace("m.content", "m.content.split('</think>')[-1]")
-    template = fitted(cut)
-    assert "cuts the user's text at </think>" in template.summary()
+@pytest.mark.parametrize(
+    ("change", "end"),
+    [
+        ("split('</think>')[-1]", "</think>"),
+        ("split('</thought>')[-1]", "</thought>"),
+        ("replace('/think', '')", "</think>"),
+    ],
+)
+def test_one_that_treats_what_the_user_says_as_an_answer_warns(change: str, end: str) -> None:
+    asked: Message = {"role": "user", "content": f"what is {end} for?"}
+    source = PLAIN.replace("m.content", f"m.content.{change}")
+    template = fitted(source)
+    assert f"cuts or changes the user's text at {end}" in template.summary()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert template.render(CONVERSATION[1:2]) == "<user>one<answer>"
-        answers = cut.replace("')[-1] }}", "')[-1] if m.role == 'assistant' else m.content }}")
-        assert fitted(answers).render([asked]) == "<user>what is </think> for?<answer>"
-    with pytest.warns(TemplateWarning, match="what a user says before </think>"):
-        assert template.render([asked]) == "<user> for?<answer>"
+        answers = source.replace(change, f"{change} if m.role == 'assistant' else m.content")
+        assert fitted(answers).render([asked]) == f"<user>what is {end} for?<answer>"
+    with pytest.warns(TemplateWarning, match=f"the user's text at {end}"):
+        assert template.render([asked]) != fitted(answers).render([asked])
 
 
 @pytest.mark.parametrize("name", sorted(builtin_templates()))
