@@ -8,7 +8,7 @@ GGUF = $(shell $(BIN)/python -c "from atv_local.names import embedded_model; pri
 EVALUATE = $(BIN)/atv-local eval --shots-from data/demo/train --instructions data/demo/instructions.json --timed 0
 VALID = $(foreach file,$(wildcard data/demo/valid/*.jsonl),--valid $(file))
 
-.PHONY: demo test test-fast lint format docs bench results demo-bundle dist clean
+.PHONY: demo test test-fast lint format docs bench results demo-bundle general-bundle dist clean
 
 demo: .venv/runtime
 	@sh benchmarks/demo.sh $(BIN)/atv-local
@@ -69,6 +69,14 @@ demo-bundle: .venv/dev
 	$(BIN)/python -m benchmarks.accuracy --bundle runs/bundle --update data/demo/CARD.md README.md
 	$(BIN)/python -m benchmarks.style --bundle runs/bundle
 	$(BIN)/atv-local export runs/demo atv_local/demo_bundle --precisions int8 --card data/demo/CARD.md --overwrite
+
+# From a folder of tasks with index.json and instructions.json; 27 minutes on one core.
+general-bundle: .venv/dev
+	mkdir -p runs
+	$(BIN)/python -m benchmarks.general_rows --data $(DATA) --output runs/general-rows
+	$(BIN)/atv-local train -m $(GGUF) runs/general-rows/train --valid runs/general-rows/valid -o runs/general \
+		--rank 32 --static-share 0.25 --epochs 3 --batch-size 32 --overwrite
+	$(BIN)/atv-local export runs/general atv_local/general_bundle --precisions int8 --card data/general/CARD.md --overwrite
 
 dist: .venv/dev
 	$(BIN)/python -m build --outdir dist .

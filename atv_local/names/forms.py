@@ -12,8 +12,10 @@ from atv_local.names.stores import Kind
 DEFAULT = "default"
 """The embedded target."""
 DEMO = "demo"
-"""The embedded bundle."""
-RESERVED: dict[str, Kind] = {DEFAULT: "model", DEMO: "bundle"}
+"""The embedded bundle that is the default."""
+GENERAL = "general"
+"""The embedded bundle of many tasks that are told in words."""
+RESERVED: dict[str, Kind] = {DEFAULT: "model", DEMO: "bundle", GENERAL: "bundle"}
 """Names that no alias can take, and what they name."""
 
 FILES = (".gguf", ".zip")
@@ -44,11 +46,13 @@ def exists(text: str) -> bool:
 def check_embedded(name: str, kind: Kind | None) -> None:
     """Raise NotFoundError where the embedded model is named for a bundle, or the other way around."""
     if name in RESERVED and kind not in (None, RESERVED[name]):
-        raise NotFoundError(f"{DEFAULT!r} is the embedded model and {DEMO!r} its bundle; name a {kind}")
+        raise NotFoundError(
+            f"{DEFAULT!r} is the embedded model, {DEMO!r} and {GENERAL!r} are its bundles; name a {kind}"
+        )
 
 
 def absolute_name(text: str, kind: Kind | None = None) -> str:
-    """A name that means the same in any folder: an absolute path, a name in a store, in full, or `default` or `demo`.
+    """A name that means the same in any folder: an absolute path, a name in a store, in full, or an embedded file's.
 
     Raises:
         UsageError: none of these; an alias is not one either.

@@ -15,7 +15,7 @@ from atv_local.names.aliases import aliases_file, read_aliases
 from atv_local.names.choices import Choice, choose_bundle, choose_model
 from atv_local.names.default_names import config_file
 from atv_local.names.embedded import embedded_bundle, embedded_model
-from atv_local.names.forms import DEFAULT, DEMO
+from atv_local.names.forms import DEFAULT, DEMO, GENERAL
 from atv_local.names.gguf_names import quantisation_of
 from atv_local.names.lookup import look_up
 from atv_local.names.schemes import schemes, store
@@ -56,7 +56,8 @@ def list_names() -> list[Entry]:
 
 def _embedded() -> Iterator[Entry]:
     yield _named(DEFAULT, embedded_model)
-    yield _named(DEMO, embedded_bundle)
+    for name in (DEMO, GENERAL):
+        yield _named(name, partial(embedded_bundle, name))
 
 
 def _aliases() -> Iterator[Entry]:

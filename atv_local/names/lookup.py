@@ -16,7 +16,7 @@ from atv_local.text import some_of
 PATH = ""
 """The scheme of a path."""
 _EMBEDDED = "(embedded)"
-"""In place of a scheme: that of `default` and `demo`."""
+"""In place of a scheme: that of `default`, `demo` and `general`."""
 
 
 def look_up(name: str | Path, kind: Kind | None, *, offline: bool = False, here: bool = True) -> Path:
@@ -36,7 +36,7 @@ def look_up(name: str | Path, kind: Kind | None, *, offline: bool = False, here:
         return name
     scheme, rest = expand(name, kind, here=here)
     if scheme == _EMBEDDED:
-        return embedded_model() if rest == DEFAULT else embedded_bundle()
+        return embedded_model() if rest == DEFAULT else embedded_bundle(rest)
     return store(scheme).resolve(rest, kind, offline=offline) if scheme else Path(rest)
 
 

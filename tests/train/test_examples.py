@@ -14,7 +14,7 @@ from atv_local.data.rows import Row
 from atv_local.data.unrelated_queries import read_unrelated_queries
 from atv_local.errors import DataError
 from atv_local.target.target_file import TargetFile
-from atv_train.examples import Example, encode, epoch_batches
+from atv_train.examples import Example, Wordings, encode, epoch_batches
 from atv_train.frozen_target.prefix_cache import PrefixCache
 from atv_train.job import TrainingJob
 from atv_train.training_data import hold_out, read_training_data
@@ -23,9 +23,8 @@ from atv_train.training_data import hold_out, read_training_data
 def test_wordings_are_what_generator_and_target_read(tiny_gguf: Path) -> None:
     target_file = TargetFile.open(tiny_gguf)
     rows = [Row(input="fig", output="a", task="kinds"), Row(input="cat", output="b", task="other")]
-    encoded = encode(
-        rows, target_file.prompts, 512, {"kinds": ["is {input} a fruit", "{input}?"], "*": ["say {input}"]}
-    )
+    worded = Wordings({"kinds": ["is {input} a fruit", "{input}?"], "*": ["say {input}"]})
+    encoded = encode(rows, target_file.prompts, 512, worded)
     assert [[e.query for e in row] for row in encoded.rows] == [["is fig a fruit", "fig?"], ["say cat"]]
     assert "is fig a fruit" in target_file.vocabulary.text(encoded.rows[0][0].prompt)
     drawn = {e.query for epoch in range(20) for batch in epoch_batches(encoded.rows, 2, 0, epoch) for e in batch}

@@ -27,7 +27,7 @@ from atv_local.errors import BundleError, DataError, ModelError, TrainingError, 
 from atv_local.generator import Pooling
 from atv_local.generator.manifest import Spec
 from atv_local.target.target_file import TargetFile
-from atv_train.examples import Example, encode
+from atv_train.examples import Example, Wordings, encode
 from atv_train.frozen_target.batching import supports_split_attention
 from atv_train.frozen_target.frozen_target import FrozenTarget
 from atv_train.frozen_target.prefix_cache import PrefixCache
@@ -64,7 +64,7 @@ def test_the_checkpoint_says_where_it_comes_from(trained_checkpoint: Path, tiny_
     assert [(file.name, file.rows) for file in spec.provenance.data] == [(tiny_rows.name, 40)]
     assert [(task.name, task.kind, task.labels) for task in spec.tasks] == [("kinds", "labels", ["a", "b"])]
     assert len((trained_checkpoint / "metrics.jsonl").read_text().splitlines()) == 20
-    inside = ["checkpoint", "curves.png", "metrics.jsonl", "run.json", "state.safetensors"]
+    inside = ["checkpoint", "curves.png", "metrics.jsonl", "replay.jsonl", "run.json", "state.safetensors"]
     assert sorted(path.name for path in trained_checkpoint.iterdir()) == inside
     assert (trained_checkpoint / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -89,8 +89,8 @@ def test_the_checkpoint_lists_the_tasks_of_the_training_rows(tiny_gguf: Path, jo
         [(f"{task}", f"{label:0250}") for task in range(30) for label in [*range(40)] * 2],
     ):
         assert tasks(too_many) == []
-        assert len(warnings_about_labels(files_of(too_many))) == 1
-    assert warnings_about_labels(files_of(twice)) == []
+        assert len(warnings_about_labels(files_of(too_many), Wordings())) == 1
+    assert warnings_about_labels(files_of(twice), Wordings()) == []
     many = [("many", f"label {n}") for n in range(150)] * 4
     assert tasks(many) == [("many", "labels", 150)]
 
