@@ -50,11 +50,12 @@ def test_nothing_is_the_embedded_default() -> None:
     assert resolve_bundle() == embedded_bundle()
 
 
-def test_the_embedded_pair_has_names() -> None:
+def test_what_is_embedded_has_names() -> None:
     assert resolve_model("default") == resolve_name("default") == embedded_model()
-    assert resolve_bundle("demo") == resolve_name("demo") == embedded_bundle()
-    for resolve, name in ((resolve_model, "demo"), (resolve_bundle, "default")):
-        with pytest.raises(NotFoundError, match="'default' is the embedded model and 'demo' its bundle"):
+    for name in ("demo", "general"):
+        assert resolve_bundle(name) == resolve_name(name) == embedded_bundle(name)
+    for resolve, name in ((resolve_model, "demo"), (resolve_model, "general"), (resolve_bundle, "default")):
+        with pytest.raises(NotFoundError, match="'default' is the embedded model, 'demo' and 'general' are its"):
             resolve(name)
     assert cli("pull", "demo").stdout.strip() == str(embedded_bundle())
     assert json.loads(cli("inspect", "demo", "-m", "default", "--json").stdout)["fits"] == "yes"
