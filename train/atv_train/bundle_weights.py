@@ -14,10 +14,13 @@ from onnx import numpy_helper
 from atv_local.errors import BundleError, first_line
 from atv_local.generator import GRAPHS, Bundle, Generator, Precision
 from atv_train.hub_models import HUB_DEFAULT, default_backbone
-from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone
+from atv_train.run_folder import generator_of_spec
+from atv_train.vector_sources import AdaptiveVectors, load_backbone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from atv_train.vector_sources import GeneratorModule
 
 Array = NDArray[np.float32]
 
@@ -42,16 +45,7 @@ def load_bundle(bundle: Bundle, backbone: str | None = None) -> tuple[GeneratorM
     spec = bundle.manifest
     named = default_backbone() if spec.generator.backbone == HUB_DEFAULT else spec.generator.backbone
     model, tokenizer = load_backbone(backbone or named)
-    generator = GeneratorModule(
-        model,
-        spec.target.n_layer - 1,
-        spec.target.n_embd,
-        spec.generator.pooling,
-        spec.injection.scale,
-        spec.generator.rank,
-        spec.injection.layers,
-        spec.injection.n_vectors,
-    )
+    generator = generator_of_spec(model, spec)
     precision = next(one for one in _BEST if one in bundle.graphs)
     given = Generator(bundle, precision=precision)(_PROBE)  # which refuses a graph that must not be read
     try:

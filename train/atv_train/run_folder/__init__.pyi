@@ -1,4 +1,5 @@
 from .checkpoint import WEIGHTS as WEIGHTS
+from .checkpoint import generator_of_spec as generator_of_spec
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import read_prototypes as read_prototypes
 from .checkpoint import read_spec as read_spec

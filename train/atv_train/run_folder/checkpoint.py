@@ -23,7 +23,7 @@ from atv_train.run_folder.run_record import CHECKPOINT
 from atv_train.vector_sources import GeneratorModule, backbone_from_config, load_saved_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 CONFIG = "config.json"
 WEIGHTS = "generator.safetensors"
@@ -128,8 +128,13 @@ def load_checkpoint(folder: Path) -> tuple[Spec, GeneratorModule, PreTrainedToke
 
 def _empty_generator(folder: Path, spec: Spec) -> GeneratorModule:
     """A generator of the shape that a checkpoint describes, without its weights."""
+    return generator_of_spec(backbone_from_config(folder / BACKBONE), spec)
+
+
+def generator_of_spec(backbone: PreTrainedModel, spec: Spec) -> GeneratorModule:
+    """A generator of the shape that a spec describes, with this backbone."""
     return GeneratorModule(
-        backbone_from_config(folder / BACKBONE),
+        backbone,
         spec.target.n_layer - 1,
         spec.target.n_embd,
         spec.generator.pooling,
