@@ -56,7 +56,7 @@ def measure(data: Path, work: Path, task: str, n_rows: int, seed: int, start: st
     started = time.monotonic()
     run = train(rows, folder / "run", start=None if start == "nothing" else start, seed=seed, overwrite=True)
     seconds = time.monotonic() - started
-    export(run, folder / "bundle", precisions="int8", overwrite=True)
+    export(run, folder / "bundle", precisions="fp32", overwrite=True)
     (measured,) = read_tasks([tests], [rows], {}, None, labels=False)
     with atv_local.load("default", folder / "bundle", n_ctx=4096) as engine:
         longest = max(len(engine.prompts.answer(row.input, row.output)) for row in measured.rows)

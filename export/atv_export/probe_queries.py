@@ -38,13 +38,18 @@ def prompt_examples(target_file: TargetFile, queries: Sequence[str]) -> list[Exa
 
 
 def run_queries(checkpoint: Path) -> list[str]:
-    """Inputs of the rows that a run was validated or trained on, evenly from all files; empty if they are gone."""
+    """What is read for rows that a run was validated or trained on, evenly from all files; empty if they are gone."""
     try:
         job = read_run_record(checkpoint).job
         (files,) = read_row_files(job.valid or job.data, columns=job.columns, skip_bad_rows=job.skip_bad_rows)
     except AtvError:
         return []
-    spread = [row.input for rows in zip_longest(*(_evenly(file.rows) for file in files)) for row in rows if row]
+    spread = [
+        job.worded.of_row(row)[0]
+        for rows in zip_longest(*(_evenly(file.rows) for file in files))
+        for row in rows
+        if row
+    ]
     return list(dict.fromkeys(spread))
 
 

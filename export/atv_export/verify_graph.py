@@ -146,7 +146,8 @@ def missed_bound(check: GraphCheck, precision: Precision) -> str:
 def require_bounds(check: GraphCheck, precision: Precision) -> None:
     """Raise BundleError if the graph does not keep its bounds."""
     if problem := missed_bound(check, precision):
-        raise BundleError(f"the {precision} graph differs from PyTorch: {problem}; nothing was written")
+        way_out = "" if precision == "fp32" else f"; leave {precision} out of `precisions`"
+        raise BundleError(f"the {precision} graph differs from PyTorch: {problem}; nothing was written{way_out}")
 
 
 def _cosines(actual: Vectors, expected: Vectors) -> NDArray[np.float64]:
