@@ -66,9 +66,6 @@ def few_rows(records: Sequence[Record]) -> str:
         if not both:
             continue
         cold, warm = ({task: starts[start][task] for task in sorted(both)} for start in ("nothing", "general"))
-        seconds = {
-            start: np.median([record["seconds"] for record in of_rows if record["start"] == start]) for start in starts
-        }
         parts.append(
             [
                 str(n_rows),
@@ -76,17 +73,15 @@ def few_rows(records: Sequence[Record]) -> str:
                 mean_over_tasks(cold).percent(),
                 mean_over_tasks(warm).percent(),
                 _against(warm, cold),
-                f"{seconds['nothing']:.0f}",
-                f"{seconds['general']:.0f}",
             ]
         )
     if not parts:
         return ""
-    columns = ["rows", "tasks", "from nothing", "from `general`", "difference", "seconds", "seconds from `general`"]
+    columns = ["rows", "tasks", "from nothing", "from `general`", "difference"]
     return f"""## New tasks from few rows
 
 Tasks that `general` was not trained on, each in a bundle of its own, with the instruction of the task; the main metric
-of up to 60 test rows, in percent, and the median time of training.
+of up to 60 test rows, in percent.
 `python -m benchmarks.few_rows --data FOLDER --work FOLDER --output benchmarks/results/few_rows.jsonl`
 
 {table(columns, parts)}"""
