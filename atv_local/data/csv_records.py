@@ -83,6 +83,8 @@ def _rows(lines: TextLines, separator: str, *, spaced: bool) -> Iterator[tuple[i
             fields, error = [], f"not CSV: {_reason(str(failure))}"
         if fields is None:
             return
+        if separator == "\t" and any("\t" in cell and "\n" in cell for cell in fields):  # commas do stand in texts
+            fields, error = [], f"a cell in double quotes goes on over tabs and line ends; {_QUOTING}"
         if error and lines.number > begin:
             error += f" (lines {begin} to {lines.number})"
         if problem := lines.take_problem():

@@ -273,7 +273,7 @@ def test_a_line_number_is_printed_as_it_is(pair: list[str], tmp_path: Path) -> N
     assert f"{file}:100: not JSON" in batch(file, tmp_path / "out.jsonl", *pair).stderr
 
 
-@pytest.mark.parametrize("name", ["out.tsv", "out.jsonl.gz"])
+@pytest.mark.parametrize("name", ["out.tsv", "out.jsonl.gz", "out.xlsx", "out.txt"])
 def test_an_output_is_not_named_for_a_format_that_is_not_written(
     pair: list[str], rows: Path, tmp_path: Path, name: str
 ) -> None:

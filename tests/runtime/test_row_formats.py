@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atv_local.data.rows import Row, data_files, read_queries, read_rows
+from atv_local.data.rows import Row, data_files, read_queries, read_row_files, read_rows
 from atv_local.errors import DataError
 
 ROWS = [("the lamp is late", "shipping"), ("a bill, please; now", "invoice")]
@@ -199,3 +199,15 @@ def test_a_header_in_another_order_is_not_passed_over(tmp_path: Path) -> None:
     assert read(tmp_path, "rows.csv", table(",") + "Input,OUTPUT\n") == EXPECTED
     with pytest.raises(DataError, match=r"rows\.csv:4: the header again, in another order"):
         read(tmp_path, "rows.csv", table(",") + "output,input\nshipping,the lamp is late\n")
+
+
+def test_a_quote_that_is_not_closed_swallows_no_rows_of_a_table_with_tabs(tmp_path: Path) -> None:
+    file = tmp_path / "rows.tsv"
+    rows = 'input\toutput\nfig\ta\n"Where is it\tb\nI want it back\tc\nprint it"\td\ncow\te\n'
+    file.write_text(rows)
+    with pytest.raises(DataError, match=r"a cell in double quotes goes on over tabs and line ends.*\(lines 3 to 5\)"):
+        read_rows(file)
+    (good,) = read_row_files([file], skip_bad_rows=True)
+    assert [row.output for row in good[0].rows] == ["a", "e"]
+    file.write_text('input\toutput\n"two\nlines"\ta\n')
+    assert read_rows(file).rows[0].input == "two\nlines"

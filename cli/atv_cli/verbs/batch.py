@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from atv_local.data import RowRequest
 
 _STDIN = Path("-")
-_NOT_WRITTEN = (".tsv", ".tab", ".gz", ".bz2", ".xz")
-"""Endings that the output cannot have, though the input can."""
+_NOT_WRITTEN = (".tsv", ".tab", ".gz", ".bz2", ".xz", ".txt", ".xlsx", ".xls", ".ods", ".parquet")
+"""Endings that say another format than the output has."""
 
 
 def batch(
