@@ -9,21 +9,23 @@ from typing import Any
 import typer
 
 _WORD = re.compile(r"-[a-z](?:-?[a-z]+)+")
+_HELP = "-h"
 _NUMBER = re.compile(r"-?\d+")
 
 
 def refuse_foreign_options(context: typer.Context, arguments: Sequence[str]) -> None:
-    """Raise BadParameter for an option such as llama.cpp's `-st`, which would be `-s` with the value `t`."""
+    """Raise BadParameter for an option such as llama.cpp's `-st`, which would be `-s` with the value `t`, or `-hft`,
+    which would ask for help."""
     options = {name: parameter for parameter in context.command.params for name in parameter.opts}
     takes_next = False
     for argument in arguments:
         if argument == "--":
             return
         unknown = not takes_next and argument not in options
-        if unknown and _WORD.fullmatch(argument) and _takes_value(options.get(argument[:2])):
-            short, value = argument[:2], argument[2:]
-            message = f"{argument} is not an option here; if {value!r} is the value of {short}, write {short} {value}"
-            raise typer.BadParameter(message, ctx=context)
+        short, value = argument[:2], argument[2:]
+        if unknown and _WORD.fullmatch(argument) and (short == _HELP or _takes_value(options.get(short))):
+            way_out = "" if short == _HELP else f"; if {value!r} is the value of {short}, write {short} {value}"
+            raise typer.BadParameter(f"{argument} is not an option here{way_out}", ctx=context)
         takes_next = _takes_value(options.get(argument))
 
 

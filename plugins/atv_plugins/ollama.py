@@ -28,8 +28,9 @@ _PROMPT = {
     "application/vnd.ollama.image.prompt": "template",
     "application/vnd.ollama.image.system": "system message",
     "application/vnd.ollama.image.messages": "first messages",
+    "application/vnd.ollama.image.params": "params",
 }
-"""Layers that Ollama makes prompts with. Its templates are in a language of Go's."""
+"""Layers that say how Ollama asks the model. Its templates are in a language of Go's."""
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,340}(?::\d{1,5})?")
 _DEFAULTS = ("registry.ollama.ai", "library")
@@ -177,7 +178,7 @@ def _warn_of_prompts(name: OllamaName, manifest: _Manifest) -> None:
     if unused:
         warnings.warn(
             f"{name} has its own {' and '.join(unused)} in Ollama, not used here: prompts follow the chat template in "
-            "the GGUF, and a system message is the one that is given",
+            "the GGUF, and a system message and settings are those that are given",
             stacklevel=3,
         )
 

@@ -100,7 +100,7 @@ def test_the_names_are_not_in_the_help() -> None:
     assert "--hf-repo" not in CliRunner().invoke(app, ["run", "--help"]).stdout
 
 
-@pytest.mark.parametrize("option", ["-st", "-sysf", "-sm", "-fa", "-no-cnv", "-mu"])
+@pytest.mark.parametrize("option", ["-st", "-sysf", "-sm", "-fa", "-no-cnv", "-mu", "-hff", "-hft"])
 def test_other_options_of_llama_cpp_are_not_values_of_ours(tiny_gguf: Path, option: str) -> None:
     assert f"{option} is not an option here" in error("-m", tiny_gguf, "--off", option, "hello")
 

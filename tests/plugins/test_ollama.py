@@ -169,7 +169,7 @@ def test_blobs_as_they_were_named_before(ollama: Callable[..., Path]) -> None:
     assert resolve_model("ollama:tiny") == old
 
 
-@pytest.mark.parametrize("layer", ["template", "system", "messages"])
+@pytest.mark.parametrize("layer", ["template", "system", "messages", "params"])
 def test_what_ollama_makes_prompts_with_is_said_to_be_unused(
     ollama: Callable[..., Path], recwarn: pytest.WarningsRecorder, layer: str
 ) -> None:
