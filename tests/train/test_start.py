@@ -260,6 +260,7 @@ def test_the_generator_of_a_bundle(
         rows, tmp_path / "more", start=tmp_path / "bundle", model=tiny_gguf, backbone=tiny_backbone, epochs=1
     )
     assert any("a bundle has no rows" in warning for warning in more.warnings)
+    assert export(more, tmp_path / "again", precisions="int8").graphs["int8"].fidelity.error < 0.1
     assert more.before["valid_loss"] > 0
 
 
