@@ -157,7 +157,11 @@ def test_a_count_of_parts_that_no_model_has(add: Add, count: str) -> None:
     assert parts_of(name) == [name]
     file = add("user/repo", {name: b"GGUF"}) / name
     add_alias("mine", str(file))
-    assert {"mine"} == {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)} - {"default", "demo"}
+    assert {"mine"} == {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)} - {
+        "default",
+        "demo",
+        "general",
+    }
 
 
 @pytest.mark.parametrize(
@@ -275,7 +279,7 @@ def test_a_gguf_that_is_no_model_is_not_chosen(
     found = resolve_model("hf:user/remote")
     assert (found.name, [file.name for file in found.parent.iterdir()]) == ("z-Q8_0.gguf", ["z-Q8_0.gguf"])
     listed = {entry["name"] for entry in json.loads(cli("ls", "--json").stdout)}
-    assert listed == {"default", "demo", "hf:user/cached:Q8_0", "hf:user/remote:Q8_0"}
+    assert listed == {"default", "demo", "general", "hf:user/cached:Q8_0", "hf:user/remote:Q8_0"}
 
 
 @pytest.mark.parametrize("offline", [True, False])

@@ -46,6 +46,7 @@ def main() -> None:
     found = {name: p.grad.contiguous() for name, p in generator.named_parameters() if p.grad is not None}
     if trainer.accelerator.is_main_process:
         save_file(found, output)
+    trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
 
 
