@@ -35,10 +35,10 @@ from atv_local.batch.question import (
 )
 from atv_local.batch.question_tree import heads_of, outcomes_of, tree_of, trees_of
 from atv_local.batch.scheduler import Scheduler
-from atv_local.batch.sequence_context import SequenceContext
 from atv_local.batch.token_tree import Tree
 from atv_local.data import as_integer, as_max_tokens
 from atv_local.errors import AtvError, PromptError, UsageError
+from atv_local.sequences import SequenceContext
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Prompt, Sampling
 from atv_local.vectors import Steering
 

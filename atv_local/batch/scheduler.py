@@ -15,9 +15,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from atv_local.batch.token_context import Token, TokenContext
 from atv_local.batch.token_tree import Branch, Tree
 from atv_local.errors import ModelError, PromptError
+from atv_local.sequences import Token, TokenContext
 from atv_local.target import Turns
 
 

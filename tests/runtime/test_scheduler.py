@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from atv_local.batch.scheduler import Scheduler
-from atv_local.batch.token_context import Reader, Token
 from atv_local.batch.token_tree import Branch, Tree
 from atv_local.errors import ModelError, PromptError, UsageError
+from atv_local.sequences import Reader, Token
 from atv_local.target.logits import logprobs
 from atv_local.vectors import TaskVector
 

@@ -1,8 +1,7 @@
 """A llama.cpp context of several sequences, every token under a task vector of its own or under none.
 
-A control vector steers all tokens of a context. Here llama.cpp's eval callback adds the rows instead: it stops after
-each layer's output, `l_out-N`, and the rows of steered tokens are changed in place. The scheduler decides the order in
-which sequences are evaluated.
+A control vector of llama.cpp steers all tokens of a context; see `TokenVectors` for how it has a row for each here.
+What is evaluated when is decided by others: `Scheduler` for a batch, `SharedContext` for requests that come and go.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from atv_local.batch.layer_edit import LayerEdit
-from atv_local.batch.token_context import Reader, Token
 from atv_local.errors import ModelError, UnstableError, UsageError
+from atv_local.sequences.token_context import Reader, Token
+from atv_local.sequences.token_vectors import TokenVectors
 from atv_local.target import Model, NativeObject, Sampler, Vocabulary, interrupts_deferred, last_error
 from atv_local.vectors import probe_vector
 
@@ -33,44 +32,50 @@ _MIN_RATIO = 10  # of how far a steered sequence moves to how far an equal one d
 
 
 class SequenceContext:
-    """A context of a loaded model for `n_sequences` sequences that share `n_ctx` cells of KV.
+    """A context of a loaded model for `n_sequences` sequences.
 
     Args:
         model: its weights are shared with all other contexts.
         n_sequences: at most 255; they are numbered from 0.
-        n_ctx: tokens of all sequences together; one that several sequences share counts once.
+        n_ctx: tokens of all sequences together, where one that several share counts once; or of each, see `apart`.
         n_threads: threads of llama.cpp.
+        apart: give each sequence cells of its own. Nothing can be shared then, and what a sequence's tokens result in
+            does not depend on when others come and go; llama.cpp sums over cells in the order in which they were taken.
 
     Raises:
         UsageError: llama.cpp cannot make such a context.
-        ModelError: the architecture does not let its layers' outputs be changed.
+        ModelError: the architecture cannot be steered token by token, or has a recurrent state and is to be kept apart.
     """
 
-    def __init__(self, model: Model, *, n_sequences: int, n_ctx: int, n_threads: int) -> None:
-        self._model = model
+    def __init__(self, model: Model, *, n_sequences: int, n_ctx: int, n_threads: int, apart: bool = False) -> None:
+        self._model, self._apart = model, apart
         self.n_sequences, self.max_batch = n_sequences, MAX_BATCH
+        recurrent = lib.llama_model_is_recurrent(model.handle) or lib.llama_model_is_hybrid(model.handle)
+        if recurrent and apart:
+            raise ModelError(f"the state of architecture {model.architecture!r} in {model.path} cannot be cut")
+        self._together = not recurrent  # there llama.cpp orders the tokens of several sequences itself
         params = lib.llama_context_default_params()
-        # a spare cell and sequence, see `decode`; llama.cpp limits batches to the size of the context
-        params.n_ctx, params.n_seq_max, params.kv_unified = max(n_ctx, MAX_BATCH) + 1, n_sequences + 1, True
+        params.n_seq_max = max(2, n_sequences) if apart else n_sequences + 1  # see `_padding`
+        cells = n_ctx + 1
+        params.n_ctx = cells * params.n_seq_max if apart else max(cells, MAX_BATCH + 1)  # which limits batches
+        params.kv_unified = not apart
         params.n_batch = params.n_ubatch = MAX_BATCH
         params.n_threads = params.n_threads_batch = n_threads
         params.n_outputs_max = max(MAX_BATCH, n_sequences + 1)
-        self._edit = LayerEdit(model.n_layer, model.n_embd)
-        params.cb_eval = self._edit.callback
+        self._vectors = TokenVectors(model.n_layer, model.n_embd, MAX_BATCH)
+        params.cb_eval = self._vectors.callback
         with interrupts_deferred():
             handle = lib.llama_init_from_model(model.handle, params)
             if not handle:
-                raise UsageError(f"llama.cpp cannot make a context of {n_ctx} tokens: {last_error()}")
-            self._native = NativeObject(handle, lib.llama_free, model.path.name, (model, self._edit))
+                raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
+            self._native = NativeObject(handle, lib.llama_free, model.path.name, (model, self._vectors))
         self._closed = False
-        self.n_ctx = int(lib.llama_n_ctx(handle)) - 1
+        self.n_ctx = n_ctx if apart else int(lib.llama_n_ctx(handle)) - 1
         self.n_evaluated = 0
         """Tokens evaluated so far."""
         self._vocabulary = Vocabulary(model)
         self._batch = lib.llama_batch_init(MAX_BATCH, 0, 1)
         self._free_batch = weakref.finalize(self, lib.llama_batch_free, self._batch)
-        recurrent = lib.llama_model_is_recurrent(model.handle) or lib.llama_model_is_hybrid(model.handle)
-        self._together = not recurrent  # there llama.cpp orders the tokens of several sequences itself
         self._probe()
 
     @contextmanager
@@ -105,22 +110,57 @@ class SequenceContext:
     def decode(self, tokens: Sequence[Token], read: Reader) -> None:
         """Evaluate tokens, those of one sequence in order; `read` is called for each that wants its logits.
 
-        A single token is evaluated together with one of the spare sequence; see `MAX_BATCH`.
-
         Raises:
             ModelError: llama.cpp fails. All sequences are empty then.
         """
+        for group in self._groups(tokens):
+            padding = self._padding([tokens[index] for index in group])
+            batch = [*((tokens[index], index) for index in group), *((token, -1) for token in padding)]
+            if self._apart:
+                batch.sort(key=lambda item: item[0].sequence)
+            self._decode([token for token, _ in batch])
+            for row, (token, index) in enumerate(batch):
+                if token.output:
+                    read(index, row)
+            for token in padding:
+                self.cut(token.sequence, token.position)
+
+    def _groups(self, tokens: Sequence[Token]) -> list[list[int]]:
+        """The indices of tokens that are evaluated together.
+
+        Of sequences that have cells of their own llama.cpp takes the same number of tokens each: first all those that
+        have one token, and then each of the others alone.
+        """
+        if self._together and not self._apart:
+            return [[*range(len(tokens))]] if tokens else []
         groups: dict[int, list[int]] = {}
         for index, token in enumerate(tokens):
-            groups.setdefault(0 if self._together else token.sequence, []).append(index)
-        for group in groups.values():
-            spare = [Token(0, 0, self.n_sequences)] if len(group) == 1 else []
-            self._decode([*(tokens[index] for index in group), *spare])
-            for row, index in enumerate(group):
-                if tokens[index].output:
-                    read(index, row)
-            if spare:
-                self.drop(self.n_sequences)  # its cell, the last one taken, is the next to be taken
+            groups.setdefault(token.sequence, []).append(index)
+        if not self._apart:
+            return [*groups.values()]
+        single = [group[0] for group in groups.values() if len(group) == 1]
+        return [*([single] if single else []), *(group for group in groups.values() if len(group) > 1)]
+
+    def _padding(self, tokens: Sequence[Token]) -> list[Token]:
+        """Tokens to evaluate with these and to forget: with a single one, llama.cpp's sums are others (`MAX_BATCH`).
+
+        Sequences that have cells of their own are also evaluated together only if their numbers follow each other.
+        """
+        if not self._apart:
+            return [Token(0, 0, self.n_sequences)] if len(tokens) == 1 else []  # its cell is the next to be taken
+        used = {token.sequence for token in tokens}
+        if len(used) < len(tokens):
+            return []
+        first, last = min(used), max(used)
+        if first == last:
+            first, last = (first, last + 1) if last + 1 < max(2, self.n_sequences) else (first - 1, last)
+        with self._using() as handle:
+            memory = lib.llama_get_memory(handle)
+            return [
+                Token(0, int(lib.llama_memory_seq_pos_max(memory, other)) + 1, other)
+                for other in range(first, last + 1)
+                if other not in used
+            ]
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] of a token just evaluated: a view, valid until the next evaluation.
@@ -152,9 +192,13 @@ class SequenceContext:
 
     def drop(self, sequence: int) -> None:
         """Empty a sequence; tokens that others share stay with them."""
+        self.cut(sequence, 0)
+
+    def cut(self, sequence: int, position: int) -> None:
+        """Drop the tokens of a sequence from a position on."""
         if not self._out_of_reach:
             with self._using() as handle:
-                lib.llama_memory_seq_rm(lib.llama_get_memory(handle), sequence, -1, -1)
+                lib.llama_memory_seq_rm(lib.llama_get_memory(handle), sequence, position, -1)
 
     def reset(self) -> None:
         """Empty all sequences and clear their data, since a NaN behind an attention mask is still a NaN."""
@@ -169,27 +213,33 @@ class SequenceContext:
 
     def _decode(self, tokens: Sequence[Token]) -> None:
         self._vocabulary.check([token.token for token in tokens])
-        with interrupts_deferred(), self._using() as handle, self._edit.applied(tokens):
+        with interrupts_deferred(), self._using() as handle, self._vectors.applied(tokens):
             batch = self._batch  # freed at exit, so not to be written without the lock
             batch.n_tokens = len(tokens)
             for row, token in enumerate(tokens):
                 batch.token[row], batch.pos[row], batch.logits[row] = token.token, token.position, token.output
                 batch.n_seq_id[row], batch.seq_id[row][0] = 1, token.sequence
             code = lib.llama_decode(handle, batch)
-        if self._edit.failure or code != 0:
+        if code != 0:
             self.reset()
-            reason = self._edit.failure or f"llama.cpp could not evaluate {len(tokens)} tokens (code {code})"
-            raise ModelError(f"{reason}: {last_error()}".rstrip(": "))
+            raise ModelError(f"llama.cpp could not evaluate {len(tokens)} tokens (code {code}): {last_error()}")
         self.n_evaluated += len(tokens)
 
     def _probe(self) -> None:
         """Of two equal sequences the steered one must change, and the other must not."""
+        places = range(_PROBE_TOKENS)
+        try:
+            with self._using() as handle, self._vectors.finding(handle, _PROBE_TOKENS):
+                self._decode([Token(0, place, 0, output=place == places[-1]) for place in places])
+        except ValueError as error:
+            raise ModelError(f"{self._not_steered} ({error})") from error
+        self.reset()
         probe = probe_vector(self._model.n_layer - 1, self._model.n_embd)
         logits: list[NDArray[np.float32]] = []
         for steered in (None, probe):
             tokens = [
-                Token(0, place, sequence, steered if sequence else None, output=place == _PROBE_TOKENS - 1)
-                for place in range(_PROBE_TOKENS)
+                Token(0, place, sequence, steered if sequence else None, output=place == places[-1])
+                for place in places
                 for sequence in range(2)
             ]
             self.decode(tokens, lambda _, row: logits.append(self.logits(row).copy()))
@@ -197,7 +247,11 @@ class SequenceContext:
         self.n_evaluated = 0
         *unsteered, moved = [float(np.abs(other - logits[0]).max()) for other in logits[1:]]
         if not moved > _MIN_RATIO * max(unsteered):
-            raise ModelError(
-                f"the layers of architecture {self._model.architecture!r} in {self._model.path} cannot be steered "
-                "token by token, so queries cannot be evaluated together"
-            )
+            raise ModelError(self._not_steered)
+
+    @property
+    def _not_steered(self) -> str:
+        return (
+            f"the layers of architecture {self._model.architecture!r} in {self._model.path} cannot be steered "
+            "token by token, so queries cannot be evaluated together"
+        )

@@ -1,0 +1,4 @@
+from .sequence_context import SequenceContext as SequenceContext
+from .token_context import Reader as Reader
+from .token_context import Token as Token
+from .token_context import TokenContext as TokenContext
