@@ -266,7 +266,7 @@ class Scheduler:
             if child.scored and place + 1 == run.length:
                 child.score(child.tokens[0], logits)
         if branch.max_tokens:
-            run.next = self._context.draw(row, branch.sampler) if branch.sampler else int(logits.argmax())
+            run.next = branch.sampler.pick(logits) if branch.sampler else int(logits.argmax())
             branch.write(run.next, self._ends(run.next))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from atv_local.errors import ModelError, UnstableError, UsageError
 from atv_local.sequences.token_context import Reader, Token
 from atv_local.sequences.token_vectors import TokenVectors
-from atv_local.target import Model, NativeObject, Sampler, Vocabulary, interrupts_deferred, last_error
+from atv_local.target import Model, NativeObject, Vocabulary, interrupts_deferred, last_error
 from atv_local.vectors import probe_vector
 
 MAX_BATCH = 63
@@ -179,11 +179,6 @@ class SequenceContext:
             self.reset()
             raise UnstableError("the target's logits are not finite under this vector; lower `strength`")
         return logits
-
-    def draw(self, row: int, sampler: Sampler) -> int:
-        """The next token, drawn from the logits of a token just evaluated."""
-        with self._using() as handle:
-            return sampler.pick(handle, row)
 
     def share(self, source: int, destination: int) -> None:
         """Let an empty sequence begin with all tokens of another one, without evaluating them again."""

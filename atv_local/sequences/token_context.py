@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.vectors import TaskVector
-
-if TYPE_CHECKING:
-    from atv_local.target import Sampler
 
 
 class Token(NamedTuple):
@@ -52,9 +49,6 @@ class TokenContext(Protocol):
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] in a row that `decode` gives to its reader."""
-
-    def draw(self, row: int, sampler: Sampler) -> int:
-        """The next token, drawn from the logits of such a row."""
 
     def share(self, source: int, destination: int) -> None:
         """Let an empty sequence begin with all tokens of another one, without evaluating them again."""

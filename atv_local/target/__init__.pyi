@@ -26,6 +26,8 @@ from .scoring import score as score
 from .scoring import score_options as score_options
 from .scoring import score_text as score_text
 from .target import Target as Target
+from .target_context import OwnContext as OwnContext
+from .target_context import TargetContext as TargetContext
 from .target_file import TargetFile as TargetFile
 from .turns import Turns as Turns
 from .vocabulary import Vocabulary as Vocabulary

@@ -7,10 +7,10 @@ import hashlib
 import secrets
 import weakref
 from dataclasses import dataclass, replace
-from typing import Any
 
 import llama_cpp as lib
 import numpy as np
+from numpy.typing import NDArray
 
 from atv_local.data import as_integer, as_number
 from atv_local.errors import UsageError
@@ -71,7 +71,8 @@ class Sampler:
         self._grammar = grammar
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         self._close = weakref.finalize(self, lib.llama_sampler_free, self._chain)
-        if sampling.temperature == 0:
+        self._greedy = sampling.temperature == 0
+        if self._greedy:
             parts = [lib.llama_sampler_init_greedy()]
         else:
             seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
@@ -86,27 +87,27 @@ class Sampler:
 
     def __call__(self, target: Target) -> int:
         """Draw the next token from the logits of the target's last evaluation."""
-        with target.using() as handle:
-            return self.pick(handle, -1)
+        return self.pick(target.logits())
 
-    def pick(self, context: Any, row: int) -> int:
-        """Draw it from one row of a context's logits.
+    def pick(self, logits: NDArray[np.float32]) -> int:
+        """Draw it from logits [n_vocab].
 
         Raises:
             ModelError: no token is allowed by the grammar, or it needs too much work.
         """
-        token = int(lib.llama_sampler_sample(self._chain, context, row))
+        token = int(logits.argmax()) if self._greedy else self._draw(logits, None)
         if self._grammar is not None:
             if not self._grammar.allows(token):
-                token = self._pick_allowed(self._grammar, lib.llama_get_logits_ith(context, row))
+                token = self._draw(logits, self._grammar.allowed())
             self._grammar.accept(token)
         return token
 
-    def _pick_allowed(self, grammar: GrammarState, logits: Any) -> int:
-        tokens = grammar.allowed()
-        candidates = np.zeros(len(tokens), _CANDIDATE)
-        candidates["id"] = tokens
-        candidates["logit"] = np.ctypeslib.as_array(logits, (int(tokens[-1]) + 1,))[tokens]
+    def _draw(self, logits: NDArray[np.float32], tokens: NDArray[np.intp] | None) -> int:
+        """Draw one of some tokens, or of all."""
+        chosen = logits if tokens is None else logits[tokens]
+        candidates = np.zeros(len(chosen), _CANDIDATE)
+        candidates["id"] = np.arange(len(chosen)) if tokens is None else tokens
+        candidates["logit"] = chosen
         data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(lib.llama_token_data))
         array = lib.llama_token_data_array(data, len(candidates), -1, False)
         lib.llama_sampler_apply(self._chain, ctypes.byref(array))

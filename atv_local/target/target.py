@@ -7,24 +7,20 @@ whatever was answered before. Tokens evaluated under a vector are never reused.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
-import llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.data import as_integer, as_path
-from atv_local.errors import ModelError, PromptError, UnstableError, UsageError, VectorError
-from atv_local.target.model import Model, interrupts_deferred, last_error
-from atv_local.target.native import NativeObject
+from atv_local.errors import ModelError, PromptError, UnstableError, VectorError
+from atv_local.target.model import Model
 from atv_local.target.prompt import PromptFormat
+from atv_local.target.target_context import OwnContext, TargetContext
 from atv_local.target.target_file import target_spec
 from atv_local.target.turns import ContextTurn, Turns
 from atv_local.target.vocabulary import Vocabulary
@@ -32,7 +28,6 @@ from atv_local.vectors import TargetSpec, TaskVector, probe_vector
 
 DEFAULT_CTX = 2048
 MAX_THREADS = 512
-_BATCH = 512
 _READ = 32
 """Tokens of a batch in which the logits of all are read; each takes memory for a vocabulary."""
 
@@ -48,8 +43,9 @@ class Target:
         n_ctx: tokens of prompt and answer together; by default 2048, or what the model was trained for if that is less.
         n_threads: by default all cores that this process may use.
         n_gpu_layers: layers to offload; -1 is all. Without effect in a CPU build of llama.cpp.
-        in_turn: calls the function it is given, which evaluates a batch, and returns its result; for several targets
-            that must not evaluate at the same time.
+        in_turn: calls the function it is given, which evaluates a batch; for several targets that must not evaluate at
+            the same time.
+        context: makes the context for `n_ctx` tokens and `n_threads`; by default one of its own.
 
     Raises:
         ModelError: not a loadable GGUF, or its architecture ignores control vectors.
@@ -63,7 +59,8 @@ class Target:
         n_ctx: int | None = None,
         n_threads: int | None = None,
         n_gpu_layers: int = -1,
-        in_turn: Callable[[Callable[[], int]], int] = lambda evaluate: evaluate(),
+        in_turn: Callable[[Callable[[], None]], None] = lambda evaluate: evaluate(),
+        context: Callable[[int, int], TargetContext] | None = None,
     ) -> None:
         if not isinstance(model, Model):
             model = Model(as_path("model", model, exists=True), n_gpu_layers=n_gpu_layers)
@@ -71,26 +68,20 @@ class Target:
         self._in_turn = in_turn
         self.vocabulary = Vocabulary(self.model)
         self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
-        params = lib.llama_context_default_params()
         trained = self.model.n_ctx
         if n_ctx is not None:
             note = f"{model.path.name} was trained for {trained} tokens"
             n_ctx = as_integer("n_ctx", n_ctx, 1, trained, note=note)
         if n_threads is not None:
             n_threads = as_integer("n_threads", n_threads, 1, MAX_THREADS)
-        params.n_ctx = n_ctx or min(DEFAULT_CTX, trained)
-        params.n_batch = params.n_ubatch = _BATCH
+        n_ctx = n_ctx or min(DEFAULT_CTX, trained)
         self.n_threads = n_threads or _cores()
-        params.n_threads = params.n_threads_batch = self.n_threads
-        with interrupts_deferred():
-            handle = lib.llama_init_from_model(self.model.handle, params)
-            if not handle:
-                raise UsageError(f"llama.cpp cannot make a context of {params.n_ctx} tokens: {last_error()}")
-            self._context = NativeObject(handle, lib.llama_free, f"the target {self.path.name}", self.model)
-        self._closed = False
-        self._turns = Turns(f"the target {self.path.name}", self.check_open)
-        self.n_ctx = int(lib.llama_n_ctx(handle))
-        self._batch = int(lib.llama_n_batch(handle))  # of a small context less than was asked for
+        if context is None:
+            self._context: TargetContext = OwnContext(self.model, n_ctx=n_ctx, n_threads=self.n_threads)
+        else:
+            self._context = context(n_ctx, self.n_threads)
+        self._turns = Turns(f"the target {self.path.name}", self.check_open, self._context.rest)
+        self.n_ctx = self._context.n_ctx
         self.n_evaluated = 0
         """Tokens evaluated so far, without those reused from the cache."""
         self.n_vector_calls = 0
@@ -102,26 +93,12 @@ class Target:
 
     def __repr__(self) -> str:
         shape = f"{self.model.architecture} of {self.model.n_layer} layers of width {self.n_embd}"
-        return f"Target({self.name!r}, {shape}, n_ctx={self.n_ctx}{', closed' if self._closed else ''})"
+        return f"Target({self.name!r}, {shape}, n_ctx={self.n_ctx}{', closed' if self.closed else ''})"
 
-    @contextmanager
-    def using(self) -> Iterator[Any]:
-        """The llama.cpp context, which no other thread uses or frees meanwhile.
-
-        Raises:
-            UsageError: it is closed, or was loaded before a fork.
-        """
-        self.check_open()  # before the lock, which a thread of the process that forked may have had
-        context = self._context
-        with context.lock:
-            self.check_open()
-            yield context.pointer
-
-    @contextmanager
-    def _changing(self) -> Iterator[Any]:
-        with self.using() as handle:
-            self._turns.check_free()
-            yield handle
+    def _changing(self) -> TargetContext:
+        self.check_open()
+        self._turns.check_free()
+        return self._context
 
     def turn(self) -> ContextTurn:
         """Begin to use the target alone, until the turn ends: a context manager.
@@ -135,22 +112,19 @@ class Target:
 
     def check_open(self) -> None:
         """Raise UsageError after `close`, and in a process that was forked after the target was loaded."""
-        if self._closed:
-            raise UsageError(f"the target {self.path.name} is closed; load it again")
-        self._context.check_process()
+        self._context.check_open()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it cannot be used any more."""
+        return self._context.out_of_reach
 
     def close(self) -> None:
         """Free the context once nothing uses it; waits for a batch that another thread evaluates.
 
         An unfinished answer ends with a UsageError at its next token. Calling it again does nothing.
         """
-        if self._closed or self._context.out_of_reach:
-            self._closed = True
-            return
-        context = self._context
-        with context.lock:
-            self._closed = True
-            self._context = NativeObject(None, lambda _: None, context.name)  # views of logits still hold the other
+        self._context.close()
 
     @property
     def path(self) -> Path:
@@ -201,7 +175,7 @@ class Target:
         self.clear()
         self._truncate(self._n_equal(wanted))
         for segment in wanted[len(self._segments) :]:
-            self._decode(segment, self._batch)
+            self._decode(segment, self._context.n_batch)
             self._segments.append(segment)
 
     def _n_equal(self, wanted: Sequence[tuple[int, ...]]) -> int:
@@ -223,7 +197,7 @@ class Target:
             ModelError: llama.cpp fails.
         """
         self.vocabulary.check(tokens)
-        self._decode(tokens, self._batch)
+        self._decode(tokens, self._context.n_batch)
         return self._finite(self.logits())
 
     def read(self, tokens: Sequence[int]) -> Iterator[NDArray[np.float32]]:
@@ -248,9 +222,7 @@ class Target:
         Raises:
             ModelError: the architecture has a recurrent state, which cannot be cut.
         """
-        with self._changing() as handle:
-            cut = lib.llama_memory_seq_rm(lib.llama_get_memory(handle), 0, n_past, -1)
-        if not cut:
+        if not self._changing().cut(n_past):
             self.reset()
             raise ModelError(
                 f"the state of architecture {self.model.architecture!r} cannot be cut, so choices cannot be compared "
@@ -266,13 +238,13 @@ class Target:
 
     def logits(self, row: int = -1) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] after the last evaluated token: a view that the next evaluation overwrites."""
-        with self.using() as handle:
-            pointer = lib.llama_get_logits_ith(handle, row)
-            if not pointer:
-                raise ModelError(f"{self.model.path} gives no logits; it is not a text generation model")
-            buffer = (ctypes.c_float * self.vocabulary.n_tokens).from_address(ctypes.addressof(pointer.contents))
-            buffer.context = self._context  # type: ignore[attr-defined]  # the view is valid as long as somebody holds it
-        return np.ctypeslib.as_array(buffer)
+        self.check_open()
+        return self._context.logits(row)
+
+    def state_bytes(self) -> int:
+        """Bytes of what the cache holds, as llama.cpp would save it."""
+        self.check_open()
+        return self._context.state_bytes()
 
     def apply(self, vector: TaskVector) -> None:
         """Steer every token evaluated from now on, until `clear` (llama_set_adapter_cvec).
@@ -297,36 +269,30 @@ class Target:
         A closed target is not an error, since an answer that was not read to its end may be collected after its target,
         or when the interpreter exits.
         """
-        if self._steered and not self._closed and not self._context.out_of_reach:
+        if self._steered and not self._context.out_of_reach:
             self._set_vector(None)
 
     def reset(self) -> None:
         """Stop steering and clear the cache with its data, since a NaN behind an attention mask is still a NaN."""
         self.clear()
         self._segments, self._n_past = [], 0
-        with self._changing() as handle:
-            lib.llama_memory_clear(lib.llama_get_memory(handle), True)
+        self._changing().clear()
 
     def _set_vector(self, rows: NDArray[np.float32] | None) -> None:
-        data = None if rows is None else rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        size = 0 if rows is None else rows.size
-        with self._changing() as handle:
-            lib.llama_synchronize(handle)  # a GPU may still be reading the vector before
-            self._steered = True  # also if the call below is interrupted
-            self.n_vector_calls += 1
-            if lib.llama_set_adapter_cvec(handle, data, size, self.n_embd, 1, self.n_rows) != 0:
-                raise VectorError(f"llama.cpp refused the task vector: {last_error()}")
+        context = self._changing()
+        self._steered = True  # also if the call below is interrupted
+        self.n_vector_calls += 1
+        context.steer(rows)
         self._steered = rows is not None
 
     def _truncate(self, n_segments: int) -> None:
         segments = self._segments[:n_segments]
         length = sum(map(len, segments))
-        with self._changing() as handle:
-            self._segments = []
-            memory = lib.llama_get_memory(handle)
-            if not lib.llama_memory_seq_rm(memory, 0, length, -1):
-                lib.llama_memory_clear(memory, True)  # a recurrent state cannot be cut
-                segments, length = [], 0
+        context = self._changing()
+        self._segments = []
+        if not context.cut(length):
+            context.clear()  # a recurrent state cannot be cut
+            segments, length = [], 0
         self._segments, self._n_past = segments, length
 
     def _decode(self, tokens: Sequence[int], n_batch: int, *, every: bool = False) -> None:
@@ -338,15 +304,11 @@ class Target:
             )
         for start in range(0, len(tokens), n_batch):
             chunk = tokens[start : start + n_batch]
-            array = (lib.llama_token * len(chunk))(*chunk)
-            batch = lib.llama_batch_get_one(array, len(chunk))
-            if every:
-                batch.logits = (ctypes.c_int8 * len(chunk))(*[1] * len(chunk))
-            with self._changing() as handle:
-                code = self._in_turn(partial(lib.llama_decode, handle, batch))
-            if code != 0:
+            try:
+                self._in_turn(partial(self._changing().decode, chunk, self._n_past, every=every))
+            except ModelError:
                 self.reset()
-                raise ModelError(f"llama.cpp could not evaluate {len(chunk)} tokens (code {code}): {last_error()}")
+                raise
             self._n_past += len(chunk)
             self.n_evaluated += len(chunk)
 

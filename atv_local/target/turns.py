@@ -47,10 +47,13 @@ class Turns:
     Args:
         what: what it is called in errors.
         check: raises if the context cannot be used.
+        ended: called when a turn has ended.
     """
 
-    def __init__(self, what: str, check: Callable[[], None] = lambda: None) -> None:
-        self._what, self._check = what, check
+    def __init__(
+        self, what: str, check: Callable[[], None] = lambda: None, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        self._what, self._check, self._ended = what, check, ended
         self._lock = threading.Lock()
         self._holder: ContextTurn | None = None
 
@@ -73,6 +76,7 @@ class Turns:
     def end(self) -> None:
         """End the turn that runs."""
         self._holder = None
+        self._ended()
         self._lock.release()
 
     def check_free(self) -> None:

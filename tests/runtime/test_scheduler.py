@@ -69,9 +69,6 @@ class Context:
     def logits(self, row: int) -> NDArray[np.float32]:
         return self.rows[row]
 
-    def draw(self, row: int, sampler: Any) -> int:
-        return int(sampler.pick(self.rows[row]))
-
     def share(self, source: int, destination: int) -> None:
         assert self.cells[source]
         assert not self.cells[destination]

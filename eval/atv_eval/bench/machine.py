@@ -58,8 +58,7 @@ def kv_bytes(target: Target, tokens: int = 4) -> int:
     for length in (1, 1 + tokens):
         target.reset()
         target.prefill([0] * length)
-        with target.using() as handle:
-            sizes.append(int(lib.llama_state_seq_get_size(handle, 0)))
+        sizes.append(target.state_bytes())
     target.reset()
     return (sizes[1] - sizes[0]) // tokens
 
