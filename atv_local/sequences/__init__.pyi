@@ -1,4 +1,5 @@
 from .sequence_context import SequenceContext as SequenceContext
+from .shared_context import SharedContext as SharedContext
 from .token_context import Reader as Reader
 from .token_context import Token as Token
 from .token_context import TokenContext as TokenContext

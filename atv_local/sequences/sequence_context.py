@@ -23,8 +23,9 @@ from atv_local.target import Model, NativeObject, Vocabulary, interrupts_deferre
 from atv_local.vectors import probe_vector
 
 MAX_BATCH = 63
-"""Tokens of one call. With 64 or more, and with a single one, llama.cpp's attention on CPUs sums in another order
-(ggml-cpu: ggml_compute_forward_flash_attn_ext_f16). In between, a token's result does not depend on the other tokens.
+"""Tokens of one call. With 64 or more of one sequence, and with a single one after more than 256 others, llama.cpp's
+attention on CPUs sums in another order (ggml-cpu: ggml_compute_forward_flash_attn_ext_f16). In between, a token's
+result does not depend on the other tokens.
 """
 
 _PROBE_TOKENS = 3
@@ -55,9 +56,8 @@ class SequenceContext:
             raise ModelError(f"the state of architecture {model.architecture!r} in {model.path} cannot be cut")
         self._together = not recurrent  # there llama.cpp orders the tokens of several sequences itself
         params = lib.llama_context_default_params()
-        params.n_seq_max = max(2, n_sequences) if apart else n_sequences + 1  # see `_padding`
-        cells = n_ctx + 1
-        params.n_ctx = cells * params.n_seq_max if apart else max(cells, MAX_BATCH + 1)  # which limits batches
+        params.n_seq_max = max(2, n_sequences) if apart else n_sequences + 1  # two for the probe, or a spare one
+        params.n_ctx = n_ctx * params.n_seq_max if apart else max(n_ctx, MAX_BATCH) + 1  # which limits batches
         params.kv_unified = not apart
         params.n_batch = params.n_ubatch = MAX_BATCH
         params.n_threads = params.n_threads_batch = n_threads
@@ -114,53 +114,38 @@ class SequenceContext:
             ModelError: llama.cpp fails. All sequences are empty then.
         """
         for group in self._groups(tokens):
-            padding = self._padding([tokens[index] for index in group])
-            batch = [*((tokens[index], index) for index in group), *((token, -1) for token in padding)]
-            if self._apart:
-                batch.sort(key=lambda item: item[0].sequence)
-            self._decode([token for token, _ in batch])
-            for row, (token, index) in enumerate(batch):
-                if token.output:
+            spare = []
+            if not self._apart and len(group) == 1:
+                spare = [Token(0, 0, self.n_sequences)]  # its cell, the last one taken, is the next to be taken
+            self._decode([*(tokens[index] for index in group), *spare])
+            for row, index in enumerate(group):
+                if tokens[index].output:
                     read(index, row)
-            for token in padding:
-                self.cut(token.sequence, token.position)
+            if spare:
+                self.drop(self.n_sequences)
 
     def _groups(self, tokens: Sequence[Token]) -> list[list[int]]:
         """The indices of tokens that are evaluated together.
 
-        Of sequences that have cells of their own llama.cpp takes the same number of tokens each: first all those that
-        have one token, and then each of the others alone.
+        Of sequences that are kept apart llama.cpp takes the same number of tokens each, and only if their numbers
+        follow each other: here first those that have one token, and then each of the others alone.
         """
         if self._together and not self._apart:
             return [[*range(len(tokens))]] if tokens else []
-        groups: dict[int, list[int]] = {}
+        by_sequence: dict[int, list[int]] = {}
         for index, token in enumerate(tokens):
-            groups.setdefault(token.sequence, []).append(index)
+            by_sequence.setdefault(token.sequence, []).append(index)
         if not self._apart:
-            return [*groups.values()]
-        single = [group[0] for group in groups.values() if len(group) == 1]
-        return [*([single] if single else []), *(group for group in groups.values() if len(group) > 1)]
-
-    def _padding(self, tokens: Sequence[Token]) -> list[Token]:
-        """Tokens to evaluate with these and to forget: with a single one, llama.cpp's sums are others (`MAX_BATCH`).
-
-        Sequences that have cells of their own are also evaluated together only if their numbers follow each other.
-        """
-        if not self._apart:
-            return [Token(0, 0, self.n_sequences)] if len(tokens) == 1 else []  # its cell is the next to be taken
-        used = {token.sequence for token in tokens}
-        if len(used) < len(tokens):
-            return []
-        first, last = min(used), max(used)
-        if first == last:
-            first, last = (first, last + 1) if last + 1 < max(2, self.n_sequences) else (first - 1, last)
-        with self._using() as handle:
-            memory = lib.llama_get_memory(handle)
-            return [
-                Token(0, int(lib.llama_memory_seq_pos_max(memory, other)) + 1, other)
-                for other in range(first, last + 1)
-                if other not in used
-            ]
+            return [*by_sequence.values()]
+        runs: list[list[int]] = []
+        for sequence in sorted(by_sequence):
+            group = by_sequence[sequence]
+            follows = runs and tokens[runs[-1][-1]].sequence == sequence - 1 and len(group) == 1
+            if follows and len(by_sequence[sequence - 1]) == 1 and len(runs[-1]) < MAX_BATCH:
+                runs[-1] += group
+            else:
+                runs.append(group)
+        return sorted(runs, key=lambda run: len(by_sequence[tokens[run[0]].sequence]))  # answers before prompts
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] of a token just evaluated: a view, valid until the next evaluation.
@@ -168,17 +153,21 @@ class SequenceContext:
         Raises:
             ModelError: they are not finite, as under a vector that is too strong. All sequences are empty then.
         """
+        logits = self.view(row)
+        if not np.isfinite(logits.max()):
+            self.reset()
+            raise UnstableError("the target's logits are not finite under this vector; lower `strength`")
+        return logits
+
+    def view(self, row: int) -> NDArray[np.float32]:
+        """As `logits`, finite or not."""
         with self._using() as handle:
             pointer = lib.llama_get_logits_ith(handle, row)
             if not pointer:
                 raise ModelError(f"{self._model.path} gives no logits; it is not a text generation model")
             buffer = (ctypes.c_float * self._vocabulary.n_tokens).from_address(ctypes.addressof(pointer.contents))
             buffer.context = self._native  # type: ignore[attr-defined]  # the view is valid as long as somebody holds it
-        logits = np.ctypeslib.as_array(buffer)
-        if not np.isfinite(logits.max()):
-            self.reset()
-            raise UnstableError("the target's logits are not finite under this vector; lower `strength`")
-        return logits
+        return np.ctypeslib.as_array(buffer)
 
     def share(self, source: int, destination: int) -> None:
         """Let an empty sequence begin with all tokens of another one, without evaluating them again."""
@@ -191,18 +180,23 @@ class SequenceContext:
 
     def cut(self, sequence: int, position: int) -> None:
         """Drop the tokens of a sequence from a position on."""
-        if not self._out_of_reach:
+        if not self.out_of_reach:
             with self._using() as handle:
                 lib.llama_memory_seq_rm(lib.llama_get_memory(handle), sequence, position, -1)
 
+    def state_bytes(self, sequence: int) -> int:
+        """Bytes of a sequence's state (llama_state_seq_get_size)."""
+        with self._using() as handle:
+            return int(lib.llama_state_seq_get_size(handle, sequence))
+
     def reset(self) -> None:
         """Empty all sequences and clear their data, since a NaN behind an attention mask is still a NaN."""
-        if not self._out_of_reach:
+        if not self.out_of_reach:
             with self._using() as handle:
                 lib.llama_memory_clear(lib.llama_get_memory(handle), True)
 
     @property
-    def _out_of_reach(self) -> bool:
+    def out_of_reach(self) -> bool:
         """Whether there is nothing to empty: an unfinished call may be collected after `close` or at exit."""
         return self._closed or self._native.out_of_reach
 

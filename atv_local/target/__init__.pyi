@@ -26,6 +26,7 @@ from .scoring import score as score
 from .scoring import score_options as score_options
 from .scoring import score_text as score_text
 from .target import Target as Target
+from .target import context_sizes as context_sizes
 from .target_context import OwnContext as OwnContext
 from .target_context import TargetContext as TargetContext
 from .target_file import TargetFile as TargetFile

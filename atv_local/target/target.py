@@ -45,7 +45,7 @@ class Target:
         n_gpu_layers: layers to offload; -1 is all. Without effect in a CPU build of llama.cpp.
         in_turn: calls the function it is given, which evaluates a batch; for several targets that must not evaluate at
             the same time.
-        context: makes the context for `n_ctx` tokens and `n_threads`; by default one of its own.
+        context: where it evaluates, instead of in a context of its own; has `n_ctx` and `n_threads` already.
 
     Raises:
         ModelError: not a loadable GGUF, or its architecture ignores control vectors.
@@ -60,7 +60,7 @@ class Target:
         n_threads: int | None = None,
         n_gpu_layers: int = -1,
         in_turn: Callable[[Callable[[], None]], None] = lambda evaluate: evaluate(),
-        context: Callable[[int, int], TargetContext] | None = None,
+        context: TargetContext | None = None,
     ) -> None:
         if not isinstance(model, Model):
             model = Model(as_path("model", model, exists=True), n_gpu_layers=n_gpu_layers)
@@ -68,18 +68,8 @@ class Target:
         self._in_turn = in_turn
         self.vocabulary = Vocabulary(self.model)
         self.n_rows, self.n_embd = self.model.n_layer - 1, self.model.n_embd
-        trained = self.model.n_ctx
-        if n_ctx is not None:
-            note = f"{model.path.name} was trained for {trained} tokens"
-            n_ctx = as_integer("n_ctx", n_ctx, 1, trained, note=note)
-        if n_threads is not None:
-            n_threads = as_integer("n_threads", n_threads, 1, MAX_THREADS)
-        n_ctx = n_ctx or min(DEFAULT_CTX, trained)
-        self.n_threads = n_threads or _cores()
-        if context is None:
-            self._context: TargetContext = OwnContext(self.model, n_ctx=n_ctx, n_threads=self.n_threads)
-        else:
-            self._context = context(n_ctx, self.n_threads)
+        n_ctx, self.n_threads = context_sizes(model, n_ctx, n_threads)
+        self._context = context or OwnContext(model, n_ctx=n_ctx, n_threads=self.n_threads)
         self._turns = Turns(f"the target {self.path.name}", self.check_open, self._context.rest)
         self.n_ctx = self._context.n_ctx
         self.n_evaluated = 0
@@ -324,6 +314,21 @@ class Target:
         if np.array_equal(base, steered):
             architecture = self.model.architecture
             raise ModelError(f"llama.cpp does not steer architecture {architecture!r} of {self.model.path}")
+
+
+def context_sizes(model: Model, n_ctx: int | None, n_threads: int | None) -> tuple[int, int]:
+    """How many tokens and threads a context of a model has; see `Target`.
+
+    Raises:
+        UsageError: more tokens than the model was trained for, or too many threads.
+    """
+    trained = model.n_ctx
+    if n_ctx is not None:
+        note = f"{model.path.name} was trained for {trained} tokens"
+        n_ctx = as_integer("n_ctx", n_ctx, 1, trained, note=note)
+    if n_threads is not None:
+        n_threads = as_integer("n_threads", n_threads, 1, MAX_THREADS)
+    return n_ctx or min(DEFAULT_CTX, trained), n_threads or _cores()
 
 
 def _cores() -> int:

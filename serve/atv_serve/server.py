@@ -17,9 +17,10 @@ from typing import Any
 import uvicorn
 
 from atv_local.data import as_max_tokens
-from atv_local.errors import UsageError
+from atv_local.errors import ModelError, UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
-from atv_local.target import Model, Target
+from atv_local.sequences import SharedContext
+from atv_local.target import Model, Target, context_sizes
 from atv_local.vectors import ControlVector
 from atv_serve.http import LOOPBACK, Application, Connection, Limits, Metrics, Replies
 from atv_serve.work import Context, InTurn, Pool, ServedModels, check_bundle_ids
@@ -41,7 +42,7 @@ class ServerOptions:
     Args:
         api_key: what clients must send as bearer token; needed for other addresses than loopback.
         allowed_hosts: names besides `host` that requests may address it by.
-        parallel: requests answered at a time, each in a context of its own.
+        parallel: requests answered at a time, each in `n_ctx` tokens of its own.
         queue: requests that may wait for one.
         timeout: seconds a request may take, waiting included.
         max_tokens: limit for one answer; by default, and with -1, the context.
@@ -54,7 +55,7 @@ class ServerOptions:
     port: int = 8080
     api_key: str | None = None
     allowed_hosts: Sequence[str] = ()
-    parallel: int = 2
+    parallel: int = 4
     queue: int = 32
     timeout: float = 600
     max_tokens: int | None = None
@@ -119,13 +120,15 @@ class Server:
         self.options = options
         check_bundle_ids(bundles)
         weights = Model(model, n_gpu_layers=n_gpu_layers)
+        self._shared = _shared_context(weights, options.parallel, n_ctx, n_threads)
         opened = {name: Bundle(path) for name, path in bundles.items()}
         vectors = {name: ControlVector.load(path) for name, path in (control_vectors or {}).items()}
         contexts: list[Context] = []
         generators: dict[str, Generator] = {}
 
         def context(in_turn: InTurn) -> Context:
-            target = Target(weights, n_ctx=n_ctx, n_threads=n_threads, in_turn=in_turn)
+            place = None if self._shared is None else self._shared.sequence()
+            target = Target(weights, n_ctx=n_ctx, n_threads=n_threads, in_turn=in_turn, context=place)
             if not contexts:
                 for vector in vectors.values():
                     vector.check_target(target.spec)
@@ -135,7 +138,8 @@ class Server:
             contexts.append(Context(target, generators, template_variables))
             return contexts[-1]
 
-        self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue)
+        together = self._shared is not None
+        self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue, together=together)
         first = contexts[0]
         self.models = ServedModels(first.target, generators, vectors, template_variables, first.unrouted)
         metrics = Metrics()
@@ -147,6 +151,8 @@ class Server:
         """Refuse requests that wait, and finish those that run."""
         self.pool.close()
         self.pool.join()
+        if self._shared is not None:
+            self._shared.close()
         self._replies.close()
 
     def run(
@@ -197,6 +203,16 @@ class Server:
             timeout_graceful_shutdown=int(self.options.timeout) + 1,
         )
         return _Uvicorn(config, self.pool, on_stopping)
+
+
+def _shared_context(model: Model, parallel: int, n_ctx: int | None, n_threads: int | None) -> SharedContext | None:
+    """A context in which requests are evaluated together; None if the architecture does not allow it."""
+    n_ctx, n_threads = context_sizes(model, n_ctx, n_threads)
+    try:
+        return SharedContext(model, n_sequences=parallel, n_ctx=n_ctx, n_threads=n_threads)
+    except ModelError as error:
+        logging.getLogger(__name__).warning("requests are evaluated one after the other: %s", error)
+        return None
 
 
 class _Uvicorn(uvicorn.Server):

@@ -1,7 +1,8 @@
 """Contexts over one model, and which request runs next.
 
-Each context has a thread; evaluations by llama.cpp go through one more thread for all of them, in order of arrival,
-because in parallel they would only compete for the same cores. So running requests advance token by token in turn.
+Each context has a thread. Contexts that cannot evaluate together do it in one more thread for all of them, in order of
+arrival, because in parallel they would only compete for the same cores. Either way running requests advance token by
+token.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _MEMORY = 0.8
 """Weight of earlier jobs in the running mean of a job's seconds."""
 
 C = TypeVar("C")
-InTurn = Callable[[Callable[[], int]], int]
+InTurn = Callable[[Callable[[], None]], None]
 
 
 class BusyError(AtvError):
@@ -109,16 +110,20 @@ class PoolJob(Generic[C]):
 class _Slot(Generic[C]):
     """A context, its thread, and the job it works on."""
 
-    def __init__(self, make: Callable[[InTurn], C], turns: ThreadPoolExecutor) -> None:
+    def __init__(self, make: Callable[[InTurn], C], turns: ThreadPoolExecutor | None, number: int) -> None:
+        self.number = number
         self.inbox: SimpleQueue[PoolJob[C] | None] = SimpleQueue()
         self.job: PoolJob[C] | None = None
         self._turns = turns
         self.context = make(self._in_turn)
 
-    def _in_turn(self, evaluate: Callable[[], int]) -> int:
+    def _in_turn(self, evaluate: Callable[[], None]) -> None:
         if self.job is not None:
             self.job.check()
-        return self._turns.submit(evaluate).result()
+        if self._turns is None:
+            evaluate()
+        else:
+            self._turns.submit(evaluate).result()
 
     def work(self, job: PoolJob[C]) -> AtvError | None:
         self.job = job
@@ -143,11 +148,12 @@ class Pool(Generic[C]):
         make: makes a context; every evaluation in it must go through the function that it is given.
         n_contexts: how many run at once.
         n_waiting: how many may wait beside those.
+        together: whether evaluations may be begun at the same time, as in contexts that share them.
     """
 
-    def __init__(self, make: Callable[[InTurn], C], *, n_contexts: int, n_waiting: int) -> None:
-        self._turns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation")
-        slots = [_Slot(make, self._turns) for _ in range(n_contexts)]
+    def __init__(self, make: Callable[[InTurn], C], *, n_contexts: int, n_waiting: int, together: bool = False) -> None:
+        self._turns = None if together else ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation")
+        slots = [_Slot(make, self._turns, number) for number in range(n_contexts)]
         self._n_waiting = n_waiting
         self._lock = threading.Lock()
         self._idle = list(slots)
@@ -200,7 +206,7 @@ class Pool(Generic[C]):
             work: called in the context's thread; yields the items.
             seconds: limit for the request, waiting included.
             spent: how many of them are over.
-            prefer: picks the free context for which it is largest.
+            prefer: picks the free context for which it is largest, of several the first: neighbours evaluate together.
 
         Raises:
             BusyError: too many wait already.
@@ -210,7 +216,7 @@ class Pool(Generic[C]):
             self._check()
             job = PoolJob(work, seconds, spent)
             if self._idle:
-                slot = max(self._idle, key=lambda slot: prefer(slot.context))
+                slot = max(self._idle, key=lambda slot: (prefer(slot.context), -slot.number))
                 self._idle.remove(slot)
                 self._running += 1
                 slot.inbox.put(job)
@@ -240,7 +246,8 @@ class Pool(Generic[C]):
         """Wait until nothing runs in a closed pool."""
         for thread in self._threads:
             thread.join()
-        self._turns.shutdown()
+        if self._turns is not None:
+            self._turns.shutdown()
 
     def _run(self, slot: _Slot[C]) -> None:
         job = slot.inbox.get()

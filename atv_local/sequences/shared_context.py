@@ -1,0 +1,250 @@
+"""One llama.cpp context for many targets: what their threads ask for is evaluated together, step by step.
+
+A step has the next token of every answer, each under its own vector, and a piece of one prompt. Answers begin and end
+at any step. This module knows neither queries nor requests, only tokens of numbered sequences.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atv_local.errors import AtvError, ModelError, UsageError
+from atv_local.sequences.sequence_context import SequenceContext
+from atv_local.sequences.token_context import Token
+from atv_local.target import Model
+from atv_local.vectors import TaskVector
+
+_PATIENCE = 0.005
+"""Seconds that a step waits for answers that were written by the last one and have not asked for their next token."""
+
+
+@dataclass(eq=False)
+class _Wanted:
+    """Tokens that a thread waits for."""
+
+    sequence: int
+    keep: int
+    """How many of the sequence's earlier tokens stay."""
+    tokens: Sequence[int]
+    position: int
+    vector: TaskVector | None
+    every: bool
+    """Whether the logits after all tokens are wanted, or those after the last."""
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+    error: AtvError | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class SharedContext:
+    """A context of sequences, and the thread that evaluates in it. `close` it.
+
+    Args:
+        model: its weights are shared with all other contexts.
+        n_sequences: targets that use it at a time, at most 255.
+        n_ctx: tokens of each.
+        n_threads: threads of llama.cpp.
+
+    Raises:
+        UsageError: llama.cpp cannot make such a context.
+        ModelError: the architecture cannot be steered token by token, or has a recurrent state.
+    """
+
+    def __init__(self, model: Model, *, n_sequences: int, n_ctx: int, n_threads: int) -> None:
+        unscaled = model.n_ctx_unscaled
+        if n_ctx <= unscaled:  # in a larger context than the target's the same tokens could have other logits
+            n_ctx = min(n_ctx, unscaled // 256 * 256)
+        self._context = SequenceContext(model, n_sequences=n_sequences, n_ctx=n_ctx, n_threads=n_threads, apart=True)
+        self.name = f"the target {model.path.name}"
+        self.n_ctx, self.n_batch = n_ctx, self._context.max_batch
+        self._unused = [*reversed(range(n_sequences))]
+        self._condition = threading.Condition()
+        self._wanted: dict[int, _Wanted] = {}
+        """By sequence, in the order of arrival."""
+        self._expected: set[int] = set()
+        """Sequences that were part of the last step and may soon ask for the next one."""
+        self._lost: set[int] = set()
+        """Sequences that were emptied by a failure and whose targets do not know it."""
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="shared context", daemon=True)
+        self._thread.start()
+
+    def sequence(self) -> SharedSequence:
+        """One of its sequences, for one target.
+
+        Raises:
+            UsageError: all are taken.
+        """
+        if not self._unused:
+            raise UsageError("all sequences of this context are taken")
+        return SharedSequence(self, self._unused.pop())
+
+    def check_open(self) -> None:
+        """Raise UsageError after `close`, and in a process that was forked since."""
+        if self._closed:
+            raise UsageError(f"{self.name} is closed; load it again")
+        self._context.check_open()
+
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether nothing can be changed any more."""
+        return self._closed or self._context.out_of_reach
+
+    def close(self) -> None:
+        """End the thread after its step, and free the context. What waits ends with a UsageError."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        if not self._context.out_of_reach:
+            self._thread.join()
+            self._context.close()
+
+    def evaluate(self, wanted: _Wanted) -> None:
+        """Wait until some tokens are evaluated.
+
+        Raises:
+            AtvError: they cannot be, or the context is closed.
+        """
+        with self._condition:
+            self.check_open()
+            if wanted.sequence in self._lost:
+                self._lost.discard(wanted.sequence)
+                if wanted.keep:
+                    raise ModelError("llama.cpp failed in another answer, and this one was lost with it; ask again")
+            self._wanted[wanted.sequence] = wanted
+            self._expected.discard(wanted.sequence)
+            if len(self._wanted) == 1 or not self._expected:
+                self._condition.notify()
+        wanted.done.wait()
+        if wanted.error is not None:
+            raise wanted.error
+
+    def rest(self, sequence: int) -> None:
+        """A sequence asks for nothing for now, so that no step waits for it."""
+        with self._condition:
+            self._expected.discard(sequence)
+            if self._wanted and not self._expected:
+                self._condition.notify()
+
+    def state_bytes(self, sequence: int) -> int:
+        """Bytes of a sequence's state."""
+        return self._context.state_bytes(sequence)
+
+    def _run(self) -> None:
+        while step := self._next_step():
+            error = self._evaluate(step)
+            with self._condition:
+                self._expected.update(wanted.sequence for wanted in step)
+            for wanted in step:
+                wanted.error = error
+                wanted.done.set()
+        with self._condition:
+            waiting, self._wanted = self._wanted, {}
+        for wanted in waiting.values():
+            wanted.error = UsageError(f"{self.name} is closed; load it again")
+            wanted.done.set()
+
+    def _next_step(self) -> list[_Wanted]:
+        """What to evaluate next, once there is something; nothing when the context is closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._wanted or self._closed)
+            end = monotonic() + _PATIENCE
+            while self._expected and not self._closed and (left := end - monotonic()) > 0:
+                self._condition.wait(left)
+            self._expected.clear()
+            if self._closed:
+                return []
+            answers = [wanted for wanted in self._wanted.values() if len(wanted.tokens) == 1]
+            prompts = [wanted for wanted in self._wanted.values() if len(wanted.tokens) > 1]
+            step = [*answers, *prompts[:1]]
+            for wanted in step:
+                del self._wanted[wanted.sequence]
+            return step
+
+    def _evaluate(self, step: Sequence[_Wanted]) -> AtvError | None:
+        """Evaluate a step; returns why it failed, if it did."""
+        tokens: list[Token] = []
+        places: list[_Wanted] = []
+        for wanted in step:
+            for place, token in enumerate(wanted.tokens):
+                output = wanted.every or place + 1 == len(wanted.tokens)
+                tokens.append(Token(token, wanted.position + place, wanted.sequence, wanted.vector, output))
+                places.append(wanted)
+        try:
+            for wanted in step:
+                self._context.cut(wanted.sequence, wanted.keep)
+            self._context.decode(tokens, lambda index, row: places[index].rows.append(self._context.view(row).copy()))
+        except AtvError as error:
+            with self._condition:
+                self._lost = {*range(self._context.n_sequences)} - {wanted.sequence for wanted in step}
+            return error
+        return None
+
+
+class SharedSequence:
+    """A `TargetContext` in a context that others share.
+
+    Args:
+        shared: the context.
+        number: of the sequence.
+    """
+
+    def __init__(self, shared: SharedContext, number: int) -> None:
+        self._shared, self._number = shared, number
+        self.n_ctx, self.n_batch = shared.n_ctx, shared.n_batch
+        self._vector: TaskVector | None = None
+        self._rows: list[NDArray[np.float32]] = []
+        self._keep = 0
+        self._closed = False
+
+    @property
+    def out_of_reach(self) -> bool:
+        """See `TargetContext`."""
+        return self._closed or self._shared.out_of_reach
+
+    def check_open(self) -> None:
+        """See `TargetContext`."""
+        if self._closed:
+            raise UsageError(f"{self._shared.name} is closed; load it again")
+        self._shared.check_open()
+
+    def close(self) -> None:
+        """See `TargetContext`; the shared context stays open."""
+        self._closed = True
+
+    def decode(self, tokens: Sequence[int], position: int, *, every: bool) -> None:
+        """See `TargetContext`."""
+        self.check_open()
+        wanted = _Wanted(self._number, self._keep, tokens, position, self._vector, every)
+        self._shared.evaluate(wanted)
+        self._rows, self._keep = wanted.rows, position + len(tokens)
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """See `TargetContext`."""
+        return self._rows[row]
+
+    def steer(self, rows: NDArray[np.float32] | None) -> None:
+        """See `TargetContext`; takes effect with the next tokens."""
+        self._vector = None if rows is None else TaskVector(rows)
+
+    def cut(self, position: int) -> bool:
+        """See `TargetContext`; done with the next tokens."""
+        self._keep = min(self._keep, position)
+        return True
+
+    def clear(self) -> None:
+        """See `TargetContext`."""
+        self._keep = 0
+
+    def state_bytes(self) -> int:
+        """See `TargetContext`."""
+        return self._shared.state_bytes(self._number)
+
+    def rest(self) -> None:
+        """See `TargetContext`."""
+        self._shared.rest(self._number)
