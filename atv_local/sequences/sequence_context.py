@@ -23,9 +23,9 @@ from atv_local.target import Model, NativeObject, Vocabulary, interrupts_deferre
 from atv_local.vectors import probe_vector
 
 MAX_BATCH = 63
-"""Tokens of one call. With 64 or more of one sequence, and with a single one after more than 256 others, llama.cpp's
-attention on CPUs sums in another order (ggml-cpu: ggml_compute_forward_flash_attn_ext_f16). In between, a token's
-result does not depend on the other tokens.
+"""Tokens of one call. With 64 or more of one sequence, and with a single one after more than 256 others on several
+threads, llama.cpp's attention on CPUs sums in another order (ggml-cpu: ggml_compute_forward_flash_attn_ext_f16). In
+between, a token's result does not depend on the other tokens.
 """
 
 _PROBE_TOKENS = 3
@@ -76,7 +76,10 @@ class SequenceContext:
         self._vocabulary = Vocabulary(model)
         self._batch = lib.llama_batch_init(MAX_BATCH, 0, 1)
         self._free_batch = weakref.finalize(self, lib.llama_batch_free, self._batch)
+        self._pads = True
+        """Whether a single token is evaluated with a spare one, since alone it would be rounded in another way."""
         self._probe()
+        self._pads = not apart or not self._rounds_singles_alike()
 
     @contextmanager
     def _using(self) -> Iterator[Any]:
@@ -114,15 +117,23 @@ class SequenceContext:
             ModelError: llama.cpp fails. All sequences are empty then.
         """
         for group in self._groups(tokens):
-            spare = []
-            if not self._apart and len(group) == 1:
-                spare = [Token(0, 0, self.n_sequences)]  # its cell, the last one taken, is the next to be taken
-            self._decode([*(tokens[index] for index in group), *spare])
+            spare = self._spare(tokens[group[0]]) if self._pads and len(group) == 1 else None
+            self._decode([*(tokens[index] for index in group), *([spare] if spare else [])])
             for row, index in enumerate(group):
                 if tokens[index].output:
                     read(index, row)
             if spare:
-                self.drop(self.n_sequences)
+                self.cut(spare.sequence, spare.position)
+
+    def _spare(self, token: Token) -> Token | None:
+        """A token to evaluate with a single one and to forget: its cell, the last one taken, is the next to be taken.
+
+        There is no room for it beside the very last token of a sequence that is kept apart.
+        """
+        if not self._apart:
+            return Token(0, 0, self.n_sequences, output=True)
+        position = token.position + 1
+        return Token(0, position, token.sequence, output=True) if position < self.n_ctx else None
 
     def _groups(self, tokens: Sequence[Token]) -> list[list[int]]:
         """The indices of tokens that are evaluated together.
@@ -237,6 +248,22 @@ class SequenceContext:
         *unsteered, moved = [float(np.abs(other - logits[0]).max()) for other in logits[1:]]
         if not moved > _MIN_RATIO * max(unsteered):
             raise ModelError(self._not_steered)
+
+    def _rounds_singles_alike(self) -> bool:
+        """Whether llama.cpp's products with one row are those with two; with weights in F16, for example, they are not.
+
+        Where they are, the spare token is left out: it takes time.
+        """
+        logits: list[NDArray[np.float32]] = []
+        self._pads = False
+        for sequences in ((0,), (0, 1)):
+            for sequence in sequences:
+                self.decode([Token(0, place, sequence) for place in range(2)], lambda _, _row: None)
+            tokens = [Token(0, 2, sequence, output=True) for sequence in sequences]
+            self.decode(tokens, lambda _, row: logits.append(self.logits(row).copy()))
+            self.reset()
+        self.n_evaluated = 0
+        return np.array_equal(logits[0], logits[1])
 
     @property
     def _not_steered(self) -> str:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import llama_cpp as lib
 import numpy as np
 import openai
+import pytest
 
 from atv_local.answer.engine import Engine
 from atv_local.names import embedded_bundle
@@ -195,6 +197,21 @@ def test_many_mixed_requests_are_answered_as_each_alone(client: openai.OpenAI, e
     with ThreadPoolExecutor(12) as threads:
         found = list(threads.map(ask, [request for _, request, _ in asked]))
     assert found == expected
+
+
+def test_a_target_that_cannot_evaluate_together_is_served_one_request_after_the_other(
+    tiny_gguf: Path, tiny_bundle: Path, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lib, "llama_model_is_recurrent", lambda _: True)
+    served = Server(tiny_gguf, {"kinds": tiny_bundle}, ServerOptions(parallel=2), n_threads=1)
+    assert "requests are evaluated one after the other" in caplog.text
+    requests = [{"model": "kinds", "messages": user(query), "max_tokens": 8} for query in ("apple 1", "cow 2", "fig")]
+    together = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+    with listening(served) as other, ThreadPoolExecutor(3) as threads:
+        client = openai.OpenAI(base_url=f"{other}/v1", api_key="none")
+        found = [*threads.map(lambda request: client.chat.completions.create(**request), requests)]
+    for answer, request in zip(found, requests, strict=True):
+        assert answer.choices[0].message == together.chat.completions.create(**request).choices[0].message
 
 
 def test_the_embedded_pair_through_the_server(smollm2: Path) -> None:

@@ -89,7 +89,7 @@ def serve(
     parallel: Annotated[
         int,
         Panel.PERFORMANCE.option("--parallel", metavar="N", min=1, max=64, help="Answer this many requests at a time."),
-    ] = 2,
+    ] = 4,
     performance: options.EngineOptions,
 ) -> None:
     """Serve an OpenAI-compatible API in which each request is steered by its own vector, with a web page at /."""

@@ -1,0 +1,234 @@
+"""One context for many targets: each evaluates as if it were alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as lib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from atv_local.answer import Engine
+from atv_local.errors import ModelError, UnstableError, UsageError
+from atv_local.generator import Bundle, Generator
+from atv_local.sequences import SharedContext
+from atv_local.target import Model, Sampling, Target
+from atv_local.vectors import OFF, Positions, Steering, TaskVector
+
+N = 4
+SHAPE = (3, 64)
+Logits = NDArray[np.float32]
+Work = tuple[list[int], list[int], int | None]
+"""Tokens of a prompt, tokens after it, and the vector of the latter."""
+
+
+def vector(seed: int, size: float = 1.0) -> TaskVector:
+    return TaskVector(np.random.default_rng(seed).normal(0, size, SHAPE))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_gguf: Path) -> Model:
+    return Model(tiny_gguf)
+
+
+@pytest.fixture
+def shared(model: Model) -> Iterator[SharedContext]:
+    shared = SharedContext(model, n_sequences=N, n_ctx=512, n_threads=1)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def targets(model: Model, shared: SharedContext) -> list[Target]:
+    return [Target(model, n_threads=1, context=shared.sequence()) for _ in range(N)]
+
+
+def logits_of(target: Target, work: Work) -> list[Logits]:
+    """The logits after each token that follows the prompt."""
+    prompt, tokens, seed = work
+    with target.turn():
+        target.prefill(prompt)
+        if seed is not None:
+            target.apply(vector(seed))
+        found = [target.evaluate([token]).copy() for token in tokens]
+        target.clear()
+    return found
+
+
+def equal(first: list[Logits], second: list[Logits]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+tokens_of = st.lists(st.integers(5, 260), min_size=1, max_size=8)
+prompts = st.integers(0, 9).flatmap(
+    lambda seed: st.sampled_from([3, 70, 140]).map(
+        lambda length: [int(token) for token in np.random.default_rng(seed).integers(5, 260, length)]
+    )
+)
+works = st.lists(st.tuples(prompts, tokens_of, st.sampled_from([None, 0, 1])), min_size=2, max_size=10)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(works)
+def test_what_is_evaluated_together_is_evaluated_as_alone(targets: list[Target], works: list[Work]) -> None:
+    alone = [logits_of(targets[0], work) for work in works]
+    with ThreadPoolExecutor(N) as threads:
+        free = [*targets]
+
+        def together(work: Work) -> list[Logits]:
+            target = free.pop()
+            try:
+                return logits_of(target, work)
+            finally:
+                free.append(target)
+
+        found = [*threads.map(together, works)]
+    assert all(equal(a, b) for a, b in zip(alone, found, strict=True))
+
+
+def test_logits_are_those_of_a_target_with_its_own_context_but_for_rounding(
+    model: Model, targets: list[Target]
+) -> None:
+    prompt = [int(token) for token in np.random.default_rng(0).integers(5, 260, 100)]
+    own = logits_of(Target(model, n_threads=1), (prompt, [7, 8, 9], 0))
+    shared = logits_of(targets[2], (prompt, [7, 8, 9], 0))
+    assert max(float(np.abs(a - b).max()) for a, b in zip(own, shared, strict=True)) < 0.01
+    base = logits_of(targets[2], (prompt, [7, 8, 9], None))
+    assert max(float(np.abs(a - b).max()) for a, b in zip(own, base, strict=True)) > 0.1
+
+
+def test_engines_answer_as_alone(targets: list[Target], tiny_bundle: Path) -> None:
+    generator = Generator(Bundle(tiny_bundle))
+    engines = [Engine(target, generator) for target in targets]
+    steerings = [Steering(strength, None, positions) for strength in (0.5, 2.0) for positions in Positions] + [OFF]
+    asked: list[tuple[str, dict[str, Any]]] = [
+        (
+            f"apple {number} and more of it",
+            {
+                "steering": steerings[number % len(steerings)],
+                "sampling": Sampling(1.1, seed=number) if number % 2 else Sampling(),
+                "max_tokens": 5 + number % 11,
+            },
+        )
+        for number in range(24)
+    ]
+    alone = [engines[0].answer(query, **how).text for query, how in asked]
+    found: dict[int, str] = {}
+
+    def work(number: int) -> None:
+        for index in range(number, len(asked), N):
+            query, how = asked[index]
+            found[index] = engines[number].answer(query, **how).text
+
+    run_all(work)
+    assert [found[index] for index in range(len(asked))] == alone
+
+
+def run_all(work: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=work, args=[number]) for number in range(N)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_a_vector_that_is_too_strong_harms_nobody_else(targets: list[Target]) -> None:
+    work: Work = ([3, 70, 80], [*range(10, 60)], 1)
+    alone = logits_of(targets[0], work)
+    found: dict[int, list[Logits]] = {}
+
+    def work_of(number: int) -> None:
+        if number:
+            found[number] = logits_of(targets[number], work)
+            return
+        with targets[0].turn():
+            targets[0].prefill([3, 70, 80])
+            targets[0].apply(TaskVector(np.full(SHAPE, 3e38, dtype=np.float32)))
+            with pytest.raises(UnstableError, match="lower `strength`"):
+                targets[0].evaluate([5])
+
+    run_all(work_of)
+    assert len(found) == N - 1
+    assert all(equal(alone, logits) for logits in found.values())
+    assert equal(alone, logits_of(targets[0], work)), "its own cells are used again"
+
+
+def test_an_answer_that_is_not_read_on_keeps_nobody_waiting(targets: list[Target]) -> None:
+    with targets[0].turn():
+        targets[0].prefill([3, 70])
+        targets[0].evaluate([5])
+        assert len(logits_of(targets[1], ([3, 80], [5, 6], None))) == 2
+
+
+def test_after_a_failure_every_answer_begins_anew(
+    shared: SharedContext, targets: list[Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work: Work = ([3, 70, 80], [10, 11], 1)
+    wanted = logits_of(targets[1], work)
+    with targets[1].turn():
+        targets[1].prefill([3, 70, 80])
+        decode = shared._context.decode
+
+        def fail(*_: Any) -> None:
+            shared._context.reset()
+            raise ModelError("llama.cpp could not evaluate 1 tokens (code -3)")
+
+        monkeypatch.setattr(shared._context, "decode", fail)
+        with pytest.raises(ModelError, match="code -3"):
+            logits_of(targets[0], work)
+        monkeypatch.setattr(shared._context, "decode", decode)
+        with pytest.raises(ModelError, match="ask again"):
+            targets[1].evaluate([10])
+    for target in targets:
+        assert equal(wanted, logits_of(target, work))
+
+
+def test_what_waits_ends_when_the_context_is_closed(shared: SharedContext, targets: list[Target]) -> None:
+    begun, errors = threading.Event(), []
+
+    def ask() -> None:
+        try:
+            while True:
+                logits_of(targets[0], ([3, 70, 80], [10, 11], 1))
+                begun.set()
+        except UsageError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert begun.wait(30)
+    shared.close()
+    shared.close()
+    thread.join(30)
+    assert len(errors) == 1
+    assert "is closed; load it again" in errors[0]
+    assert targets[1].closed
+    assert "closed" in repr(targets[1])
+
+
+def test_there_are_as_many_sequences_as_were_asked_for(shared: SharedContext, targets: list[Target]) -> None:
+    assert len(targets) == N
+    with pytest.raises(UsageError, match="all sequences"):
+        shared.sequence()
+
+
+def test_a_prompt_fills_the_context_to_its_last_token(targets: list[Target]) -> None:
+    target = targets[3]
+    with target.turn():
+        target.prefill([5] * (target.n_ctx - 1))
+        assert np.isfinite(target.evaluate([6])).all()
+        assert target.n_past == target.n_ctx
+
+
+def test_a_recurrent_state_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lib, "llama_model_is_recurrent", lambda _: True)
+    with pytest.raises(ModelError, match="cannot be cut"):
+        SharedContext(model, n_sequences=2, n_ctx=64, n_threads=1)
