@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--servers", nargs="+", help="by default all")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    programs = built(arguments.build)
+    programs = built(arguments.build) if not arguments.servers or any("llama" in name for name in arguments.servers) else arguments.build
     vector = ("--control-vector-scaled", f"{static_vector(arguments.build)}:{STRENGTH}")
     steered: dict[str, Any] = {"steering": {"strength": STRENGTH, "gate": 0}}
     for clients in arguments.clients:
