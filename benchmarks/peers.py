@@ -134,7 +134,7 @@ def ask(
     started = time.perf_counter()
     connection.request("POST", PATH, json.dumps(body), JSON)
     response = connection.getresponse()
-    first, usage = 0.0, {}
+    first, usage = 0.0, dict[str, Any]()
     for line in response:
         if not line.startswith(b"data: {"):
             continue
@@ -191,7 +191,11 @@ def main() -> None:
     parser.add_argument("--servers", nargs="+", help="by default all")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    programs = built(arguments.build) if not arguments.servers or any("llama" in name for name in arguments.servers) else arguments.build
+    programs = (
+        built(arguments.build)
+        if not arguments.servers or any("llama" in name for name in arguments.servers)
+        else arguments.build
+    )
     vector = ("--control-vector-scaled", f"{static_vector(arguments.build)}:{STRENGTH}")
     steered: dict[str, Any] = {"steering": {"strength": STRENGTH, "gate": 0}}
     for clients in arguments.clients:

@@ -195,10 +195,29 @@ class SequenceContext:
             with self._using() as handle:
                 lib.llama_memory_seq_rm(lib.llama_get_memory(handle), sequence, position, -1)
 
-    def state_bytes(self, sequence: int) -> int:
-        """Bytes of a sequence's state (llama_state_seq_get_size)."""
+    def state(self, sequence: int) -> bytes:
+        """The cells of a sequence (llama_state_seq_get_data), for `set_state` of the same or another one.
+
+        Raises:
+            ModelError: llama.cpp fails.
+        """
         with self._using() as handle:
-            return int(lib.llama_state_seq_get_size(handle, sequence))
+            size = lib.llama_state_seq_get_size(handle, sequence)
+            buffer = (ctypes.c_uint8 * size)()
+            if lib.llama_state_seq_get_data(handle, buffer, size, sequence) != size:
+                raise ModelError(f"llama.cpp could not copy {size} bytes of a sequence: {last_error()}")
+        return bytes(buffer)
+
+    def set_state(self, sequence: int, state: bytes) -> None:
+        """Fill an empty sequence (llama_state_seq_set_data).
+
+        Raises:
+            ModelError: llama.cpp fails.
+        """
+        with self._using() as handle:
+            buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+            if lib.llama_state_seq_set_data(handle, buffer, len(state), sequence) != len(state):
+                raise ModelError(f"llama.cpp could not copy {len(state)} bytes to a sequence: {last_error()}")
 
     def reset(self) -> None:
         """Empty all sequences and clear their data, since a NaN behind an attention mask is still a NaN."""

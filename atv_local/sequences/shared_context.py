@@ -1,12 +1,14 @@
 """One llama.cpp context for many targets: what their threads ask for is evaluated together, step by step.
 
 A step has the next token of every answer, each under its own vector, and a piece of one prompt. Answers begin and end
-at any step. This module knows neither queries nor requests, only tokens of numbered sequences.
+at any step. What prompts begin with is evaluated once and then copied. This module knows neither queries nor requests,
+only tokens of numbered sequences.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
@@ -36,6 +38,10 @@ class _Wanted:
     vector: TaskVector | None
     every: bool
     """Whether the logits after all tokens are wanted, or those after the last."""
+    state: bytes | None = None
+    """What the sequence begins with, in place of what it has."""
+    beginning: tuple[int, ...] = ()
+    """What the sequence has so far, if that is worth keeping."""
     rows: list[NDArray[np.float32]] = field(default_factory=list)
     error: AtvError | None = None
     done: threading.Event = field(default_factory=threading.Event)
@@ -70,6 +76,8 @@ class SharedContext:
         """Sequences that were part of the last step and may soon ask for the next one."""
         self._lost: set[int] = set()
         """Sequences that were emptied by a failure and whose targets do not know it."""
+        self._beginnings: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
+        """States by their tokens, the one used last at the end; together no more tokens than a sequence has."""
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="shared context", daemon=True)
         self._thread.start()
@@ -114,7 +122,7 @@ class SharedContext:
             self.check_open()
             if wanted.sequence in self._lost:
                 self._lost.discard(wanted.sequence)
-                if wanted.keep:
+                if wanted.keep and wanted.state is None:
                     raise ModelError("llama.cpp failed in another answer, and this one was lost with it; ask again")
             self._wanted[wanted.sequence] = wanted
             self._expected.discard(wanted.sequence)
@@ -131,9 +139,16 @@ class SharedContext:
             if self._wanted and not self._expected:
                 self._condition.notify()
 
+    def beginning(self, tokens: tuple[int, ...]) -> bytes | None:
+        """The state of a sequence that has these tokens, if it is kept."""
+        with self._condition:
+            if tokens in self._beginnings:
+                self._beginnings.move_to_end(tokens)
+            return self._beginnings.get(tokens)
+
     def state_bytes(self, sequence: int) -> int:
         """Bytes of a sequence's state."""
-        return self._context.state_bytes(sequence)
+        return len(self._context.state(sequence))
 
     def _run(self) -> None:
         while step := self._next_step():
@@ -177,13 +192,26 @@ class SharedContext:
                 places.append(wanted)
         try:
             for wanted in step:
-                self._context.cut(wanted.sequence, wanted.keep)
+                self._prepare(wanted)
             self._context.decode(tokens, lambda index, row: places[index].rows.append(self._context.view(row).copy()))
         except AtvError as error:
             with self._condition:
                 self._lost = {*range(self._context.n_sequences)} - {wanted.sequence for wanted in step}
             return error
         return None
+
+    def _prepare(self, wanted: _Wanted) -> None:
+        """Let a sequence have what comes before the tokens, and keep that for others if they may need it."""
+        if wanted.state is not None:
+            self._context.drop(wanted.sequence)
+            self._context.set_state(wanted.sequence, wanted.state)
+        self._context.cut(wanted.sequence, wanted.keep)
+        if wanted.beginning and len(wanted.beginning) == wanted.keep:
+            state = self._context.state(wanted.sequence)
+            with self._condition:
+                self._beginnings[wanted.beginning] = state
+                while sum(map(len, self._beginnings)) > self.n_ctx:
+                    self._beginnings.popitem(last=False)
 
 
 class SharedSequence:
@@ -200,6 +228,8 @@ class SharedSequence:
         self._vector: TaskVector | None = None
         self._rows: list[NDArray[np.float32]] = []
         self._keep = 0
+        self._state: bytes | None = None
+        self._beginning: tuple[int, ...] = ()
         self._closed = False
 
     @property
@@ -221,6 +251,8 @@ class SharedSequence:
         """See `TargetContext`."""
         self.check_open()
         wanted = _Wanted(self._number, self._keep, tokens, position, self._vector, every)
+        wanted.state, wanted.beginning = self._state, self._beginning
+        self._state, self._beginning = None, ()
         self._shared.evaluate(wanted)
         self._rows, self._keep = wanted.rows, position + len(tokens)
 
@@ -234,12 +266,24 @@ class SharedSequence:
 
     def cut(self, position: int) -> bool:
         """See `TargetContext`; done with the next tokens."""
-        self._keep = min(self._keep, position)
+        if position < self._keep:
+            self._keep, self._state = position, self._state if position else None
         return True
 
     def clear(self) -> None:
         """See `TargetContext`."""
-        self._keep = 0
+        self.cut(0)
+
+    def load(self, tokens: tuple[int, ...]) -> bool:
+        """See `TargetContext`; copied with the next tokens."""
+        self._state = self._shared.beginning(tokens)
+        if self._state is not None:
+            self._keep = len(tokens)
+        return self._state is not None
+
+    def save(self, tokens: tuple[int, ...]) -> None:
+        """See `TargetContext`; copied before the next tokens."""
+        self._beginning = tokens
 
     def state_bytes(self) -> int:
         """See `TargetContext`."""

@@ -2,7 +2,8 @@
 
 The cache consists of segments: runs of tokens that were evaluated without a vector, each in batches of its own. Only
 whole leading segments are reused, so the same prompt is always evaluated in the same batches and gives the same bits,
-whatever was answered before. Tokens evaluated under a vector are never reused.
+whatever was answered before. Tokens evaluated under a vector are never reused. Targets that share a context also share
+first segments.
 """
 
 from __future__ import annotations
@@ -165,7 +166,12 @@ class Target:
         self.clear()
         self._truncate(self._n_equal(wanted))
         for segment in wanted[len(self._segments) :]:
-            self._decode(segment, self._context.n_batch)
+            if not self._segments and self._context.load(segment):
+                self._n_past = len(segment)
+            else:
+                self._decode(segment, self._context.n_batch)
+                if not self._segments:  # what a template or system message begins with
+                    self._context.save(segment)
             self._segments.append(segment)
 
     def _n_equal(self, wanted: Sequence[tuple[int, ...]]) -> int:

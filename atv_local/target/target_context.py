@@ -62,6 +62,12 @@ class TargetContext(Protocol):
     def clear(self) -> None:
         """Drop all tokens."""
 
+    def load(self, tokens: tuple[int, ...]) -> bool:
+        """Begin the empty sequence with tokens that `save` has kept; False if they are not there."""
+
+    def save(self, tokens: tuple[int, ...]) -> None:
+        """Keep what the sequence has, which are these tokens without steering, where other sequences can use it."""
+
     def state_bytes(self) -> int:
         """Bytes of the sequence's state (llama_state_seq_get_size)."""
 
@@ -167,6 +173,13 @@ class OwnContext:
         """See `TargetContext`; the data too, since a NaN behind an attention mask is still a NaN."""
         with self._using() as handle:
             lib.llama_memory_clear(lib.llama_get_memory(handle), True)
+
+    def load(self, tokens: tuple[int, ...]) -> bool:  # noqa: ARG002  # nothing is kept
+        """See `TargetContext`; there are no other sequences."""
+        return False
+
+    def save(self, tokens: tuple[int, ...]) -> None:
+        """See `TargetContext`; there are no other sequences."""
 
     def state_bytes(self) -> int:
         """See `TargetContext`."""

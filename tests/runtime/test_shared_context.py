@@ -161,6 +161,40 @@ def test_a_vector_that_is_too_strong_harms_nobody_else(targets: list[Target]) ->
     assert equal(alone, logits_of(targets[0], work)), "its own cells are used again"
 
 
+def test_what_prompts_begin_with_is_evaluated_once(shared: SharedContext, targets: list[Target]) -> None:
+    system, other = [*range(10, 80)], [*range(80, 90)]
+    found = []
+    for target in targets:
+        before = shared._context.n_evaluated
+        with target.turn():
+            target.prefill(system, other)
+            found.append(target.evaluate([5]).copy())
+        assert target.n_past == 81
+        evaluated = shared._context.n_evaluated - before
+        assert evaluated >= 81 if target is targets[0] else evaluated < 20
+    assert equal([found[0]] * N, found)
+
+
+def test_beginnings_take_no_more_room_than_a_sequence(shared: SharedContext, targets: list[Target]) -> None:
+    for first in range(10, 200, 10):
+        with targets[0].turn():
+            targets[0].prefill([first] * 100, [5])
+            targets[0].evaluate([6])
+    assert sum(map(len, shared._beginnings)) <= shared.n_ctx
+    assert (190,) * 100 in shared._beginnings
+
+
+def test_a_copied_beginning_can_be_dropped_again(targets: list[Target]) -> None:
+    wanted = []
+    for target in (targets[0], targets[1]):
+        with target.turn():
+            target.prefill([7] * 30, [8])
+            target.prefill([9] * 20, [8])
+            target.prefill([7] * 30)
+            wanted.append(target.evaluate([5]).copy())
+    assert equal(wanted[:1], wanted[1:])
+
+
 def test_an_answer_that_is_not_read_on_keeps_nobody_waiting(targets: list[Target]) -> None:
     with targets[0].turn():
         targets[0].prefill([3, 70])
