@@ -133,7 +133,7 @@ def serve(
 
     def say(url: str) -> None:
         vectors = f"; control vectors {', '.join(models.control_vectors)}" if models.control_vectors else ""
-        what = f"{models.name}, {', '.join(models.names)}{vectors}; {parallel} requests of {models.n_ctx} tokens at a time"
+        what = f"{models.name}, {', '.join(models.names)}{vectors}; {parallel} at a time, {models.n_ctx} tokens each"
         print(f"{url}  ({what})", file=sys.stderr, flush=True)
         if models.unrouted:
             problem = for_command_line(models.unrouted, context)
