@@ -136,8 +136,8 @@ class TokenVectors:
     def _operand(self, address: int) -> tuple[Tensor, int]:
         output = Tensor.at(address)
         if ggml.ggml_op_desc(address) != b"ADD" or output.ne[2] != 1:
-            raise ValueError("it is no sum with a control vector")
+            raise ValueError("it is not a sum with a control vector")
         vector = Tensor.at(output.src[1])
         if list(vector.ne) != [self._n_embd, 1, 1, 1]:
-            raise ValueError("its second operand is no control vector")
+            raise ValueError("its second operand is not a control vector")
         return vector, output.n_rows
