@@ -15,6 +15,7 @@ import argparse
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import statistics
@@ -39,7 +40,21 @@ from benchmarks.server_process import JSON, PATH, server
 
 N_CTX = 2048
 STRENGTH = 0.05
-SENTENCE = "In the year {} the keeper of lighthouse {} wrote down {} ships that passed. "
+WORDS = (
+    "apple",
+    "river",
+    "stone",
+    "lamp",
+    "cloud",
+    "tiger",
+    "paper",
+    "green",
+    "iron",
+    "salt",
+    "honey",
+    "glass",
+    "wolf",
+)
 BINARIES = ("llama-server", "llama-bench")
 OFF = ("-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_UI=OFF")
 
@@ -156,9 +171,9 @@ def measure(address: str, load: Load, more: Mapping[str, Any]) -> Times:
 
     def client(number: int) -> None:
         for turn in range(load.rounds):
-            seed = 1000 + 100 * number + turn
-            facts = "".join(SENTENCE.format(seed + k, 7 * seed % 89 + k, 3 * seed % 101) for k in range(load.sentences))
-            prompt = f"{facts}Tell a long story about lighthouse {seed}."
+            words = random.Random(f"{load}/{number}/{turn}")  # no prompt begins like another one
+            facts = ["The " + " ".join(words.choices(WORDS, k=18)) + "." for _ in range(load.sentences)]
+            prompt = f"{words.choice(WORDS).title()} {' '.join(facts)} Tell a long story about it."
             ask(address, prompt, load.max_tokens, more, times, lock)
 
     threads = [threading.Thread(target=client, args=[number]) for number in range(load.clients)]
@@ -187,15 +202,11 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--sentences", type=int, nargs="+", default=[1, 18], help="of a prompt: some 40 or 400 tokens")
     parser.add_argument("--tokens", type=int, nargs="+", default=[8, 128], help="of an answer")
-    parser.add_argument("--written", type=int, default=1024, help="tokens of all answers of a load, about")
+    parser.add_argument("--evaluated", type=int, default=6000, help="tokens of all requests of a load, about")
     parser.add_argument("--servers", nargs="+", help="by default all")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    programs = (
-        built(arguments.build)
-        if not arguments.servers or any("llama" in name for name in arguments.servers)
-        else arguments.build
-    )
+    programs = built(arguments.build)
     vector = ("--control-vector-scaled", f"{static_vector(arguments.build)}:{STRENGTH}")
     steered: dict[str, Any] = {"steering": {"strength": STRENGTH, "gate": 0}}
     for clients in arguments.clients:
@@ -211,7 +222,7 @@ def main() -> None:
                 measure(address, Load(clients, 1, 8, 1), more)  # warms up
                 for sentences in arguments.sentences:
                     for tokens in arguments.tokens:
-                        rounds = max(1, min(8, round(arguments.written / tokens / clients)))
+                        rounds = max(1, min(8, round(arguments.evaluated / (20 + 23 * sentences + tokens) / clients)))
                         load = Load(clients, sentences, tokens, rounds)
                         record = _record(name, load, measure(address, load, more), pid)
                         print(json.dumps(record), flush=True)

@@ -28,8 +28,15 @@ threads, llama.cpp's attention on CPUs sums in another order (ggml-cpu: ggml_com
 between, a token's result does not depend on the other tokens.
 """
 
+_MAX_GAP = 2
+"""How many sequences without a token are evaluated with their neighbours: more take longer than one more call."""
 _PROBE_TOKENS = 3
 _MIN_RATIO = 10  # of how far a steered sequence moves to how far an equal one does, which on CPUs is nothing
+
+
+_Batch = list[tuple[Token, int | None]]
+"""Tokens that are evaluated together, with their places among those that are to be evaluated; None for spare ones. A
+spare token is forgotten again: its cell, the last one of its sequence, is the next to be taken."""
 
 
 class SequenceContext:
@@ -116,47 +123,59 @@ class SequenceContext:
         Raises:
             ModelError: llama.cpp fails. All sequences are empty then.
         """
-        for group in self._groups(tokens):
-            spare = self._spare(tokens[group[0]]) if self._pads and len(group) == 1 else None
-            self._decode([*(tokens[index] for index in group), *([spare] if spare else [])])
-            for row, index in enumerate(group):
-                if tokens[index].output:
+        for batch in self._batches(tokens):
+            self._decode([token for token, _ in batch])
+            for row, (token, index) in enumerate(batch):
+                if token.output and index is not None:
                     read(index, row)
-            if spare:
-                self.cut(spare.sequence, spare.position)
+            for token, index in batch:
+                if index is None:
+                    self.cut(token.sequence, token.position)
 
-    def _spare(self, token: Token) -> Token | None:
-        """A token to evaluate with a single one and to forget: its cell, the last one taken, is the next to be taken.
-
-        There is no room for it beside the very last token of a sequence that is kept apart.
-        """
-        if not self._apart:
-            return Token(0, 0, self.n_sequences, output=True)
-        position = token.position + 1
-        return Token(0, position, token.sequence, output=True) if position < self.n_ctx else None
-
-    def _groups(self, tokens: Sequence[Token]) -> list[list[int]]:
-        """The indices of tokens that are evaluated together.
+    def _batches(self, tokens: Sequence[Token]) -> list[_Batch]:
+        """What is evaluated together.
 
         Of sequences that are kept apart llama.cpp takes the same number of tokens each, and only if their numbers
-        follow each other: here first those that have one token, and then each of the others alone.
+        follow each other: here those that have one token, and then each of the others alone.
         """
-        if self._together and not self._apart:
-            return [[*range(len(tokens))]] if tokens else []
-        by_sequence: dict[int, list[int]] = {}
+        by_sequence: dict[int, _Batch] = {}
         for index, token in enumerate(tokens):
-            by_sequence.setdefault(token.sequence, []).append(index)
+            by_sequence.setdefault(token.sequence if self._apart or not self._together else 0, []).append(
+                (token, index)
+            )
         if not self._apart:
-            return [*by_sequence.values()]
-        runs: list[list[int]] = []
-        for sequence in sorted(by_sequence):
-            group = by_sequence[sequence]
-            follows = runs and tokens[runs[-1][-1]].sequence == sequence - 1 and len(group) == 1
-            if follows and len(by_sequence[sequence - 1]) == 1 and len(runs[-1]) < MAX_BATCH:
-                runs[-1] += group
+            return [
+                [*batch, (Token(0, 0, self.n_sequences, output=True), None)] if len(batch) == 1 else batch
+                for batch in by_sequence.values()
+            ]
+        long = [batch for batch in by_sequence.values() if len(batch) > 1]
+        rows: list[_Batch] = []
+        for sequence, batch in sorted(by_sequence.items()):
+            if len(batch) > 1:
+                continue
+            between = self._spares(rows[-1][-1][0].sequence + 1, sequence) if rows else None
+            if between is not None and len(rows[-1]) + len(between) < MAX_BATCH:
+                rows[-1] += [*between, *batch]
             else:
-                runs.append(group)
-        return sorted(runs, key=lambda run: len(by_sequence[tokens[run[0]].sequence]))  # answers before prompts
+                rows.append(batch)
+        for row in rows:
+            token, _ = row[0]
+            if len(row) == 1 and self._pads and token.position + 1 < self.n_ctx:
+                row.append((token._replace(token=0, position=token.position + 1, vector=None, output=True), None))
+        return [*rows, *long]
+
+    def _spares(self, first: int, end: int) -> _Batch | None:
+        """Spare tokens for sequences `first` to `end` - 1, which have none to evaluate; None if that costs too much."""
+        if end - first > _MAX_GAP:
+            return None
+        spares: _Batch = []
+        with self._using() as handle:
+            for sequence in range(first, end):
+                position = int(lib.llama_memory_seq_pos_max(lib.llama_get_memory(handle), sequence)) + 1
+                if position >= self.n_ctx:
+                    return None
+                spares.append((Token(0, position, sequence), None))
+        return spares
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] of a token just evaluated: a view, valid until the next evaluation.

@@ -1,6 +1,6 @@
 """One llama.cpp context for many targets: what their threads ask for is evaluated together, step by step.
 
-A step has the next token of every answer, each under its own vector, and a piece of one prompt. Answers begin and end
+A step has the next token of every answer, each under its own vector, and pieces of a few prompts. Answers begin and end
 at any step. What prompts begin with is evaluated once and then copied. This module knows neither queries nor requests,
 only tokens of numbered sequences.
 """
@@ -22,6 +22,8 @@ from atv_local.sequences.token_context import Token
 from atv_local.target import Model
 from atv_local.vectors import TaskVector
 
+_PROMPTS = 4
+"""Of how many prompts a step has a piece: with more, answers wait longer; with fewer, less is evaluated together."""
 _PATIENCE = 0.005
 """Seconds that a step waits for answers that were written by the last one and have not asked for their next token."""
 
@@ -176,7 +178,7 @@ class SharedContext:
                 return []
             answers = [wanted for wanted in self._wanted.values() if len(wanted.tokens) == 1]
             prompts = [wanted for wanted in self._wanted.values() if len(wanted.tokens) > 1]
-            step = [*answers, *prompts[:1]]
+            step = [*answers, *prompts[:_PROMPTS]]
             for wanted in step:
                 del self._wanted[wanted.sequence]
             return step
