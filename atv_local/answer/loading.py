@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -91,15 +92,16 @@ def load(
         raise UsageError(f"no generator is loaded for {option}; name its bundle with `bundle=...`, or leave it out")
     paths = [one.path() for one in chosen]
     first = chosen[0] if chosen else None
-    with explain_defaults(chosen_model, first):
+    with ThreadPoolExecutor(max_workers=1) as beside, explain_defaults(chosen_model, first):
         opened = [Bundle(one) for one in paths]
+        # while the target is loaded, but what is wrong with that, or does not fit it, is said first
+        loading = [beside.submit(Generator, one, provider=provider, precision=precision) for one in opened]
         target = Target(path, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
-    for scaled in vectors:
-        scaled.vector.check_target(target.spec)  # before the generators are loaded, which takes longer
-    with explain_defaults(chosen_model, first):
+        for scaled in vectors:
+            scaled.vector.check_target(target.spec)
         for loaded in opened:
-            loaded.check_target(target.spec)  # before the generators are loaded, so that the clearer error comes first
-        generators = [Generator(loaded, provider=provider, precision=precision) for loaded in opened]
+            loaded.check_target(target.spec)
+        generators = [one.result() for one in loading]
     return Engine(target, generators, vectors, steering=steering, template_variables=template_variables)
 
 
