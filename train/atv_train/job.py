@@ -23,8 +23,8 @@ class TrainingJob:
 
     `start` is the run or bundle that training goes on from, with its `earlier` tasks; `keep_rows` lets later runs go on
     from this one.
-    `cache_bytes` bounds the memory for cached prefixes. Epochs and batch size of 0 in `settings` are chosen from the
-    number of rows.
+    `cache_bytes` bounds the memory for cached prefixes, and `keep_prefixes` saves them for later runs. Epochs and batch
+    size of 0 in `settings` are chosen from the number of rows.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # of run.json; what it has more is of another version
@@ -55,6 +55,7 @@ class TrainingJob:
     unrelated: Path | None = None
     baselines: bool = False
     cache_bytes: int | None = None
+    keep_prefixes: bool = True
     dtype: TargetDtype = "auto"
     template_variables: TemplateVariables = field(default_factory=dict)
     settings: TrainingSettings = field(default_factory=TrainingSettings)

@@ -55,7 +55,8 @@ class TrainingPlan:
     @property
     def seconds(self) -> float:
         """Estimate for all epochs: prefixes and steps, and a fifth more for validation and saving."""
-        prefixes = self.timing.prefix * self.tokens / 1000 if self.prefixes.needed else 0.0
+        evaluated = self.prefixes.needed and not self.prefixes.saved
+        prefixes = self.timing.prefix * self.tokens / 1000 if evaluated else 0.0
         return 1.2 * (prefixes + self.steps * self.timing.step)
 
 

@@ -111,6 +111,7 @@ def train(
     max_query_tokens: QueryTokens | None = None,
     keep_rows: Switch = True,
     cache: Gigabytes | None = None,
+    keep_prefixes: Switch = True,
     dtype: TargetDtype = "auto",
     template_variables: TemplateVariables | None = None,
     seed: Seed = 0,
@@ -161,6 +162,8 @@ def train(
         max_query_tokens: tokens of a query that the generator reads, up to the positions of its backbone; by default
             256. The end of a longer query does not steer.
         cache: GB of memory for cached prefixes; by default half of what is free.
+        keep_prefixes: save the evaluated prompts of the rows in the user's cache folder, up to 8 GB, so that resuming
+            this run, or another run over the same rows and target, need not evaluate them again.
         dtype: data type of the target; `auto` is the faster one on this machine.
         template_variables: values for variables of the target's chat template. By default `enable_thinking` is False
             where answers would begin inside a thinking block; the bundle has them as its defaults.
@@ -219,6 +222,7 @@ def train(
         unrelated=None if unrelated is None else Path(unrelated).absolute(),
         baselines=baselines,
         cache_bytes=None if cache is None else int(cache * 1e9),
+        keep_prefixes=keep_prefixes,
         dtype=dtype,
         template_variables=template_variables or {},
         settings=TrainingSettings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,17 +12,22 @@ from transformers import PreTrainedModel
 
 from atv_local.data import held_out
 from atv_local.generator import Spec
-from atv_local.target import TargetFile
+from atv_local.target import TargetFile, identity
 from atv_train.examples import Example, encode_unrelated
 from atv_train.frozen_target import (
     FrozenTarget,
+    Prefix,
     PrefixBudget,
     PrefixCache,
+    SavedPrefixes,
     check_length,
     check_weights,
+    default_folder,
     plan_prefixes,
     prefix_bytes,
+    shared_heads,
     supports_split_attention,
+    target_identity,
 )
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.load_models import LoadedModels, load_models, new_generator
@@ -104,7 +109,10 @@ def prepare_training(
     outside, outside_valid, unrelated, unrelated_valid = _outside(job, settings, data, models, target_file)
     examples = [*data.examples, *unrelated, *unrelated_valid]
     split_attention = supports_split_attention(models.target, job.positions, examples)
-    budget = _prefix_budget(job, models.target, examples, scratch, record)
+    heads = {} if job.positions.prefix else shared_heads({example.prompt[:-1] for example in examples})
+    budget = _prefix_budget(job, models.target, heads, scratch, record)
+    saved = _saved_prefixes(job, models.target, heads, budget, writable=accelerator.is_main_process)
+    budget = replace(budget, saved=saved is not None and saved.complete)
 
     size = sample_size(data.train.first)
     sampler = AnswerSampler(data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed, *size)
@@ -129,7 +137,7 @@ def prepare_training(
         start.spec if start and data.replay.train else None,
         data.replay.train,
     )
-    cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None)
+    cache = PrefixCache(budget.memory, budget.disk, scratch if budget.disk else None, heads, saved)
     n_vectors = spec.injection.n_vectors
     target = FrozenTarget(models.target, job.positions, cache, split_attention=split_attention, n_vectors=n_vectors)
     source = new_generator(job, models, target)
@@ -174,12 +182,22 @@ def _outside(
 
 
 def _prefix_budget(
-    job: TrainingJob, model: PreTrainedModel, examples: Sequence[Example], scratch: Path, record: RunRecord | None
+    job: TrainingJob, model: PreTrainedModel, heads: Mapping[Prefix, Prefix], scratch: Path, record: RunRecord | None
 ) -> PrefixBudget:
     """Where prefixes are cached; nothing is cached if the positions steer them, since they change with each vector."""
-    prefixes = [] if job.positions.prefix else [example.prompt[:-1] for example in examples]
-    needed = prefix_bytes(model, prefixes) if prefixes else 0
+    needed = prefix_bytes(model, heads) if heads else 0
     return plan_prefixes(needed, model.device, scratch, job.cache_bytes, record.prefix_bytes if record else None)
+
+
+def _saved_prefixes(
+    job: TrainingJob, model: PreTrainedModel, heads: Mapping[Prefix, Prefix], budget: PrefixBudget, *, writable: bool
+) -> SavedPrefixes | None:
+    """Prefixes that an earlier run has saved, or where this one saves them; None unless all of them are cached."""
+    folder = default_folder()
+    if not job.keep_prefixes or folder is None or not heads or budget.cached < budget.needed:
+        return None
+    target = target_identity(identity(job.model), job.weights, model.dtype, model.device)
+    return SavedPrefixes(folder, target, heads, budget.needed, writable=writable)
 
 
 def _dtype(model: PreTrainedModel) -> TargetDtype:

@@ -74,7 +74,8 @@ class TrainingProgress(ProgressView):
             self.say(f"new        {counted(plan.new_rows, 'row')}, trained with {plan.earlier_rows} of the run before")
         if plan.kept_rows:
             self.say(f"kept       {counted(plan.kept_rows, 'row')} in the run, so that --from can go on from this run")
-        self.say(f"prefixes   {_size(prefixes.needed)}: {memory}{disk}{rest}")
+        where = "saved by an earlier run" if prefixes.saved else f"{memory}{disk}{rest}"
+        self.say(f"prefixes   {_size(prefixes.needed)}: {where}")
         self.say(
             f"plan       {counted(settings.epochs, 'epoch')}{early}, {counted(plan.steps, 'step')} of "
             f"{counted(settings.batch_size * plan.processes, 'row')}; at most about {_time(plan.seconds)}"

@@ -211,6 +211,13 @@ def train(
             show_default="half of the free memory",
         ),
     ] = None,
+    keep_prefixes: Annotated[
+        bool,
+        Panel.PERFORMANCE.option(
+            "--keep-prefixes/--no-keep-prefixes",
+            help="Save the evaluated prompts, up to 8 GB in the user's cache folder, for --resume and later runs.",
+        ),
+    ] = True,
     output: Annotated[
         Path | None,
         Panel.OUTPUT.option(
@@ -304,6 +311,7 @@ def train(
             max_row_tokens=max_row_tokens,
             max_query_tokens=max_query_tokens,
             cache=cache,
+            keep_prefixes=keep_prefixes,
             dtype=dtype,
             template_variables=variables,
             overwrite=overwrite,

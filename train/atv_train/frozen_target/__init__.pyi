@@ -8,7 +8,12 @@ from .injection import vector_masks as vector_masks
 from .prefix_budget import PrefixBudget as PrefixBudget
 from .prefix_budget import plan_prefixes as plan_prefixes
 from .prefix_cache import PrefixCache as PrefixCache
+from .prefixes import Prefix as Prefix
 from .prefixes import prefix_bytes as prefix_bytes
+from .prefixes import shared_heads as shared_heads
+from .saved_prefixes import SavedPrefixes as SavedPrefixes
+from .saved_prefixes import default_folder as default_folder
+from .saved_prefixes import target_identity as target_identity
 from .weights import check_length as check_length
 from .weights import check_weights as check_weights
 from .weights import load_target as load_target

@@ -19,7 +19,7 @@ from atv_train.examples import Example, pad, padding_mask
 from atv_train.frozen_target.attention import CachedPrefix, attending
 from atv_train.frozen_target.injection import decoder_blocks, injected, position_mask, vector_masks
 from atv_train.frozen_target.prefix_cache import PrefixCache
-from atv_train.frozen_target.prefixes import Prefix, common_length, evaluate_prefixes
+from atv_train.frozen_target.prefixes import Prefix, evaluate_prefixes, shared_heads
 
 _PREFIX_TOKENS = 1024  # of one batch of prefixes, padding included
 
@@ -103,7 +103,7 @@ class FrozenTarget:
     @contextmanager
     def temporary_cache(self) -> Iterator[None]:
         """Within the context every prefix is cached, however large; nothing of it stays."""
-        cache, self._cache = self._cache, PrefixCache(1 << 62)
+        cache, self._cache = self._cache, PrefixCache(1 << 62, heads=self._cache.heads)
         try:
             yield
         finally:
@@ -125,20 +125,39 @@ class FrozenTarget:
         """
         if self.positions.prefix:
             return
-        wanted = {example.prompt[:-1] for example in examples}
-        prefixes = sorted((prefix for prefix in wanted if prefix not in self._cache), key=lambda p: (len(p), p))
-        if not prefixes:
-            return
+        try:
+            self._cache_prefixes({example.prompt[:-1] for example in examples}, on_batch, stopped)
+        finally:
+            self._cache.finish()
+
+    def _cache_prefixes(
+        self, wanted: set[Prefix], on_batch: Callable[[int, int], None], stopped: Callable[[], bool]
+    ) -> None:
+        cache = self._cache
+        if cache.heads is None:
+            cache.heads = shared_heads(wanted)
+        for head in sorted({cache.head(prefix) for prefix in wanted}, key=lambda head: (len(head), head)):
+            if (
+                head
+                and cache.head_states(head) is None
+                and not cache.add_head(head, evaluate_prefixes(self.model, [head])[0])
+            ):
+                return
+        missing = {prefix: cache.head(prefix) for prefix in wanted if prefix not in cache}
+        prefixes = sorted(missing, key=lambda p: (missing[p], len(p), p))
         total, done, start = sum(map(len, prefixes)), 0, 0
-        shared = prefixes[0][: common_length(prefixes)]  # the chat template's beginning, for one
-        head = evaluate_prefixes(self.model, [shared])[0] if shared else None
         while start < len(prefixes) and not stopped():
-            end = start + 1
-            while end < len(prefixes) and len(prefixes[end]) * (end + 1 - start) <= _PREFIX_TOKENS:
+            head, end = missing[prefixes[start]], start + 1
+            while (
+                end < len(prefixes)
+                and missing[prefixes[end]] == head
+                and len(prefixes[end]) * (end + 1 - start) <= _PREFIX_TOKENS
+            ):
                 end += 1
             batch = prefixes[start:end]
-            for prefix, part in zip(batch, evaluate_prefixes(self.model, batch, head), strict=True):
-                if not self._cache.add(prefix, part):
+            states = evaluate_prefixes(self.model, batch, cache.head_states(head))
+            for prefix, part in zip(batch, states, strict=True):
+                if not cache.add(prefix, part[:, :, :, len(head) :].contiguous()):
                     return
             start, done = end, done + sum(map(len, batch))
             on_batch(done, total)

@@ -18,11 +18,13 @@ _FREE_DISK = 4 << 30
 
 @dataclass(frozen=True)
 class PrefixBudget:
-    """Bytes for one process: `needed` for all its prefixes, and what of it goes to memory and to disk."""
+    """Bytes for one process: `needed` for all its prefixes, and what of it goes to memory and to disk, or whether an
+    earlier run has saved them."""
 
     needed: int
     memory: int
     disk: int
+    saved: bool = False
 
     @property
     def cached(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from atv_train.examples import pad, padding_mask
 
 Prefix = tuple[int, ...]
 """Tokens of a prompt before its last one."""
+_LEAST_SHARED = 8
+"""Tokens beyond those that all share; for fewer a group is not made."""
 
 
 @torch.no_grad()
@@ -40,10 +42,35 @@ def evaluate_prefixes(model: PreTrainedModel, prefixes: Sequence[Prefix], head: 
     return parts
 
 
-def prefix_bytes(model: PreTrainedModel, prefixes: Sequence[Prefix]) -> int:
-    """Memory that the keys and values of these prefixes take; equal ones count once."""
+def shared_heads(prefixes: Collection[Prefix]) -> dict[Prefix, Prefix]:
+    """What each prefix begins with and others do too, such as a template, a system message or an instruction.
+
+    At least one token of each is not part of it.
+    """
+    ordered = sorted(set(prefixes))
+    whole = ordered[0][: common_length(ordered)] if ordered else ()
+    groups: list[list[Prefix]] = []
+    for prefix in ordered:
+        if groups and common_length([groups[-1][-1], prefix]) >= len(whole) + _LEAST_SHARED:
+            groups[-1].append(prefix)
+        else:
+            groups.append([prefix])
+    heads: dict[Prefix, Prefix] = {}
+    for group in groups:
+        head = group[0][: common_length(group)] if len(group) > 1 else whole
+        heads |= dict.fromkeys(group, head if len(head) >= len(whole) + _LEAST_SHARED else whole)
+    return heads
+
+
+def prefix_bytes(model: PreTrainedModel, heads: Mapping[Prefix, Prefix]) -> int:
+    """Memory that the keys and values of prefixes take, what they share counted once.
+
+    Args:
+        heads: from `shared_heads`.
+    """
     one = evaluate_prefixes(model, [(0,)])[0]
-    return one.numel() * one.element_size() * sum(len(prefix) for prefix in set(prefixes))
+    tokens = sum(map(len, set(heads.values()))) + sum(len(prefix) - len(head) for prefix, head in heads.items())
+    return one.numel() * one.element_size() * tokens
 
 
 def common_length(prefixes: Sequence[Prefix]) -> int:
