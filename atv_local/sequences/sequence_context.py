@@ -20,7 +20,7 @@ from atv_local.errors import ModelError, UnstableError, UsageError
 from atv_local.sequences.token_context import Reader, Token
 from atv_local.sequences.token_vectors import TokenVectors
 from atv_local.target import Model, NativeObject, Vocabulary, interrupts_deferred, last_error
-from atv_local.vectors import probe_vector
+from atv_local.vectors import TaskVector, probe_vector
 
 MAX_BATCH = 63
 """Tokens of one call. With 64 or more of one sequence, and with a single one after more than 256 others on several
@@ -28,6 +28,11 @@ threads, llama.cpp's attention on CPUs sums in another order (ggml-cpu: ggml_com
 between, a token's result does not depend on the other tokens.
 """
 
+MAX_PIECE = 128
+"""Tokens of one call that belong to one sequence. They come in the same pieces whatever else is evaluated, so attention
+may sum in the order for many, which is faster."""
+CELLS = 256
+"""llama.cpp rounds the cells of a sequence up to a multiple of this."""
 _MAX_GAP = 2
 """How many sequences without a token are evaluated with their neighbours: more take longer than one more call."""
 _PROBE_TOKENS = 3
@@ -57,19 +62,20 @@ class SequenceContext:
 
     def __init__(self, model: Model, *, n_sequences: int, n_ctx: int, n_threads: int, apart: bool = False) -> None:
         self._model, self._apart = model, apart
-        self.n_sequences, self.max_batch = n_sequences, MAX_BATCH
+        self.n_sequences, self.max_batch = n_sequences, MAX_PIECE if apart else MAX_BATCH
         recurrent = lib.llama_model_is_recurrent(model.handle) or lib.llama_model_is_hybrid(model.handle)
         if recurrent and apart:
             raise ModelError(f"the state of architecture {model.architecture!r} in {model.path} cannot be cut")
         self._together = not recurrent  # there llama.cpp orders the tokens of several sequences itself
         params = lib.llama_context_default_params()
         params.n_seq_max = max(2, n_sequences) if apart else n_sequences + 1  # two for the probe, or a spare one
-        params.n_ctx = n_ctx * params.n_seq_max if apart else max(n_ctx, MAX_BATCH) + 1  # which limits batches
+        cells = max(n_ctx, self.max_batch) + 1  # with a spare one; fewer would limit batches
+        params.n_ctx = cells * params.n_seq_max if apart else cells
         params.kv_unified = not apart
-        params.n_batch = params.n_ubatch = MAX_BATCH
+        params.n_batch = params.n_ubatch = self.max_batch
         params.n_threads = params.n_threads_batch = n_threads
-        params.n_outputs_max = max(MAX_BATCH, n_sequences + 1)
-        self._vectors = TokenVectors(model.n_layer, model.n_embd, MAX_BATCH)
+        params.n_outputs_max = max(self.max_batch, n_sequences + 1)
+        self._vectors = TokenVectors(model.n_layer, model.n_embd, self.max_batch)
         params.cb_eval = self._vectors.callback
         with interrupts_deferred():
             handle = lib.llama_init_from_model(model.handle, params)
@@ -81,12 +87,14 @@ class SequenceContext:
         self.n_evaluated = 0
         """Tokens evaluated so far."""
         self._vocabulary = Vocabulary(model)
-        self._batch = lib.llama_batch_init(MAX_BATCH, 0, 1)
+        self._batch = lib.llama_batch_init(self.max_batch, 0, 1)
         self._free_batch = weakref.finalize(self, lib.llama_batch_free, self._batch)
         self._pads = True
         """Whether a single token is evaluated with a spare one, since alone it would be rounded in another way."""
         self._probe()
         self._pads = not apart or not self._rounds_singles_alike()
+        if apart and not self._forgets():
+            raise ModelError(f"logits of {model.path} that are not finite would spoil later answers")
 
     @contextmanager
     def _using(self) -> Iterator[Any]:
@@ -159,10 +167,19 @@ class SequenceContext:
             else:
                 rows.append(batch)
         for row in rows:
-            token, _ = row[0]
-            if len(row) == 1 and self._pads and token.position + 1 < self.n_ctx:
-                row.append((token._replace(token=0, position=token.position + 1, vector=None, output=True), None))
+            if len(row) == 1 and self._pads:
+                row.extend(self._spare_beside(row[0][0]))
+                row.sort(key=lambda item: item[0].sequence)
         return [*rows, *long]
+
+    def _spare_beside(self, token: Token) -> _Batch:
+        """A spare token after this one; in a full sequence one of a neighbour that is not full, if there is one."""
+        if token.position + 1 < self.n_ctx:
+            return [(token._replace(token=0, position=token.position + 1, vector=None, output=True), None)]
+        number = token.sequence
+        found = self._spares(number + 1, number + 2) if number + 1 < self.n_sequences else None
+        found = found or (self._spares(number - 1, number) if number else None) or []
+        return [(spare._replace(output=True), None) for spare, _ in found]
 
     def _spares(self, first: int, end: int) -> _Batch | None:
         """Spare tokens for sequences `first` to `end` - 1, which have none to evaluate; None if that costs too much."""
@@ -302,6 +319,21 @@ class SequenceContext:
             self.reset()
         self.n_evaluated = 0
         return np.array_equal(logits[0], logits[1])
+
+    def _forgets(self) -> bool:
+        """Whether tokens that were cut do not count, even if they are not finite: a NaN behind an attention mask is
+        still a NaN, unless attention leaves such cells out, as llama.cpp's flash attention on CPUs does."""
+        shape = self._model.n_layer - 1, self._model.n_embd
+        spoiled = TaskVector(np.full(shape, 3e38, dtype=np.float32))
+        found: list[NDArray[np.float32]] = []
+        for vector in (None, spoiled, None):
+            places = range(_PROBE_TOKENS if vector is None else 2 * _PROBE_TOKENS)
+            tokens = [Token(0, place, 0, vector, output=place == places[-1]) for place in places]
+            self.decode(tokens, lambda _, row: found.append(self.view(row).copy()))
+            self.cut(0, 0)
+        self.reset()
+        self.n_evaluated = 0
+        return np.array_equal(found[0], found[2])
 
     @property
     def _not_steered(self) -> str:

@@ -7,6 +7,7 @@ only tokens of numbered sequences.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,15 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.errors import AtvError, ModelError, UsageError
-from atv_local.sequences.sequence_context import SequenceContext
+from atv_local.sequences.sequence_context import CELLS, SequenceContext
 from atv_local.sequences.token_context import Token
 from atv_local.target import Model
 from atv_local.vectors import TaskVector
 
-_PROMPTS = 4
-"""Of how many prompts a step has a piece: with more, answers wait longer; with fewer, less is evaluated together."""
+_log = logging.getLogger(__name__)
+
+_PROMPT_TOKENS = 256
+"""Tokens of all pieces of prompts in a step: with more, answers wait longer; with fewer, requests drift apart."""
 _PATIENCE = 0.005
 """Seconds that a step waits for answers that were written by the last one and have not asked for their next token."""
+
+
+_LOST = "this answer was interrupted, or lost as llama.cpp failed in another one; ask again"
 
 
 @dataclass(eq=False)
@@ -48,6 +54,16 @@ class _Wanted:
     error: AtvError | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def builds_on(self) -> bool:
+        """Whether it needs what the sequence has."""
+        return self.keep > 0 and self.state is None
+
+    def end(self, error: AtvError | None) -> None:
+        """Let the thread go on, or raise an error in it."""
+        self.error = error
+        self.done.set()
+
 
 class SharedContext:
     """A context of sequences, and the thread that evaluates in it. `close` it.
@@ -66,7 +82,9 @@ class SharedContext:
     def __init__(self, model: Model, *, n_sequences: int, n_ctx: int, n_threads: int) -> None:
         unscaled = model.n_ctx_unscaled
         if n_ctx <= unscaled:  # in a larger context than the target's the same tokens could have other logits
-            n_ctx = min(n_ctx, unscaled // 256 * 256)
+            n_ctx = min(n_ctx, unscaled // CELLS * CELLS)
+            if not n_ctx:
+                raise ModelError(f"the positions of {model.path} are scaled beyond {unscaled} tokens")
         self._context = SequenceContext(model, n_sequences=n_sequences, n_ctx=n_ctx, n_threads=n_threads, apart=True)
         self.name = f"the target {model.path.name}"
         self.n_ctx, self.n_batch = n_ctx, self._context.max_batch
@@ -77,7 +95,7 @@ class SharedContext:
         self._expected: set[int] = set()
         """Sequences that were part of the last step and may soon ask for the next one."""
         self._lost: set[int] = set()
-        """Sequences that were emptied by a failure and whose targets do not know it."""
+        """Sequences that a failure or an interrupt has changed, and whose targets do not know it."""
         self._beginnings: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
         """States by their tokens, the one used last at the end; together no more tokens than a sequence has."""
         self._closed = False
@@ -107,12 +125,14 @@ class SharedContext:
 
     def close(self) -> None:
         """End the thread after its step, and free the context. What waits ends with a UsageError."""
+        if self._context.out_of_reach:  # a forked process has no such thread, and its lock may be held for ever
+            self._closed = True
+            return
         with self._condition:
             self._closed = True
             self._condition.notify()
-        if not self._context.out_of_reach:
-            self._thread.join()
-            self._context.close()
+        self._thread.join()
+        self._context.close()
 
     def evaluate(self, wanted: _Wanted) -> None:
         """Wait until some tokens are evaluated.
@@ -122,20 +142,37 @@ class SharedContext:
         """
         with self._condition:
             self.check_open()
-            if wanted.sequence in self._lost:
-                self._lost.discard(wanted.sequence)
-                if wanted.keep and wanted.state is None:
-                    raise ModelError("llama.cpp failed in another answer, and this one was lost with it; ask again")
+            if wanted.sequence in self._lost and wanted.builds_on:
+                raise ModelError(_LOST)
+            self._lost.discard(wanted.sequence)
             self._wanted[wanted.sequence] = wanted
             self._expected.discard(wanted.sequence)
             if len(self._wanted) == 1 or not self._expected:
                 self._condition.notify()
-        wanted.done.wait()
+        try:
+            wanted.done.wait()
+        except BaseException:
+            with self._condition:
+                if self._wanted.get(wanted.sequence) is wanted:
+                    del self._wanted[wanted.sequence]
+                self._lost.add(wanted.sequence)
+            raise
         if wanted.error is not None:
             raise wanted.error
 
+    def is_lost(self, sequence: int) -> bool:
+        """Whether a failure or an interrupt has changed what a sequence has."""
+        return sequence in self._lost
+
+    def give_back(self, sequence: int) -> None:
+        """A sequence is not used any more."""
+        self.rest(sequence)
+        self._unused.append(sequence)
+
     def rest(self, sequence: int) -> None:
         """A sequence asks for nothing for now, so that no step waits for it."""
+        if self._context.out_of_reach:
+            return
         with self._condition:
             self._expected.discard(sequence)
             if self._wanted and not self._expected:
@@ -153,21 +190,22 @@ class SharedContext:
         return len(self._context.state(sequence))
 
     def _run(self) -> None:
-        while step := self._next_step():
-            error = self._evaluate(step)
+        try:
+            while (step := self._next_step()) is not None:
+                reason = self._evaluate(step)
+                with self._condition:
+                    self._expected.update(wanted.sequence for wanted in step)
+                for wanted in step:
+                    wanted.end(None if reason is None else ModelError(reason))
+        finally:
             with self._condition:
-                self._expected.update(wanted.sequence for wanted in step)
-            for wanted in step:
-                wanted.error = error
-                wanted.done.set()
-        with self._condition:
-            waiting, self._wanted = self._wanted, {}
-        for wanted in waiting.values():
-            wanted.error = UsageError(f"{self.name} is closed; load it again")
-            wanted.done.set()
+                self._closed = True
+                waiting, self._wanted = self._wanted, {}
+            for wanted in waiting.values():
+                wanted.end(UsageError(f"{self.name} is closed; load it again"))
 
-    def _next_step(self) -> list[_Wanted]:
-        """What to evaluate next, once there is something; nothing when the context is closed."""
+    def _next_step(self) -> list[_Wanted] | None:
+        """What to evaluate next, once there is something; None when the context is closed."""
         with self._condition:
             self._condition.wait_for(lambda: self._wanted or self._closed)
             end = monotonic() + _PATIENCE
@@ -175,15 +213,20 @@ class SharedContext:
                 self._condition.wait(left)
             self._expected.clear()
             if self._closed:
-                return []
-            answers = [wanted for wanted in self._wanted.values() if len(wanted.tokens) == 1]
-            prompts = [wanted for wanted in self._wanted.values() if len(wanted.tokens) > 1]
-            step = [*answers, *prompts[:_PROMPTS]]
+                return None
+            step, n_prompt = [], 0
+            for wanted in self._wanted.values():
+                n_tokens = len(wanted.tokens)
+                if n_tokens > 1 and n_prompt and n_prompt + n_tokens > _PROMPT_TOKENS:
+                    n_prompt = _PROMPT_TOKENS  # no later prompt is evaluated before this one
+                    continue
+                n_prompt += n_tokens if n_tokens > 1 else 0
+                step.append(wanted)
             for wanted in step:
                 del self._wanted[wanted.sequence]
             return step
 
-    def _evaluate(self, step: Sequence[_Wanted]) -> AtvError | None:
+    def _evaluate(self, step: Sequence[_Wanted]) -> str | None:
         """Evaluate a step; returns why it failed, if it did."""
         tokens: list[Token] = []
         places: list[_Wanted] = []
@@ -196,11 +239,25 @@ class SharedContext:
             for wanted in step:
                 self._prepare(wanted)
             self._context.decode(tokens, lambda index, row: places[index].rows.append(self._context.view(row).copy()))
-        except AtvError as error:
-            with self._condition:
-                self._lost = {*range(self._context.n_sequences)} - {wanted.sequence for wanted in step}
-            return error
+        except Exception as error:  # too little memory, for one: the thread has to go on
+            self._lose(step)
+            if isinstance(error, AtvError):
+                return str(error)
+            _log.exception("a step failed unexpectedly")
+            return f"llama.cpp could not evaluate {len(tokens)} tokens: {str(error) or type(error).__name__}"
         return None
+
+    def _lose(self, step: Sequence[_Wanted]) -> None:
+        """Empty all sequences after a failure, and end what waits for more tokens of one that was not empty."""
+        self._context.reset()
+        with self._condition:
+            ended = [wanted for wanted in self._wanted.values() if wanted.builds_on]
+            for wanted in ended:
+                del self._wanted[wanted.sequence]
+            known = {wanted.sequence for wanted in [*step, *self._wanted.values(), *ended]}
+            self._lost.update({*range(self._context.n_sequences)} - known)
+        for wanted in ended:
+            wanted.end(ModelError(_LOST))
 
     def _prepare(self, wanted: _Wanted) -> None:
         """Let a sequence have what comes before the tokens, and keep that for others if they may need it."""
@@ -208,7 +265,7 @@ class SharedContext:
             self._context.drop(wanted.sequence)
             self._context.set_state(wanted.sequence, wanted.state)
         self._context.cut(wanted.sequence, wanted.keep)
-        if wanted.beginning and len(wanted.beginning) == wanted.keep:
+        if wanted.beginning:
             state = self._context.state(wanted.sequence)
             with self._condition:
                 self._beginnings[wanted.beginning] = state
@@ -247,7 +304,9 @@ class SharedSequence:
 
     def close(self) -> None:
         """See `TargetContext`; the shared context stays open."""
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            self._shared.give_back(self._number)
 
     def decode(self, tokens: Sequence[int], position: int, *, every: bool) -> None:
         """See `TargetContext`."""
@@ -267,9 +326,12 @@ class SharedSequence:
         self._vector = None if rows is None else TaskVector(rows)
 
     def cut(self, position: int) -> bool:
-        """See `TargetContext`; done with the next tokens."""
+        """See `TargetContext`; done with the next tokens. What is lost has to be evaluated again."""
+        if position and self._shared.is_lost(self._number):
+            return False
         if position < self._keep:
-            self._keep, self._state = position, self._state if position else None
+            self._keep, self._beginning = position, ()
+            self._state = self._state if position else None
         return True
 
     def clear(self) -> None:
@@ -278,6 +340,7 @@ class SharedSequence:
 
     def load(self, tokens: tuple[int, ...]) -> bool:
         """See `TargetContext`; copied with the next tokens."""
+        self._beginning = ()
         self._state = self._shared.beginning(tokens)
         if self._state is not None:
             self._keep = len(tokens)

@@ -120,9 +120,9 @@ class Server:
         self.options = options
         check_bundle_ids(bundles)
         weights = Model(model, n_gpu_layers=n_gpu_layers)
-        self._shared = _shared_context(weights, options.parallel, n_ctx, n_threads)
         opened = {name: Bundle(path) for name, path in bundles.items()}
         vectors = {name: ControlVector.load(path) for name, path in (control_vectors or {}).items()}
+        self._shared = _shared_context(weights, options.parallel, n_ctx, n_threads)
         contexts: list[Context] = []
         generators: dict[str, Generator] = {}
 
@@ -139,7 +139,12 @@ class Server:
             return contexts[-1]
 
         together = self._shared is not None
-        self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue, together=together)
+        try:
+            self.pool = Pool(context, n_contexts=options.parallel, n_waiting=options.queue, together=together)
+        except BaseException:
+            if self._shared is not None:
+                self._shared.close()
+            raise
         first = contexts[0]
         self.models = ServedModels(first.target, generators, vectors, template_variables, first.unrouted)
         metrics = Metrics()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -202,27 +205,97 @@ def test_an_answer_that_is_not_read_on_keeps_nobody_waiting(targets: list[Target
         assert len(logits_of(targets[1], ([3, 80], [5, 6], None))) == 2
 
 
+def failing(shared: SharedContext, monkeypatch: pytest.MonkeyPatch, error: Exception) -> Callable[[], None]:
+    """Let every evaluation fail, until what is returned is called."""
+    decode = shared._context.decode
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(shared._context, "decode", fail)
+    return lambda: monkeypatch.setattr(shared._context, "decode", decode)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(ModelError("code -3"), "code -3"), (MemoryError(), "MemoryError"), (ValueError("odd"), "odd")]
+)
 def test_after_a_failure_every_answer_begins_anew(
-    shared: SharedContext, targets: list[Target], monkeypatch: pytest.MonkeyPatch
+    shared: SharedContext, targets: list[Target], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     work: Work = ([3, 70, 80], [10, 11], 1)
     wanted = logits_of(targets[1], work)
     with targets[1].turn():
         targets[1].prefill([3, 70, 80])
-        decode = shared._context.decode
-
-        def fail(*_: Any) -> None:
-            shared._context.reset()
-            raise ModelError("llama.cpp could not evaluate 1 tokens (code -3)")
-
-        monkeypatch.setattr(shared._context, "decode", fail)
-        with pytest.raises(ModelError, match="code -3"):
+        repair = failing(shared, monkeypatch, error)
+        with pytest.raises(ModelError, match=said):
             logits_of(targets[0], work)
-        monkeypatch.setattr(shared._context, "decode", decode)
+        repair()
         with pytest.raises(ModelError, match="ask again"):
             targets[1].evaluate([10])
     for target in targets:
         assert equal(wanted, logits_of(target, work))
+
+
+def test_what_waits_while_another_step_fails_is_not_answered_wrongly(
+    shared: SharedContext, targets: list[Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    with targets[1].turn():
+        targets[1].prefill([3, 70, 80])
+        decode = shared._context.decode
+
+        def fail(*_: Any) -> None:
+            entered.set()
+            assert go_on.wait(30)
+            monkeypatch.setattr(shared._context, "decode", decode)
+            raise ModelError("code -3")
+
+        monkeypatch.setattr(shared._context, "decode", fail)
+        with ThreadPoolExecutor(1) as other:
+            failed = other.submit(logits_of, targets[0], ([3], [5], None))
+            assert entered.wait(30)
+            threading.Timer(0.2, go_on.set).start()
+            with pytest.raises(ModelError, match="ask again"):
+                targets[1].evaluate([10])
+            with pytest.raises(ModelError, match="code -3"):
+                failed.result(30)
+    assert len(logits_of(targets[1], ([3], [5], None))) == 1
+
+
+def test_a_beginning_is_not_kept_for_another_prompt(targets: list[Target]) -> None:
+    """An answer ends just after its beginning was evaluated, and the next one has a beginning of that length."""
+    one, two = [7] * 30, [9] * 30
+    with targets[0].turn():
+        targets[0].prefill(two, [5])
+        of_two = targets[0].evaluate([6]).copy()
+    with targets[1].turn():
+        targets[1].prefill(one)
+    with targets[1].turn():
+        targets[1].prefill(two, [5])
+        assert np.array_equal(targets[1].evaluate([6]), of_two)
+    with targets[2].turn():
+        targets[2].prefill(one, [5])
+        of_one = targets[2].evaluate([6]).copy()
+    with targets[3].turn():
+        targets[3].prefill([8], one, [5])
+        targets[3].prefill(one, [5])
+        assert np.array_equal(targets[3].evaluate([6]), of_one)
+    assert not np.array_equal(of_one, of_two)
+
+
+def test_after_an_interrupt_the_next_answer_is_right(targets: list[Target], monkeypatch: pytest.MonkeyPatch) -> None:
+    work: Work = ([3, 70, 80], [10, 11], 1)
+    wanted = logits_of(targets[1], work)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    logits_of(targets[0], work)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Event, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            logits_of(targets[0], work)
+    assert equal(wanted, logits_of(targets[0], work))
 
 
 def test_what_waits_ends_when_the_context_is_closed(shared: SharedContext, targets: list[Target]) -> None:
@@ -252,6 +325,62 @@ def test_there_are_as_many_sequences_as_were_asked_for(shared: SharedContext, ta
     assert len(targets) == N
     with pytest.raises(UsageError, match="all sequences"):
         shared.sequence()
+
+
+def test_a_sequence_can_be_given_back(shared: SharedContext, targets: list[Target], model: Model) -> None:
+    targets[2].close()
+    targets[2].close()
+    other = Target(model, n_threads=1, context=shared.sequence())
+    assert equal(logits_of(other, ([3], [5], 0)), logits_of(targets[0], ([3], [5], 0)))
+    with pytest.raises(UsageError, match="all sequences"):
+        shared.sequence()
+
+
+@pytest.mark.parametrize(("n_ctx", "n_sequences"), [(1, 1), (1, 2), (2, 1), (40, 3)])
+def test_small_contexts(model: Model, n_ctx: int, n_sequences: int) -> None:
+    shared = SharedContext(model, n_sequences=n_sequences, n_ctx=n_ctx, n_threads=1)
+    target = Target(model, n_threads=1, context=shared.sequence())
+    assert target.n_ctx == n_ctx
+    full = [logits_of(target, ([], [7] * n_ctx, None))[-1] for _ in range(2)]
+    assert equal(full[:1], full[1:])
+    shared.close()
+
+
+def test_models_whose_positions_are_scaled_early_are_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "n_ctx_unscaled", 200)
+    with pytest.raises(ModelError, match="scaled beyond 200 tokens"):
+        SharedContext(model, n_sequences=2, n_ctx=100, n_threads=1)
+
+
+def test_attention_that_does_not_forget_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = lib.llama_context_default_params
+
+    def without_flash_attention() -> Any:
+        made = params()
+        made.flash_attn_type = 0
+        return made
+
+    monkeypatch.setattr(lib, "llama_context_default_params", without_flash_attention)
+    with pytest.raises(ModelError, match="would spoil later answers"):
+        SharedContext(model, n_sequences=2, n_ctx=100, n_threads=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_does_not_wait(shared: SharedContext, targets: list[Target]) -> None:
+    with shared._condition:  # as another thread may hold it
+        child = os.fork()
+        if not child:
+            targets[0].close()
+            shared.close()
+            os._exit(0)
+    for _ in range(300):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+    assert (ended, status) == (child, 0)
 
 
 def test_a_prompt_fills_the_context_to_its_last_token(targets: list[Target]) -> None:

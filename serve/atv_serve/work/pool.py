@@ -33,7 +33,7 @@ class BusyError(AtvError):
     """The queue is full."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
-        what = f"the queue is full ({waiting} waiting)" if waiting else "all contexts are taken"
+        what = f"the queue is full ({waiting} waiting)" if waiting else "no other request can be answered now"
         super().__init__(f"{what}; try again in {retry_after} s")
         self.retry_after = retry_after
 
