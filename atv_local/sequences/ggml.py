@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,26 @@ class _InitParams(ctypes.Structure):
 def _declare(name: str, result: Any, *arguments: Any) -> None:
     function = getattr(ggml, name)
     function.restype, function.argtypes = result, list(arguments)
+
+
+def replace_in_block(address: int, old: bytes, new: bytes) -> bool:
+    """Replace the only occurrence of some bytes in a block of the C heap; False if that cannot be done.
+
+    Args:
+        address: what malloc returned, such as an object of C++ made with `new`.
+        old: as long as `new`, and aligned to pointers.
+    """
+    for name in ("malloc_usable_size", "malloc_size"):  # glibc and musl; macOS
+        if (size_of := getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None) is not None:
+            break
+    else:
+        return False
+    size_of.restype, size_of.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
+    block = (ctypes.c_char * size_of(address)).from_address(address)
+    if block.raw.count(old) != 1 or (place := block.raw.index(old)) % ctypes.sizeof(ctypes.c_void_p):
+        return False
+    ctypes.memmove(address + place, new, len(new))
+    return True
 
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_size_t

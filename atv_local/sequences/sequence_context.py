@@ -76,7 +76,7 @@ class SequenceContext:
         params.n_threads = params.n_threads_batch = n_threads
         params.n_outputs_max = max(self.max_batch, n_sequences + 1)
         self._vectors = TokenVectors(model.n_layer, model.n_embd, self.max_batch)
-        params.cb_eval = self._vectors.callback
+        params.cb_eval, params.cb_eval_user_data = self._vectors.callback, self._vectors.user_data
         with interrupts_deferred():
             handle = lib.llama_init_from_model(model.handle, params)
             if not handle:
@@ -268,7 +268,7 @@ class SequenceContext:
 
     def _decode(self, tokens: Sequence[Token]) -> None:
         self._vocabulary.check([token.token for token in tokens])
-        with interrupts_deferred(), self._using() as handle, self._vectors.applied(tokens):
+        with interrupts_deferred(), self._using() as handle, self._vectors.applied(handle, tokens):
             batch = self._batch  # freed at exit, so not to be written without the lock
             batch.n_tokens = len(tokens)
             for row, token in enumerate(tokens):

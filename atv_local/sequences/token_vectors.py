@@ -20,7 +20,7 @@ import numpy as np
 from llama_cpp.llama_cpp import ggml_backend_sched_eval_callback
 from numpy.typing import NDArray
 
-from atv_local.sequences.ggml import Tensor, TensorMemory, ggml
+from atv_local.sequences.ggml import Tensor, TensorMemory, ggml, replace_in_block
 from atv_local.sequences.token_context import Token
 from atv_local.vectors import TaskVector
 
@@ -38,7 +38,12 @@ class TokenVectors:
 
     def __init__(self, n_layer: int, n_embd: int, max_batch: int) -> None:
         self.callback = ggml_backend_sched_eval_callback(self._called)
-        """For `cb_eval` of the context. It does nothing once the tensors are found."""
+        """For `cb_eval` of the context, beside `user_data`."""
+        self._mark = ctypes.c_uint64()
+        self.user_data = ctypes.addressof(self._mark)
+        """An address that nothing else has."""
+        self.n_calls = 0
+        """How often llama.cpp called back."""
         self._n_rows, self._n_embd, self._max_batch = n_layer - 1, n_embd, max_batch
         self._found: dict[int, tuple[Tensor, int]] | None = None
         """While they are looked for: of each layer the tensor, and how many rows the layer's output has."""
@@ -72,6 +77,17 @@ class TokenVectors:
             self._tensors.append(place[0])
             self._of_outputs.append(place[1] == 1)
         self._give_memory()
+        self._end_calls(handle)
+
+    def _end_calls(self, handle: Any) -> None:
+        """Let llama.cpp call back no more: it would for every tensor of every batch, and wait for the GIL each time.
+
+        It takes the callback from the context's parameters whenever it builds a graph, and has no function to change
+        it. Where it cannot be replaced there, calls go on and do nothing.
+        """
+        pointers = ctypes.cast(self.callback, ctypes.c_void_p).value, self.user_data
+        old = b"".join(bytes(ctypes.c_void_p(pointer)) for pointer in pointers)
+        replace_in_block(ctypes.cast(handle, ctypes.c_void_p).value or 0, old, bytes(len(old)))
 
     def _give_memory(self) -> None:
         groups: defaultdict[int, list[Tensor]] = defaultdict(list)
@@ -85,7 +101,7 @@ class TokenVectors:
         self._write(np.zeros((self._n_rows, 1, self._n_embd), dtype=np.float32), None)
 
     @contextmanager
-    def applied(self, tokens: Sequence[Token]) -> Iterator[None]:
+    def applied(self, handle: Any, tokens: Sequence[Token]) -> Iterator[None]:
         """Steer these tokens, each by its vector or not at all, while they are evaluated."""
         places: dict[int, int] = {}  # by identity: comparing arrays would cost more than it saves
         vectors: list[TaskVector] = []
@@ -107,6 +123,7 @@ class TokenVectors:
         try:
             yield
         finally:  # one row of zeros for all tokens, which suits whatever llama.cpp builds next
+            lib.llama_synchronize(handle)  # a GPU may still be reading the rows
             zeros = np.zeros((self._n_rows, 1, self._n_embd), dtype=np.float32)
             self._write(zeros, None)
 
@@ -121,6 +138,7 @@ class TokenVectors:
 
     def _called(self, address: int, _ask: bool, _user_data: int) -> bool:
         """Called with each tensor before it is computed, see ggml_backend_sched_eval_callback."""
+        self.n_calls += 1
         if self._found is None:
             return False
         name: bytes = ggml.ggml_get_name(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from atv_local.answer import Engine
 from atv_local.errors import ModelError, UnstableError, UsageError
 from atv_local.generator import Bundle, Generator
-from atv_local.sequences import SharedContext
+from atv_local.sequences import SharedContext, token_vectors
 from atv_local.target import Model, Sampling, Target
 from atv_local.vectors import OFF, Positions, Steering, TaskVector
 
@@ -319,6 +320,27 @@ def test_what_waits_ends_when_the_context_is_closed(shared: SharedContext, targe
     assert "is closed; load it again" in errors[0]
     assert targets[1].closed
     assert "closed" in repr(targets[1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its heap does not tell the size of a block")
+def test_llama_cpp_calls_back_only_until_the_tensors_are_found(shared: SharedContext, targets: list[Target]) -> None:
+    vectors = shared._context._vectors
+    before = vectors.n_calls
+    assert before > 0
+    logits_of(targets[0], ([3, 70, 80], [10, 11], 1))
+    assert vectors.n_calls == before
+
+
+def test_calls_that_cannot_be_ended_do_no_harm(
+    model: Model, targets: list[Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_vectors, "replace_in_block", lambda *_: False)
+    other = SharedContext(model, n_sequences=1, n_ctx=512, n_threads=1)
+    before = other._context._vectors.n_calls
+    work: Work = ([3, 70, 80], [10, 11], 1)
+    assert equal(logits_of(Target(model, n_threads=1, context=other.sequence()), work), logits_of(targets[0], work))
+    assert other._context._vectors.n_calls > before
+    other.close()
 
 
 def test_there_are_as_many_sequences_as_were_asked_for(shared: SharedContext, targets: list[Target]) -> None:
