@@ -238,6 +238,7 @@ def _record(name: str, load: Load, times: Times, pid: int) -> dict[str, Any]:
         "server": name,
         "clients": load.clients,
         "prompt_tokens": round(times.prompt / requests),
+        "max_tokens": load.max_tokens,
         "answer_tokens": round(times.written / requests, 1),
         "requests": requests,
         "tokens_per_second": round(times.written / times.seconds, 1),

@@ -14,6 +14,7 @@ from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
 from benchmarks.report_paper import paper
+from benchmarks.report_peers import peers
 from benchmarks.report_serving import serving
 from benchmarks.report_speed import growth, precision, speed, throughput
 from benchmarks.report_study import curve, study, sweeps
@@ -82,6 +83,7 @@ def main() -> None:
         *outputs(),
         *texts,
         served,
+        peers(json_lines(RESULTS / "peers.jsonl")),
         speed(json_lines(RESULTS / "training_speed.jsonl")),
         paper([*json_lines(RESULTS / "prompted.jsonl"), *json_lines(RESULTS / "steered.jsonl")]),
         study(choices),

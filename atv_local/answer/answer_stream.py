@@ -106,10 +106,12 @@ class AnswerStream:
             total_ms = 1000 * (perf_counter() - started)
             first_ms = first_ms or total_ms
             tokens = TokenCounts(len(prompt.tokens), evaluated, count - ended)
+            if not finish:
+                target.begin(token)
             yield Event(text, token, tokens, Timings(generator_ms, first_ms, total_ms), finish, gate=gate)
             if finish:
                 return
-            target.evaluate([token])
+            target.finish()
 
     def _choose(
         self,

@@ -3,6 +3,10 @@
 A step has the next token of every answer, each under its own vector, and pieces of a few prompts. Answers begin and end
 at any step. What prompts begin with is evaluated once and then copied. This module knows neither queries nor requests,
 only tokens of numbered sequences.
+
+Everything is evaluated in one thread, also what is tried when the context is made: of a second thread that evaluates,
+OpenMP keeps threads of their own, and with more threads than cores they sleep at every barrier instead of waiting,
+which takes 40 % longer for a token.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -18,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.errors import AtvError, ModelError, UsageError
-from atv_local.sequences.sequence_context import CELLS, SequenceContext
+from atv_local.sequences.sequence_context import CELLS, MAX_PIECE, SequenceContext
 from atv_local.sequences.token_context import Token
 from atv_local.target import Model
 from atv_local.vectors import TaskVector
@@ -85,13 +90,15 @@ class SharedContext:
             n_ctx = min(n_ctx, unscaled // CELLS * CELLS)
             if not n_ctx:
                 raise ModelError(f"the positions of {model.path} are scaled beyond {unscaled} tokens")
-        self._context = SequenceContext(model, n_sequences=n_sequences, n_ctx=n_ctx, n_threads=n_threads, apart=True)
         self.name = f"the target {model.path.name}"
-        self.n_ctx, self.n_batch = n_ctx, self._context.max_batch
+        self.n_ctx, self.n_batch = n_ctx, MAX_PIECE
         self._unused = [*reversed(range(n_sequences))]
         self._condition = threading.Condition()
         self._wanted: dict[int, _Wanted] = {}
-        """By sequence, in the order of arrival."""
+        """By sequence."""
+        self._begun: dict[int, int] = {}
+        """When the sequences that do not rest began: a number that grows."""
+        self._n_begun = 0
         self._expected: set[int] = set()
         """Sequences that were part of the last step and may soon ask for the next one."""
         self._lost: set[int] = set()
@@ -99,8 +106,23 @@ class SharedContext:
         self._beginnings: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
         """States by their tokens, the one used last at the end; together no more tokens than a sequence has."""
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="shared context", daemon=True)
+        made: Future[SequenceContext] = Future()
+
+        def work() -> None:
+            try:
+                sizes = {"n_sequences": n_sequences, "n_ctx": n_ctx, "n_threads": n_threads}
+                made.set_result(SequenceContext(model, **sizes, apart=True))
+            except BaseException as error:  # raised again by the caller
+                made.set_exception(error)
+            else:
+                ready.wait()
+                self._run()
+
+        ready = threading.Event()
+        self._thread = threading.Thread(target=work, name="shared context", daemon=True)
         self._thread.start()
+        self._context = made.result()
+        ready.set()
 
     def sequence(self) -> SharedSequence:
         """One of its sequences, for one target.
@@ -134,8 +156,8 @@ class SharedContext:
         self._thread.join()
         self._context.close()
 
-    def evaluate(self, wanted: _Wanted) -> None:
-        """Wait until some tokens are evaluated.
+    def post(self, wanted: _Wanted) -> None:
+        """Let some tokens be evaluated with the next step.
 
         Raises:
             AtvError: they cannot be, or the context is closed.
@@ -146,9 +168,26 @@ class SharedContext:
                 raise ModelError(_LOST)
             self._lost.discard(wanted.sequence)
             self._wanted[wanted.sequence] = wanted
+            if wanted.sequence not in self._begun:
+                self._begun[wanted.sequence] = self._n_begun = self._n_begun + 1
             self._expected.discard(wanted.sequence)
             if len(self._wanted) == 1 or not self._expected:
                 self._condition.notify()
+
+    def take_back(self, wanted: _Wanted) -> None:
+        """Leave out what was posted, or wait for it if its step has begun; whether it was evaluated does not matter."""
+        with self._condition:
+            if self._wanted.get(wanted.sequence) is wanted:
+                del self._wanted[wanted.sequence]
+                wanted.end(None)
+        wanted.done.wait()
+
+    def wait(self, wanted: _Wanted) -> None:
+        """Wait until what was posted is evaluated.
+
+        Raises:
+            AtvError: it cannot be, or the context is closed.
+        """
         try:
             wanted.done.wait()
         except BaseException:
@@ -175,6 +214,7 @@ class SharedContext:
             return
         with self._condition:
             self._expected.discard(sequence)
+            self._begun.pop(sequence, None)
             if self._wanted and not self._expected:
                 self._condition.notify()
 
@@ -215,7 +255,7 @@ class SharedContext:
             if self._closed:
                 return None
             step, n_prompt = [], 0
-            for wanted in self._wanted.values():
+            for wanted in sorted(self._wanted.values(), key=lambda wanted: self._begun.get(wanted.sequence, 0)):
                 n_tokens = len(wanted.tokens)
                 if n_tokens > 1 and n_prompt and n_prompt + n_tokens > _PROMPT_TOKENS:
                     n_prompt = _PROMPT_TOKENS  # no later prompt is evaluated before this one
@@ -287,6 +327,7 @@ class SharedSequence:
         self._vector: TaskVector | None = None
         self._rows: list[NDArray[np.float32]] = []
         self._keep = 0
+        self._begun: _Wanted | None = None
         self._state: bytes | None = None
         self._beginning: tuple[int, ...] = ()
         self._closed = False
@@ -310,12 +351,30 @@ class SharedSequence:
 
     def decode(self, tokens: Sequence[int], position: int, *, every: bool) -> None:
         """See `TargetContext`."""
+        self._post(tokens, position, every=every)
+        self.finish()
+
+    def begin(self, tokens: Sequence[int], position: int) -> None:
+        """See `TargetContext`."""
+        self._post(tokens, position, every=False)
+
+    def finish(self) -> None:
+        """See `TargetContext`."""
+        wanted, self._begun = self._begun, None
+        assert wanted is not None  # nothing else is called between `begin` and `finish`
+        self._shared.wait(wanted)
+        self._rows, self._keep = wanted.rows, wanted.position + len(wanted.tokens)
+
+    def _post(self, tokens: Sequence[int], position: int, *, every: bool) -> None:
         self.check_open()
+        if self._begun is not None:  # by an answer that was not read on
+            self._shared.take_back(self._begun)
+            self._begun = None
         wanted = _Wanted(self._number, self._keep, tokens, position, self._vector, every)
         wanted.state, wanted.beginning = self._state, self._beginning
         self._state, self._beginning = None, ()
-        self._shared.evaluate(wanted)
-        self._rows, self._keep = wanted.rows, position + len(tokens)
+        self._shared.post(wanted)
+        self._begun = wanted
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """See `TargetContext`."""
@@ -356,4 +415,7 @@ class SharedSequence:
 
     def rest(self) -> None:
         """See `TargetContext`."""
+        if self._begun is not None and not self.out_of_reach:
+            self._shared.take_back(self._begun)
+            self._begun = None
         self._shared.rest(self._number)

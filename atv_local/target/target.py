@@ -196,6 +196,29 @@ class Target:
         self._decode(tokens, self._context.n_batch)
         return self._finite(self.logits())
 
+    def begin(self, token: int) -> None:
+        """Begin to evaluate one more token, for `finish`; the logits before stay until then.
+
+        A target that shares its context evaluates it while the caller does something else, such as handing the answer
+        so far to its reader. What is begun and not finished does not count.
+
+        Raises:
+            PromptError: more tokens than the context holds.
+            UsageError: an id that is not a token of the target, or another answer that is unfinished.
+        """
+        self.vocabulary.check([token])
+        self._check_room(1)
+        self._changing().begin([token], self._n_past)
+
+    def finish(self) -> NDArray[np.float32]:
+        """Logits float32 [n_vocab] after the token that was begun: a view that the next evaluation overwrites.
+
+        Raises:
+            UnstableError, ModelError: as `evaluate`.
+        """
+        self._count(1, self._changing().finish)
+        return self._finite(self.logits())
+
     def read(self, tokens: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """As `evaluate`, with the logits after each token in turn. These tokens are not cached for later prompts.
 
@@ -293,20 +316,27 @@ class Target:
 
     def _decode(self, tokens: Sequence[int], n_batch: int, *, every: bool = False) -> None:
         """Evaluate in batches; `every` asks for the logits of all tokens instead of each batch's last."""
-        if self._n_past + len(tokens) > self.n_ctx:
-            total = self._n_past + len(tokens)
+        self._check_room(len(tokens))
+        for start in range(0, len(tokens), n_batch):
+            chunk = tokens[start : start + n_batch]
+            self._count(len(chunk), partial(self._changing().decode, chunk, self._n_past, every=every))
+
+    def _count(self, n_tokens: int, evaluate: Callable[[], None]) -> None:
+        """Evaluate tokens that then are in the cache."""
+        try:
+            self._in_turn(evaluate)
+        except ModelError:
+            self.reset()
+            raise
+        self._n_past += n_tokens
+        self.n_evaluated += n_tokens
+
+    def _check_room(self, n_tokens: int) -> None:
+        total = self._n_past + n_tokens
+        if total > self.n_ctx:
             raise PromptError(
                 f"{total} tokens do not fit the context of {self.n_ctx}; shorten the prompt or raise `n_ctx`"
             )
-        for start in range(0, len(tokens), n_batch):
-            chunk = tokens[start : start + n_batch]
-            try:
-                self._in_turn(partial(self._changing().decode, chunk, self._n_past, every=every))
-            except ModelError:
-                self.reset()
-                raise
-            self._n_past += len(chunk)
-            self.n_evaluated += len(chunk)
 
     def _probe(self) -> None:
         """Some architectures accept a control vector and ignore it; require the logits to change."""

@@ -46,6 +46,16 @@ class TargetContext(Protocol):
             ModelError: llama.cpp fails. The state is undefined until `clear`.
         """
 
+    def begin(self, tokens: Sequence[int], position: int) -> None:
+        """Begin to evaluate tokens as `decode` does, if that can go on while the caller does something else."""
+
+    def finish(self) -> None:
+        """Wait for what was begun, or do it now; its logits replace the others only then.
+
+        Raises:
+            ModelError: as `decode`.
+        """
+
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] of the last `decode`; row -1 is the last. A view, valid until the next one."""
 
@@ -100,6 +110,7 @@ class OwnContext:
                 raise UsageError(f"llama.cpp cannot make a context of {n_ctx} tokens: {last_error()}")
             self._native = NativeObject(handle, lib.llama_free, self._name, model)
         self._closed = False
+        self._begun: tuple[Sequence[int], int] = ((), 0)
         self.n_ctx = int(lib.llama_n_ctx(handle))
         self.n_batch = int(lib.llama_n_batch(handle))  # of a small context less than was asked for
         self._n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model.handle)))
@@ -143,6 +154,14 @@ class OwnContext:
             code = lib.llama_decode(handle, batch)
         if code != 0:
             raise ModelError(f"llama.cpp could not evaluate {len(tokens)} tokens (code {code}): {last_error()}")
+
+    def begin(self, tokens: Sequence[int], position: int) -> None:
+        """See `TargetContext`; the logits before would be lost, so nothing is evaluated yet."""
+        self._begun = tokens, position
+
+    def finish(self) -> None:
+        """See `TargetContext`."""
+        self.decode(*self._begun, every=False)
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """See `TargetContext`."""

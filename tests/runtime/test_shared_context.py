@@ -199,6 +199,36 @@ def test_a_copied_beginning_can_be_dropped_again(targets: list[Target]) -> None:
     assert equal(wanted[:1], wanted[1:])
 
 
+def test_the_prompt_that_came_first_is_evaluated_first(
+    shared: SharedContext, targets: list[Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, entered, go_on = shared._context.decode, threading.Event(), threading.Event()
+    steps: list[list[int]] = []
+
+    def record(tokens: list[Any], read: Any) -> None:
+        entered.set()
+        assert go_on.wait(30)
+        steps.append(sorted({token.sequence for token in tokens}))
+        decode(tokens, read)
+
+    def prompt(number: int) -> int:
+        with targets[number].turn():
+            targets[number].prefill([10 + number, *range(20, 260), *range(20, 220)])
+        return len(steps)
+
+    monkeypatch.setattr(shared._context, "decode", record)
+    with ThreadPoolExecutor(N) as threads:
+        first = threads.submit(prompt, 0)
+        assert entered.wait(30)
+        others = [threads.submit(prompt, number) for number in (2, 1, 3)]
+        while len(shared._wanted) < 3:
+            time.sleep(0.01)
+        go_on.set()
+        ends = [first.result(60), *(other.result(60) for other in others)]
+    assert ends[0] == min(ends)
+    assert ends[0] < max(ends)
+
+
 def test_an_answer_that_is_not_read_on_keeps_nobody_waiting(targets: list[Target]) -> None:
     with targets[0].turn():
         targets[0].prefill([3, 70])

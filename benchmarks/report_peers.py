@@ -1,0 +1,66 @@
+"""What the comparison with `llama-server` says, for docs/explanation/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from atv_eval import table
+
+Record = dict[str, Any]
+LLAMA, OURS = "llama-server", "atv-local, each its own vector"
+
+
+def peers(records: Sequence[Record]) -> str:
+    """A table for each length of prompts and answers; the last record of a server and load counts."""
+    if not records:
+        return ""
+    found = {(r["server"], r["clients"], _load(r)): r for r in records}
+    loads = sorted({load for _, _, load in found})
+    clients = sorted({number for _, number, _ in found})
+    servers = list(dict.fromkeys(r["server"] for r in records))
+    parts = [_of_load(found, servers, clients, load) for load in loads]
+    return f"""## Beside llama-server
+
+`atv-local serve` and `llama-server`, built from the source of the installed llama-cpp-python, {records[-1]["threads"]}
+threads, each alone on the machine with as many slots as clients and 2048 tokens for each. Clients send one streamed
+request after the other, with prompts that share nothing but the template. `llama-server` writes unsteered or under one
+control vector for all; ours steers each request by the vector that its generator makes. In each cell are the tokens per
+second of all clients together, and the milliseconds until the first token: median and 95th percentile.
+`python -m benchmarks.peers --build FOLDER --output benchmarks/results/peers.jsonl`
+
+{"".join(parts)}"""
+
+
+def _load(record: Record) -> tuple[str, str]:
+    """Whether prompts and answers are short or long."""
+    prompt = "long prompts" if record["prompt_tokens"] > 200 else "short prompts"
+    return prompt, f"answers of up to {record['max_tokens']} tokens"
+
+
+def _of_load(
+    found: dict[tuple[str, int, tuple[str, str]], Record],
+    servers: Sequence[str],
+    clients: Sequence[int],
+    load: tuple[str, str],
+) -> str:
+    rows = []
+    for server in servers:
+        cells = [found.get((server, number, load)) for number in clients]
+        rows.append([server, *(_cell(record) for record in cells)])
+    ratios = []
+    for number in clients:
+        ours, theirs = (found.get((server, number, load)) for server in (OURS, LLAMA))
+        both = ours is not None and theirs is not None
+        ratios.append(f"{ours['tokens_per_second'] / theirs['tokens_per_second']:.2f}" if both else "")  # type: ignore[index]  # of both
+    rows.append([f"{OURS} / {LLAMA}", *ratios])
+    record = next(record for (_, _, of), record in found.items() if of == load)
+    heads = ["", *(f"{number} client{'s' if number > 1 else ''}" for number in clients)]
+    return f"{load[0].capitalize()} of some {record['prompt_tokens']} tokens, {load[1]}:\n\n{table(heads, rows)}\n"
+
+
+def _cell(record: Record | None) -> str:
+    if record is None:
+        return ""
+    first = record["first_ms"]
+    return f"{record['tokens_per_second']:.0f}; {first['median']:.0f}, {first['p95']:.0f}"
