@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.errors import ModelError, UnstableError, UsageError
+from atv_local.sequences.grouping import Batch, group_apart
 from atv_local.sequences.token_context import Reader, Token
 from atv_local.sequences.token_vectors import TokenVectors
 from atv_local.target import Model, NativeObject, Vocabulary, interrupts_deferred, last_error
@@ -33,15 +35,8 @@ MAX_PIECE = 128
 may sum in the order for many, which is faster."""
 CELLS = 256
 """llama.cpp rounds the cells of a sequence up to a multiple of this."""
-_MAX_GAP = 2
-"""How many sequences without a token are evaluated with their neighbours: more take longer than one more call."""
 _PROBE_TOKENS = 3
 _MIN_RATIO = 10  # of how far a steered sequence moves to how far an equal one does, which on CPUs is nothing
-
-
-_Batch = list[tuple[Token, int | None]]
-"""Tokens that are evaluated together, with their places among those that are to be evaluated; None for spare ones. A
-spare token is forgotten again: its cell, the last one of its sequence, is the next to be taken."""
 
 
 class SequenceContext:
@@ -140,59 +135,25 @@ class SequenceContext:
                 if index is None:
                     self.cut(token.sequence, token.position)
 
-    def _batches(self, tokens: Sequence[Token]) -> list[_Batch]:
-        """What is evaluated together.
+    def _batches(self, tokens: Sequence[Token]) -> list[Batch]:
+        """What is evaluated together."""
+        if self._apart:
+            counts = Counter(token.sequence for token in tokens)
+            single = {token.sequence: token.position for token in tokens if counts[token.sequence] == 1}
+            with self._using() as handle:
+                memory = lib.llama_get_memory(handle)
 
-        Of sequences that are kept apart llama.cpp takes the same number of tokens each, and only if their numbers
-        follow each other: here those that have one token, and then each of the others alone.
-        """
-        by_sequence: dict[int, _Batch] = {}
+                def next_position(sequence: int) -> int | None:
+                    position = single.get(sequence, lib.llama_memory_seq_pos_max(memory, sequence)) + 1
+                    return int(position) if position < self.n_ctx else None
+
+                sizes = {"n_sequences": self.n_sequences, "max_batch": MAX_BATCH}
+                return group_apart(tokens, next_position, pads=self._pads, **sizes)
+        groups: dict[int, Batch] = {}
         for index, token in enumerate(tokens):
-            by_sequence.setdefault(token.sequence if self._apart or not self._together else 0, []).append(
-                (token, index)
-            )
-        if not self._apart:
-            return [
-                [*batch, (Token(0, 0, self.n_sequences, output=True), None)] if len(batch) == 1 else batch
-                for batch in by_sequence.values()
-            ]
-        long = [batch for batch in by_sequence.values() if len(batch) > 1]
-        rows: list[_Batch] = []
-        for sequence, batch in sorted(by_sequence.items()):
-            if len(batch) > 1:
-                continue
-            between = self._spares(rows[-1][-1][0].sequence + 1, sequence) if rows else None
-            if between is not None and len(rows[-1]) + len(between) < MAX_BATCH:
-                rows[-1] += [*between, *batch]
-            else:
-                rows.append(batch)
-        for row in rows:
-            if len(row) == 1 and self._pads:
-                row.extend(self._spare_beside(row[0][0]))
-                row.sort(key=lambda item: item[0].sequence)
-        return [*rows, *long]
-
-    def _spare_beside(self, token: Token) -> _Batch:
-        """A spare token after this one; in a full sequence one of a neighbour that is not full, if there is one."""
-        if token.position + 1 < self.n_ctx:
-            return [(token._replace(token=0, position=token.position + 1, vector=None, output=True), None)]
-        number = token.sequence
-        found = self._spares(number + 1, number + 2) if number + 1 < self.n_sequences else None
-        found = found or (self._spares(number - 1, number) if number else None) or []
-        return [(spare._replace(output=True), None) for spare, _ in found]
-
-    def _spares(self, first: int, end: int) -> _Batch | None:
-        """Spare tokens for sequences `first` to `end` - 1, which have none to evaluate; None if that costs too much."""
-        if end - first > _MAX_GAP:
-            return None
-        spares: _Batch = []
-        with self._using() as handle:
-            for sequence in range(first, end):
-                position = int(lib.llama_memory_seq_pos_max(lib.llama_get_memory(handle), sequence)) + 1
-                if position >= self.n_ctx:
-                    return None
-                spares.append((Token(0, position, sequence), None))
-        return spares
+            groups.setdefault(0 if self._together else token.sequence, []).append((token, index))
+        spare = Token(0, 0, self.n_sequences, output=True)
+        return [[*batch, (spare, None)] if len(batch) == 1 else batch for batch in groups.values()]
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Logits float32 [n_vocab] of a token just evaluated: a view, valid until the next evaluation.

@@ -16,17 +16,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from time import monotonic
-
-import numpy as np
-from numpy.typing import NDArray
 
 from atv_local.errors import AtvError, ModelError, UsageError
 from atv_local.sequences.sequence_context import CELLS, MAX_PIECE, SequenceContext
 from atv_local.sequences.token_context import Token
+from atv_local.sequences.wanted import Wanted
 from atv_local.target import Model
-from atv_local.vectors import TaskVector
 
 _log = logging.getLogger(__name__)
 
@@ -37,37 +33,6 @@ _PATIENCE = 0.005
 
 
 _LOST = "this answer was interrupted, or lost as llama.cpp failed in another one; ask again"
-
-
-@dataclass(eq=False)
-class _Wanted:
-    """Tokens that a thread waits for."""
-
-    sequence: int
-    keep: int
-    """How many of the sequence's earlier tokens stay."""
-    tokens: Sequence[int]
-    position: int
-    vector: TaskVector | None
-    every: bool
-    """Whether the logits after all tokens are wanted, or those after the last."""
-    state: bytes | None = None
-    """What the sequence begins with, in place of what it has."""
-    beginning: tuple[int, ...] = ()
-    """What the sequence has so far, if that is worth keeping."""
-    rows: list[NDArray[np.float32]] = field(default_factory=list)
-    error: AtvError | None = None
-    done: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def builds_on(self) -> bool:
-        """Whether it needs what the sequence has."""
-        return self.keep > 0 and self.state is None
-
-    def end(self, error: AtvError | None) -> None:
-        """Let the thread go on, or raise an error in it."""
-        self.error = error
-        self.done.set()
 
 
 class SharedContext:
@@ -94,7 +59,7 @@ class SharedContext:
         self.n_ctx, self.n_batch = n_ctx, MAX_PIECE
         self._unused = [*reversed(range(n_sequences))]
         self._condition = threading.Condition()
-        self._wanted: dict[int, _Wanted] = {}
+        self._wanted: dict[int, Wanted] = {}
         """By sequence."""
         self._begun: dict[int, int] = {}
         """When the sequences that do not rest began: a number that grows."""
@@ -124,15 +89,15 @@ class SharedContext:
         self._context = made.result()
         ready.set()
 
-    def sequence(self) -> SharedSequence:
-        """One of its sequences, for one target.
+    def take(self) -> int:
+        """The number of one of its sequences, for `SharedSequence`.
 
         Raises:
             UsageError: all are taken.
         """
         if not self._unused:
             raise UsageError("all sequences of this context are taken")
-        return SharedSequence(self, self._unused.pop())
+        return self._unused.pop()
 
     def check_open(self) -> None:
         """Raise UsageError after `close`, and in a process that was forked since."""
@@ -156,7 +121,7 @@ class SharedContext:
         self._thread.join()
         self._context.close()
 
-    def post(self, wanted: _Wanted) -> None:
+    def post(self, wanted: Wanted) -> None:
         """Let some tokens be evaluated with the next step.
 
         Raises:
@@ -174,7 +139,7 @@ class SharedContext:
             if len(self._wanted) == 1 or not self._expected:
                 self._condition.notify()
 
-    def take_back(self, wanted: _Wanted) -> None:
+    def take_back(self, wanted: Wanted) -> None:
         """Leave out what was posted, or wait for it if its step has begun; whether it was evaluated does not matter."""
         with self._condition:
             if self._wanted.get(wanted.sequence) is wanted:
@@ -182,7 +147,7 @@ class SharedContext:
                 wanted.end(None)
         wanted.done.wait()
 
-    def wait(self, wanted: _Wanted) -> None:
+    def wait(self, wanted: Wanted) -> None:
         """Wait until what was posted is evaluated.
 
         Raises:
@@ -244,7 +209,7 @@ class SharedContext:
             for wanted in waiting.values():
                 wanted.end(UsageError(f"{self.name} is closed; load it again"))
 
-    def _next_step(self) -> list[_Wanted] | None:
+    def _next_step(self) -> list[Wanted] | None:
         """What to evaluate next, once there is something; None when the context is closed."""
         with self._condition:
             self._condition.wait_for(lambda: self._wanted or self._closed)
@@ -266,10 +231,10 @@ class SharedContext:
                 del self._wanted[wanted.sequence]
             return step
 
-    def _evaluate(self, step: Sequence[_Wanted]) -> str | None:
+    def _evaluate(self, step: Sequence[Wanted]) -> str | None:
         """Evaluate a step; returns why it failed, if it did."""
         tokens: list[Token] = []
-        places: list[_Wanted] = []
+        places: list[Wanted] = []
         for wanted in step:
             for place, token in enumerate(wanted.tokens):
                 output = wanted.every or place + 1 == len(wanted.tokens)
@@ -287,7 +252,7 @@ class SharedContext:
             return f"llama.cpp could not evaluate {len(tokens)} tokens: {str(error) or type(error).__name__}"
         return None
 
-    def _lose(self, step: Sequence[_Wanted]) -> None:
+    def _lose(self, step: Sequence[Wanted]) -> None:
         """Empty all sequences after a failure, and end what waits for more tokens of one that was not empty."""
         self._context.reset()
         with self._condition:
@@ -299,7 +264,7 @@ class SharedContext:
         for wanted in ended:
             wanted.end(ModelError(_LOST))
 
-    def _prepare(self, wanted: _Wanted) -> None:
+    def _prepare(self, wanted: Wanted) -> None:
         """Let a sequence have what comes before the tokens, and keep that for others if they may need it."""
         if wanted.state is not None:
             self._context.drop(wanted.sequence)
@@ -311,111 +276,3 @@ class SharedContext:
                 self._beginnings[wanted.beginning] = state
                 while sum(map(len, self._beginnings)) > self.n_ctx:
                     self._beginnings.popitem(last=False)
-
-
-class SharedSequence:
-    """A `TargetContext` in a context that others share.
-
-    Args:
-        shared: the context.
-        number: of the sequence.
-    """
-
-    def __init__(self, shared: SharedContext, number: int) -> None:
-        self._shared, self._number = shared, number
-        self.n_ctx, self.n_batch = shared.n_ctx, shared.n_batch
-        self._vector: TaskVector | None = None
-        self._rows: list[NDArray[np.float32]] = []
-        self._keep = 0
-        self._begun: _Wanted | None = None
-        self._state: bytes | None = None
-        self._beginning: tuple[int, ...] = ()
-        self._closed = False
-
-    @property
-    def out_of_reach(self) -> bool:
-        """See `TargetContext`."""
-        return self._closed or self._shared.out_of_reach
-
-    def check_open(self) -> None:
-        """See `TargetContext`."""
-        if self._closed:
-            raise UsageError(f"{self._shared.name} is closed; load it again")
-        self._shared.check_open()
-
-    def close(self) -> None:
-        """See `TargetContext`; the shared context stays open."""
-        if not self._closed:
-            self._closed = True
-            self._shared.give_back(self._number)
-
-    def decode(self, tokens: Sequence[int], position: int, *, every: bool) -> None:
-        """See `TargetContext`."""
-        self._post(tokens, position, every=every)
-        self.finish()
-
-    def begin(self, tokens: Sequence[int], position: int) -> None:
-        """See `TargetContext`."""
-        self._post(tokens, position, every=False)
-
-    def finish(self) -> None:
-        """See `TargetContext`."""
-        wanted, self._begun = self._begun, None
-        assert wanted is not None  # nothing else is called between `begin` and `finish`
-        self._shared.wait(wanted)
-        self._rows, self._keep = wanted.rows, wanted.position + len(wanted.tokens)
-
-    def _post(self, tokens: Sequence[int], position: int, *, every: bool) -> None:
-        self.check_open()
-        if self._begun is not None:  # by an answer that was not read on
-            self._shared.take_back(self._begun)
-            self._begun = None
-        wanted = _Wanted(self._number, self._keep, tokens, position, self._vector, every)
-        wanted.state, wanted.beginning = self._state, self._beginning
-        self._state, self._beginning = None, ()
-        self._shared.post(wanted)
-        self._begun = wanted
-
-    def logits(self, row: int) -> NDArray[np.float32]:
-        """See `TargetContext`."""
-        return self._rows[row]
-
-    def steer(self, rows: NDArray[np.float32] | None) -> None:
-        """See `TargetContext`; takes effect with the next tokens."""
-        self._vector = None if rows is None else TaskVector(rows)
-
-    def cut(self, position: int) -> bool:
-        """See `TargetContext`; done with the next tokens. What is lost has to be evaluated again."""
-        if position and self._shared.is_lost(self._number):
-            return False
-        if position < self._keep:
-            self._keep, self._beginning = position, ()
-            self._state = self._state if position else None
-        return True
-
-    def clear(self) -> None:
-        """See `TargetContext`."""
-        self.cut(0)
-
-    def load(self, tokens: tuple[int, ...]) -> bool:
-        """See `TargetContext`; copied with the next tokens."""
-        self._beginning = ()
-        self._state = self._shared.beginning(tokens)
-        if self._state is not None:
-            self._keep = len(tokens)
-        return self._state is not None
-
-    def save(self, tokens: tuple[int, ...]) -> None:
-        """See `TargetContext`; copied before the next tokens."""
-        self._beginning = tokens
-
-    def state_bytes(self) -> int:
-        """See `TargetContext`."""
-        return self._shared.state_bytes(self._number)
-
-    def rest(self) -> None:
-        """See `TargetContext`."""
-        if self._begun is not None and not self.out_of_reach:
-            self._shared.take_back(self._begun)
-            self._begun = None
-        self._shared.rest(self._number)

@@ -19,7 +19,7 @@ import uvicorn
 from atv_local.data import as_max_tokens
 from atv_local.errors import ModelError, UsageError
 from atv_local.generator import Bundle, Generator, Precision, Provider
-from atv_local.sequences import SharedContext
+from atv_local.sequences import SharedContext, SharedSequence
 from atv_local.target import Model, Target, context_sizes
 from atv_local.vectors import ControlVector
 from atv_serve.http import LOOPBACK, Application, Connection, Limits, Metrics, Replies
@@ -127,7 +127,7 @@ class Server:
         generators: dict[str, Generator] = {}
 
         def context(in_turn: InTurn) -> Context:
-            place = None if self._shared is None else self._shared.sequence()
+            place = None if self._shared is None else SharedSequence(self._shared)
             target = Target(weights, n_ctx=n_ctx, n_threads=n_threads, in_turn=in_turn, context=place)
             if not contexts:
                 for vector in vectors.values():

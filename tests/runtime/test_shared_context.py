@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from atv_local.answer import Engine
 from atv_local.errors import ModelError, UnstableError, UsageError
 from atv_local.generator import Bundle, Generator
-from atv_local.sequences import SharedContext, token_vectors
+from atv_local.sequences import SharedContext, SharedSequence, token_vectors
 from atv_local.target import Model, Sampling, Target
 from atv_local.vectors import OFF, Positions, Steering, TaskVector
 
@@ -51,7 +51,7 @@ def shared(model: Model) -> Iterator[SharedContext]:
 
 @pytest.fixture
 def targets(model: Model, shared: SharedContext) -> list[Target]:
-    return [Target(model, n_threads=1, context=shared.sequence()) for _ in range(N)]
+    return [Target(model, n_threads=1, context=SharedSequence(shared)) for _ in range(N)]
 
 
 def logits_of(target: Target, work: Work) -> list[Logits]:
@@ -368,7 +368,9 @@ def test_calls_that_cannot_be_ended_do_no_harm(
     other = SharedContext(model, n_sequences=1, n_ctx=512, n_threads=1)
     before = other._context._vectors.n_calls
     work: Work = ([3, 70, 80], [10, 11], 1)
-    assert equal(logits_of(Target(model, n_threads=1, context=other.sequence()), work), logits_of(targets[0], work))
+    assert equal(
+        logits_of(Target(model, n_threads=1, context=SharedSequence(other)), work), logits_of(targets[0], work)
+    )
     assert other._context._vectors.n_calls > before
     other.close()
 
@@ -376,22 +378,22 @@ def test_calls_that_cannot_be_ended_do_no_harm(
 def test_there_are_as_many_sequences_as_were_asked_for(shared: SharedContext, targets: list[Target]) -> None:
     assert len(targets) == N
     with pytest.raises(UsageError, match="all sequences"):
-        shared.sequence()
+        SharedSequence(shared)
 
 
 def test_a_sequence_can_be_given_back(shared: SharedContext, targets: list[Target], model: Model) -> None:
     targets[2].close()
     targets[2].close()
-    other = Target(model, n_threads=1, context=shared.sequence())
+    other = Target(model, n_threads=1, context=SharedSequence(shared))
     assert equal(logits_of(other, ([3], [5], 0)), logits_of(targets[0], ([3], [5], 0)))
     with pytest.raises(UsageError, match="all sequences"):
-        shared.sequence()
+        SharedSequence(shared)
 
 
 @pytest.mark.parametrize(("n_ctx", "n_sequences"), [(1, 1), (1, 2), (2, 1), (40, 3)])
 def test_small_contexts(model: Model, n_ctx: int, n_sequences: int) -> None:
     shared = SharedContext(model, n_sequences=n_sequences, n_ctx=n_ctx, n_threads=1)
-    target = Target(model, n_threads=1, context=shared.sequence())
+    target = Target(model, n_threads=1, context=SharedSequence(shared))
     assert target.n_ctx == n_ctx
     full = [logits_of(target, ([], [7] * n_ctx, None))[-1] for _ in range(2)]
     assert equal(full[:1], full[1:])

@@ -13,7 +13,7 @@ import pytest
 from atv_local.answer.engine import Engine
 from atv_local.generator.bundle import Bundle
 from atv_local.generator.generator import Generator
-from atv_local.sequences import SharedContext
+from atv_local.sequences import SharedContext, SharedSequence
 from atv_local.target import Model, Target
 from atv_serve.server import Server, ServerOptions
 from tests.serve.listening import listening
@@ -46,7 +46,7 @@ def engines(tiny_gguf: Path, tiny_bundle: Path, other_bundle: Path) -> Iterator[
     """Alone in a context like the server's, whose answers are the same bit for bit."""
     model = Model(tiny_gguf)
     shared = SharedContext(model, n_sequences=1, n_ctx=Target(model).n_ctx, n_threads=1)
-    target = Target(model, n_threads=1, context=shared.sequence())
+    target = Target(model, n_threads=1, context=SharedSequence(shared))
     yield {
         name: Engine(target, Generator(Bundle(path)))
         for name, path in (("kinds", tiny_bundle), ("other", other_bundle))
