@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from atv_local.sequences.token_context import Token
 
-Batch = list[tuple[Token, int | None]]
+TokenBatch = list[tuple[Token, int | None]]
 """Tokens that are evaluated together, with their places among those that are to be evaluated; None for spare ones. A
 spare token is forgotten again: its cell, the last one of its sequence, is the next to be taken."""
 NextPosition = Callable[[int], int | None]
@@ -22,7 +22,7 @@ _MAX_GAP = 2
 
 def group_apart(
     tokens: Sequence[Token], next_position: NextPosition, *, n_sequences: int, max_batch: int, pads: bool
-) -> list[Batch]:
+) -> list[TokenBatch]:
     """Batches of tokens, those of one sequence in order and in one batch.
 
     Args:
@@ -31,11 +31,11 @@ def group_apart(
         max_batch: most tokens of sequences that have one token each.
         pads: whether a token that would be alone gets a spare one.
     """
-    by_sequence: dict[int, Batch] = {}
+    by_sequence: dict[int, TokenBatch] = {}
     for index, token in enumerate(tokens):
         by_sequence.setdefault(token.sequence, []).append((token, index))
     long = [batch for batch in by_sequence.values() if len(batch) > 1]
-    rows: list[Batch] = []
+    rows: list[TokenBatch] = []
     for sequence, batch in sorted(by_sequence.items()):
         if len(batch) > 1:
             continue
@@ -51,7 +51,7 @@ def group_apart(
     return [*rows, *long]
 
 
-def _spare_beside(token: Token, next_position: NextPosition, n_sequences: int) -> Batch:
+def _spare_beside(token: Token, next_position: NextPosition, n_sequences: int) -> TokenBatch:
     """A spare token after this one; in a full sequence one of a neighbour that is not full, if there is one."""
     number = token.sequence
     if next_position(number) is not None:
@@ -61,7 +61,7 @@ def _spare_beside(token: Token, next_position: NextPosition, n_sequences: int) -
     return [(Token(0, position, other, output=True), None) for other, position in places[:1]]
 
 
-def _spares(first: int, end: int, next_position: NextPosition) -> Batch | None:
+def _spares(first: int, end: int, next_position: NextPosition) -> TokenBatch | None:
     """Spare tokens for sequences `first` to `end` - 1, which have none to evaluate; None if that costs too much."""
     if end - first > _MAX_GAP:
         return None

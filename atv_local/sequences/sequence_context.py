@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atv_local.errors import ModelError, UnstableError, UsageError
-from atv_local.sequences.grouping import Batch, group_apart
+from atv_local.sequences.grouping import TokenBatch, group_apart
 from atv_local.sequences.token_context import Reader, Token
 from atv_local.sequences.token_vectors import TokenVectors
 from atv_local.target import Model, NativeObject, Vocabulary, interrupts_deferred, last_error
@@ -135,7 +135,7 @@ class SequenceContext:
                 if index is None:
                     self.cut(token.sequence, token.position)
 
-    def _batches(self, tokens: Sequence[Token]) -> list[Batch]:
+    def _batches(self, tokens: Sequence[Token]) -> list[TokenBatch]:
         """What is evaluated together."""
         if self._apart:
             counts = Counter(token.sequence for token in tokens)
@@ -149,7 +149,7 @@ class SequenceContext:
 
                 sizes = {"n_sequences": self.n_sequences, "max_batch": MAX_BATCH}
                 return group_apart(tokens, next_position, pads=self._pads, **sizes)
-        groups: dict[int, Batch] = {}
+        groups: dict[int, TokenBatch] = {}
         for index, token in enumerate(tokens):
             groups.setdefault(0 if self._together else token.sequence, []).append((token, index))
         spare = Token(0, 0, self.n_sequences, output=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -264,17 +264,21 @@ def test_an_interrupt_while_the_target_works(
 ) -> None:
     expected = held(engine, [("a dog", Steering())]).last.answer_text
     conversation = Conversation(engine, steering=OFF, max_tokens=40)
-    evaluate, left = engine.target.evaluate, calls
+    left = calls
 
-    def interrupted(tokens: Sequence[int]) -> object:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            raise KeyboardInterrupt
-        return evaluate(tokens)
+    def interrupting(work: Callable[..., object]) -> Callable[..., object]:
+        def interrupted(*arguments: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+            return work(*arguments)
+
+        return interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.target, "evaluate", interrupted)
+        for name in ("evaluate", "finish"):
+            patch.setattr(engine.target, name, interrupting(getattr(engine.target, name)))
         with pytest.raises(KeyboardInterrupt):
             answer(conversation.stream("apple 1"))
     assert bool(conversation.turns) == kept
