@@ -112,7 +112,7 @@ class SharedContext:
 
     def close(self) -> None:
         """End the thread after its step, and free the context. What waits ends with a UsageError."""
-        if self._context.out_of_reach:  # a forked process has no such thread, and its lock may be held for ever
+        if self._context.out_of_reach:  # a forked process has no such thread, and its lock may be held forever
             self._closed = True
             return
         with self._condition:
