@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +13,14 @@ LLAMA, OURS = "llama-server", "atv-local, each its own vector"
 
 
 def peers(records: Sequence[Record]) -> str:
-    """A table for each length of prompts and answers; the last record of a server and load counts."""
+    """A table for each length of prompts and answers; of repeated runs each cell is of the one in the middle."""
     if not records:
         return ""
-    found = {(r["server"], r["clients"], _load(r)): r for r in records}
+    runs: defaultdict[tuple[str, int, tuple[str, str]], list[Record]] = defaultdict(list)
+    for record in records:
+        runs[record["server"], record["clients"], _load(record)].append(record)
+    found = {key: _middle(repeated) for key, repeated in runs.items()}
+    most = max(map(len, runs.values()))
     loads = sorted({load for _, _, load in found})
     clients = sorted({number for _, number, _ in found})
     servers = list(dict.fromkeys(r["server"] for r in records))
@@ -26,10 +31,16 @@ def peers(records: Sequence[Record]) -> str:
 threads, each alone on the machine with as many slots as clients and 2048 tokens for each. Clients send one streamed
 request after the other, with prompts that share nothing but the template. `llama-server` writes unsteered or under one
 control vector for all; ours steers each request by the vector that its generator makes. In each cell are the tokens per
-second of all clients together, and the milliseconds until the first token: median and 95th percentile.
+second of all clients together, and the milliseconds until the first token: median and 95th percentile. Of loads that
+were repeated, up to {most} times, each server has its run of median speed.
 `python -m benchmarks.peers --build FOLDER --output benchmarks/results/peers.jsonl`
 
 {"".join(parts)}"""
+
+
+def _middle(records: Sequence[Record]) -> Record:
+    """The record of median speed, the slower one of two in the middle."""
+    return sorted(records, key=lambda record: record["tokens_per_second"])[(len(records) - 1) // 2]
 
 
 def _load(record: Record) -> tuple[str, str]:
