@@ -64,7 +64,7 @@ _declare("ggml_backend_tensor_set", None, _pointer, _pointer, _size, _size)
 
 
 class Tensor(ctypes.Structure):
-    """ggml_tensor. Its layout is not part of ggml's interface, so `check` each one before use."""
+    """ggml_tensor. Its layout is not part of ggml's interface, so `at` compares it with what ggml says."""
 
     _fields_ = (
         ("type", ctypes.c_int),

@@ -21,7 +21,7 @@ from atv_local.errors import ModelError, UnstableError, UsageError
 from atv_local.sequences.grouping import TokenBatch, group_apart
 from atv_local.sequences.token_context import Reader, Token
 from atv_local.sequences.token_vectors import TokenVectors
-from atv_local.target import Model, NativeObject, Vocabulary, interrupts_deferred, last_error
+from atv_local.target import Model, NativeObject, Vocabulary, interrupts_deferred, last_error, logits_view
 from atv_local.vectors import TaskVector, probe_vector
 
 MAX_BATCH = 63
@@ -169,13 +169,8 @@ class SequenceContext:
 
     def view(self, row: int) -> NDArray[np.float32]:
         """As `logits`, finite or not."""
-        with self._using() as handle:
-            pointer = lib.llama_get_logits_ith(handle, row)
-            if not pointer:
-                raise ModelError(f"{self._model.path} gives no logits; it is not a text generation model")
-            buffer = (ctypes.c_float * self._vocabulary.n_tokens).from_address(ctypes.addressof(pointer.contents))
-            buffer.context = self._native  # type: ignore[attr-defined]  # the view is valid as long as somebody holds it
-        return np.ctypeslib.as_array(buffer)
+        with self._using():
+            return logits_view(self._native, row, self._model)
 
     def share(self, source: int, destination: int) -> None:
         """Let an empty sequence begin with all tokens of another one, without evaluating them again."""

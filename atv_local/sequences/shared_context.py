@@ -195,6 +195,7 @@ class SharedContext:
         return len(self._context.state(sequence))
 
     def _run(self) -> None:
+        step: list[Wanted] | None = []
         try:
             while (step := self._next_step()) is not None:
                 reason = self._evaluate(step)
@@ -206,8 +207,9 @@ class SharedContext:
             with self._condition:
                 self._closed = True
                 waiting, self._wanted = self._wanted, {}
-            for wanted in waiting.values():
-                wanted.end(UsageError(f"{self.name} is closed; load it again"))
+            for wanted in [*(step or ()), *waiting.values()]:
+                if not wanted.done.is_set():
+                    wanted.end(UsageError(f"{self.name} is closed; load it again"))
 
     def _next_step(self) -> list[Wanted] | None:
         """What to evaluate next, once there is something; None when the context is closed."""

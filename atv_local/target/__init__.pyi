@@ -29,6 +29,7 @@ from .target import Target as Target
 from .target import context_sizes as context_sizes
 from .target_context import OwnContext as OwnContext
 from .target_context import TargetContext as TargetContext
+from .target_context import logits_view as logits_view
 from .target_file import TargetFile as TargetFile
 from .turns import Turns as Turns
 from .vocabulary import Vocabulary as Vocabulary

@@ -85,6 +85,21 @@ class TargetContext(Protocol):
         """Nothing follows for now."""
 
 
+def logits_view(context: NativeObject, row: int, model: Model) -> NDArray[np.float32]:
+    """Logits float32 [n_vocab] of a llama.cpp context, whose lock is held: a view that keeps the context alive.
+
+    Raises:
+        ModelError: there are none.
+    """
+    pointer = lib.llama_get_logits_ith(context.pointer, row)
+    if not pointer:
+        raise ModelError(f"{model.path} gives no logits; it is not a text generation model")
+    n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model.handle)))
+    buffer = (ctypes.c_float * n_vocab).from_address(ctypes.addressof(pointer.contents))
+    buffer.context = context  # type: ignore[attr-defined]  # the view is valid as long as somebody holds it
+    return np.ctypeslib.as_array(buffer)
+
+
 class OwnContext:
     """A llama.cpp context of one sequence, steered by its control vector.
 
@@ -113,7 +128,6 @@ class OwnContext:
         self._begun: tuple[Sequence[int], int] = ((), 0)
         self.n_ctx = int(lib.llama_n_ctx(handle))
         self.n_batch = int(lib.llama_n_batch(handle))  # of a small context less than was asked for
-        self._n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model.handle)))
 
     @contextmanager
     def _using(self) -> Iterator[Any]:
@@ -165,13 +179,8 @@ class OwnContext:
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """See `TargetContext`."""
-        with self._using() as handle:
-            pointer = lib.llama_get_logits_ith(handle, row)
-            if not pointer:
-                raise ModelError(f"{self._model.path} gives no logits; it is not a text generation model")
-            buffer = (ctypes.c_float * self._n_vocab).from_address(ctypes.addressof(pointer.contents))
-            buffer.context = self._native  # type: ignore[attr-defined]  # the view is valid as long as somebody holds it
-        return np.ctypeslib.as_array(buffer)
+        with self._using():
+            return logits_view(self._native, row, self._model)
 
     def steer(self, rows: NDArray[np.float32] | None) -> None:
         """See `TargetContext` (llama_set_adapter_cvec)."""

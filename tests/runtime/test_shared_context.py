@@ -267,6 +267,19 @@ def test_after_a_failure_every_answer_begins_anew(
         assert equal(wanted, logits_of(target, work))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_has_ended(
+    shared: SharedContext, targets: list[Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repair = failing(shared, monkeypatch, MemoryError())
+    monkeypatch.setattr(shared._context, "reset", shared._context.decode)
+    with pytest.raises(UsageError, match="is closed; load it again"):
+        logits_of(targets[0], ([3], [5], None))
+    repair()
+    monkeypatch.undo()
+    assert targets[1].closed
+
+
 def test_what_waits_while_another_step_fails_is_not_answered_wrongly(
     shared: SharedContext, targets: list[Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
