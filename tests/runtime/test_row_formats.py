@@ -63,11 +63,11 @@ def read(tmp_path: Path, name: str, content: str | bytes) -> list[Row]:
                 f"{a};{b};\n" for a, b in [("the lamp is late", "shipping"), ('"a bill, please; now"', "invoice")]
             ),
         ),
-        ("rows.jsonl.gz", gzip.compress(LINES.encode())),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
         ("rows.csv.bz2", bz2.compress(table(";").encode())),
         ("rows.tsv.XZ", lzma.compress(table("\t").encode())),
-        ("rows.json.gz", gzip.compress(json.dumps(JSON).encode())),
-        ("rows.jsonl", gzip.compress(LINES.encode())),
+        ("rows.json.gz", gzip.compress(json.dumps(JSON).encode(), mtime=0)),
+        ("rows.jsonl", gzip.compress(LINES.encode(), mtime=0)),
     ],
 )
 def test_the_same_rows_in_every_format(tmp_path: Path, name: str, content: str | bytes) -> None:
@@ -98,7 +98,7 @@ def test_a_comma_in_the_text_of_a_lone_column_separates_nothing(tmp_path: Path) 
         ("rows.parquet", b"PAR1" + b"\0" * 40, "Parquet.* JSON Lines"),
         ("rows.jsonl.zst", b"\x28\xb5\x2f\xfd" + b"\0" * 40, "zstd"),
         ("rows.csv", table(",").encode("utf-16"), "UTF-16.* UTF-8"),
-        ("rows.jsonl.gz", gzip.compress(LINES.encode())[:-12], "damaged"),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-12], "damaged"),
         ("rows.jsonl.gz", b"\x1f\x8b" + b"x" * 90, "damaged"),
         ("rows.jsonl.xz", lzma.compress(LINES.encode())[:-20], "damaged"),
         ("rows.json", json.dumps(JSON, indent=1)[:-4], "not JSON.* line "),
@@ -117,7 +117,7 @@ def test_what_cannot_be_read_is_named_for_what_it_is(tmp_path: Path, name: str, 
 def test_an_unpacked_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atv_local.data.packed_files.MAX_UNPACKED_BYTES", 1 << 20)
     with pytest.raises(DataError, match="larger than 1048576 bytes when unpacked"):
-        read(tmp_path, "rows.jsonl.gz", gzip.compress(LINES.encode() * 20_000))
+        read(tmp_path, "rows.jsonl.gz", gzip.compress(LINES.encode() * 20_000, mtime=0))
 
 
 def test_a_header_in_the_middle_is_no_row(tmp_path: Path) -> None:
