@@ -20,6 +20,7 @@ DATA = Path(os.environ.get("ATV_TASKS", "tasks"))
 GROUPS = ("atv20", "unseen_dev")
 N_POOL = 90  # training rows a task, as in the paper; it draws them with the seeds 42, 100 and 10
 STUDIED = ("banking77_top10", "clinc_domain", "emotion", "trec")  # by `benchmarks.study`
+STUDIED_TEXTS = ("e2e_json", "restaurant8k_json", "snips_json", "sql_wikisql", "disfl_qa", "paradetox")
 TURNS = 2  # the wording whose demonstrations are turns of a conversation
 
 # Inline, question last, terse. What stands before a blank line is said once, the rest for each demonstration too.

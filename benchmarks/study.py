@@ -2,9 +2,10 @@
 
 python -m benchmarks.study --data FOLDER --output FILE.jsonl [--rows 90] [NAME ...]
 
-One generator for four text tasks, trained on the same rows with the same seed; exact match of the greedy answer on test
-rows (teacher-forced in PyTorch, which is the same), and what steering does to queries outside the tasks. Rows that are
-in the output file already are passed over.
+One generator for several tasks, trained on the same rows with the same seed; exact match of the greedy answer on test
+rows (teacher-forced in PyTorch, which is the same), and what steering does to queries outside the tasks. The outputs
+are labels, or with `--texts` texts, and then each row's loss per token is kept too. Rows that are in the output file
+already are passed over.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from transformers import AutoModel
 
 from atv_local.data import Row, read_rows, read_unrelated_queries
@@ -27,14 +27,12 @@ from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train import (
-    Example,
     Trainer,
     TrainingMetrics,
     TrainingSettings,
     default_backbone,
     encode,
     encode_unrelated,
-    pad,
     static_trainer,
 )
 from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
@@ -43,50 +41,73 @@ from atv_train.vector_sources import (
     GeneratorModule,
     VectorSource,
     averaged_vectors,
-    expansion,
     load_backbone,
     n_trainable,
     random_vectors,
 )
 from benchmarks.lora import Lora
-from benchmarks.paper_tasks import N_POOL, STUDIED
+from benchmarks.paper_tasks import N_POOL, STUDIED, STUDIED_TEXTS
+from benchmarks.study_variants import CPU, FOR_TEXTS, VARIANTS, Scaled, States, StrengthByLayer, Variant
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-CPU = torch.device("cpu")
+_BATCH = 16
+_N_UNRELATED = 240
+"""Queries, of which the last sixth is only measured: the base model answers each of them first."""
 
 
 class Bench:
     """Rows and the frozen target; prefixes are evaluated once for all variants."""
 
-    def __init__(self, data: Path, rows: int, tests: int, seed: int) -> None:
+    def __init__(self, data: Path, tasks: Sequence[str], rows: int, tests: int, seed: int) -> None:
         target_file = TargetFile.open(embedded_model())
-        self.seed = seed
+        self.seed, self.tasks = seed, tasks
         self.model = load_target(embedded_model(), target_dtype(CPU), CPU)
         self.cache = PrefixCache(16 << 30)
         self.target = FrozenTarget(self.model, Positions.DECODE, self.cache)
-        train = [row for task in STUDIED for row in drawn(data / task / "train.jsonl", rows, seed)]
-        test = [row for task in STUDIED for row in drawn(data / task / "test.jsonl", tests, 0)]
+        train = [row for task in tasks for row in drawn(data / task / "train.jsonl", rows, seed)]
+        test = [row for task in tasks for row in drawn(data / task / "test.jsonl", tests, 0)]
         self.train = encode(train, target_file.prompts, 1024).rows
         self.test = encode(test, target_file.prompts, 1024).first
-        self.unrelated, self.unrelated_test = encode_unrelated(
-            read_unrelated_queries(None), self.model, target_file, 1024
-        )
+        outside = read_unrelated_queries(None)[-_N_UNRELATED:]
+        self.unrelated, self.unrelated_test = encode_unrelated(outside, self.model, target_file, 1024)
         self.target.cache_prefixes([*(row[0] for row in self.train), *self.test, *self.unrelated, *self.unrelated_test])
 
-    def adaptive(self, **changes: Any) -> AdaptiveVectors:
+    def adaptive(self, variant: Variant) -> AdaptiveVectors:
         """The generator of a variant."""
+        changes = dict(variant.changes)
         tuning = changes.pop("tuning", "full")
         scratch = changes.pop("scratch", False)
         torch.manual_seed(self.seed)
         backbone, tokenizer = load_backbone(default_backbone())
         if scratch:
             backbone = AutoModel.from_config(backbone.config, add_pooling_layer=False)
-        generator = GeneratorModule(backbone, self.target.n_rows, self.target.n_embd, **changes)
+        shape = self.target.n_rows, self.target.n_embd
+        generator = GeneratorModule(backbone, *shape, **changes)
+        if variant.direction:
+            generator.expansion = StrengthByLayer(backbone.config.hidden_size, *shape, variant.direction)
         return AdaptiveVectors(generator, tokenizer, 256, tuning)
 
     def measure(self, trainer: Trainer) -> TrainingMetrics:
         """Accuracy on test rows and harm on held-out unrelated queries."""
         return trainer.validator.evaluate(self.test) | trainer.validator.harm(self.unrelated_test)
+
+    @torch.no_grad()
+    def losses(self, trainer: Trainer) -> dict[str, list[float]]:
+        """Each test row's loss per token, by task."""
+        order = sorted(range(len(self.test)), key=lambda row: len(self.test[row].answer))
+        found = [0.0] * len(order)
+        trainer.source.eval()
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            batch = [self.test[row] for row in rows]
+            logits, labels = trainer.target.answer_logits(batch, trainer.source(batch))
+            losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+            for row, part in zip(rows, losses.split([len(example.answer) for example in batch]), strict=True):
+                found[row] = round(float(part.mean()), 4)
+        by_task: dict[str, list[float]] = {task: [] for task in self.tasks}
+        for example, loss in zip(self.test, found, strict=True):
+            by_task[example.task].append(loss)
+        return by_task
 
 
 def drawn(path: Path, count: int, seed: int) -> list[Row]:
@@ -96,64 +117,6 @@ def drawn(path: Path, count: int, seed: int) -> list[Row]:
     return [row.model_copy(update={"task": path.parent.name}) for row in rows[:count]]
 
 
-class States(VectorSource):
-    """Reads the target's own final hidden states instead of a second model: last prompt token before the steered one,
-    and the mean over the prompt."""
-
-    def __init__(self, target: FrozenTarget) -> None:
-        super().__init__()
-        self._model: list[Any] = [target.model]  # in a list, so that it is no part of this module
-        self._shape = (target.n_rows, target.n_embd)
-        self.norm = nn.LayerNorm(2 * target.n_embd)
-        self.expansion = expansion(2 * target.n_embd, target.n_rows * target.n_embd, None)
-        self._seen: dict[tuple[int, ...], Tensor] = {}
-
-    @torch.no_grad()
-    def prepare(self, examples: Any) -> None:
-        """Read each prompt once: the states are frozen."""
-        prefixes = sorted({example.prompt[:-1] for example in examples}, key=len)
-        for start in range(0, len(prefixes), 32):
-            batch = prefixes[start : start + 32]
-            states = self._model[0].model(input_ids=pad(batch, 0, CPU)).last_hidden_state.float()
-            for prefix, row in zip(batch, states, strict=True):
-                self._seen[prefix] = torch.cat([row[len(prefix) - 1], row[: len(prefix)].mean(dim=0)])
-
-    def forward(self, examples: list[Example]) -> Tensor:
-        """Vectors from the states that were read."""
-        states = torch.stack([self._seen[example.prompt[:-1]] for example in examples])
-        return self.expansion(self.norm(states)).unflatten(-1, self._shape)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the table."""
-
-    what: str
-    changes: dict[str, Any]
-    settings: dict[str, Any]
-    positions: Positions = Positions.DECODE
-
-
-VARIANTS: dict[str, Variant] = {
-    "default": Variant("default: decode, mean pooling, full tuning, one linear map, all layers", {}, {}),
-    "last": Variant("positions last", {}, {}, Positions.LAST),
-    "slower": Variant("the expansion's learning rate a quarter", {}, {"learning_rate": 5e-4}),
-    "faster": Variant("both learning rates doubled", {}, {"learning_rate": 4e-3, "backbone_learning_rate": 2e-4}),
-    "frozen": Variant("backbone frozen", {"tuning": "frozen"}, {}),
-    "lora": Variant("LoRA on the backbone, r=8", {"tuning": "lora"}, {"backbone_learning_rate": 1e-3}),
-    "scratch": Variant("backbone from random weights", {"scratch": True}, {}),
-    "pool-last": Variant("pooling last", {"pooling": "last"}, {}),
-    "pool-cls": Variant("pooling cls", {"pooling": "cls"}, {}),
-    "pool-mix": Variant("pooling mix: 0.3 last, 0.7 mean", {"pooling": "mix"}, {}),
-    "rank64": Variant("expansion through a bottleneck of 64", {"rank": 64}, {}),
-    "lower": Variant("layers 1-15", {"layers": (1, 15)}, {}),
-    "upper": Variant("layers 15-29", {"layers": (15, 29)}, {}),
-    "strengths": Variant("strength drawn from 0.5 to 2", {}, {"strength_range": (0.5, 2.0)}),
-    "harmless": Variant("do-no-harm, weight 1", {}, {"harmless": 1.0}),
-    "both": Variant("both: drawn strength and do-no-harm", {}, {"strength_range": (0.5, 2.0), "harmless": 1.0}),
-    "contrastive": Variant("contrastive term, weight 0.1", {}, {"contrastive": 0.1}),
-    "all": Variant("positions all", {}, {}, Positions.ALL),
-}
 SWEPT = ("default", "strengths", "harmless", "both")
 
 
@@ -166,7 +129,7 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: TrainingSetti
         yield trained(bench, "states", "the target's own final states instead of a backbone", states, slower)
     if wanted("target-lora"):
         yield target_lora(bench, settings)
-    for name, names in (("per-task", list(STUDIED)), ("static", ["static"])):
+    for name, names in (("per-task", list(bench.tasks)), ("static", ["static"])):
         if wanted(name):
             learner = static_trainer(names, bench.target, settings)
             what = "one learned vector " + ("for each task" if len(names) > 1 else "for all tasks")
@@ -176,8 +139,8 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: TrainingSetti
             continue
         target = bench.target
         if variant.positions is not Positions.DECODE:
-            target = FrozenTarget(bench.model, variant.positions, bench.cache)
-        source = bench.adaptive(**variant.changes)
+            target = FrozenTarget(bench.model, variant.positions, bench.cache, n_vectors=variant.n_vectors)
+        source = bench.adaptive(variant)
         source.prepare([*(row[0] for row in bench.train), *bench.test])
         trainer = Trainer(source, target, replace(settings, **variant.settings), bench.unrelated)
         started = time.monotonic()
@@ -185,9 +148,9 @@ def results(bench: Bench, wanted: Callable[[str], bool], settings: TrainingSetti
         if name == "default":
             mean = averaged_vectors(source, [row[0] for row in bench.train])
             for label, static in (("averaged", mean), ("random", random_vectors(mean, bench.seed))):
-                measured = bench.measure(Trainer(static, bench.target, settings))
-                yield {"name": label, "what": f"{label} vector for each task", "trainable": 0, **measured}
-        if name in SWEPT and len(bench.train) == len(STUDIED) * N_POOL:
+                record = {"name": label, "what": f"{label} vector for each task", "trainable": 0}
+                yield record | measures(bench, Trainer(static, bench.target, settings))
+        if name in SWEPT and bench.tasks == STUDIED and len(bench.train) == len(STUDIED) * N_POOL:
             yield {"name": f"sweep-{name}", "sweep": list(sweep(bench, trainer))}
 
 
@@ -201,7 +164,12 @@ def finished(bench: Bench, name: str, what: str, trainer: Trainer, started: floa
     history = list(trainer.epochs(bench.train, ()))
     seconds = time.monotonic() - started
     record = {"name": name, "what": what, "trainable": n_trainable(trainer.source), "seconds": seconds}
-    return record | bench.measure(trainer) | {"train_loss": history[-1]["loss"]}
+    return record | measures(bench, trainer) | {"train_loss": history[-1]["loss"]}
+
+
+def measures(bench: Bench, trainer: Trainer) -> dict[str, Any]:
+    """What is kept of a variant."""
+    return bench.measure(trainer) | ({} if bench.tasks == STUDIED else {"losses": bench.losses(trainer)})
 
 
 def target_lora(bench: Bench, settings: TrainingSettings) -> dict[str, Any]:
@@ -215,19 +183,10 @@ def target_lora(bench: Bench, settings: TrainingSettings) -> dict[str, Any]:
     return record | {"accuracy": lora.accuracy(bench.test)} | lora.harm(bench.unrelated_test)
 
 
-class _Scaled(VectorSource):
-    def __init__(self, source: VectorSource, strength: float) -> None:
-        super().__init__()
-        self.source, self.strength = source, strength
-
-    def forward(self, examples: list[Example]) -> Tensor:
-        return self.source(examples) * self.strength
-
-
 def sweep(bench: Bench, trainer: Trainer) -> Iterator[dict[str, float]]:
     """Accuracy and harm at each strength."""
     for strength in STRENGTHS:
-        scaled = Trainer(_Scaled(trainer.source, strength), trainer.target, trainer.settings)
+        scaled = Trainer(Scaled(trainer.source, strength), trainer.target, trainer.settings)
         yield {"strength": strength} | bench.measure(scaled)
 
 
@@ -237,6 +196,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="only these rows")
     parser.add_argument("--data", type=Path, required=True, help="folder with TASK/train.jsonl and TASK/test.jsonl")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--texts", action="store_true", help="tasks with texts in place of labels")
     parser.add_argument("--rows", type=int, default=90, help="training rows a task")
     parser.add_argument("--tests", type=int, default=60, help="test rows a task")
     parser.add_argument("--epochs", type=int, default=8)
@@ -246,10 +206,12 @@ def main() -> None:
     lines = arguments.output.read_text().splitlines() if arguments.output.exists() else []
     found = [json.loads(line) for line in lines]
     done = {record["name"] for record in found if {key: record[key] for key in place} == place}
-    bench = Bench(arguments.data, arguments.rows, arguments.tests, arguments.seed)
+    tasks, usual = (STUDIED_TEXTS, FOR_TEXTS) if arguments.texts else (STUDIED, ())
+    bench = Bench(arguments.data, tasks, arguments.rows, arguments.tests, arguments.seed)
 
     def wanted(name: str) -> bool:
-        return name not in done and (not arguments.names or name in arguments.names)
+        names = arguments.names or usual
+        return name not in done and (not names or name in names)
 
     for record in results(bench, wanted, TrainingSettings(epochs=arguments.epochs, seed=arguments.seed)):
         with arguments.output.open("a") as file:
