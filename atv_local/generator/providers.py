@@ -121,6 +121,7 @@ def open_session(graph: bytes, name: Provider, n_threads: int) -> Any:
     session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)  # nor print that it did
     if PROVIDERS[name] not in session.get_providers():  # it falls back by itself, and only logs it
         raise RuntimeError("it is installed, but its libraries or its device are missing")
+    session._model_bytes = None  # kept to open the session again for other providers, which we never ask for
     return session
 
 
