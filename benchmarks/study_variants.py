@@ -71,7 +71,8 @@ class StrengthByLayer(nn.Module):
         nn.init.zeros_(self.strength.weight)
         nn.init.ones_(self.strength.bias)
         self.by_query = direction == "query"
-        self.direction: Any = expansion(d_in, n_embd, None) if self.by_query else nn.Embedding(n_rows, n_embd)
+        linear: Any = expansion(d_in, n_embd, None)
+        self.direction = linear if self.by_query else nn.Embedding(n_rows, n_embd)
         nn.init.zeros_(self.direction.weight)  # answers begin as the base model's
 
     def forward(self, pooled: Tensor) -> Tensor:

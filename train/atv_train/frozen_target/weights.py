@@ -18,6 +18,7 @@ from atv_local.errors import AtvError, DataError, ModelError
 from atv_local.target import Model, Target
 from atv_train.examples import Example
 from atv_train.frozen_target.gguf_config import gguf_config
+from atv_train.frozen_target.target_memory import check_memory, converted_as_read
 from atv_train.hub_models import cannot_load, check_present, first_sentence, source_of
 from atv_train.pretrained import SAFE_LOADING, check_config, check_no_adapter
 from atv_train.training_choices import TargetDtype
@@ -53,7 +54,8 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
     Raises:
         NotFoundError: `weights` is a path where there is nothing.
         UsageError: `weights` is a file.
-        ModelError: an architecture that transformers cannot read from GGUF, or weights that cannot be loaded.
+        ModelError: an architecture that transformers cannot read from GGUF, weights that cannot be loaded, or more of
+            them than there is memory.
     """
     if weights is not None:
         check_present(weights, "weights")
@@ -70,9 +72,11 @@ def load_target(path: Path, dtype: torch.dtype, device: torch.device, weights: s
             else:
                 check_no_adapter(path.parent)
                 config = gguf_config(path)
-                model = AutoModelForCausalLM.from_pretrained(
-                    path.parent, gguf_file=path.name, config=config, dtype=dtype, **_DEQUANTISED
-                )
+                check_memory(path, config, dtype, device)
+                with converted_as_read(dtype):
+                    model = AutoModelForCausalLM.from_pretrained(
+                        path.parent, gguf_file=path.name, config=config, dtype=dtype, **_DEQUANTISED
+                    )
     except Exception as error:  # transformers' readers raise whatever comes of a file that they do not expect
         if isinstance(error, AtvError):
             raise
