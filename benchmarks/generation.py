@@ -50,6 +50,7 @@ class Draw:
     n_rows: int
     n_tests: int | None
     epochs: int
+    lora_epochs: int
 
     @property
     def folder(self) -> Path:
@@ -147,7 +148,7 @@ def lora(draw: Draw) -> Answers:
     from benchmarks.lora_answers import LoraAnswers
 
     prompts = TargetFile.open(embedded_model()).prompts
-    answered = LoraAnswers(rows_of(draw.files("train")), draw.epochs, draw.seed)
+    answered = LoraAnswers(rows_of(draw.files("train")), draw.lora_epochs, draw.seed)
     return {t.name: answered([row.input for row in t.rows], max_tokens(prompts, t.rows)) for t in draw.tasks}
 
 
@@ -223,7 +224,9 @@ def lines(draw: Draw, method: str) -> Iterator[dict[str, object]]:
     for task in draw.tasks:
         rows = [task.score(row, answer, None) for row, answer in zip(task.rows, found[task.name], strict=True)]
         scores = {metric.value: [round(row[metric], 4) for row in rows] for metric in rows[0]}
-        place = {"method": method, "seed": draw.seed, "train_rows": draw.n_rows, "task": task.name}
+        place: dict[str, object] = {"method": method, "seed": draw.seed, "train_rows": draw.n_rows, "task": task.name}
+        if method == "lora":
+            place["epochs"] = draw.lora_epochs
         yield place | {"main": task.main.value, "scores": scores}
 
 
@@ -236,12 +239,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", type=int, default=200, help="training rows a task")
     parser.add_argument("--tests", type=int, help="test rows a task; by default all")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=4, help="of steered and static vectors")
+    parser.add_argument(
+        "--lora-epochs", type=int, default=4, help="of the LoRA, each of which takes several times as long"
+    )
     parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
     arguments = parser.parse_args()
     done = {(line["method"], line["seed"], line["train_rows"]) for line in json_lines(arguments.output)}
     for seed in arguments.seeds:
-        draw = Draw(arguments.data, arguments.work, seed, arguments.rows, arguments.tests, arguments.epochs)
+        sizes = arguments.rows, arguments.tests, arguments.epochs, arguments.lora_epochs
+        draw = Draw(arguments.data, arguments.work, seed, *sizes)
         for method in arguments.method:
             if (method, seed, arguments.rows) in done:
                 continue

@@ -41,13 +41,15 @@ def generation(records: Sequence[Record]) -> str:
         for task in hits[ours]
     ]
     seeds = sorted({record["seed"] for record in records})
+    epochs = {record["epochs"] for record in records if "epochs" in record}
+    lora = f", {counted(epochs.pop(), 'epoch')}" if epochs else ""
     n_rows, n_train = sum(len(task) for task in hits[ours].values()), records[-1]["train_rows"]
     return f"""## Texts: JSON, queries, commands, sentences
 
 {counted(len(hits[ours]), "task")} together in one generator, {n_train} training rows of each, {n_rows} test rows,
 {counted(len(seeds), "seed")}. Steered and static answers come from llama.cpp without demonstrations; `static` has one
-learned vector for each task, `lora` changes the target's own weights and answers in PyTorch, without the quantisation
-that it was trained through. `k-shot` and `bm25` have 16 demonstrations after an instruction. Means over the tasks of
+learned vector for each task, `lora` (r=8 on all linear layers{lora}) changes the target's own weights and answers in
+PyTorch, without the quantisation that it was trained through. `k-shot` and `bm25` have 16 demonstrations after an instruction. Means over the tasks of
 each one's own metric, in percent, and what {ours} has more, on the same rows.
 `python -m benchmarks.generation --data FOLDER --work FOLDER --output benchmarks/results/generation.jsonl`
 
