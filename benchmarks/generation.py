@@ -240,9 +240,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="training rows a task")
     parser.add_argument("--tests", type=int, help="test rows a task; by default all")
     parser.add_argument("--epochs", type=int, default=4, help="of steered and static vectors")
-    parser.add_argument(
-        "--lora-epochs", type=int, default=4, help="of the LoRA, each of which takes several times as long"
-    )
+    parser.add_argument("--lora-epochs", type=int, default=4, help="of the LoRA, which take far longer")
     parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
     arguments = parser.parse_args()
     done = {(line["method"], line["seed"], line["train_rows"]) for line in json_lines(arguments.output)}

@@ -34,26 +34,28 @@ def generation(records: Sequence[Record]) -> str:
     rows = []
     for method, tasks in hits.items():
         against = "" if method == ours else _difference(hits[ours], tasks)
-        rows.append([f"**{method}**" if method == ours else method, mean_over_tasks(tasks).percent(), against])
+        n_seeds = str(len(next(iter(scores[method].values()))))
+        name = f"**{method}**" if method == ours else method
+        rows.append([name, n_seeds, mean_over_tasks(tasks).percent(), against])
     main = {record["task"]: record["main"] for record in records}
     per_task = [
         [task, METRICS.get(main[task], main[task]), *(f"{100 * hits[method][task].mean():.1f}" for method in hits)]
         for task in hits[ours]
     ]
-    seeds = sorted({record["seed"] for record in records})
     epochs = {record["epochs"] for record in records if "epochs" in record}
     lora = f", {counted(epochs.pop(), 'epoch')}" if epochs else ""
     n_rows, n_train = sum(len(task) for task in hits[ours].values()), records[-1]["train_rows"]
     return f"""## Texts: JSON, queries, commands, sentences
 
-{counted(len(hits[ours]), "task")} together in one generator, {n_train} training rows of each, {n_rows} test rows,
-{counted(len(seeds), "seed")}. Steered and static answers come from llama.cpp without demonstrations; `static` has one
-learned vector for each task, `lora` (r=8 on all linear layers{lora}) changes the target's own weights and answers in
-PyTorch, without the quantisation that it was trained through. `k-shot` and `bm25` have 16 demonstrations after an instruction. Means over the tasks of
-each one's own metric, in percent, and what {ours} has more, on the same rows.
+{counted(len(hits[ours]), "task")} together in one generator, {n_train} training rows of each, {n_rows} test rows; of
+several seeds, which draw the training rows, each test row has its mean. Steered and static answers come from llama.cpp
+without demonstrations; `static` has one learned vector for each task, `lora` (r=8 on all linear layers{lora}) changes
+the target's own weights and answers in PyTorch, without the quantisation that it was trained through. `k-shot` and
+`bm25` have 16 demonstrations after an instruction. Means over the tasks of each one's own metric, in percent, and what
+{ours} has more, on the same rows.
 `python -m benchmarks.generation --data FOLDER --work FOLDER --output benchmarks/results/generation.jsonl`
 
-{table(["method", "mean", "difference"], rows)}
+{table(["method", "seeds", "mean", "difference"], rows)}
 
 {table(["task", "metric", *hits], per_task)}"""
 
