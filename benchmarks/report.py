@@ -17,7 +17,7 @@ from benchmarks.report_paper import paper
 from benchmarks.report_peers import peers
 from benchmarks.report_serving import serving
 from benchmarks.report_speed import growth, precision, speed, throughput
-from benchmarks.report_study import curve, study, sweeps
+from benchmarks.report_study import curve, study, study_texts, sweeps
 from benchmarks.report_text import structured, style
 from benchmarks.report_told import few_rows, told
 
@@ -88,6 +88,7 @@ def main() -> None:
         paper([*json_lines(RESULTS / "prompted.jsonl"), *json_lines(RESULTS / "steered.jsonl")]),
         study(choices),
         curve(choices),
+        study_texts(json_lines(RESULTS / "study_texts.jsonl")),
         sweeps(choices),
         precision(json_lines(RESULTS / "precision.jsonl")),
         growth(json_lines(RESULTS / "growth.jsonl")),

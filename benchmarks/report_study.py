@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from atv_eval import table
-from benchmarks.paper_tasks import N_POOL, STUDIED
+from atv_eval import difference, table
+from benchmarks.paper_tasks import N_POOL, STUDIED, STUDIED_TEXTS
 from benchmarks.report_text import percent
 
 Record = dict[str, Any]
@@ -49,6 +49,46 @@ both rows are optimistic.
 `python -m benchmarks.study --data FOLDER --epochs {first["epochs"]} --output benchmarks/results/study.jsonl`
 
 {table(["", "accuracy", "KL, unrelated", "agreement, unrelated", "trained"], rows)}"""
+
+
+def study_texts(measured: Sequence[Record]) -> str:
+    """The design choices on tasks with texts, by how likely the wanted answers become."""
+    found = {record["name"]: record for record in measured if "losses" in record}
+    if "default" not in found:
+        return ""
+    first = found["default"]
+    scores = {
+        name: {task: np.exp(-np.array(losses)) for task, losses in record["losses"].items()}
+        for name, record in found.items()
+    }
+    likelihood = {name: float(np.mean([task.mean() for task in tasks.values()])) for name, tasks in scores.items()}
+    rows = []
+    for name in sorted(found, key=lambda name: -likelihood[name]):
+        against = difference(scores[name], scores["default"])
+        p = "p < 0.001" if against.p < 0.001 else f"p = {against.p:.3f}"
+        low, high = 100 * against.low, 100 * against.high
+        rows.append(
+            [
+                found[name]["what"],
+                percent(likelihood[name]),
+                "" if name == "default" else f"{100 * against.value:+.1f} [{low:+.1f}, {high:+.1f}], {p}",
+                percent(found[name]["accuracy"]),
+                f"{found[name]['unrelated_kl']:.2f}",
+                f"{found[name]['trainable'] / 1e6:.1f}M",
+            ]
+        )
+    n_rows = sum(map(len, first["losses"].values()))
+    options = " ".join(f"--{name} {first[name]}" for name in ("rows", "tests", "epochs"))
+    head = ["", "likelihood", "difference to the default", "exact", "KL, unrelated", "trained"]
+    return f"""## Design choices on texts
+
+One generator for {", ".join(STUDIED_TEXTS)}: {first["rows"]} training rows each, {first["epochs"]} epochs, seed
+{first["seed"]}. Likelihood is the probability of the wanted answer per token, its geometric mean, in percent: the mean
+over the tasks of {n_rows} test rows, with the difference on the same rows. Exact is the share of greedy answers, in
+percent, KL as above. With two vectors, and with positions `all`, prompts are evaluated anew in every step.
+`python -m benchmarks.study --texts {options} --data FOLDER --output benchmarks/results/study_texts.jsonl`
+
+{table(head, rows)}"""
 
 
 def curve(measured: Sequence[Record]) -> str:
