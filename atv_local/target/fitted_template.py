@@ -92,9 +92,9 @@ class FittedTemplate:
 
     def check_variables(self, names: Iterable[str]) -> None:
         """Raise UsageError for a variable that the template does not read; all take `enable_thinking`."""
-        known = self._template.variables
         for name in names:
-            if name not in (*known, _THINKING):
+            if name != _THINKING and name not in self._template.variables:  # to find those, it is parsed once more
+                known = self._template.variables
                 has = f"its variables are {some_of(known)}" if known else "it has no variables"
                 raise UsageError(f"the chat template in the GGUF does not read {shown(name)}; {has}")
 
