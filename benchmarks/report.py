@@ -16,7 +16,7 @@ from benchmarks.report_generation import generation
 from benchmarks.report_paper import paper
 from benchmarks.report_peers import peers
 from benchmarks.report_serving import serving
-from benchmarks.report_speed import growth, precision, speed, throughput
+from benchmarks.report_speed import growth, precision, speed, throughput, training_growth
 from benchmarks.report_study import curve, study, study_texts, sweeps
 from benchmarks.report_text import structured, style
 from benchmarks.report_told import few_rows, told
@@ -92,6 +92,7 @@ def main() -> None:
         sweeps(choices),
         precision(json_lines(RESULTS / "precision.jsonl")),
         growth(json_lines(RESULTS / "growth.jsonl")),
+        training_growth(json_lines(RESULTS / "training_growth.jsonl")),
     ]
     parts += [part for part in found if part]
     PAGE.write_text("\n".join(parts))

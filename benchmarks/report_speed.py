@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atv_eval import table
+from atv_local.text import counted
 from benchmarks.report_text import percent
 
 Record = dict[str, Any]
@@ -84,6 +85,32 @@ with the target and is not included, because no generator fits a random target.
 `python -m benchmarks.growth 0.1B 0.5B -- --quick`
 
 {table(head, rows)}"""
+
+
+def training_growth(measured: Sequence[Record]) -> str:
+    """What training takes on random GGUFs by size: the last run of each."""
+    latest = {record["size"]: record for record in measured}
+    if not latest:
+        return ""
+    rows = [
+        [
+            size,
+            f"{record['model_bytes'] / 1e9:.2f}",
+            f"{record['peak_bytes'] / 1e9:.1f}",
+            f"{record['seconds']:.0f}",
+            f"{record['step_seconds']:.1f}",
+        ]
+        for size, record in latest.items()
+    ]
+    first = next(iter(latest.values()))
+    return f"""## Training as the target grows
+
+`atv-local train` on random GGUFs in Q4_0, {first["rows"]} rows of banking77_top10, one epoch in batches of 8,
+{counted(first["cores"], "core")}, in bfloat16: the highest resident memory of the process, the mapped file included, and the
+whole run with reading the model, its check against llama.cpp and the prompts.
+`python -m benchmarks.training_growth {" ".join(latest)} --output benchmarks/results/training_growth.jsonl`
+
+{table(["parameters", "file, GB", "memory, GB", "whole run, s", "step, s"], rows)}"""
 
 
 def precision(found: Sequence[Record]) -> str:
