@@ -106,8 +106,8 @@ def training_growth(measured: Sequence[Record]) -> str:
     return f"""## Training as the target grows
 
 `atv-local train` on random GGUFs in Q4_0, {first["rows"]} rows of banking77_top10, one epoch in batches of 8,
-{counted(first["cores"], "core")}, in bfloat16: the highest resident memory of the process, the mapped file included, and the
-whole run with reading the model, its check against llama.cpp and the prompts.
+{counted(first["cores"], "core")}, in bfloat16: the highest resident memory of the process, the file included, and
+the whole run with reading the model, its check against llama.cpp and the prompts.
 `python -m benchmarks.training_growth {" ".join(latest)} --output benchmarks/results/training_growth.jsonl`
 
 {table(["parameters", "file, GB", "memory, GB", "whole run, s", "step, s"], rows)}"""
