@@ -46,8 +46,8 @@ def check_memory(path: Path, config: PretrainedConfig, dtype: torch.dtype, devic
 def converted_as_read(dtype: torch.dtype) -> Iterator[None]:
     """Within the context transformers' reader of GGUFs converts each matrix as it is read.
 
-    By itself it holds all of them in float32 until the last is read, three times the memory of a model in bfloat16. The
-    values are the same. Rows that are no matrices keep their precision: a few models need it.
+    That of transformers 4 holds all of them in float32 until the last is read, three times the memory of a model in
+    bfloat16; that of 5 does not. The values are the same. What is no matrix keeps its precision: a few models need it.
     """
     from_numpy: Any = torch.from_numpy
 
