@@ -43,6 +43,13 @@ COMMANDS = (
         EVALUATE.format("data/demo/test/banking77_top10.jsonl --no-harm"),
     ),
     (
+        "eval-bm25-json",
+        "Requests as JSON against demonstrations",
+        "The demo bundle with its gate; `bm25` as above, from the 599 training rows.",
+        f"{EVALUATE.format('data/demo/test/snips_json.jsonl --no-harm')} "
+        "--method base --method steered --method zero-shot --method bm25 --method nearest",
+    ),
+    (
         "calibrate",
         "Strength and layers",
         "The first demo bundle, which had three tasks with labels: 30 validation rows of each, and the 40 unrelated\n"
