@@ -82,10 +82,12 @@ def study_texts(measured: Sequence[Record]) -> str:
     head = ["", "likelihood", "difference to the default", "exact", "KL, unrelated", "trained"]
     return f"""## Design choices on texts
 
-One generator for {", ".join(STUDIED_TEXTS)}: {first["rows"]} training rows each, {first["epochs"]} epochs, seed
-{first["seed"]}. Likelihood is the probability of the wanted answer per token, its geometric mean, in percent: the mean
-over the tasks of {n_rows} test rows, with the difference on the same rows. Exact is the share of greedy answers, in
-percent, KL as above. With two vectors, and with positions `all`, prompts are evaluated anew in every step.
+One generator for {", ".join(STUDIED_TEXTS)}:
+{first["rows"]} training rows each, {first["epochs"]} epochs, seed {first["seed"]}. Likelihood is the probability of the
+wanted answer per token, its geometric mean, in percent: the mean over the tasks of {n_rows} test rows, with the
+difference on the same rows. Exact is the share of greedy answers, in percent, KL as above. Two vectors (`train
+--prompt-vector`) take longer to train, since prompts are evaluated anew in every step, and change unrelated queries more;
+so one is the default.
 `python -m benchmarks.study --texts {options} --data FOLDER --output benchmarks/results/study_texts.jsonl`
 
 {table(head, rows)}"""
