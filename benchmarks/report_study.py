@@ -85,9 +85,9 @@ def study_texts(measured: Sequence[Record]) -> str:
 One generator for {", ".join(STUDIED_TEXTS)}:
 {first["rows"]} training rows each, {first["epochs"]} epochs, seed {first["seed"]}. Likelihood is the probability of the
 wanted answer per token, its geometric mean, in percent: the mean over the tasks of {n_rows} test rows, with the
-difference on the same rows. Exact is the share of greedy answers, in percent, KL as above. Two vectors (`train
---prompt-vector`) take longer to train, since prompts are evaluated anew in every step, and change unrelated queries more;
-so one is the default.
+difference on the same rows. Exact is the share of greedy answers, in percent, KL as above. Two vectors, of
+`train --prompt-vector`, take longer to train, since prompts are evaluated anew in every step, and change unrelated
+queries more; so one is the default.
 `python -m benchmarks.study --texts {options} --data FOLDER --output benchmarks/results/study_texts.jsonl`
 
 {table(head, rows)}"""
