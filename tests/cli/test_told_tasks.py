@@ -171,6 +171,7 @@ def test_right_answers_become_rows(told: list[str], tmp_path: Path, monkeypatch:
     ]
     assert records(tmp_path / "b.jsonl") == [{"input": INSIDE, "output": "x", "task": "kinds"}]
     assert "saved in corrections.jsonl; to teach it: atv-local train --from RUN" in result.stderr
+    assert result.stderr.count('was answered as no task; add "task"') == 1  # the second, outside of the gate
     assert "/right needs the right answer" in result.stderr
     (row, _) = read_rows(tmp_path / "corrections.jsonl").rows
     assert (row.task, row.output) == ("name", "fruit")

@@ -106,6 +106,7 @@ def test_tasks_that_only_validation_has() -> None:
 def test_tasks_of_a_few_rows() -> None:
     train = some(8, task="enough") + some(7, task="small", text="other")
     assert "fewer than 8 rows for 1 of 2 tasks, such as 'small' with 7" in only(train)
+    assert find_warnings(train, [], {"small"}) == []  # earlier rows of it are trained on too
 
 
 def test_much_to_say_is_summed_up() -> None:

@@ -106,7 +106,9 @@ def read_training_data(job: TrainingJob, prompts: PromptFormat) -> TrainingData:
     if held_out:
         rows, valid_rows = hold_out(rows, job.settings.seed)
     n_new, others = len(rows), list[Row]()
-    warnings = notes + find_warnings(_as_asked(rows, job.worded), _as_asked(valid_rows, job.worded))
+    warnings = notes + find_warnings(
+        _as_asked(rows, job.worded), _as_asked(valid_rows, job.worded), frozenset(row.task for row in replay.train)
+    )
     if replay.train:
         mixed = with_replay(rows, replay, job.worded, job.settings.seed)
         rows, valid_rows, others = mixed.rows, [*valid_rows, *mixed.valid], mixed.others

@@ -220,8 +220,10 @@ def _right(session: Session, text: str) -> None:
     """Save what the last turn should have been answered, for atv-local train --from."""
     if not text:
         raise UsageError("/right needs the right answer, such as /right refund")
-    save_correction(session.conversation, text, session.corrections)
+    row = save_correction(session.conversation, text, session.corrections)
     file = one_line(str(session.corrections))
+    if "task" not in row:
+        session.say('this turn was answered as no task; add "task": "NAME" to its row, or it is a task of its own')
     session.say(f"saved in {file}; to teach it: atv-local train --from RUN {file} -o FOLDER")
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 DEFAULT_FILE = Path("corrections.jsonl")
 
 
-def save_correction(conversation: Conversation, right: str, path: Path) -> None:
-    """Append the last turn with its right answer, and what the target read before it, to a file of rows.
+def save_correction(conversation: Conversation, right: str, path: Path) -> dict[str, Any]:
+    """Append the last turn with its right answer, and what the target read before it, to a file of rows; the row.
 
     Raises:
         UsageError: nothing was asked yet, an answer that cannot be learned, or a file that cannot be written.
@@ -28,6 +28,7 @@ def save_correction(conversation: Conversation, right: str, path: Path) -> None:
         file.seek(max(0, file.tell() - 1))
         begun = file.read(1) not in (b"", b"\n")  # a last line without its end
         file.write(b"\n" * begun + json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return row
 
 
 def correction(conversation: Conversation, right: str) -> dict[str, Any]:

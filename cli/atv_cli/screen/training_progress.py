@@ -58,7 +58,8 @@ class TrainingProgress(ProgressView):
     def _plan(self, plan: TrainingPlan) -> None:
         settings = plan.settings
         held = " held out" if plan.held_out else ""
-        early = f", fewer if {settings.patience} in a row are not better" if plan.valid_rows else ""
+        may_stop = plan.valid_rows and not settings.keep_last
+        early = f", fewer if {settings.patience} in a row are not better" if may_stop else ""
         prefixes = plan.prefixes
         memory = f"{_size(prefixes.memory)} in memory"
         disk = f", {_size(prefixes.disk)} on disk" if prefixes.disk else ""

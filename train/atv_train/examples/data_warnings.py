@@ -18,15 +18,18 @@ _THOUGHT = re.compile(r"\s*[<\[]\|?(?:\w+[:_])?(?:think|thought|reason)\w*\|?[>\
 _Tasks = dict[str, list[Row]]
 
 
-def find_warnings(train: Sequence[Row], valid: Sequence[Row]) -> list[str]:
+def find_warnings(train: Sequence[Row], valid: Sequence[Row], replayed: Collection[str] = ()) -> list[str]:
     """A sentence for each problem, at most `MAX_SENTENCES`; the last one counts those that are left out.
 
     Problems of all rows come first, then those of each task.
+
+    Args:
+        replayed: tasks of which earlier rows are trained on too.
     """
     train_tasks, valid_tasks = _by_task(train), _by_task(valid)
     texts = {task for task, rows in train_tasks.items() if not are_labels([row.output for row in rows])}
     warnings = [*_leaks(train, valid), *_contradictions(train, texts), *_decided_before(train), *_repeats(train)]
-    warnings += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks)]
+    warnings += [*_unseen_tasks(train_tasks, valid_tasks), *_small_tasks(train_tasks, replayed)]
     for task, rows in train_tasks.items():
         warnings += _written_otherwise(task, [row.output for row in rows])
         if task in texts:
@@ -117,8 +120,8 @@ def _unseen_tasks(train: _Tasks, valid: _Tasks) -> Iterator[str]:
         )
 
 
-def _small_tasks(train: _Tasks) -> Iterator[str]:
-    small = [(task, len(rows)) for task, rows in train.items() if len(rows) < FEW_ROWS]
+def _small_tasks(train: _Tasks, replayed: Collection[str]) -> Iterator[str]:
+    small = [(task, len(rows)) for task, rows in train.items() if len(rows) < FEW_ROWS and task not in replayed]
     if small:
         task, number = small[0]
         yield (
