@@ -47,7 +47,7 @@ def converted_as_read(dtype: torch.dtype) -> Iterator[None]:
     """Within the context transformers' reader of GGUFs converts each matrix as it is read.
 
     That of transformers 4 holds all of them in float32 until the last is read, three times the memory of a model in
-    bfloat16; that of 5 does not. The values are the same. What is no matrix keeps its precision: a few models need it.
+    bfloat16; that of 5 does not. The values are the same. Vectors keep their precision, which a few models need.
     """
     from_numpy: Any = torch.from_numpy
 
