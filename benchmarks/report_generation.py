@@ -53,7 +53,7 @@ without demonstrations; `static` has one learned vector for each task, `lora` (r
 the target's own weights and answers in PyTorch, without the quantisation that it was trained through. `k-shot` and
 `bm25` have 16 demonstrations after an instruction. Means over the tasks of each one's own metric, in percent, and what
 {ours} has more, on the same rows.
-`python -m benchmarks.generation --data FOLDER --work FOLDER --output benchmarks/results/generation.jsonl`
+`python -m benchmarks.generation --data FOLDER --work FOLDER --tests 30 --lora-epochs 2 --output FILE.jsonl`
 
 {table(["method", "seeds", "mean", "difference"], rows)}
 
