@@ -34,7 +34,7 @@ def test_loading_takes_little_more_than_the_weights(tiny_gguf: Path, tmp_path: P
     write(deep, parse("64x64x4x2x8192"))
     command = [sys.executable, "-c", LOAD, str(tiny_gguf), str(deep)]
     copies = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert 0.9 < copies < 1.9  # the file itself is a third; all in float32 and a copy would be three
+    assert 0.5 < copies < 1.9  # all in float32 and a copy are 2.3; the process had some memory free
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "qwen3moe"])
