@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -69,6 +69,7 @@ def test_json_lines_and_csv_are_the_same_to_every_verb(tmp_path: Path, rows: lis
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(queries=st.lists(lines, min_size=1, max_size=4))
 def test_lines_of_text_are_rows_with_an_input(tmp_path: Path, queries: list[str]) -> None:
+    assume(queries[0].strip() not in ("{", "[", "[{"))  # the first line of a file of JSON, which is refused
     file = tmp_path / "rows.txt"
     file.write_text("\n".join(queries), encoding="utf-8")
     with file.open("rb") as opened:
