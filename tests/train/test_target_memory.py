@@ -16,25 +16,28 @@ from benchmarks.random_gguf import parse, write
 from tests.tiny import write_gguf
 
 CPU = torch.device("cpu")
-LOAD = """
-import resource, sys, torch, transformers
+LOAD = r"""
+import re, sys, torch
 from pathlib import Path
 from atv_train.frozen_target.weights import load_target
+
+def peak():  # not ru_maxrss, which begins with what the parent held
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
 load_target(Path(sys.argv[1]), torch.bfloat16, torch.device("cpu"))  # imports what loading needs
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 model = load_target(Path(sys.argv[2]), torch.bfloat16, torch.device("cpu"))
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024 / sum(weight.nbytes for weight in model.parameters()))
+print((peak() - before) / sum(weight.nbytes for weight in model.parameters()))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss differs")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_loading_takes_little_more_than_the_weights(tiny_gguf: Path, tmp_path: Path) -> None:
     deep = tmp_path / "deep.gguf"
     write(deep, parse("64x64x4x2x8192"))
     command = [sys.executable, "-c", LOAD, str(tiny_gguf), str(deep)]
     copies = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert 0.5 < copies < 1.9  # all in float32 and a copy are 2.3; the process had some memory free
+    assert 0.5 < copies < 2.7  # with the file's pages; all in float32 at first makes it 3.2
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "qwen3moe"])
