@@ -40,7 +40,7 @@ docs: .venv/dev
 bench: .venv/dev
 	$(BIN)/atv-local bench
 	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.structured
 
 # Every command whose figures docs/explanation/results.md shows, then the page; what trains is not in it.
@@ -52,6 +52,7 @@ results: .venv/dev
 	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run > runs/calibrate.md
 	$(BIN)/atv-local bench > runs/bench.md
 	$(BIN)/python -m benchmarks.structured --output benchmarks/results/structured.jsonl
+	$(BIN)/python -m benchmarks.startup --output benchmarks/results/startup.jsonl
 	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl
 	$(BIN)/python -m benchmarks.serving --output benchmarks/results/serving.jsonl
 	$(BIN)/python -m benchmarks.load --output benchmarks/results/load.jsonl

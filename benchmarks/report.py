@@ -16,7 +16,7 @@ from benchmarks.report_generation import generation
 from benchmarks.report_paper import paper
 from benchmarks.report_peers import peers
 from benchmarks.report_serving import serving
-from benchmarks.report_speed import growth, precision, speed, throughput, training_growth
+from benchmarks.report_speed import growth, precision, speed, startup, throughput, training_growth
 from benchmarks.report_study import curve, study, study_texts, sweeps
 from benchmarks.report_text import structured, style
 from benchmarks.report_told import few_rows, told
@@ -72,9 +72,10 @@ def outputs() -> Iterator[str]:
         if path.exists():
             printed = path.read_text().removeprefix("# Cost of steering\n\n")
             yield f"## {title}\n\n{text}\n`{command}`\n\n{printed}"
-    found = json_lines(RESULTS / "throughput.jsonl")
-    if found:
-        yield throughput(found[-1])
+    for name, section in (("startup", startup), ("throughput", throughput)):
+        found = json_lines(RESULTS / f"{name}.jsonl")
+        if found:
+            yield section(found[-1])
 
 
 def main() -> None:

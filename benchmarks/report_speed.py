@@ -36,6 +36,19 @@ complete answers equal the loop's word for word. Medians of the blocks, with qua
 {table(["", "queries a second", "times the loop"], rows)}"""
 
 
+def startup(r: Record) -> str:
+    """One answer in a process of its own."""
+    ways = {"bare": "llama-cpp-python alone", "off": "`atv-local run --off`", "steered": "`atv-local run`"}
+    rows = [[ways[name], f"{r['seconds'][name]:.2f}", f"{r['megabytes'][name]:.0f}"] for name in ways]
+    return f"""## One answer, from start to end
+
+One token in a process of its own, with the imports, the model and the generator: medians of {r["rounds"]} of each
+way in turn, {counted(r["cores"], "core")}. Memory is the highest resident.
+`python -m benchmarks.startup --output benchmarks/results/startup.jsonl`
+
+{table(["", "seconds", "MB"], rows)}"""
+
+
 def speed(found: Sequence[Record]) -> str:
     """Against LoRA and `all`."""
     if not found:

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import lock_descriptor
-
 from atv_local.data.exchange import exchange, sync, sync_entry
 from atv_local.data.file_errors import writing
 from atv_local.errors import UsageError
@@ -168,6 +166,8 @@ def _beside(path: Path, kind: str = "new") -> Iterator[Path]:
 
 
 def _lock(folder: Path, path: Path) -> int:
+    from filelock import lock_descriptor  # slow to import, and an answer writes nothing
+
     while True:
         folder.mkdir(exist_ok=True)
         try:

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import lock_descriptor
 from pydantic_core import from_json
 
 from atv_local.data.atomic_files import replacing
@@ -167,6 +166,8 @@ class ResumableOutput:
                 path.write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def _lock(self) -> None:
+        from filelock import lock_descriptor  # slow to import, and an answer writes nothing
+
         with writing(self.path):
             locked = lock_descriptor(self._file.fileno(), blocking=False)
             current = self.path.exists() and os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())

@@ -81,7 +81,6 @@ def run(
     text = _query(query or [], file)
 
     from atv_cli.load_engine import check_task_options, load_engine, say_not_read
-    from atv_cli.screen import plot_norms
     from atv_local.answer import Conversation
 
     settings = sampling.arguments() | constraint.arguments()
@@ -89,6 +88,8 @@ def run(
     engine, how = load_engine(model, bundle, steering, off, vectors, performance)
     asked = _asked(engine, text, how, told, constraint)
     if show_vector:
+        from atv_cli.screen import plot_norms
+
         plotted = engine.gated(asked, forced=True).rows
         assert plotted is not None  # a forced vector is never missing
         plot_norms(plotted)
