@@ -101,6 +101,14 @@ class Lora:
         return right / len(examples)
 
     @torch.no_grad()
+    def loss(self, examples: Sequence[Example]) -> float:
+        """Per answer token, as `Validator.evaluate` measures one task."""
+        self.model.eval()
+        found = (self.answer_logits(examples[start : start + 16]) for start in range(0, len(examples), 16))
+        total = sum(float(cross_entropy(logits, labels, reduction="sum")) for logits, labels in found)
+        return total / sum(len(example.answer) for example in examples)
+
+    @torch.no_grad()
     def harm(self, examples: Sequence[Example]) -> TrainingMetrics:
         """What it does to unrelated queries, as `Trainer.harm` measures it."""
         self.model.eval()

@@ -64,15 +64,23 @@ def speed_of(r: Record) -> str:
         ["median step, s", f"{r['step_seconds']:.2f}", f"{r['lora_step_seconds']:.2f}"],
         ["prefixes, s", f"{r['prefix_seconds']:.0f}", ""],
         ["in all, s", f"{r['seconds']:.0f}", f"{r['lora_seconds']:.0f}"],
-        ["accuracy reached", percent(r["accuracy"]), percent(r["lora_accuracy"])],
     ]
+    if "loss" in r:
+        goal = "loss per token"
+        rows.append(["validation loss per token reached", f"{r['loss']:.3f}", f"{r['lora_loss']:.3f}"])
+    else:
+        goal = "accuracy"
+        rows.append(["validation accuracy reached", percent(r["accuracy"]), percent(r["lora_accuracy"])])
     when = f", {r['note']}" if "note" in r else ""
+    option = f" --loss {r['goal']:g}" if "loss" in r else ""
+    limit = r["lora_seconds"] / r["prefix_seconds"]
     return f"""In one run on two cores{when}: {r["rows"]} rows of {r["task"]}, batches of
-{r["batch_size"]}, until the same validation accuracy.
-`python -m benchmarks.training_speed --task {r["task"]} --output benchmarks/results/training_speed.jsonl`
+{r["batch_size"]}, until the same validation {goal}.
+`python -m benchmarks.training_speed --task {r["task"]}{option} --output benchmarks/results/training_speed.jsonl`
 
 {table(["", "atv-local", "peft LoRA, r=8"], rows)}
-LoRA took **{r["lora_over_ours"]:.1f} times** as long. A step with `all` positions took
+LoRA took **{r["lora_over_ours"]:.1f} times** as long. The prompts of all rows are read once before the first step;
+if no step took any time after that, it would be {limit:.1f} times. A step with `all` positions took
 **{r["all_over_decode_step"]:.1f} times** as long as one with `decode` and cached prefixes (median of eight pairs);
 counting the evaluation of prefixes, which happens once, a first epoch {r["all_over_decode_first_epoch"]:.1f} times.
 """
