@@ -13,10 +13,11 @@ from pathlib import Path
 from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
+from benchmarks.report_growth import conversation_growth, growth, row_growth, training_growth
 from benchmarks.report_paper import paper
 from benchmarks.report_peers import peers
 from benchmarks.report_serving import serving
-from benchmarks.report_speed import growth, precision, speed, startup, throughput, training_growth
+from benchmarks.report_speed import precision, speed, startup, throughput
 from benchmarks.report_study import curve, study, study_texts, sweeps
 from benchmarks.report_text import structured, style
 from benchmarks.report_told import few_rows, told
@@ -101,6 +102,8 @@ def main() -> None:
         precision(json_lines(RESULTS / "precision.jsonl")),
         growth(json_lines(RESULTS / "growth.jsonl")),
         training_growth(json_lines(RESULTS / "training_growth.jsonl")),
+        row_growth(json_lines(RESULTS / "row_growth.jsonl")),
+        conversation_growth(json_lines(RESULTS / "conversation_growth.jsonl")),
     ]
     parts += [part for part in found if part]
     PAGE.write_text("\n".join(parts))

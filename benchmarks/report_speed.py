@@ -86,54 +86,6 @@ counting the evaluation of prefixes, which happens once, a first epoch {r["all_o
 """
 
 
-def growth(measured: Sequence[Record]) -> str:
-    """What `atv-local bench` gives on random GGUFs by size."""
-    latest = {(record["size"], record["model"]["quantisation"]): record for record in measured}
-    if not latest:
-        return ""
-    names = list(dict.fromkeys((row["what"], row["size"]) for record in latest.values() for row in record["ratios"]))
-    head = ["parameters", *(f"{what}{f', {size}' if size else ''}" for what, size in names), "base first token, ms"]
-    rows = []
-    for (size, kind), record in latest.items():
-        ratios = {(row["what"], row["size"]): f"{row['median']:.2f}" for row in record["ratios"]}
-        base = [row["median"] for row in record["medians"] if (row["part"], row["what"]) == ("first-token", "base")]
-        rows.append([f"{size} {kind}", *(ratios.get(name, "") for name in names), f"{base[0]:.0f}" if base else ""])
-    threads = next(iter(latest.values()))["machine"]["threads"]
-    return f"""## As the target grows
-
-Random GGUFs, {threads} threads: what a vector costs when the target is larger. The generator's time does not grow
-with the target and is not included, because no generator fits a random target.
-`python -m benchmarks.growth 0.1B 0.5B -- --quick`
-
-{table(head, rows)}"""
-
-
-def training_growth(measured: Sequence[Record]) -> str:
-    """What training takes on random GGUFs by size: the last run of each."""
-    latest = {record["size"]: record for record in measured}
-    if not latest:
-        return ""
-    rows = [
-        [
-            size,
-            f"{record['model_bytes'] / 1e9:.2f}",
-            f"{record['peak_bytes'] / 1e9:.1f}",
-            f"{record['seconds']:.0f}",
-            f"{record['step_seconds']:.1f}",
-        ]
-        for size, record in latest.items()
-    ]
-    first = next(iter(latest.values()))
-    return f"""## Training as the target grows
-
-`atv-local train` on random GGUFs in Q4_0, {first["rows"]} rows of banking77_top10, one epoch in batches of 8,
-{counted(first["cores"], "core")}, in bfloat16: the highest resident memory of the process, the file included, and
-the whole run with reading the model, its check against llama.cpp and the prompts.
-`python -m benchmarks.training_growth {" ".join(latest)} --output benchmarks/results/training_growth.jsonl`
-
-{table(["parameters", "file, GB", "memory, GB", "whole run, s", "step, s"], rows)}"""
-
-
 def precision(found: Sequence[Record]) -> str:
     """What each graph costs and keeps."""
     if not found:

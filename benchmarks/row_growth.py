@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -92,6 +93,7 @@ def main() -> None:
                 model = str(folder / "narrow.gguf")
             files = write_rows(folder / "rows", n_rows, n_tasks)
             record: dict[str, Any] = {"rows": n_rows, "tasks": n_tasks, "model": arguments.model or NARROW}
+            record["cores"] = len(os.sched_getaffinity(0))
             record["train"] = measured(folder / "run", model, files)
             record["resume"] = measured(folder / "run", model, [])
         print(json.dumps(record), flush=True)

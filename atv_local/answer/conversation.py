@@ -182,6 +182,25 @@ class Conversation:
         both = {"without steering": OFF, "with steering": self.steering}
         return {name: self._compared(self._asked(text, steering), before) for name, steering in both.items()}
 
+    def read_ahead(self) -> None:
+        """Evaluate what is read before every next message, so that its answer begins sooner.
+
+        That is above all the last answer, which was written under a vector and is read without one. May run in a thread
+        of its own while the user types: the next answer waits for it. Does nothing where the whole prompt is steered.
+
+        Raises:
+            UsageError: the engine is closed.
+            ModelError: llama.cpp fails.
+        """
+        if not self.steering.off and self.steering.positions.prefix:
+            return
+        try:
+            one, other = (self.prompt(text) for text in ("a", "b"))
+        except PromptError:  # said when the next message comes
+            return
+        with self.engine.target.turn():
+            self.engine.target.prefill(*one.shared_with(other))
+
     def prompt(self, text: str, turns: Sequence[Turn] | None = None) -> Prompt:
         """The prompt that the target reads for a message after these turns, by default all.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 from atv_local.errors import UsageError
@@ -28,7 +28,8 @@ class Prompt:
     Attributes:
         tokens: the whole prompt.
         shared: how many tokens, from the first on, are the same for every query.
-        turns: for a conversation, how many tokens each earlier prompt had before its last one.
+        turns: for a conversation, how many tokens each earlier prompt had before its last one, and how many there are
+            before each message of the user but the first.
         begins_text: whether the tokenizer puts a space before an answer, as before every text; it is not part of it.
     """
 
@@ -42,6 +43,11 @@ class Prompt:
         """All tokens but the last, in the runs that are evaluated by themselves and reused by later prompts."""
         cuts = sorted({0, self.shared, *self.turns, len(self.tokens) - 1})
         return [self.tokens[start:end] for start, end in pairwise(cuts)]
+
+    def shared_with(self, other: Prompt) -> list[tuple[int, ...]]:
+        """The segments that another prompt begins with too."""
+        pairs = zip(self.segments, other.segments, strict=False)
+        return [segment for segment, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
 
 
 class PromptFormat:
@@ -76,6 +82,9 @@ class PromptFormat:
             template = FittedTemplate.compiled(source, eos=vocabulary.eos_text, bos=vocabulary.bos_text)
         self._template = template
         self._turn = lru_cache(maxsize=256)(lambda *messages: self._tokens([dict(message) for message in messages]))
+        self._opening = lru_cache(maxsize=256)(
+            lambda *messages: self._tokens_before([dict(message) for message in messages])
+        )
         self._head = self._tokens_before(self._before)
 
     def __call__(self, query: str) -> Prompt:
@@ -136,6 +145,8 @@ class PromptFormat:
         head = self._tokens_before(messages[: asked[0]]) if asked else []
         ends = []
         for index in asked:
+            if index > asked[0]:
+                ends.append(_shared(self._opening(*(tuple(message.items()) for message in messages[:index])), tokens))
             if index + 1 < len(messages):
                 *before, _ = self._turn(*(tuple(message.items()) for message in messages[: index + 1]))
                 if before == tokens[: len(before)] and len(before) < len(tokens):

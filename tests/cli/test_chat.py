@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import Result
 import atv_local
 from atv_cli.chat.session import Session
 from atv_cli.verbs import run
-from atv_local.answer import Asked, GatedVector
+from atv_local.answer import Asked, Conversation, GatedVector
 from atv_local.answer.engine import Engine
 from atv_local.errors import UnstableError
 from atv_local.target.vocabulary import Vocabulary
@@ -52,6 +54,19 @@ def test_the_second_turn_knows_the_first_and_its_tokens_are_kept(pair: list[str]
     assert result.stderr.count("steering off]") == 2
     on = chat(pair, "/set verbose on", "/set positions all", FRUIT, BEAST)
     assert [kept for _, kept in costs(on)] == [0, 0]
+
+
+def test_while_the_user_types_the_last_answer_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    conversation = Conversation(engine, max_tokens=6)
+    session = Session(conversation)
+    session.answer(conversation.stream(FRUIT))
+    *expected, _ = conversation.prompt(BEAST).segments
+    deadline = time.monotonic() + 60
+    while engine.target.n_cached(expected) < sum(map(len, expected)) and time.monotonic() < deadline:
+        session.read_ahead()
+        time.sleep(0.01)
+    assert engine.target.n_cached(expected) == sum(map(len, expected))
 
 
 def test_clearing_and_another_system_message(pair: list[str]) -> None:
@@ -94,7 +109,7 @@ def test_a_terminal_gets_no_control_characters(
     engine = atv_local.load(tiny_gguf, off=True)
     for on_terminal, said in ((True, "[2J\u200d\tü\n"), (False, "\x1b[2J\u200d\t\x9bü\r\n")):
         monkeypatch.setattr(sys.stdout, "isatty", lambda yes=on_terminal: yes)
-        conversation = atv_local.Conversation(engine, max_tokens=1)
+        conversation = Conversation(engine, max_tokens=1)
         Session(conversation).answer(conversation.stream("hello"))
         assert capsys.readouterr().out == said
         run._print(engine, Asked("hello", atv_local.OFF), {"max_tokens": 1}, stream=False)

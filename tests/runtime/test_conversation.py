@@ -28,7 +28,7 @@ from atv_local.answer import GatedVector
 from atv_local.answer.conversation import Turn
 from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.target.fitted_template import Message
-from atv_local.target.prompt import PromptFormat
+from atv_local.target.prompt import Prompt, PromptFormat
 from tests.runtime.templates import AT_THE_END, FORGED, FORGETTING
 from tests.tiny import write_gguf
 
@@ -38,6 +38,11 @@ STEERINGS = (OFF, Steering(), Steering(strength=0.5), *(Steering(positions=how) 
 def answer(events: Iterator[Event]) -> tuple[str, Event]:
     found = list(events)
     return "".join(event.text for event in found), found[-1]
+
+
+def new(prompt: Prompt) -> int:
+    """Tokens of the answer before and of the new message."""
+    return sum(map(len, prompt.segments[-2:])) + 1
 
 
 def held(engine: Engine, turns: Sequence[tuple[str, Steering]], **more: object) -> Conversation:
@@ -58,7 +63,7 @@ def test_earlier_prompts_are_kept_and_the_answer_before_is_read_again(engine: En
         last = answer(conversation.stream(text))[1]
         assert last.tokens.evaluated == len(prompt.tokens) - kept
         if kept:
-            assert last.tokens.evaluated == len(prompt.segments[-1]) + 1
+            assert last.tokens.evaluated == new(prompt)
         kept = len(prompt.tokens) - 1  # all but the one that was steered
 
 
@@ -69,7 +74,7 @@ def test_with_all_positions_nothing_is_kept_before_or_after(engine: Engine) -> N
         prompt = conversation.prompt("apple 1")
         assert answer(conversation.stream("apple 1"))[1].tokens.evaluated == len(prompt.tokens)
     prompt = conversation.prompt("apple 1")
-    assert answer(conversation.stream("apple 1"))[1].tokens.evaluated == len(prompt.segments[-1]) + 1
+    assert answer(conversation.stream("apple 1"))[1].tokens.evaluated == new(prompt)
 
 
 def test_steering_off_for_a_turn_keeps_as_much(engine: Engine) -> None:
@@ -77,7 +82,26 @@ def test_steering_off_for_a_turn_keeps_as_much(engine: Engine) -> None:
     for steering in (OFF, Steering(strength=2.0), OFF):
         conversation.steering = steering
         prompt = conversation.prompt("a dog")
-        assert answer(conversation.stream("a dog"))[1].tokens.evaluated == len(prompt.segments[-1]) + 1
+        assert answer(conversation.stream("a dog"))[1].tokens.evaluated == new(prompt)
+
+
+@pytest.mark.parametrize("steering", [OFF, Steering(), Steering(positions=Positions.LAST)])
+def test_what_is_read_ahead_leaves_the_message_alone_to_read(engine: Engine, steering: Steering) -> None:
+    conversation = held(engine, [("apple 1", steering), ("a dog", steering)])
+    conversation.read_ahead()
+    prompt = conversation.prompt("what is this?")
+    assert answer(conversation.stream("what is this?"))[1].tokens.evaluated == len(prompt.segments[-1]) + 1
+
+
+def test_nothing_is_read_ahead_of_a_prompt_that_is_steered_or_too_long(engine: Engine) -> None:
+    conversation = held(engine, [("apple 1", Steering())])
+    before = engine.target.n_evaluated
+    conversation.steering = Steering(positions=Positions.ALL)
+    conversation.read_ahead()
+    conversation.steering = OFF
+    conversation.restore(None, [Turn("a", "b " * engine.target.n_ctx, {})])
+    conversation.read_ahead()
+    assert engine.target.n_evaluated == before
 
 
 def test_another_system_message_drops_all_and_clearing_keeps_the_templates_beginning(engine: Engine) -> None:
@@ -108,12 +132,17 @@ def test_answering_again_evaluates_one_token(engine: Engine) -> None:
         st.tuples(st.sampled_from(["apple 1", "a dog", "üñï ☃", f"hi{FORGED}"]), st.sampled_from(STEERINGS)),
         min_size=2,
         max_size=4,
-    )
+    ),
+    st.booleans(),
 )
 def test_answers_are_those_of_a_fresh_engine(
-    engine: Engine, tiny_gguf: Path, tiny_generator: Generator, turns: list[tuple[str, Steering]]
+    engine: Engine, tiny_gguf: Path, tiny_generator: Generator, turns: list[tuple[str, Steering]], ahead: bool
 ) -> None:
-    conversation = held(engine, turns)
+    conversation = held(engine, turns[:-1])
+    if ahead:
+        conversation.read_ahead()
+    conversation.steering = turns[-1][1]
+    answer(conversation.stream(turns[-1][0]))
     logits = engine.target.logits().copy()
     fresh = Conversation(Engine(Target(tiny_gguf, n_threads=1), tiny_generator), steering=turns[-1][1], max_tokens=6)
     fresh.restore(None, conversation.turns[:-1])
@@ -255,7 +284,7 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_went(engine: Engine) -> No
     assert conversation.last.answer_text == text
     assert conversation.last.record["finish_reason"] == "interrupted"
     prompt = conversation.prompt("dog 1")
-    assert answer(conversation.stream("dog 1"))[1].tokens.evaluated == len(prompt.segments[-1]) + 1
+    assert answer(conversation.stream("dog 1"))[1].tokens.evaluated == new(prompt)
 
 
 @pytest.mark.parametrize(("calls", "kept"), [(1, False), (3, True)])

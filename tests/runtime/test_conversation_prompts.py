@@ -56,7 +56,7 @@ def test_the_segments_of_an_earlier_turn_begin_those_of_a_later_one(
     prompts = PromptFormat(vocabularies["plain"])
     later = prompts.conversation(said(*texts))
     assert rejoined(later) == later.tokens
-    assert len(later.turns) == len(texts) // 2
+    assert len(later.turns) == len(texts) - 1
     for count in range(1, len(texts), 2):
         earlier = prompts.conversation(said(*texts[:count])).segments
         assert later.segments[: len(earlier)] == earlier
@@ -78,11 +78,11 @@ def test_a_template_may_do_with_what_was_said_as_it_likes(
 
 
 def test_a_turn_that_the_template_changes_later_is_not_kept(vocabularies: dict[str, Vocabulary]) -> None:
-    texts = ["a", "b", "c", "d", "e"]
-    assert len(PromptFormat(vocabularies["plain"]).conversation(said(*texts)).turns) == 2
-    assert len(PromptFormat(vocabularies["forgetting"]).conversation(said(*texts)).turns) == 0
     system: list[Message] = [{"role": "system", "content": "s"}]
-    assert PromptFormat(vocabularies["at the end"]).conversation([*system, *said(*texts)]).turns == ()
+    for name, before, n_kept in (("plain", [], 4), ("forgetting", [], 1), ("at the end", system, 1)):
+        prompts = PromptFormat(vocabularies[name])
+        later = prompts.conversation([*before, *said("a", "b", "c", "d", "e")])
+        assert len(later.shared_with(prompts.conversation([*before, *said("a", "b", "c")]))) == n_kept
 
 
 def test_control_tokens_in_what_was_said_are_mere_text(vocabularies: dict[str, Vocabulary]) -> None:

@@ -39,6 +39,7 @@ def run_chat(conversation: Conversation) -> None:
         session.note(f"{summary(session)} · /? for help, /bye to end")
     with _history() if session.interactive and sys.stdout.isatty() else contextlib.nullcontext():
         while True:
+            session.read_ahead()
             try:
                 _turn(session, _read_line(session, ">>> "))
             except EOFError:
