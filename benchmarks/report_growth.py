@@ -105,9 +105,9 @@ def conversation_growth(found: Sequence[Record]) -> str:
     return f"""## As a conversation grows
 
 Milliseconds to the first token of a turn, and tokens of the conversation with its answer of at most
-{record["max_tokens"]}; {counted(record["cores"], "core")}, medians of {record["repeats"]} conversations. llama-cpp-python
-keeps its own answers as they were written; here they are read again, which makes an answer the same as that of a new
-process. `atv-local chat` does that while the user types.
+{record["max_tokens"]}; {counted(record["cores"], "core")}, medians of {record["repeats"]} conversations.
+llama-cpp-python keeps its own answers as they were written; here they are read again, which makes an answer the same
+as that of a new process. `atv-local chat` does that while the user types.
 `python -m benchmarks.conversation_growth --output benchmarks/results/conversation_growth.jsonl`
 
 {table(["turn", *ways.values()], rows)}"""
