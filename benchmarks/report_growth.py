@@ -68,7 +68,7 @@ def row_growth(measured: Sequence[Record]) -> str:
         [
             f"{record['rows']:,}",
             str(record["tasks"]),
-            "embedded" if record["model"] == "embedded" else "narrow",
+            "embedded" if record["model"] == "default" else "narrow",
             *(f"{record[how]['first_step']:.0f}" for how in ("train", "resume")),
             f"{record['train']['step']:.2f}",
             *(f"{record[how]['megabytes'] / 1000:.1f}" for how in ("train", "resume")),

@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[100, 1_000, 10_000, 100_000])
     parser.add_argument("--tasks", type=int, nargs="*", default=[1, 10, 100])
     parser.add_argument("--tasks-rows", type=int, default=2_000)
-    parser.add_argument("--model", help="a target that is not random")
+    parser.add_argument("--model", help="a target that is not random, such as `default`")
     parser.add_argument("--output", type=Path, default=RESULTS / "row_growth.jsonl")
     arguments = parser.parse_args()
     sizes = [(n_rows, 1) for n_rows in arguments.rows] + [(arguments.tasks_rows, n) for n in arguments.tasks]
