@@ -33,12 +33,12 @@ def chosen_tasks(index: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def rows(lines: list[str], task: str, split: str, instruction: str) -> list[dict[str, Any]]:
-    """Some of a task's rows."""
+def rows(lines: list[str], task: str, split: str, instruction: str, limit: int) -> list[dict[str, Any]]:
+    """At most so many of a task's rows."""
     draw, records = random.Random(f"{task}/{split}"), [json.loads(line) for line in lines]
     draw.shuffle(records)
     made = []
-    for record in [one for one in records if len(one["input"]) < MAX_CHARS][: ROWS[split]]:
+    for record in [one for one in records if len(one["input"]) < MAX_CHARS][:limit]:
         row = {"task": task, "input": record["input"], "output": record["output"], "instruction": instruction}
         if choices := record.get("choices"):
             if max(map(len, choices)) > 1:  # letters stand for the options in the input, which are in their order
@@ -66,12 +66,12 @@ def main() -> None:
     index = json.loads((arguments.data / "index.json").read_text())
     instructions = json.loads((arguments.data / "instructions.json").read_text())
     tasks = chosen_tasks(index)
-    for split in ROWS:
+    for split, limit in ROWS.items():
         folder = arguments.output / split
         folder.mkdir(parents=True, exist_ok=True)
         for task in tasks:
             lines = text_lines(arguments.data / task / f"{split}.jsonl")
-            made = rows(lines, task, split, instructions[task])
+            made = rows(lines, task, split, instructions[task], limit)
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made)
             (folder / f"{task}.jsonl").write_text(text, encoding="utf-8")
     (arguments.output / "LICENCES.md").write_text(licences(index, tasks), encoding="utf-8")

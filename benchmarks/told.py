@@ -56,12 +56,14 @@ def questions(engine: Engine, task: str, instruction: str, rows: list[Row]) -> I
         yield BatchQuestion(prompts(text), ways, limit, options, tag=AskedRow(task, row, own.static))
 
 
-def measure(engine: Engine, data: Path, tasks: list[str], splits: list[str]) -> Iterator[dict[str, object]]:
-    """The results of every task, one method after the other."""
+def measure(
+    engine: Engine, data: Path, tasks: list[str], splits: list[str], limit: int | None = None
+) -> Iterator[dict[str, object]]:
+    """The results of every task's first rows, by default all, one method after the other."""
     instructions = json.loads((data / "instructions.json").read_text())
     with Batch(engine) as batch:
         for task in tasks:
-            rows = [row for split in splits for row in read_rows(data / task / f"{split}.jsonl").rows]
+            rows = [row for split in splits for row in read_rows(data / task / f"{split}.jsonl").rows][:limit]
             exact: dict[str, list[int]] = defaultdict(list)
             choice: dict[str, list[int]] = defaultdict(list)
             by_static = 0
