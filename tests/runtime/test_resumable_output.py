@@ -155,13 +155,12 @@ def test_a_killed_process_holds_nothing(tmp_path: Path, in_place: bool) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not remove an open file")
 def test_one_that_has_gone_meanwhile_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other process finished between our opening and our locking."""
-    from atv_local.data import resumable_output
 
     def late(*_: object, **__: object) -> bool:
         (tmp_path / "out.partial").unlink()
         return True
 
-    monkeypatch.setattr(resumable_output, "lock_descriptor", late)
+    monkeypatch.setattr("filelock.lock_descriptor", late)
     with pytest.raises(UsageError, match="another process"):
         write(tmp_path / "out", RECORDS)
 
