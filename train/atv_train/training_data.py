@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from atv_local.data import Row, RowFile, are_labels, read_row_files, tell, with_choices
 from atv_local.target import PromptFormat
@@ -76,7 +77,7 @@ class TrainingData:
             rows[row.task].append(row)
         return [told for own in rows.values() if (told := with_choices(*worded.of_task(own)))]
 
-    @property
+    @cached_property
     def text_tasks(self) -> frozenset[str]:
         """Tasks whose outputs are written for each row, by the rows of the training files, also those held out of them;
         a task without such rows is judged by those for validation."""

@@ -68,7 +68,7 @@ def encode(
         form = formats(row.system, row.history)
         wordings = []
         for query in worded.of_row(row):
-            prompt, answer = form(query).tokens, form.answer(query, row.output)
+            prompt, answer = form.example(query, row.output)
             wordings.append(Example(index, query, row.task, prompt, answer, row.references or ()))
         if any(len(example.prompt) < 2 for example in wordings):
             raise DataError(
