@@ -145,7 +145,7 @@ class Provenance(_Section):
     epochs: float = 0
     versions: dict[BoundedText, BoundedText] = Field(default={}, max_length=100)
     metrics: dict[BoundedText, float] = Field(default={}, max_length=MAX_METRICS)
-    measure: Literal["valid_accuracy", "valid_loss"] | None = None
+    measure: Literal["valid_accuracy", "valid_loss", "valid_unseen_loss"] | None = None
 
 
 class Spec(_Section):

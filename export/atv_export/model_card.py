@@ -13,6 +13,8 @@ from atv_local.text import one_line
 _BEST = {
     "valid_accuracy": "the highest accuracy on validation rows, and of several the smallest loss",
     "valid_loss": "the smallest loss per answer token on validation rows, the mean over tasks",
+    "valid_unseen_loss": "the smallest loss per answer token on validation rows of tasks that were not trained on, the "
+    "mean over tasks",
 }
 
 _GATE_METRICS = (VALID_RECALL, OUTSIDE_STEERED)

@@ -169,6 +169,27 @@ def test_loss_decides_where_it_is_the_measure() -> None:
     assert TrainerState(history=[{"epoch": 1.0}, {"epoch": 2.0}], measure="valid_loss").best == {"epoch": 2.0}
 
 
+@pytest.mark.parametrize(("n_tasks", "measure"), [(4, "valid_accuracy"), (5, "valid_unseen_loss")])
+def test_enough_tasks_that_are_not_trained_on_decide(
+    job: TrainingJob, tmp_path: Path, n_tasks: int, measure: str
+) -> None:
+    rows = [{"input": f"{n} {m}", "output": "ab"[m % 2], "task": f"new {n}"} for n in range(n_tasks) for m in range(4)]
+    valid = tmp_path / "valid.jsonl"
+    valid.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = [write(tmp_path / "rows.jsonl", 0, 40)]
+    plans: list[TrainingPlan] = []
+    job = replace(job, data=data, valid=[write(tmp_path / "known.jsonl", 0, 4), valid])
+    result = run_training(job, tmp_path / "out", TrainingHooks(on_plan=plans.append))
+    assert result.measure == plans[0].measure == measure
+    if measure == "valid_unseen_loss":
+        assert result.metrics == min(result.history, key=lambda metrics: metrics[measure])
+        assert result.metrics[measure] != result.metrics["valid_loss"]
+        export(tmp_path / "out", tmp_path / "bundle", precisions=["fp32"])
+        assert "of tasks that were not trained on" in (tmp_path / "bundle" / "README.md").read_text()
+    else:
+        assert "valid_unseen_loss" not in result.metrics
+
+
 def test_chrf_and_exact_are_means_over_text_tasks(tiny_gguf: Path) -> None:
     def example(n: int, task: str) -> Example:
         return Example(n, f"query {n}", task, (1, 2), (3,))

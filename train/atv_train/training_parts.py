@@ -115,7 +115,10 @@ def prepare_training(
     budget = replace(budget, saved=saved is not None and saved.complete)
 
     size = sample_size(data.train.first)
-    sampler = AnswerSampler(data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed, *size)
+    trained = {example.task for example in data.train.first}
+    sampler = AnswerSampler(
+        data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed, *size, trained=trained
+    )
     measure = sampler.measure if data.valid.rows and not settings.keep_last else None
     new_record = RunRecord(
         job=replace(job, settings=settings, dtype=_dtype(models.target)),

@@ -49,6 +49,8 @@ class TrainingProgress(ProgressView):
         results = _results(metrics)
         if "valid_chrf" in metrics:
             results.insert(0, f"loss {metrics['valid_loss']:.3f} per token")
+        if "valid_unseen_loss" in metrics:
+            results.insert(0, f"loss {metrics['valid_unseen_loss']:.3f} per token of tasks not trained on")
         self.say(f"best: epoch {metrics['epoch']:.0f}" + (f", validation {', '.join(results)}" if results else ""))
 
     def say_learned(self, learned: LearnedRows) -> None:
@@ -130,6 +132,8 @@ def _measure(plan: TrainingPlan) -> str:
     if plan.measure is None:
         why = "the new rows are few" if plan.valid_rows else "there are no validation rows"
         return f"none, since {why}; the last epoch is saved"
+    if plan.measure == "valid_unseen_loss":
+        return "validation loss per token of the tasks that are not trained on"
     if plan.measure == "valid_accuracy":
         return "validation accuracy, since all outputs are labels"
     texts = "all outputs" if plan.text_tasks == plan.tasks else f"{plan.text_tasks} of {counted(plan.tasks, 'task')}"

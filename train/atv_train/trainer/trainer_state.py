@@ -43,8 +43,9 @@ class TrainerState:
     def _quality(self, metrics: TrainingMetrics) -> tuple[float, ...]:
         if self.measure is None or self.measure not in metrics:
             return (metrics["epoch"],)
-        accuracy = metrics["valid_accuracy"] if self.measure == "valid_accuracy" else 0.0
-        return (accuracy, -metrics["valid_loss"])
+        if self.measure == "valid_accuracy":
+            return (metrics["valid_accuracy"], -metrics["valid_loss"])
+        return (-metrics[self.measure],)
 
 
 def state_tensors(source: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

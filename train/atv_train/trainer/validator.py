@@ -47,6 +47,11 @@ class Validator:
         """Tasks whose outputs are texts."""
         return self.sampler.text_tasks if self.sampler else frozenset()
 
+    @property
+    def unseen_tasks(self) -> frozenset[str]:
+        """Tasks that only validation has, if they decide which epoch is the best."""
+        return self.sampler.unseen_tasks if self.sampler else frozenset()
+
     def __call__(self, valid: Sequence[Example], unrelated: Sequence[Example] = ()) -> TrainingMetrics:
         """`valid_*` as `evaluate` and the sampler measure them, and `unrelated_*`."""
         metrics = self.evaluate(valid)
@@ -70,7 +75,8 @@ class Validator:
     @torch.no_grad()
     def evaluate(self, examples: Sequence[Example]) -> TrainingMetrics:
         """`loss` per answer token, the mean over tasks, and by task for those with text; of tasks with labels
-        `accuracy`, the share of rows whose greedy answer is exactly right, the mean over tasks and by task.
+        `accuracy`, the share of rows whose greedy answer is exactly right, the mean over tasks and by task; and
+        `unseen_loss`, the mean over tasks that only validation has, where they decide which epoch is the best.
 
         Teacher-forced: all answer tokens are the argmax exactly when greedy decoding writes that answer and stops.
         """
@@ -92,6 +98,8 @@ class Validator:
         accuracy = {task: sum(right for right, *_ in rows) / len(rows) for task, rows in labels_only.items()}
         metrics = {"accuracy": _mean(accuracy)} if accuracy else {}
         metrics["loss"] = _mean(by_task)
+        if unseen := {task: loss for task, loss in by_task.items() if task in self.unseen_tasks}:
+            metrics["unseen_loss"] = _mean(unseen)
         metrics |= {f"accuracy/{task}": value for task, value in accuracy.items()}
         return metrics | {f"loss/{task}": value for task, value in by_task.items() if task in self.text_tasks}
 
