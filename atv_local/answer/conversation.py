@@ -198,8 +198,9 @@ class Conversation:
             one, other = (self.prompt(text) for text in ("a", "b"))
         except PromptError:  # said when the next message comes
             return
-        with self.engine.target.turn():
-            self.engine.target.prefill(*one.shared_with(other))
+        if segments := one.shared_with(other):
+            with self.engine.target.turn():
+                self.engine.target.prefill(*segments)
 
     def prompt(self, text: str, turns: Sequence[Turn] | None = None) -> Prompt:
         """The prompt that the target reads for a message after these turns, by default all.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from atv_local.errors import UsageError
+from atv_serve.work import pool as pool_module
 from atv_serve.work.pool import BrokenError, BusyError, ClosedError, GoneError, InTurn, Pool, PoolJob, TimeUpError
 
 
@@ -189,3 +190,66 @@ def test_the_preferred_of_the_free_contexts_is_taken() -> None:
             assert await read(job) == [wanted]
 
     run(scenario, n_contexts=3)
+
+
+def test_what_comes_after_a_job_is_done_while_nothing_is_asked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool_module, "_PAUSE", 0.01)
+    begun, ended, quiet = threading.Event(), threading.Event(), threading.Event()
+
+    def until_stopped(desk: Desk) -> None:
+        begun.set()
+        try:
+            while True:
+                desk.in_turn(lambda: 0)
+        finally:
+            ended.set()
+
+    def fails(_desk: Desk) -> None:
+        quiet.set()
+        raise ValueError("unforeseen")
+
+    async def scenario(pool: Pool[Desk], _desks: list[Desk]) -> None:
+        def ask(after: Callable[[Desk], None]) -> PoolJob[Desk]:
+            return pool.submit(lambda desk: desk.steps(2), seconds=10, after=after)
+
+        for _ in range(2):  # also where the context is the one that is at it
+            begun.clear()
+            ended.clear()
+            assert await read(ask(until_stopped)) == [0, 1]
+            assert await asyncio.to_thread(begun.wait, 10)
+            assert pool.running == 0
+            assert await read(ask(fails)) == [0, 1]
+            assert ended.is_set()
+            assert await asyncio.to_thread(quiet.wait, 10)
+            quiet.clear()
+        assert await read(ask(until_stopped)) == [0, 1]  # and closing the pool ends it
+
+    run(scenario)
+    run(scenario, n_contexts=2)
+    assert [record.getMessage() for record in caplog.records] == ["what follows a request failed unexpectedly"] * 4
+
+
+def test_nothing_comes_after_a_job_that_failed_or_while_another_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_PAUSE", 0.01)
+    done: list[str] = []
+
+    async def scenario(pool: Pool[Desk], desks: list[Desk]) -> None:
+        held = pool.submit(lambda desk: desk.held(), seconds=10)
+        other = pool.submit(lambda desk: desk.steps(1), seconds=10, after=lambda _: done.append("while it runs"))
+        assert await read(other) == [0]
+        await asyncio.sleep(0.1)
+        desks[0].go.set()
+        assert await read(held) == ["done"]
+
+        def failing(_desk: Desk) -> Iterator[int]:
+            yield 1
+            raise UsageError("no")
+
+        with pytest.raises(UsageError):
+            await read(pool.submit(failing, seconds=10, after=lambda _: done.append("after a failure")))
+        await asyncio.sleep(0.1)
+
+    run(scenario, n_contexts=2)
+    assert not done

@@ -19,6 +19,7 @@ from atv_serve.http.http_errors import Problem, of_error
 from atv_serve.http.metrics import Metrics
 from atv_serve.openai import EVENTS, JSON, ChatRequest, CompletionRequest
 from atv_serve.work import (
+    AnswerWork,
     Context,
     GoneError,
     Piece,
@@ -29,7 +30,6 @@ from atv_serve.work import (
     ServedModels,
     SideWork,
     UsageCounter,
-    generate_pieces,
 )
 
 _MANY = 64
@@ -95,8 +95,10 @@ class Replies:
             prepared = await self.aside(partial(prepare, self._models, body, self.max_tokens))
         except AtvError as error:
             raise self._problem(error, preparing=True) from error
+        work = AnswerWork(prepared)
         job = self.pool.submit(
-            partial(generate_pieces, prepared),
+            work,
+            after=work.read_ahead,
             seconds=self._seconds,
             spent=monotonic() - started,
             prefer=lambda context: context.target.n_cached(prepared.segments),

@@ -1,7 +1,7 @@
 from .context import AppliedSteering as AppliedSteering
 from .context import Context as Context
+from .generate import AnswerWork as AnswerWork
 from .generate import Piece as Piece
-from .generate import generate_pieces as generate_pieces
 from .model_names import AUTO as AUTO
 from .model_names import BASE as BASE
 from .model_names import check_bundle_ids as check_bundle_ids

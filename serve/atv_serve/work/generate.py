@@ -66,6 +66,32 @@ def generate_pieces(request: PreparedRequest, context: Context) -> Generator[Pie
                     yield _of_choice(replace(piece, reading=reading), choice, number)
 
 
+class AnswerWork:
+    """A request as the work of a pool: its answer, and what can be done after that while nothing else is asked."""
+
+    def __init__(self, request: PreparedRequest) -> None:
+        self._request, self._text = request, ""
+
+    def __call__(self, context: Context) -> Generator[Piece]:
+        """As `generate_pieces`."""
+        for piece in generate_pieces(self._request, context):
+            self._text += piece.text
+            yield piece
+
+    def read_ahead(self, context: Context) -> None:
+        """Evaluate the answer as the next turn reads it, without a vector, so that the next answer begins sooner.
+
+        Raises:
+            AtvError: the template or llama.cpp fails, or the pool stops it.
+        """
+        request, engine = self._request, context.engine(self._request.applied)
+        if request.ahead is None or engine.steers_prefix(request.applied.steering):
+            return
+        if segments := request.ahead(self._text):
+            with context.target.turn():
+                context.target.prefill(*segments)
+
+
 def _of_choice(piece: Piece, choice: int, number: int) -> Piece:
     """A piece with its choice; for a prompt's further choices the prompt is not counted again."""
     return replace(piece, choice=choice) if number == 0 else replace(piece, choice=choice, n_prompt=0, n_evaluated=0)

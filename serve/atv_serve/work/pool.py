@@ -15,13 +15,15 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from atv_local.errors import AtvError
 
 _log = logging.getLogger(__name__)
+_PAUSE = 0.5
+"""Seconds after which no program asks for the next turn at once, and a person may be reading."""
 _MEMORY = 0.8
 """Weight of earlier jobs in the running mean of a job's seconds."""
 
@@ -57,8 +59,14 @@ class BrokenError(AtvError):
 class PoolJob(Generic[C]):
     """The work of one request, and the queue that its items come through."""
 
-    def __init__(self, work: Callable[[C], Generator[Any]], seconds: float, spent: float) -> None:
-        self.work = work
+    def __init__(
+        self,
+        work: Callable[[C], Generator[Any]],
+        seconds: float,
+        spent: float,
+        after: Callable[[C], None] | None = None,
+    ) -> None:
+        self.work, self.after = work, after
         self.stopped: AtvError | None = None
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[tuple[Any, bool]] = asyncio.Queue()
@@ -107,13 +115,29 @@ class PoolJob(Generic[C]):
             self.stop(GoneError("the answer is no longer read"))
 
 
+class _Rest:
+    """What a context does while nothing is asked."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End it before its next evaluation."""
+        self._stopped = True
+
+    def check(self) -> None:
+        """Raise GoneError if it was stopped."""
+        if self._stopped:
+            raise GoneError("something is asked")
+
+
 class _Slot(Generic[C]):
     """A context, its thread, and the job it works on."""
 
     def __init__(self, make: Callable[[InTurn], C], turns: ThreadPoolExecutor | None, number: int) -> None:
         self.number = number
         self.inbox: SimpleQueue[PoolJob[C] | None] = SimpleQueue()
-        self.job: PoolJob[C] | None = None
+        self.job: PoolJob[C] | _Rest | None = None
         self._turns = turns
         self.context = make(self._in_turn)
 
@@ -162,6 +186,8 @@ class Pool(Generic[C]):
         self._queue: deque[PoolJob[C]] = deque()
         self._seconds = 1.0
         self._closed = False
+        self._rest: _Rest | None = None
+        """What a context does while no job runs."""
         self._threads = [threading.Thread(target=self._run, args=[slot], daemon=True) for slot in slots]
         for thread in self._threads:
             thread.start()
@@ -199,6 +225,7 @@ class Pool(Generic[C]):
         seconds: float,
         spent: float = 0,
         prefer: Callable[[C], int] = lambda _: 0,
+        after: Callable[[C], None] | None = None,
     ) -> PoolJob[C]:
         """Start work, or queue it. Call this on the event loop that reads the items.
 
@@ -207,6 +234,7 @@ class Pool(Generic[C]):
             seconds: limit for the request, waiting included.
             spent: how many of them are over.
             prefer: picks the free context for which it is largest, of several the first: neighbours evaluate together.
+            after: called in the context's thread a while after the work, if nothing else is asked; ends when it is.
 
         Raises:
             BusyError: too many wait already.
@@ -214,7 +242,9 @@ class Pool(Generic[C]):
         """
         with self._lock:
             self._check()
-            job = PoolJob(work, seconds, spent)
+            job = PoolJob(work, seconds, spent, after)
+            if self._rest is not None:
+                self._rest.stop()
             if self._idle:
                 slot = max(self._idle, key=lambda slot: (prefer(slot.context), -slot.number))
                 self._idle.remove(slot)
@@ -236,6 +266,8 @@ class Pool(Generic[C]):
         """Take no more jobs: waiting ones are stopped, running ones go on."""
         with self._lock:
             self._closed = True
+            if self._rest is not None:
+                self._rest.stop()
             waiting, self._queue = self._queue, deque()
             while self._idle:
                 self._idle.pop().inbox.put(None)
@@ -268,4 +300,28 @@ class Pool(Generic[C]):
                     if self._closed:
                         slot.inbox.put(None)
             ended.end(error)  # after the slot is free, so that the next request finds it
-            job = job or slot.inbox.get()
+            job = job or self._next(slot, None if error else ended.after)
+
+    def _next(self, slot: _Slot[C], after: Callable[[C], None] | None) -> PoolJob[C] | None:
+        """The next job of a slot, which does what comes `after` the last one if nothing is asked for a while."""
+        if after is not None:
+            with suppress(Empty):
+                return slot.inbox.get(timeout=_PAUSE)
+            self._do_after(slot, after)
+        return slot.inbox.get()
+
+    def _do_after(self, slot: _Slot[C], after: Callable[[C], None]) -> None:
+        with self._lock:
+            if self._running or self._closed or not slot.inbox.empty():
+                return
+            slot.job = self._rest = rest = _Rest()
+        try:
+            after(slot.context)
+        except AtvError:  # it was stopped, or the next request says what is wrong
+            pass
+        except Exception:
+            _log.exception("what follows a request failed unexpectedly")
+        with self._lock:
+            slot.job = None
+            if self._rest is rest:
+                self._rest = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from atv_local.answer import Asked, Constraint, last_query, of_task, with_last_query
 from atv_local.data import tell
 from atv_local.errors import PromptError, UsageError
-from atv_local.target import Prompt, Sampling
+from atv_local.target import Message, Prompt, Sampling
 from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
 from atv_serve.work.context import AppliedSteering
 from atv_serve.work.models import FieldError, ServedModels
@@ -48,6 +48,8 @@ class PreparedRequest:
     constraint: Constraint | None = None
     """What answers are restricted to, by the request's `constraint_field`."""
     constraint_field: str = ""
+    ahead: Callable[[str], list[tuple[int, ...]]] | None = None
+    """Of an answer's text, the segments that the prompt of the next turn begins with; None if no turn can follow."""
 
     @property
     def segments(self) -> list[tuple[int, ...]]:
@@ -65,7 +67,7 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
     Raises:
         AtvError: it is invalid, or does not fit.
     """
-    messages = [message.as_message() for message in request.messages]
+    messages = said = [message.as_message() for message in request.messages]
     prompts = models.prompts_for(request.model, request.steering, request.template_variables)
     restricted, applied = _constraint(models, request), models.steering(request.model, request.steering)
     query, asked = last_query(messages), None
@@ -85,7 +87,15 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
     max_tokens = request.max_completion_tokens or request.max_tokens
     prepared = _prepare(models, request, steered, applied, restricted, max_tokens, limit, n_top)
     _check_scores(models, prepared)
-    return prepared
+    if prepared.n > 1 or said[-1]["role"] == "assistant":  # several answers, or an answer that was begun
+        return prepared
+
+    def ahead(text: str) -> list[tuple[int, ...]]:
+        turns: list[Message] = [*said, {"role": "assistant", "content": text}]
+        one, other = (prompts.conversation([*turns, {"role": "user", "content": more}], models.n_ctx) for more in "ab")
+        return [] if len(one.tokens) >= models.n_ctx else one.shared_with(other)
+
+    return replace(prepared, ahead=ahead)
 
 
 def prepare_completion(models: ServedModels, request: CompletionRequest, limit: int) -> PreparedRequest:
