@@ -20,7 +20,7 @@ from benchmarks.report_serving import serving
 from benchmarks.report_speed import precision, speed, startup, throughput
 from benchmarks.report_study import curve, study, study_texts, sweeps
 from benchmarks.report_text import structured, style
-from benchmarks.report_told import few_rows, told
+from benchmarks.report_told import few_rows, held_out, told
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "results.md"
 
@@ -85,7 +85,8 @@ def main() -> None:
     served = serving(json_lines(RESULTS / "serving.jsonl"), json_lines(RESULTS / "load.jsonl"))
     texts = [style(json_lines(RESULTS / "style.jsonl")), structured(json_lines(RESULTS / "structured.jsonl"))]
     texts += [generation(json_lines(RESULTS / "generation.jsonl"))]
-    texts += [told(json_lines(RESULTS / "told.jsonl")), few_rows(json_lines(RESULTS / "few_rows.jsonl"))]
+    texts += [told(json_lines(RESULTS / "told.jsonl")), held_out(json_lines(RESULTS / "held_out.jsonl"))]
+    texts += [few_rows(json_lines(RESULTS / "few_rows.jsonl"))]
     texts += [gate(json_lines(RESULTS / "gate.jsonl")), mixed(json_lines(RESULTS / "mixed_traffic.jsonl"))]
     choices = json_lines(RESULTS / "study.jsonl")
     found = [
