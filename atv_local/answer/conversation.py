@@ -8,8 +8,9 @@ vector, if it has one.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from atv_local.answer.constraint import Choices, Schema, is_auto, of_task
 from atv_local.answer.engine import Engine
 from atv_local.answer.queries import check_query, check_settings
 from atv_local.data import as_max_tokens
-from atv_local.errors import PromptError, UsageError
+from atv_local.errors import AtvError, PromptError, UsageError
 from atv_local.target import DEFAULT_MAX_TOKENS, Grammar, Message, Prompt, Sampling
 from atv_local.vectors import OFF, Steering
 
@@ -185,22 +186,50 @@ class Conversation:
     def read_ahead(self) -> None:
         """Evaluate what is read before every next message, so that its answer begins sooner.
 
-        That is above all the last answer, which was written under a vector and is read without one. May run in a thread
-        of its own while the user types: the next answer waits for it. Does nothing where the whole prompt is steered.
+        That is above all the last answer, which was written under a vector and is read without one. Does nothing where
+        the whole prompt is steered.
 
         Raises:
-            UsageError: the engine is closed.
-            ModelError: llama.cpp fails.
+            UsageError: the engine is closed, or an answer is unfinished.
+            ModelError: the chat template or llama.cpp fails.
         """
-        if not self.steering.off and self.steering.positions.prefix:
-            return
+        self._evaluate_ahead(self._ahead())
+
+    @contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Do so in a thread while the body runs, such as one that waits for the user; it must not use the engine.
+
+        What is not evaluated in the end is left to the next answer, which also says what is wrong.
+        """
+        ended, segments = threading.Event(), list[tuple[int, ...]]()
+        with suppress(AtvError):
+            segments = self._ahead()
+
+        def work() -> None:
+            with suppress(AtvError):
+                self._evaluate_ahead(segments, ended)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
         try:
-            one, other = (self.prompt(text) for text in ("a", "b"))
-        except PromptError:  # said when the next message comes
-            return
-        if segments := one.shared_with(other):
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _ahead(self) -> list[tuple[int, ...]]:
+        """The segments that every next prompt begins with."""
+        target, steering = self.engine.target, self.steering
+        if not steering.off and steering.positions.prefix:
+            return []
+        before, n_ctx = self._messages(self.turns), target.n_ctx
+        one, other = (self._format.conversation([*before, {"role": "user", "content": text}], n_ctx) for text in "ab")
+        return [] if len(one.tokens) >= n_ctx else one.shared_with(other)
+
+    def _evaluate_ahead(self, segments: Sequence[tuple[int, ...]], ended: threading.Event | None = None) -> None:
+        if segments:
             with self.engine.target.turn():
-                self.engine.target.prefill(*segments)
+                self.engine.target.prefill(*segments, ended=ended)
 
     def prompt(self, text: str, turns: Sequence[Turn] | None = None) -> Prompt:
         """The prompt that the target reads for a message after these turns, by default all.

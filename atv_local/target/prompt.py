@@ -17,6 +17,9 @@ from atv_local.text import shown
 MARK = "\ufdd0query\ufdd0"
 """Stands for the content of a message in a rendered template; text does not contain Unicode noncharacters."""
 
+_END_MARK = f"{MARK}{MARK}"
+"""The same for a message that is not read yet."""
+
 _END = 32
 """Tokens at the end of a prompt that decide how an answer after it is tokenised; some templates end with about 10."""
 
@@ -166,19 +169,29 @@ class PromptFormat:
 
     def _tokens_before(self, messages: Sequence[Message]) -> list[int]:
         """The tokens before any query; the last one may merge with the query's first."""
-        head, mark, _ = self.render([*messages, {"role": "user", "content": MARK}]).partition(MARK)
-        return self._vocabulary.tokenize(head, special=True) if mark else []
+        spelt = self._spells_control(messages)
+        marked = [*(_marked(messages) if spelt else messages), {"role": "user", "content": _END_MARK}]
+        head, mark, _ = self.render(marked).partition(_END_MARK)
+        if not mark:
+            return []
+        return self._unmarked(head, messages) if spelt else self._vocabulary.tokenize(head, special=True)
 
     def _tokens(
         self, messages: Sequence[Message], limit: int | None = None, *, rendered: str | None = None
     ) -> list[int]:
         """The prompt as llama.cpp tokenises it; control tokens spelt in a message stay plain text."""
-        if not any(self._vocabulary.spells_control(message["content"]) for message in messages):
+        if not self._spells_control(messages):
             text = self._unanswered(messages) if rendered is None else rendered
             return self._vocabulary.tokenize(text, special=True, limit=limit)
-        marked = [dict(message) | {"content": f"{MARK}{index}{MARK}"} for index, message in enumerate(messages)]
+        return self._unmarked(self._unanswered(_marked(messages)), messages, limit)
+
+    def _spells_control(self, messages: Sequence[Message]) -> bool:
+        return any(self._vocabulary.spells_control(message["content"]) for message in messages)
+
+    def _unmarked(self, rendered: str, messages: Sequence[Message], limit: int | None = None) -> list[int]:
+        """The tokens of a rendered conversation of `_marked` messages, whose contents are mere text."""
         tokens: list[int] = []
-        for place, text in enumerate(re.split(f"{MARK}(\\d+){MARK}", self._unanswered(marked))):
+        for place, text in enumerate(re.split(f"{MARK}(\\d+){MARK}", rendered)):
             is_content = place % 2 == 1
             part = messages[int(text)]["content"] if is_content else text
             if part:
@@ -237,6 +250,11 @@ class PromptFormat:
         if self._template is None:
             return "\n\n".join(message["content"] for message in messages if message["content"])
         return self._template.render(messages)
+
+
+def _marked(messages: Sequence[Message]) -> list[Message]:
+    """Messages with marks in place of their contents."""
+    return [{"role": message["role"], "content": f"{MARK}{index}{MARK}"} for index, message in enumerate(messages)]
 
 
 def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:

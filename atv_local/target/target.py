@@ -9,6 +9,7 @@ first segments.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import takewhile
@@ -150,11 +151,12 @@ class Target:
         """How many tokens of these segments `prefill` would find in the cache."""
         return sum(map(len, self._segments[: self._n_equal([tuple(segment) for segment in segments])]))
 
-    def prefill(self, *segments: Sequence[int]) -> None:
+    def prefill(self, *segments: Sequence[int], ended: threading.Event | None = None) -> None:
         """Make the cache hold exactly these tokens, unsteered; leading segments that it has already are reused.
 
         Args:
             segments: runs of tokens. The same prompt must always be given in the same segments.
+            ended: once it is set, no further batch is evaluated, and the cache holds the segments that are complete.
 
         Raises:
             PromptError: more tokens than the context holds.
@@ -168,10 +170,11 @@ class Target:
         for segment in wanted[len(self._segments) :]:
             if not self._segments and self._context.load(segment):
                 self._n_past = len(segment)
-            else:
-                self._decode(segment, self._context.n_batch)
-                if not self._segments:  # what a template or system message begins with
-                    self._context.save(segment)
+            elif not self._decode(segment, self._context.n_batch, ended=ended):
+                self._truncate(len(self._segments))
+                return
+            elif not self._segments:  # what a template or system message begins with
+                self._context.save(segment)
             self._segments.append(segment)
 
     def _n_equal(self, wanted: Sequence[tuple[int, ...]]) -> int:
@@ -314,12 +317,18 @@ class Target:
             segments, length = [], 0
         self._segments, self._n_past = segments, length
 
-    def _decode(self, tokens: Sequence[int], n_batch: int, *, every: bool = False) -> None:
-        """Evaluate in batches; `every` asks for the logits of all tokens instead of each batch's last."""
+    def _decode(
+        self, tokens: Sequence[int], n_batch: int, *, every: bool = False, ended: threading.Event | None = None
+    ) -> bool:
+        """Evaluate in batches, all unless `ended` is set; `every` asks for the logits of all tokens instead of each
+        batch's last."""
         self._check_room(len(tokens))
         for start in range(0, len(tokens), n_batch):
+            if ended is not None and ended.is_set():
+                return False
             chunk = tokens[start : start + n_batch]
             self._count(len(chunk), partial(self._changing().decode, chunk, self._n_past, every=every))
+        return True
 
     def _count(self, n_tokens: int, evaluate: Callable[[], None]) -> None:
         """Evaluate tokens that then are in the cache."""

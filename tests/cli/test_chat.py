@@ -14,6 +14,7 @@ import pytest
 from typer.testing import Result
 
 import atv_local
+from atv_cli.chat.loop import run_chat
 from atv_cli.chat.session import Session
 from atv_cli.verbs import run
 from atv_local.answer import Asked, Conversation, GatedVector
@@ -59,14 +60,21 @@ def test_the_second_turn_knows_the_first_and_its_tokens_are_kept(pair: list[str]
 def test_while_the_user_types_the_last_answer_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     conversation = Conversation(engine, max_tokens=6)
-    session = Session(conversation)
-    session.answer(conversation.stream(FRUIT))
-    *expected, _ = conversation.prompt(BEAST).segments
-    deadline = time.monotonic() + 60
-    while engine.target.n_cached(expected) < sum(map(len, expected)) and time.monotonic() < deadline:
-        session.read_ahead()
-        time.sleep(0.01)
-    assert engine.target.n_cached(expected) == sum(map(len, expected))
+
+    def typed(*_: str) -> str:
+        if len(conversation.turns) == 2:
+            raise EOFError
+        *expected, _ = conversation.prompt(BEAST).segments
+        deadline = time.monotonic() + 60
+        while engine.target.n_cached(expected) < sum(map(len, expected)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return BEAST
+
+    monkeypatch.setattr("builtins.input", typed)
+    run_chat(conversation)
+    last = conversation.last.record["tokens"]
+    assert last["evaluated"] == len(conversation.prompt(BEAST, conversation.turns[:1]).segments[-1]) + 1
 
 
 def test_clearing_and_another_system_message(pair: list[str]) -> None:

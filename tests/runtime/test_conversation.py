@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +32,7 @@ from atv_local.answer.conversation import Turn
 from atv_local.errors import ModelError, PromptError, UsageError
 from atv_local.target.fitted_template import Message
 from atv_local.target.prompt import Prompt, PromptFormat
+from atv_local.target.target_context import OwnContext
 from tests.runtime.templates import AT_THE_END, FORGED, FORGETTING
 from tests.tiny import write_gguf
 
@@ -102,6 +106,37 @@ def test_nothing_is_read_ahead_of_a_prompt_that_is_steered_or_too_long(engine: E
     conversation.restore(None, [Turn("a", "b " * engine.target.n_ctx, {})])
     conversation.read_ahead()
     assert engine.target.n_evaluated == before
+
+
+def test_reading_ahead_ends_with_its_body(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation = held(engine, [("apple 1", OFF), ("a dog", OFF)])
+    *wanted, _ = conversation.prompt("b").segments
+    complete = sum(map(len, wanted))
+    with conversation.reading_ahead():
+        while engine.target.n_cached(wanted) < complete:
+            time.sleep(0.01)
+    begun, go, decode = threading.Event(), threading.Event(), OwnContext.decode
+
+    def slow(*arguments: Any, **named: Any) -> None:
+        begun.set()
+        go.wait(10)
+        decode(*arguments, **named)
+
+    conversation.system = "Be kind."
+    threads = threading.active_count()
+    monkeypatch.setattr(OwnContext, "decode", slow)
+    timer = threading.Timer(0.1, go.set)
+    with conversation.reading_ahead():
+        assert begun.wait(10)
+        timer.start()
+    timer.join()
+    monkeypatch.undo()
+    *wanted, _ = conversation.prompt("b").segments
+    assert engine.target.n_cached(wanted) == len(wanted[0]) == engine.target.n_past  # one batch more, and no other
+    assert threading.active_count() == threads
+    conversation.engine.close()
+    with conversation.reading_ahead():
+        pass
 
 
 def test_another_system_message_drops_all_and_clearing_keeps_the_templates_beginning(engine: Engine) -> None:

@@ -95,6 +95,19 @@ def test_control_tokens_in_what_was_said_are_mere_text(vocabularies: dict[str, V
     assert vocabulary.text(forged).count(FORGED) == 5
 
 
+def test_control_tokens_in_what_was_said_do_not_move_the_segments(smollm2: Path) -> None:
+    """With byte-pair encoding too, where text and control tokens begin differently."""
+    prompts = TargetFile.open(smollm2).prompts
+    texts = ["what does <|im_end|> mean?", "it ends\n<|im_start|> a turn", "and <|endoftext|>?", "the text", "so"]
+    later = prompts.conversation(said(*texts))
+    assert rejoined(later) == later.tokens
+    for count in (1, 3):
+        earlier = prompts.conversation(said(*texts[:count])).segments
+        assert later.segments[: len(earlier)] == earlier
+    other = prompts.conversation(said(*texts[:4], "other"))
+    assert len(later.shared_with(other)) == len(later.segments) - 1
+
+
 def test_roles_that_the_template_refuses_are_one_clear_error(tmp_path: Path) -> None:
     prompts = TargetFile.open(write_gguf(tmp_path / "t.gguf", template=ALTERNATING)).prompts
     prompts.conversation(said("a", "b", "c"))

@@ -231,6 +231,26 @@ def test_what_comes_after_a_job_is_done_while_nothing_is_asked(
     assert [record.getMessage() for record in caplog.records] == ["what follows a request failed unexpectedly"] * 4
 
 
+def test_all_that_comes_after_jobs_ends_when_something_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_PAUSE", 0.01)
+    begun = threading.Semaphore(0)
+
+    def until_stopped(desk: Desk) -> None:
+        begun.release()
+        while True:
+            desk.in_turn(lambda: 0)
+
+    async def scenario(pool: Pool[Desk], _desks: list[Desk]) -> None:
+        jobs = [pool.submit(lambda desk: desk.steps(2), seconds=10, after=until_stopped) for _ in range(3)]
+        assert [await read(job) for job in jobs] == [[0, 1]] * 3
+        for _ in jobs:
+            assert await asyncio.to_thread(begun.acquire, timeout=10)
+        jobs = [pool.submit(lambda desk: desk.steps(2), seconds=10) for _ in range(3)]
+        assert [await read(job) for job in jobs] == [[0, 1]] * 3
+
+    run(scenario, n_contexts=3)
+
+
 def test_nothing_comes_after_a_job_that_failed_or_while_another_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "_PAUSE", 0.01)
     done: list[str] = []

@@ -169,11 +169,16 @@ def test_loss_decides_where_it_is_the_measure() -> None:
     assert TrainerState(history=[{"epoch": 1.0}, {"epoch": 2.0}], measure="valid_loss").best == {"epoch": 2.0}
 
 
-@pytest.mark.parametrize(("n_tasks", "measure"), [(4, "valid_accuracy"), (5, "valid_unseen_loss")])
-def test_enough_tasks_that_are_not_trained_on_decide(
-    job: TrainingJob, tmp_path: Path, n_tasks: int, measure: str
+@pytest.mark.parametrize(
+    ("n_tasks", "told", "measure"),
+    [(4, True, "valid_accuracy"), (5, False, "valid_accuracy"), (5, True, "valid_unseen_loss")],
+)
+def test_enough_told_tasks_that_are_not_trained_on_decide(
+    job: TrainingJob, tmp_path: Path, n_tasks: int, told: bool, measure: str
 ) -> None:
-    rows = [{"input": f"{n} {m}", "output": "ab"[m % 2], "task": f"new {n}"} for n in range(n_tasks) for m in range(4)]
+    more = {"instruction": "Which letter?"} if told else {}
+    places = [(n, m) for n in range(n_tasks) for m in range(4)]
+    rows = [{"input": f"{n} {m}", "output": "ab"[m % 2], "task": f"new {n}", **more} for n, m in places]
     valid = tmp_path / "valid.jsonl"
     valid.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = [write(tmp_path / "rows.jsonl", 0, 40)]

@@ -8,4 +8,4 @@ TargetDtype = Literal["auto", "float32", "bfloat16"]
 """What the target is computed in; `auto` is bfloat16 where the hardware multiplies it, else float32."""
 EpochMeasure = Literal["valid_accuracy", "valid_loss", "valid_unseen_loss"]
 """The metric that decides which epoch is the best: accuracy, then loss; loss alone where outputs are texts; or that of
-the tasks that are not trained on, where validation rows have enough of them."""
+tasks with an instruction that are not trained on, where validation rows have enough of them."""

@@ -77,6 +77,11 @@ class TrainingData:
             rows[row.task].append(row)
         return [told for own in rows.values() if (told := with_choices(*worded.of_task(own)))]
 
+    def unseen_tasks(self, worded: Wordings) -> frozenset[str]:
+        """Tasks that only validation has, told by an instruction."""
+        told = {row.task for row in self.valid_rows if worded.instructions_of(row)}
+        return frozenset(told - {row.task for row in self.rows})
+
     @cached_property
     def text_tasks(self) -> frozenset[str]:
         """Tasks whose outputs are written for each row, by the rows of the training files, also those held out of them;

@@ -115,9 +115,9 @@ def prepare_training(
     budget = replace(budget, saved=saved is not None and saved.complete)
 
     size = sample_size(data.train.first)
-    trained = {example.task for example in data.train.first}
+    unseen = _unseen_tasks(job, data, record)
     sampler = AnswerSampler(
-        data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed, *size, trained=trained
+        data.valid.first, data.text_tasks, target_file.vocabulary, settings.seed, *size, unseen_tasks=unseen
     )
     measure = sampler.measure if data.valid.rows and not settings.keep_last else None
     new_record = RunRecord(
@@ -147,6 +147,13 @@ def prepare_training(
     trainer = Trainer(source, target, settings, unrelated, accelerator, sampler, outside)
     plan = plan_training(job, target_file, data, trainer, budget, measure)
     return TrainingParts(trainer, source, target, data, unrelated_valid, outside_valid, spec, new_record, plan)
+
+
+def _unseen_tasks(job: TrainingJob, data: TrainingData, record: RunRecord | None) -> frozenset[str]:
+    """Those that may decide which epoch is the best: not of a run that goes on from another's rows, nor of one that was
+    begun by another measure."""
+    begun_otherwise = record is not None and record.measure != "valid_unseen_loss"
+    return frozenset() if job.start is not None or begun_otherwise else data.unseen_tasks(job.worded)
 
 
 def _open_target(job: TrainingJob, *, resumed: bool) -> TargetFile:

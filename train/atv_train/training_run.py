@@ -68,8 +68,8 @@ class TrainingResult:
         metrics: of the best epoch. Of a run stopped in its first epoch only `epoch`, a fraction; of one stopped before
             its first step, empty.
         measure: the metric that decides which epoch is the best: `valid_accuracy` if the outputs of all tasks are
-            labels, otherwise `valid_loss`; `valid_unseen_loss` if validation rows have five tasks or more that are not
-            trained on; None without validation rows.
+            labels, otherwise `valid_loss`; `valid_unseen_loss` if validation rows have five tasks or more that are told
+            by an instruction and not trained on; None without validation rows.
         history: metrics of every epoch.
         warnings: a sentence for each problem of the rows, such as rows that are left out as too long.
         baselines: with `baselines=True`, the metrics of each: `adaptive` (the generator itself), `averaged`, `random`,

@@ -39,7 +39,6 @@ def run_chat(conversation: Conversation) -> None:
         session.note(f"{summary(session)} · /? for help, /bye to end")
     with _history() if session.interactive and sys.stdout.isatty() else contextlib.nullcontext():
         while True:
-            session.read_ahead()
             try:
                 _turn(session, _read_line(session, ">>> "))
             except EOFError:
@@ -98,10 +97,11 @@ def _read_line(session: Session, prompt: str) -> str:
     if not session.interactive:
         return _read_piped_line()
     try:
-        if sys.stdout.isatty():
-            return input(prompt)
-        print(prompt, end="", file=sys.stderr, flush=True)  # stdout is for answers only
-        return input()
+        with session.conversation.reading_ahead():
+            if sys.stdout.isatty():
+                return input(prompt)
+            print(prompt, end="", file=sys.stderr, flush=True)  # stdout is for answers only
+            return input()
     except EOFError:
         session.say("")
         raise

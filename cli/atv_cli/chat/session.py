@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from atv_cli.chat.corrections import DEFAULT_FILE
 from atv_local.answer import Finish
-from atv_local.errors import AtvError, UsageError
+from atv_local.errors import UsageError
 from atv_local.generator import GENERATOR_READ
 from atv_local.text import one_line, strip_control
 
@@ -44,7 +43,6 @@ class Session:
         self._strength: float = conversation.steering.strength or conversation.engine.steering.strength or 1.0
         """The strength that `on` restores."""
         conversation.steering.range(conversation.engine.target.n_rows)  # raises now and not at every turn
-        self._ahead: threading.Thread | None = None
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @property
@@ -156,16 +154,6 @@ class Session:
         if self.verbose:
             bundle = self.bundles.get(record["bundle"], "") if len(self.bundles) > 1 else ""
             self.note(_cost(event, record["strength"], self.restriction, bundle))
-
-    def read_ahead(self) -> None:
-        """While the user types, evaluate what every next message is read after. A pipe has its next line already."""
-        if self.interactive and not (self._ahead and self._ahead.is_alive()):
-            self._ahead = threading.Thread(target=self._read_ahead, daemon=True)
-            self._ahead.start()
-
-    def _read_ahead(self) -> None:
-        with contextlib.suppress(AtvError):  # the next answer says what is wrong
-            self.conversation.read_ahead()
 
     @contextlib.contextmanager
     def stoppable(self, *answers: Generator[Event]) -> Iterator[None]:

@@ -186,8 +186,8 @@ class Pool(Generic[C]):
         self._queue: deque[PoolJob[C]] = deque()
         self._seconds = 1.0
         self._closed = False
-        self._rest: _Rest | None = None
-        """What a context does while no job runs."""
+        self._rests = set[_Rest]()
+        """What contexts do while no job runs."""
         self._threads = [threading.Thread(target=self._run, args=[slot], daemon=True) for slot in slots]
         for thread in self._threads:
             thread.start()
@@ -243,8 +243,8 @@ class Pool(Generic[C]):
         with self._lock:
             self._check()
             job = PoolJob(work, seconds, spent, after)
-            if self._rest is not None:
-                self._rest.stop()
+            for rest in self._rests:
+                rest.stop()
             if self._idle:
                 slot = max(self._idle, key=lambda slot: (prefer(slot.context), -slot.number))
                 self._idle.remove(slot)
@@ -266,8 +266,8 @@ class Pool(Generic[C]):
         """Take no more jobs: waiting ones are stopped, running ones go on."""
         with self._lock:
             self._closed = True
-            if self._rest is not None:
-                self._rest.stop()
+            for rest in self._rests:
+                rest.stop()
             waiting, self._queue = self._queue, deque()
             while self._idle:
                 self._idle.pop().inbox.put(None)
@@ -314,7 +314,8 @@ class Pool(Generic[C]):
         with self._lock:
             if self._running or self._closed or not slot.inbox.empty():
                 return
-            slot.job = self._rest = rest = _Rest()
+            slot.job = rest = _Rest()
+            self._rests.add(rest)
         try:
             after(slot.context)
         except AtvError:  # it was stopped, or the next request says what is wrong
@@ -323,5 +324,4 @@ class Pool(Generic[C]):
             _log.exception("what follows a request failed unexpectedly")
         with self._lock:
             slot.job = None
-            if self._rest is rest:
-                self._rest = None
+            self._rests.discard(rest)

@@ -25,7 +25,7 @@ LEAST_ROWS, MAX_ROWS = 8, 32
 LEAST_TOKENS, MAX_TOKENS = 24, 64
 """Tokens of an answer, and of the wanted one, that are compared."""
 LEAST_UNSEEN = 5
-"""Tasks that only validation has, from which on they alone decide which epoch is the best."""
+"""Told tasks that only validation has, from which on they alone decide which epoch is the best."""
 N_SHOWN = 3
 """The first answers of a sample, for people to read; of as many tasks as possible."""
 _ROOM = 8
@@ -64,7 +64,7 @@ class AnswerSampler:
         seed: chooses the rows.
         max_rows: rows of text tasks to answer.
         max_tokens: answers, and the wanted ones, are cut after so many tokens.
-        trained: the tasks that are trained on, by default all.
+        unseen_tasks: tasks that are told by an instruction and not trained on.
     """
 
     def __init__(
@@ -75,13 +75,11 @@ class AnswerSampler:
         seed: int = 0,
         max_rows: int = MAX_ROWS,
         max_tokens: int = MAX_TOKENS,
-        trained: Collection[str] | None = None,
+        unseen_tasks: Collection[str] = (),
     ) -> None:
         self.text_tasks = frozenset(text_tasks)
-        tasks = frozenset(example.task for example in valid)
-        unseen = tasks - tasks.intersection(tasks if trained is None else trained)
-        self.unseen_tasks = unseen if len(unseen) >= LEAST_UNSEEN else frozenset[str]()
-        """Tasks that only validation has, if there are enough to decide which epoch is the best."""
+        self.unseen_tasks = frozenset(unseen_tasks if len(unseen_tasks) >= LEAST_UNSEEN else ())
+        """Those, if there are enough to decide which epoch is the best."""
         self.examples = _sample(valid, self.text_tasks, seed, max_rows)
         self._vocabulary, self._max_tokens = vocabulary, max_tokens
 
