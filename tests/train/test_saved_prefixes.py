@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atv_train import training_parts
-from atv_train.frozen_target import PrefixCache, SavedPrefixes, prefix_bytes, saved_prefixes, shared_heads
+from atv_train.frozen_target import (
+    PrefixCache,
+    SavedPrefixes,
+    prefix_bytes,
+    saved_prefixes,
+    shared_heads,
+)
 from atv_train.frozen_target.weights import load_target
 from atv_train.job import TrainingJob
 from atv_train.plan import TrainingPlan
@@ -42,12 +48,25 @@ def run(job: TrainingJob, output: Path) -> tuple[int, TrainingPlan, bytes]:
     return done[-1], plans[0], (output / "checkpoint" / WEIGHTS).read_bytes()
 
 
-def test_a_second_run_evaluates_no_prompt_again(job: TrainingJob, folder: Path, tmp_path: Path) -> None:
+def test_a_second_run_evaluates_no_prompt_again(
+    job: TrainingJob, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evaluated, plan, weights = run(job, tmp_path / "first")
     assert (evaluated > 0, plan.prefixes.saved) == (True, False)
     (saved,) = folder.iterdir()
     assert len([*saved.iterdir()]) > 1
+    found: list[bool] = []
+
+    def looked_up(saved: SavedPrefixes, head: tuple[int, ...]) -> torch.Tensor | None:
+        states = saved_head(saved, head)
+        found.append(states is not None)
+        return states
+
+    saved_head = SavedPrefixes.head
+    monkeypatch.setattr(SavedPrefixes, "head", looked_up)
     again, plan, same = run(job, tmp_path / "second")
+    assert found
+    assert all(found)  # nor what prompts begin with alike
     assert (again, plan.prefixes.saved) == (0, True)
     assert same == weights
     without = run(replace(job, keep_prefixes=False), tmp_path / "without")
@@ -101,7 +120,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_training(job: TrainingJob
 
 
 def test_a_tensor_that_is_not_there_is_not_invented(tmp_path: Path) -> None:
-    saved = SavedPrefixes(tmp_path, "target", [(1, 2), (1, 3)], 1000)
+    saved = SavedPrefixes(tmp_path, "target", {(1, 2): (), (1, 3): ()}, 1000)
     saved.add((1, 2), torch.ones(1))
     saved.finish()
     assert not [*tmp_path.iterdir()]

@@ -137,12 +137,11 @@ class FrozenTarget:
         if cache.heads is None:
             cache.heads = shared_heads(wanted)
         for head in sorted({cache.head(prefix) for prefix in wanted}, key=lambda head: (len(head), head)):
-            if (
-                head
-                and cache.head_states(head) is None
-                and not cache.add_head(head, evaluate_prefixes(self.model, [head])[0])
-            ):
-                return
+            if head and cache.head_states(head) is None:
+                saved = cache.saved_head(head)
+                known = evaluate_prefixes(self.model, [head])[0] if saved is None else saved.to(self.model.device)
+                if not cache.add_head(head, known):
+                    return
         missing = {prefix: cache.head(prefix) for prefix in wanted if prefix not in cache}
         prefixes = sorted(missing, key=lambda p: (missing[p], len(p), p))
         total, done, start = sum(map(len, prefixes)), 0, 0

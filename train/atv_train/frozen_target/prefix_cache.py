@@ -58,12 +58,18 @@ class PrefixCache:
 
     def add_head(self, head: Prefix, states: Tensor) -> bool:
         """Store the states of tokens that prefixes begin with, if there is room; whether there was."""
+        if self._saved is not None:
+            self._saved.add_head(head, states)
         size = states.numel() * states.element_size()
         if size > self._left:
             return False
         self._left, self._memory_left = self._left - size, max(0, self._memory_left - size)
         self._states[head] = states
         return True
+
+    def saved_head(self, head: Prefix) -> Tensor | None:
+        """The states of tokens that prefixes begin with, of an earlier run and on the CPU."""
+        return None if self._saved is None else self._saved.head(head)
 
     def head_states(self, head: Prefix) -> Tensor | None:
         """The states of tokens that prefixes begin with, if they are stored."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ MOST_BYTES = 8 << 30
 _LEAST_FREE = 4 << 30
 """Bytes of disk that stay free."""
 _SHARD = 256 << 20
-_FORMAT = 1
+_FORMAT = 2
 """Changes with the way in which prefixes are computed or stored."""
 
 
@@ -44,19 +44,21 @@ class SavedPrefixes:
     Args:
         parent: folder of all such folders.
         target: what identifies the target and how it computes.
-        prefixes: all that are saved.
+        heads: what each prefix that is saved begins with and others do too; these are saved as well.
         n_bytes: what they take.
         writable: save them if they are not there; of several processes one does.
     """
 
     def __init__(
-        self, parent: Path, target: str, prefixes: Iterable[Prefix], n_bytes: int, *, writable: bool = True
+        self, parent: Path, target: str, heads: Mapping[Prefix, Prefix], n_bytes: int, *, writable: bool = True
     ) -> None:
-        self._names = {prefix: str(index) for index, prefix in enumerate(sorted(prefixes))}
+        self._names = {prefix: str(index) for index, prefix in enumerate(sorted(heads))}
+        self._heads = {head: f"head {index}" for index, head in enumerate(sorted({*heads.values()} - {()}))}
+        self._all = {*self._names.values(), *self._heads.values()}
         versions = f"{_FORMAT} {version('torch')} {version('transformers')}"
         key = hashlib.sha256(f"{target}\n{versions}\n{self._names}".encode())
         self._folder = parent / key.hexdigest()[:32]
-        self._shards: dict[str, Any] = {}
+        self._shards: dict[str | None, Any] = {}
         self._waiting: dict[str, Tensor] = {}
         self._waiting_bytes = 0
         self.complete = self._open()
@@ -69,15 +71,29 @@ class SavedPrefixes:
         return self._names.get(prefix) in self._shards
 
     def get(self, prefix: Prefix) -> Tensor | None:
-        """A saved prefix, on the CPU."""
-        shard = self._shards.get(self._names.get(prefix, ""))
-        return None if shard is None else shard.get_tensor(self._names[prefix])
+        """What follows the head of a saved prefix, on the CPU."""
+        return self._tensor(self._names.get(prefix))
+
+    def head(self, head: Prefix) -> Tensor | None:
+        """A saved head, on the CPU."""
+        return self._tensor(self._heads.get(head))
 
     def add(self, prefix: Prefix, part: Tensor) -> None:
-        """Save one more; nothing happens where they are not saved."""
-        if self._partial is None or prefix not in self._names:
+        """Save what follows the head of one more prefix; nothing happens where they are not saved."""
+        self._add(self._names.get(prefix), part)
+
+    def add_head(self, head: Prefix, states: Tensor) -> None:
+        """Save one more head, in the same way."""
+        self._add(self._heads.get(head), states)
+
+    def _tensor(self, name: str | None) -> Tensor | None:
+        shard = self._shards.get(name)
+        return None if shard is None else shard.get_tensor(name)
+
+    def _add(self, name: str | None, part: Tensor) -> None:
+        if self._partial is None or name is None:
             return
-        self._waiting[self._names[prefix]] = part.cpu()
+        self._waiting[name] = part.cpu()
         self._waiting_bytes += part.numel() * part.element_size()
         if self._waiting_bytes >= _SHARD:
             self._write()
@@ -91,7 +107,7 @@ class SavedPrefixes:
             self._partial = partial
             self._write()
             names = {name for file in partial.glob("*.safetensors") for name in _names_in(file)}
-            if len(names) == len(self._names):
+            if names == self._all:
                 partial.rename(self._folder)
         except OSError:
             pass  # a full disk, or another run was faster
@@ -115,7 +131,7 @@ class SavedPrefixes:
             for file in sorted(self._folder.glob("*.safetensors")):
                 shard = safe_open(file, framework="pt")
                 self._shards |= dict.fromkeys(shard.keys(), shard)
-            if self._shards.keys() == set(self._names.values()):
+            if self._shards.keys() == self._all:
                 os.utime(self._folder)
                 return True
         except (OSError, SafetensorError):
