@@ -41,6 +41,7 @@ bench: .venv/dev
 	$(BIN)/atv-local bench
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.conversation_growth
 	$(BIN)/python -m benchmarks.structured
 
 # Every command whose figures docs/explanation/results.md shows, then the page; what trains is not in it.
@@ -53,6 +54,7 @@ results: .venv/dev
 	$(BIN)/atv-local bench > runs/bench.md
 	$(BIN)/python -m benchmarks.structured --output benchmarks/results/structured.jsonl
 	$(BIN)/python -m benchmarks.startup --output benchmarks/results/startup.jsonl
+	$(BIN)/python -m benchmarks.conversation_growth --output benchmarks/results/conversation_growth.jsonl
 	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl
 	$(BIN)/python -m benchmarks.serving --output benchmarks/results/serving.jsonl
 	$(BIN)/python -m benchmarks.load --output benchmarks/results/load.jsonl

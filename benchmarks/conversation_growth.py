@@ -1,6 +1,6 @@
 """First token as a conversation grows: steered, base, and llama-cpp-python alone, which take turns.
 
-python -m benchmarks.conversation_growth [--turns 32] [--repeats 5] [--output FILE.jsonl]
+python -m benchmarks.conversation_growth [--turns 16] [--repeats 3] [--output FILE.jsonl]
 
 Each has a conversation of its own with the same questions, and every answer has at most 64 tokens. All keep what they
 have evaluated of earlier turns as far as they can. `ahead` is steered too, and reads the last answer between turns, as
@@ -24,7 +24,7 @@ import atv_local
 from atv_local.answer import Conversation
 from atv_local.names import embedded_model
 from atv_local.vectors import Steering
-from benchmarks.json_lines import RESULTS, text_lines
+from benchmarks.json_lines import text_lines
 
 QUESTIONS = Path(__file__).parent / "chat_prompts.txt"
 N_CTX, N_TOKENS = 8192, 64
@@ -87,9 +87,9 @@ def conversations(n_turns: int) -> Iterator[dict[str, tuple[float, int]]]:
 def main() -> None:
     """Measure and append; the times of a turn are medians over the repeats."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=RESULTS / "conversation_growth.jsonl")
+    parser.add_argument("--turns", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, help="append the figures to this file")
     arguments = parser.parse_args()
     found = [list(conversations(arguments.turns)) for _ in range(arguments.repeats)]
     turns = [
@@ -102,8 +102,9 @@ def main() -> None:
     record = {"max_tokens": N_TOKENS, "repeats": len(found), "cores": len(os.sched_getaffinity(0)), "turns": turns}
     for number, turn in enumerate(turns, start=1):
         print(number, *(f"{name} {way['ms']} ms ({way['tokens']} tokens)" for name, way in turn.items()), flush=True)
-    with arguments.output.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    if arguments.output:
+        with arguments.output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from atv_local.text import counted
 from benchmarks.generation import METHODS
 
 Record = dict[str, Any]
+Scores = dict[str, dict[int, dict[str, list[float]]]]
+"""Of each row, by method, seed and task."""
 OURS = ("steered, two vectors", "steered")
 """The method that the others are compared with: the first of these that was measured."""
 METRICS = {"slot_f1": "slot F1", "chrf": "chrF", "exact": "exact match", "token_f1": "token F1"}
@@ -20,21 +22,19 @@ METRICS = {"slot_f1": "slot F1", "chrf": "chrF", "exact": "exact match", "token_
 
 def generation(records: Sequence[Record]) -> str:
     """All methods on the same rows; of several seeds each row has its mean."""
-    scores: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
+    scores: Scores = defaultdict(lambda: defaultdict(dict))
     for record in records:
-        scores[record["method"]][record["task"]].append(record["scores"][record["main"]])
-    hits = {
-        method: {task: np.mean(np.array(seeds), axis=0) for task, seeds in sorted(scores[method].items())}
-        for method in METHODS
-        if method in scores
-    }
+        scores[record["method"]][record["seed"]][record["task"]] = record["scores"][record["main"]]
+    hits = {method: _mean_of(scores[method].values()) for method in METHODS if method in scores}
     ours = next((method for method in OURS if method in hits), None)
     if ours is None:
         return ""
     rows = []
     for method, tasks in hits.items():
-        against = "" if method == ours else _difference(hits[ours], tasks)
-        n_seeds = str(len(next(iter(scores[method].values()))))
+        both = [seed for seed in scores[method] if seed in scores[ours]]
+        pair = (_mean_of(scores[name][seed] for seed in both) for name in (ours, method))
+        against = "" if method == ours else _difference(*pair)
+        n_seeds = str(len(scores[method]))
         name = f"**{method}**" if method == ours else method
         rows.append([name, n_seeds, mean_over_tasks(tasks).percent(), against])
     main = {record["task"]: record["main"] for record in records}
@@ -52,12 +52,18 @@ several seeds, which draw the training rows, each test row has its mean. Steered
 without demonstrations; `static` has one learned vector for each task, `lora` (r=8 on all linear layers{lora}) changes
 the target's own weights and answers in PyTorch, without the quantisation that it was trained through. `k-shot` and
 `bm25` have 16 demonstrations after an instruction. Means over the tasks of each one's own metric, in percent, and what
-{ours} has more, on the same rows.
+{ours} has more, on the same rows and the seeds that both have.
 `python -m benchmarks.generation --data FOLDER --work FOLDER --tests 30 --lora-epochs 2 --output FILE.jsonl`
 
 {table(["method", "seeds", "mean", "difference"], rows)}
 
 {table(["task", "metric", *hits], per_task)}"""
+
+
+def _mean_of(seeds: Iterable[dict[str, list[float]]]) -> dict[str, Any]:
+    """The mean of each row of each task."""
+    given = list(seeds)
+    return {task: np.mean(np.array([one[task] for one in given]), axis=0) for task in sorted(given[0])}
 
 
 def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:

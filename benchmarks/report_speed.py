@@ -61,6 +61,7 @@ def speed_of(r: Record) -> str:
     """One task's run."""
     rows = [
         ["steps", f"{r['steps']}", f"{r['lora_steps']}"],
+        ["tokens of a row in a step", f"{r['answer_tokens']:.0f}", f"{r['prompt_tokens'] + r['answer_tokens']:.0f}"],
         ["median step, s", f"{r['step_seconds']:.2f}", f"{r['lora_step_seconds']:.2f}"],
         ["prefixes, s", f"{r['prefix_seconds']:.0f}", ""],
         ["in all, s", f"{r['seconds']:.0f}", f"{r['lora_seconds']:.0f}"],
