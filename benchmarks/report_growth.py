@@ -69,18 +69,29 @@ def row_growth(measured: Sequence[Record]) -> str:
             f"{record['rows']:,}",
             str(record["tasks"]),
             "embedded" if record["model"] == "default" else "narrow",
+            str(record["cores"]),
             *(f"{record[how]['first_step']:.0f}" for how in ("train", "resume")),
             f"{record['train']['step']:.2f}",
             *(f"{record[how]['megabytes'] / 1000:.1f}" for how in ("train", "resume")),
         ]
         for _, record in sorted(latest.items())
     ]
-    head = ["rows", "tasks", "target", "first step, s", "after `--resume`, s", "step, s", "memory, GB", "resumed, GB"]
-    cores = counted(next(iter(latest.values()))["cores"], "core")
+    head = [
+        "rows",
+        "tasks",
+        "target",
+        "cores",
+        "first step, s",
+        "after `--resume`, s",
+        "step, s",
+        "memory, GB",
+        "resumed, GB",
+    ]
     return f"""## Training as rows and tasks grow
 
-From the start of the process to its first step, {cores}, steps of 8 rows. `narrow` is a random GGUF of 4 layers of
+From the start of the process to its first step, and steps of 8 rows. `narrow` is a random GGUF of 4 layers of
 width 64, whose prompts are read in no time, so that what the rows themselves cost is seen.
+A resumed run finds what was evaluated of its prompts, and so does a new one over the same rows.
 `python -m benchmarks.row_growth --output benchmarks/results/row_growth.jsonl`
 
 {table(head, rows)}"""
