@@ -77,8 +77,8 @@ def held_out(records: Sequence[Record]) -> str:
         ""
         if not alone
         else f"""
-With {_ALONE} nearly all rows train the static vector. On its seeds the generator of the first row has
-{_over_static_alone(sets[key], alone)} points more than that vector, on the same rows of the kinds left out.
+With `{_ALONE}` nearly all rows train the static vector. The difference of the first row's generator to that vector,
+on the same seeds and rows of the kinds left out: {_over_static_alone(sets[key], alone)}.
 """
     )
     head = ["rows", "base", "static vector", "generator", "difference", "restricted: base", "static", "generator"]

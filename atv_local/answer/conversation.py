@@ -222,9 +222,7 @@ class Conversation:
         target, steering = self.engine.target, self.steering
         if not steering.off and steering.positions.prefix:
             return []
-        before, n_ctx = self._messages(self.turns), target.n_ctx
-        one, other = (self._format.conversation([*before, {"role": "user", "content": text}], n_ctx) for text in "ab")
-        return [] if len(one.tokens) >= n_ctx else one.shared_with(other)
+        return self._format.ahead(self._messages(self.turns), target.n_ctx)
 
     def _evaluate_ahead(self, segments: Sequence[tuple[int, ...]], ended: threading.Event | None = None) -> None:
         if segments:

@@ -17,7 +17,7 @@ from atv_local.text import shown
 MARK = "\ufdd0query\ufdd0"
 """Stands for the content of a message in a rendered template; text does not contain Unicode noncharacters."""
 
-_END_MARK = f"{MARK}{MARK}"
+_END_MARK = f"{MARK}next{MARK}"
 """The same for a message that is not read yet."""
 
 _END = 32
@@ -156,6 +156,12 @@ class PromptFormat:
                     ends.append(len(before))
         begins_text = messages[-1]["role"] != "assistant" and self._begins_text(tokens)
         return Prompt(tuple(tokens), _shared(head, tokens), tuple(ends), begins_text)
+
+    def ahead(self, messages: Sequence[Message], n_ctx: int) -> list[tuple[int, ...]]:
+        """The segments that every prompt begins with in which the user says something after `messages`; none where it
+        is longer than `n_ctx` tokens. Errors are those of `conversation`."""
+        one, other = (self.conversation([*messages, {"role": "user", "content": text}], n_ctx) for text in "ab")
+        return [] if len(one.tokens) >= n_ctx else one.shared_with(other)
 
     def _begins_text(self, tokens: Sequence[int]) -> bool:
         """In llama.cpp SentencePiece puts a space before a text after a control token, and not after a line break."""

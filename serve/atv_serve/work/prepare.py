@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from atv_local.answer import Asked, Constraint, last_query, of_task, with_last_query
 from atv_local.data import tell
 from atv_local.errors import PromptError, UsageError
-from atv_local.target import Message, Prompt, Sampling
+from atv_local.target import Prompt, Sampling
 from atv_serve.openai import ChatRequest, CompletionRequest, SteeringRequest
 from atv_serve.work.context import AppliedSteering
 from atv_serve.work.models import FieldError, ServedModels
@@ -91,9 +91,7 @@ def prepare_chat(models: ServedModels, request: ChatRequest, limit: int) -> Prep
         return prepared
 
     def ahead(text: str) -> list[tuple[int, ...]]:
-        turns: list[Message] = [*said, {"role": "assistant", "content": text}]
-        one, other = (prompts.conversation([*turns, {"role": "user", "content": more}], models.n_ctx) for more in "ab")
-        return [] if len(one.tokens) >= models.n_ctx else one.shared_with(other)
+        return prompts.ahead([*said, {"role": "assistant", "content": text}], models.n_ctx)
 
     return replace(prepared, ahead=ahead)
 
