@@ -31,6 +31,8 @@ from benchmarks.json_lines import json_lines, text_lines
 
 N_VALID, N_CTX = 30, 4096
 PROMPTED = (Method.ZERO_SHOT, Method.SHOTS, Method.BM25, Method.NEAREST)
+TOLD = (Method.ZERO_SHOT, Method.SHOTS, Method.BM25)
+"""Those whose prompts have an instruction."""
 STEERED = {"steered": False, "steered, two vectors": True}
 """Names of our methods, and whether a query has a prompt vector too."""
 STATIC = {"static": False, "static, two vectors": True}
@@ -51,6 +53,7 @@ class Draw:
     n_tests: int | None
     epochs: int
     lora_epochs: int
+    in_pytorch: bool = False
 
     @property
     def folder(self) -> Path:
@@ -86,7 +89,12 @@ class Draw:
 
 def prompted(draw: Draw, method: str) -> Answers:
     """What `atv-local eval` finds without steering."""
-    told = method in (Method.ZERO_SHOT, Method.SHOTS, Method.BM25)
+    told = method in TOLD
+    if told and draw.in_pytorch:
+        from benchmarks.prompted_answers import prompted_answers
+
+        instructions = json.loads((draw.data / "instructions.json").read_text())
+        return prompted_answers(draw.tasks, method, instructions, draw.seed, N_CTX)
     result = evaluate(
         draw.files("test"),
         shots_from=draw.files("train") if Method(method).needs_pool else (),
@@ -105,10 +113,9 @@ def steered(draw: Draw, *, prompt_vector: bool) -> Answers:
     """Answers under the vectors that a generator makes."""
     from atv_export import export
 
-    run = trained(draw, prompt_vector=prompt_vector)
-    bundle = run.with_name(f"{run.name}-bundle")
+    bundle = draw.folder / ("two-bundle" if prompt_vector else "one-bundle")
     if not bundle.exists():
-        export(run, bundle, precisions="int8")
+        export(trained(draw, prompt_vector=prompt_vector), bundle, precisions="int8")
     with atv_local.load(embedded_model(), bundle) as engine:
         return answers(draw, engine, engine.steering, lambda _, row: engine.vector(row.input))
 
@@ -120,13 +127,13 @@ def static(draw: Draw, *, prompt_vector: bool) -> Answers:
 
     from atv_train import TrainingSettings, encode, static_trainer
     from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
+    from benchmarks.lora import DEVICE
 
     file = draw.folder / f"static{2 if prompt_vector else 1}.safetensors"
     positions = Positions.ALL if prompt_vector else Positions.DECODE
     engine = atv_local.load(embedded_model(), off=True)
     if not file.exists():
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_target(embedded_model(), target_dtype(device), device)
+        model = load_target(embedded_model(), target_dtype(DEVICE), DEVICE)
         target = FrozenTarget(model, positions, PrefixCache(8 << 30), n_vectors=1 + prompt_vector)
         train, valid = (encode(rows_of(draw.files(split)), engine.target.prompts, 1024) for split in ("train", "valid"))
         target.cache_prefixes([*train.first, *valid.first])
@@ -227,6 +234,8 @@ def lines(draw: Draw, method: str) -> Iterator[dict[str, object]]:
         place: dict[str, object] = {"method": method, "seed": draw.seed, "train_rows": draw.n_rows, "task": task.name}
         if method == "lora":
             place["epochs"] = draw.lora_epochs
+        if draw.in_pytorch and method in TOLD:
+            place["runtime"] = "PyTorch"
         yield place | {"main": task.main.value, "scores": scores}
 
 
@@ -242,11 +251,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of steered and static vectors")
     parser.add_argument("--lora-epochs", type=int, default=4, help="of the LoRA, which take far longer")
     parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--in-pytorch", action="store_true", help="answer prompts without steering there, on a GPU")
     arguments = parser.parse_args()
     done = {(line["method"], line["seed"], line["train_rows"]) for line in json_lines(arguments.output)}
     for seed in arguments.seeds:
         sizes = arguments.rows, arguments.tests, arguments.epochs, arguments.lora_epochs
-        draw = Draw(arguments.data, arguments.work, seed, *sizes)
+        draw = Draw(arguments.data, arguments.work, seed, *sizes, arguments.in_pytorch)
         for method in arguments.method:
             if (method, seed, arguments.rows) in done:
                 continue

@@ -17,32 +17,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from atv_local.data import Row as TrainingRow
 from atv_local.names import embedded_model
 from atv_local.target import PromptFormat, TargetFile
-from atv_train import Example, TrainingMetrics, TrainingSettings, encode, epoch_batches, mean_kl, pad
+from atv_train import Example, TrainingMetrics, TrainingSettings, encode, epoch_batches, mean_kl, pad, padding_mask
 from atv_train.frozen_target import load_target, target_dtype
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
 from benchmarks.prompting import restricted
 
-CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LORA_RATE = 1e-3
 N_CTX = 4096
-MAX_TOKENS = 2560  # of one backward pass, padding included
+MAX_TOKENS = 65536 if DEVICE.type == "cuda" else 2560  # of one backward pass, padding included
 
 
 class Lora:
-    """peft LoRA on the target itself, trained and measured on the same examples."""
+    """peft LoRA on the target itself, trained and measured on the same examples.
 
-    def __init__(self, settings: TrainingSettings, rate: float = LORA_RATE) -> None:
+    Args:
+        settings: of training, less the learning rate.
+        rate: learning rate.
+        config: another LoRA, or prefix tuning.
+    """
+
+    def __init__(self, settings: TrainingSettings, rate: float = LORA_RATE, config: PeftConfig | None = None) -> None:
         torch.manual_seed(settings.seed)
-        model = load_target(embedded_model(), target_dtype(CPU), CPU)
+        model = load_target(embedded_model(), target_dtype(DEVICE), DEVICE)
         self.half = model.dtype is torch.bfloat16
-        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
+        config = config or LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
+        self.n_prefix = config.num_virtual_tokens if isinstance(config, PrefixTuningConfig) else 0
         self.model = get_peft_model(model, config)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for parameter in trained:
@@ -67,7 +74,7 @@ class Lora:
         self.optimizer.zero_grad(set_to_none=True)
         total, n_labels = 0.0, sum(len(example.answer) for example in batch)
         for part in bounded(batch):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.half):
                 logits, labels = self.answer_logits(part)
             loss = cross_entropy(logits, labels, reduction="sum") / n_labels
             loss.backward()
@@ -81,12 +88,17 @@ class Lora:
     def answer_logits(self, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of the answer tokens alone, as in our loop."""
         rows = [example.prompt + example.answer[:-1] for example in batch]
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+        mask = padding_mask([len(row) for row in rows], DEVICE).long()
+        inputs: dict[str, Any] = {"input_ids": pad(rows, 0, DEVICE), "attention_mask": mask}
+        if self.n_prefix:
+            before = mask.new_ones(len(rows), self.n_prefix)
+            inputs["attention_mask"] = torch.cat([before, mask], dim=1)
+            inputs["past_key_values"] = self.model.get_prompt(len(rows))
         base: Any = self.model.get_base_model()
-        hidden = base.model(input_ids=pad(rows, 0, CPU), attention_mask=mask).last_hidden_state
+        hidden = base.model(**inputs).last_hidden_state
         parts = [row[len(e.prompt) - 1 :][: len(e.answer)] for row, e in zip(hidden, batch, strict=True)]
-        return base.lm_head(torch.cat(parts)).float(), torch.tensor([t for e in batch for t in e.answer])
+        labels = torch.tensor([token for example in batch for token in example.answer], device=DEVICE)
+        return base.lm_head(torch.cat(parts)).float(), labels
 
     @torch.no_grad()
     def accuracy(self, examples: Sequence[Example]) -> float:
@@ -139,7 +151,7 @@ def answered(lora: Lora, prompts: PromptFormat, row: Row) -> tuple[bool, bool]:
     found, _ = lora.answer_logits([Example(0, row.input, "", prompt, option) for option in options])
     logits = found.split([len(option) for option in options])
     right = row.choices.index(row.output)
-    free = bool((logits[right].argmax(dim=-1) == torch.tensor(options[right])).all())
+    free = bool((logits[right].argmax(dim=-1) == torch.tensor(options[right], device=DEVICE)).all())
 
     def after(written: Sequence[int]) -> Tensor:
         same = next(n for n, option in enumerate(options) if option[: len(written)] == tuple(written))

@@ -11,11 +11,11 @@ from atv_local.data import Row
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_train import TrainingSettings, encode
-from benchmarks.lora import Lora
+from benchmarks.lora import DEVICE, Lora
 
 RATE = 3e-3
 """Learning rate; of 1e-3 and 3e-3 the better one on validation rows."""
-_BATCH = 16
+_BATCH = 96 if DEVICE.type == "cuda" else 16
 
 
 class LoraAnswers:
@@ -51,8 +51,8 @@ class LoraAnswers:
         for start in range(0, len(queries), _BATCH):
             rows = [prompts(query).tokens for query in queries[start : start + _BATCH]]
             width = max(map(len, rows))
-            tokens = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])
-            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+            tokens = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=DEVICE)
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=DEVICE)
             found = model.generate(
                 input_ids=tokens,
                 attention_mask=mask,

@@ -14,13 +14,14 @@ from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
 from benchmarks.report_growth import conversation_growth, growth, row_growth, training_growth
+from benchmarks.report_held_out import held_out
 from benchmarks.report_paper import paper
 from benchmarks.report_peers import peers
 from benchmarks.report_serving import serving
 from benchmarks.report_speed import precision, speed, startup, throughput
 from benchmarks.report_study import curve, study, study_texts, sweeps
 from benchmarks.report_text import structured, style
-from benchmarks.report_told import few_rows, held_out, told
+from benchmarks.report_told import few_rows, told
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "results.md"
 

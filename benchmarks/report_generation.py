@@ -22,9 +22,7 @@ METRICS = {"slot_f1": "slot F1", "chrf": "chrF", "exact": "exact match", "token_
 
 def generation(records: Sequence[Record]) -> str:
     """All methods on the same rows; of several seeds each row has its mean."""
-    scores: Scores = defaultdict(lambda: defaultdict(dict))
-    for record in records:
-        scores[record["method"]][record["seed"]][record["task"]] = record["scores"][record["main"]]
+    scores, others = _scores(records, chosen=True), _scores(records, chosen=False)
     hits = {method: _mean_of(scores[method].values()) for method in METHODS if method in scores}
     ours = next((method for method in OURS if method in hits), None)
     if ours is None:
@@ -49,15 +47,39 @@ def generation(records: Sequence[Record]) -> str:
 
 {counted(len(hits[ours]), "task")} together in one generator, {n_train} training rows of each, {n_rows} test rows; of
 several seeds, which draw the training rows, each test row has its mean. Steered and static answers come from llama.cpp
-without demonstrations; `static` has one learned vector for each task, `lora` (r=8 on all linear layers{lora}) changes
+without demonstrations; `static` has one learned vector for each task. `lora` (r=8 on all linear layers{lora}) changes
 the target's own weights and answers in PyTorch, without the quantisation that it was trained through. `k-shot` and
-`bm25` have 16 demonstrations after an instruction. Means over the tasks of each one's own metric, in percent, and what
-{ours} has more, on the same rows and the seeds that both have.
-`python -m benchmarks.generation --data FOLDER --work FOLDER --tests 30 --lora-epochs 2 --output FILE.jsonl`
+`bm25` have 16 demonstrations after an instruction. {_agreement(scores, others)}Means over the tasks of each one's own
+metric, in percent, and what {ours} has more, on the same rows and the seeds that both have.
+`python -m benchmarks.generation --data FOLDER --work FOLDER --lora-epochs 2 --in-pytorch --output FILE.jsonl`
 
 {table(["method", "seeds", "mean", "difference"], rows)}
 
 {table(["task", "metric", *hits], per_task)}"""
+
+
+def _scores(records: Sequence[Record], *, chosen: bool) -> Scores:
+    """Of methods that PyTorch has answered too, its answers are the chosen ones: they are to more rows."""
+    in_pytorch = {record["method"] for record in records if "runtime" in record}
+    scores: Scores = defaultdict(lambda: defaultdict(dict))
+    for record in records:
+        if chosen == ("runtime" in record or record["method"] not in in_pytorch):
+            scores[record["method"]][record["seed"]][record["task"]] = record["scores"][record["main"]]
+    return scores
+
+
+def _agreement(scores: Scores, others: Scores) -> str:
+    """How near both runtimes are on the rows that both have answered."""
+    means = []
+    for method, seeds in others.items():
+        for seed, tasks in seeds.items():
+            pairs = [(scores[method][seed][task][: len(rows)], rows) for task, rows in tasks.items()]
+            ours, theirs = (100 * np.mean([np.mean(pair[side]) for pair in pairs]) for side in (0, 1))
+            means.append(f"`{method}` {ours:.1f} and {theirs:.1f}")
+    if not means:
+        return ""
+    return f"""These were answered in PyTorch on a GPU, and some rows
+by llama.cpp too, where the means are {", ".join(means)}. """
 
 
 def _mean_of(seeds: Iterable[dict[str, list[float]]]) -> dict[str, Any]:

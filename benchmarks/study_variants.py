@@ -34,7 +34,7 @@ class States(VectorSource):
         prefixes = sorted({example.prompt[:-1] for example in examples}, key=len)
         for start in range(0, len(prefixes), 32):
             batch = prefixes[start : start + 32]
-            states = self._model[0].model(input_ids=pad(batch, 0, CPU)).last_hidden_state.float()
+            states = self._model[0].model(input_ids=pad(batch, 0, self._model[0].device)).last_hidden_state.float()
             for prefix, row in zip(batch, states, strict=True):
                 self._seen[prefix] = torch.cat([row[len(prefix) - 1], row[: len(prefix)].mean(dim=0)])
 

@@ -38,19 +38,21 @@ class AskedRow:
 
 
 def questions(engine: Engine, task: str, instruction: str, rows: list[Row]) -> Iterator[BatchQuestion]:
-    """Each row in the ways of `METHODS`."""
+    """Each row in the ways of `METHODS`, of which the last has one way to answer freely and one among the choices."""
     prompts, generator = engine.prompts, engine.generators[0]
     limit = max(len(prompts.answer(row.input, row.output)) for row in rows) + ROOM
     steering = replace(engine.steering, gate=0.0)
     for row in rows:
-        said = with_choices(instruction, row.choices)
-        text = tell(said, row.input)
-        own = engine.asked(row.input, instruction=said, steering=engine.steering)
+        text = tell(with_choices(instruction, row.choices), row.input)
+        listed = row.choices or ()
+        own = engine.asked(row.input, instruction=instruction, listed=listed, steering=engine.steering)
+        among = engine.asked(row.input, instruction=instruction, choices=listed, steering=engine.steering)
         ways = [
             SteeredPrompt.of(OFF, None),
             SteeredPrompt.of(steering, generator.static),
             SteeredPrompt.of(steering, generator(text)),
             SteeredPrompt.of_asked(engine, own),
+            SteeredPrompt.of_asked(engine, among),
         ]
         options = [prompts.answer(text, choice) for choice in row.choices or ()]
         yield BatchQuestion(prompts(text), ways, limit, options, tag=AskedRow(task, row, own.static))
@@ -72,10 +74,11 @@ def measure(
                     raise reply.error
                 asked: AskedRow = reply.question.tag
                 by_static += asked.by_static
-                for method, outcome in zip(METHODS, reply.outcomes, strict=True):
-                    exact[method].append(int(outcome.text.strip() == asked.row.output.strip()))
+                for place, method in enumerate(METHODS):
+                    exact[method].append(int(reply.outcomes[place].text.strip() == asked.row.output.strip()))
                     if asked.row.choices:
-                        best = max(range(len(outcome.options)), key=outcome.options.__getitem__)
+                        options = reply.outcomes[place + (method == METHODS[-1])].options
+                        best = max(range(len(options)), key=options.__getitem__)
                         choice[method].append(int(asked.row.choices[best] == asked.row.output))
             for method in METHODS:
                 yield {

@@ -29,10 +29,9 @@ from atv_local.vectors import Positions
 from atv_train import Example, Trainer, TrainingSettings, default_backbone, encode, epoch_batches
 from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
 from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone
-from benchmarks.lora import Lora
+from benchmarks.lora import DEVICE, Lora
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
-CPU = torch.device("cpu")
 MOST_STEPS = 400
 
 
@@ -96,13 +95,13 @@ def main() -> None:
     rows = encode(read_rows(arguments.data / "train" / name).rows[: arguments.rows], prompts, 1024).rows
     valid = encode(read_rows(arguments.data / "valid" / name).rows[: arguments.valid], prompts, 1024).first
     settings = TrainingSettings(batch_size=arguments.batch_size, learning_rate=2e-3, backbone_learning_rate=4e-4)
-    model = load_target(embedded_model(), target_dtype(CPU), CPU)
+    model = load_target(embedded_model(), target_dtype(DEVICE), DEVICE)
     backbone, tokenizer = load_backbone(default_backbone())
     per_epoch = -(-len(rows) // settings.batch_size)
 
     target = FrozenTarget(model, Positions.DECODE, PrefixCache(8 << 30))
     generator = GeneratorModule(backbone, target.n_rows, target.n_embd)
-    trainer = Trainer(AdaptiveVectors(generator, tokenizer, 256), target, settings)
+    trainer = Trainer(AdaptiveVectors(generator, tokenizer, 256).to(DEVICE), target, settings)
     started = time.perf_counter()
     target.cache_prefixes([wordings[0] for wordings in rows])
     prefixes = time.perf_counter() - started
@@ -117,7 +116,7 @@ def main() -> None:
         lambda: trainer.validator.evaluate(valid)[measure],
     )
 
-    everywhere = Trainer(AdaptiveVectors(generator, tokenizer, 256), FrozenTarget(model, Positions.ALL), settings)
+    everywhere = Trainer(AdaptiveVectors(generator, tokenizer, 256).to(DEVICE), FrozenTarget(model, Positions.ALL), settings)
     sample = epoch_batches(rows, settings.batch_size, 0, 0)[:8]
     pairs: list[tuple[float, float]] = []
     for batch in sample:

@@ -50,6 +50,7 @@ def ask(
     task: str | None = None,
     instruction: str | None = None,
     choices: Sequence[str] = (),
+    listed: Sequence[str] = (),
 ) -> Asked:
     """What is read for a query; see `Engine.asked`.
 
@@ -59,21 +60,24 @@ def ask(
         steering: as it is wanted.
         task: of the bundle.
         instruction: in words.
-        choices: allowed answers.
+        choices: allowed answers, of which the answer is one.
+        listed: allowed answers that are only said.
 
     Raises:
         UsageError: as `said_instruction`.
     """
     started = perf_counter()
-    said = said_instruction(task, instruction, choices, router.tasks if router else ())
+    allowed = choices or listed
+    said = said_instruction(task, instruction, allowed, router.tasks if router else ())
     if said is not None:
         text, unlike = tell(said, query), None
         if router is not None and router.told and steering.gate == GATES["auto"]:
             steering = replace(steering, gate=GATES["off"])
-            unlike = None if task is not None or steering.off else router.route_of_words(text)
+            named = task is not None or steering.off
+            unlike = None if named else router.route_of_words(text, restricted=bool(choices))
         return Asked(text, steering, said, task, unlike, 1000 * (perf_counter() - started))
     only = router.only_task if router else None
-    told = only.told(choices) if only else None
+    told = only.told(allowed) if only else None
     if router is None or only is None or told is None or steering.off:
         return Asked(query, steering)
     route = router.route(tell(told, query), steering.gate)

@@ -139,14 +139,18 @@ class Router:
         assert best is not None  # of at least one generator
         return best
 
-    def route_of_words(self, text: str) -> Route | None:
+    def route_of_words(self, text: str, *, restricted: bool) -> Route | None:
         """How a query is steered after an instruction in words: as any other where it is like the tasks of the bundle,
-        else by the bundle's static vector. None for a bundle without one."""
+        else by the bundle's static vector. None for a bundle without one.
+
+        That vector has learned to answer in the form that is asked for, which a `restricted` answer has already; the
+        base model chooses as well without it (docs/explanation/results.md), so the gate stays closed.
+        """
         generator = self.generators[0]
         if generator.static is None:
             return None
         route = self._route(generator, text, GATES["auto"])
-        return route if route.accepted else Route(generator, generator.static, None, static=True)
+        return route if route.accepted or restricted else Route(generator, generator.static, None, static=True)
 
     def decisions(self, query: str, threshold: float) -> list[GateDecision]:
         """The decision of every gate, in the order of the generators; see `route`."""

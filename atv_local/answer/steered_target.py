@@ -176,6 +176,7 @@ class SteeredTarget:
         task: str | None = None,
         instruction: str | None = None,
         choices: Sequence[str] = (),
+        listed: Sequence[str] = (),
         steering: Steering | None = None,
     ) -> Asked:
         """What generator and target read for a query, and how it is then steered.
@@ -189,7 +190,8 @@ class SteeredTarget:
             query: the user's words.
             task: of the bundle, whose instruction is read.
             instruction: what to do with the query, in words.
-            choices: allowed answers, which are listed after the instruction.
+            choices: allowed answers, of which the answer is one; they are listed after the instruction.
+            listed: in place of them, allowed answers that the instruction lists and that do not restrict the answer.
             steering: by default `self.steering`.
 
         Raises:
@@ -199,7 +201,7 @@ class SteeredTarget:
         check_query(query)
         steering = self.steering if steering is None else steering
         check_settings(steering)
-        return ask(query, self._router, steering, task=task, instruction=instruction, choices=choices)
+        return ask(query, self._router, steering, task=task, instruction=instruction, choices=choices, listed=listed)
 
     def vector(
         self,

@@ -242,8 +242,9 @@ class Batch:
         steering = self._engine.steering if steering is None else steering
         check_settings(steering, sampling, system)
         try:
-            allowed = choices or listed
-            asked = self._engine.asked(query, task=task, instruction=instruction, choices=allowed, steering=steering)
+            asked = self._engine.asked(
+                query, task=task, instruction=instruction, choices=choices, listed=listed, steering=steering
+            )
             prompts = self._prompts(system, tuple(turns))
             prompt = prompts(asked.text)
             return BatchQuestion(

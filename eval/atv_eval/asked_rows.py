@@ -30,13 +30,13 @@ def asked_row(
         row: to answer.
         given: instructions by task.
     """
-    known, choices = engine.instructions, row.choices or ()
+    known, listed = engine.instructions, row.choices or ()
     if not known or steering.off:
         return Asked(row.input, steering)
     if task in known:
         only = engine.generators[0].bundle.manifest.only_task  # which needs no name, and whose gate decides
-        return engine.asked(row.input, task=None if only else task, choices=choices, steering=steering)
-    return engine.asked(row.input, instruction=given.get(task) or row.instruction, choices=choices, steering=steering)
+        return engine.asked(row.input, task=None if only else task, listed=listed, steering=steering)
+    return engine.asked(row.input, instruction=given.get(task) or row.instruction, listed=listed, steering=steering)
 
 
 def told_row(generator: Generator, task: str, row: Row) -> str | None:

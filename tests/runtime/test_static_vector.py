@@ -74,6 +74,23 @@ def test_all_ways_to_ask_are_steered_alike(engine: Engine) -> None:
     assert turn.static
 
 
+def test_among_allowed_answers_the_base_model_chooses_for_tasks_unlike_the_bundles(engine: Engine) -> None:
+    choices = ["red", "green", "blue"]
+    answer = engine.answer(QUERY, instruction=UNLIKE, choices=choices)
+    base = engine.answer(QUERY, instruction=UNLIKE, choices=choices, steering=OFF)
+    assert answer.probabilities == base.probabilities
+    assert not answer.static
+    assert answer.gate is not None
+    assert not answer.gate.steered
+    like = engine.answer(QUERY, instruction=LIKE, choices=choices)
+    assert like.probabilities != engine.answer(QUERY, instruction=LIKE, choices=choices, steering=OFF).probabilities
+    assert engine.asked(QUERY, instruction=UNLIKE, listed=choices).static
+    with Batch(engine) as batch:
+        constraint = engine.constraint(choices)
+        (reply,) = batch.ask([batch.question(QUERY, instruction=UNLIKE, constraint=constraint)])
+    assert reply.outcomes[0].text == answer.text
+
+
 def test_it_is_a_control_vector_for_any_program(engine: Engine, values: np.ndarray, tmp_path: Path) -> None:
     generator = engine.generators[0]
     assert generator.static is not None

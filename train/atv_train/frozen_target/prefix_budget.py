@@ -55,6 +55,7 @@ def plan_prefixes(
     disk = min(needed - memory, max(0, shutil.disk_usage(existing).free - _FREE_DISK) // processes)
     if wanted is None:
         return PrefixBudget(needed, memory, disk)
+    wanted = min(wanted, needed)  # earlier versions stored alike beginnings more than once
     if memory + disk < wanted:
         raise UsageError(f"resuming needs {wanted >> 20} MB of memory or disk for prefixes; free some")
     return PrefixBudget(needed, min(memory, wanted), max(0, wanted - memory))
