@@ -14,7 +14,7 @@ import argparse
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -31,8 +31,14 @@ from atv_local.target import TargetFile
 from atv_local.vectors import Positions
 from atv_train import Example, Trainer, TrainingSettings, default_backbone, encode
 from atv_train.frozen_target import FrozenTarget, evaluate_prefixes, greedy_answers, load_target, target_dtype
-from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, StaticVectors, VectorSource, load_backbone
-from atv_train.vector_sources import n_trainable
+from atv_train.vector_sources import (
+    AdaptiveVectors,
+    GeneratorModule,
+    StaticVectors,
+    VectorSource,
+    load_backbone,
+    n_trainable,
+)
 from benchmarks.forced import Logits, steered
 from benchmarks.json_lines import json_lines
 from benchmarks.lora import DEVICE, Lora

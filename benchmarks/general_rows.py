@@ -33,9 +33,7 @@ def chosen_tasks(index: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def rows(
-    lines: list[str], task: str, split: str, instruction: str, limit: int, seed: str = ""
-) -> list[dict[str, Any]]:
+def rows(lines: list[str], task: str, split: str, instruction: str, limit: int, seed: str = "") -> list[dict[str, Any]]:
     """At most so many of a task's rows."""
     draw, records = random.Random(f"{task}/{split}{seed}"), [json.loads(line) for line in lines]
     draw.shuffle(records)

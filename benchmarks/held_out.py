@@ -69,7 +69,8 @@ class Draw:
     def training_rows(self, task: str, limit: int) -> list[Row]:
         """Of a task, drawn by the seed."""
         lines = text_lines(self.data / task / "train.jsonl")
-        return [Row(**row) for row in _rows(rows(lines, task, "train", self.instructions[task], limit, f"/{self.seed}"))]
+        drawn = rows(lines, task, "train", self.instructions[task], limit, f"/{self.seed}")
+        return [Row(**row) for row in _rows(drawn)]
 
     def test_rows(self, task: str, limit: int) -> list[Row]:
         """The first of a task, in the file's order."""

@@ -169,10 +169,7 @@ def without_static_share(learner: Learner) -> dict[str, Answering]:
 def bare_prompts(learner: Learner) -> dict[str, Answering]:
     """Only the generator reads the instruction."""
     bare, rows = learner.encoded(learner.rows, told=False), learner.encoded(learner.rows)
-    both = [
-        [replace(plain[0], query=told[0].query)]
-        for plain, told in zip(bare, rows, strict=True)
-    ]
+    both = [[replace(plain[0], query=told[0].query)] for plain, told in zip(bare, rows, strict=True)]
     source = learner.trained(learner.generator(), both)
     return {"bare prompts": Answering(steered(learner.target, source), told=False)}
 
@@ -280,9 +277,7 @@ def _finished(trainer: Trainer, rows: Sequence[Sequence[Example]]) -> VectorSour
     return trainer.source
 
 
-def _one(
-    learner: Learner, name: str, source: VectorSource, rows: Sequence[Sequence[Example]]
-) -> dict[str, Answering]:
+def _one(learner: Learner, name: str, source: VectorSource, rows: Sequence[Sequence[Example]]) -> dict[str, Answering]:
     return {name: Answering(steered(learner.target, learner.trained(source, rows)))}
 
 

@@ -1,4 +1,4 @@
-"""Answers of the unsteered target to the prompts of `atv-local eval`, in PyTorch: many long prompts at once on a GPU."""
+"""Answers of the unsteered target to the prompts of `atv-local eval`, in PyTorch: many long ones at once on a GPU."""
 
 from __future__ import annotations
 

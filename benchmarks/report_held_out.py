@@ -50,8 +50,8 @@ def held_out(records: Sequence[Record]) -> str:
 
 {n_tasks} tasks, 20 rows of each, one epoch; five whole kinds of tasks are left out, and so is `unseen_dev`. Told by
 instruction and allowed answers. In PyTorch, where the right answer is given to the target and its logits say whether
-greedy decoding writes it. Shares of exact answers in percent, the mean of the tasks; each row has the mean of the seeds,
-which draw training rows. Choices: the most likely of the allowed answers, where a task has such.
+greedy decoding writes it. Shares of exact answers in percent, the mean of the tasks; each row has the mean of the
+seeds, which draw training rows. Choices: the most likely of the allowed answers, where a task has such.
 `python -m benchmarks.held_out --data FOLDER --output benchmarks/results/held_out.jsonl`
 
 {table(head, rows)}
@@ -77,9 +77,7 @@ def _over_static(records: Sequence[Record], method: str, group: Callable[[str], 
     """On the seeds that both have."""
     of = {name: [r for r in records if r["method"] == name] for name in (method, "static")}
     both = {r["seed"] for r in of[method]} & {r["seed"] for r in of["static"]}
-    ours, theirs = (
-        _hits([r for r in found if r["seed"] in both], name, "exact", group) for name, found in of.items()
-    )
+    ours, theirs = (_hits([r for r in found if r["seed"] in both], name, "exact", group) for name, found in of.items())
     found = difference(ours, theirs)
     p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
     return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}], {p}"

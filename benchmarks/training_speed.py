@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from atv_local.data import read_rows
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
@@ -116,7 +114,8 @@ def main() -> None:
         lambda: trainer.validator.evaluate(valid)[measure],
     )
 
-    everywhere = Trainer(AdaptiveVectors(generator, tokenizer, 256).to(DEVICE), FrozenTarget(model, Positions.ALL), settings)
+    read = AdaptiveVectors(generator, tokenizer, 256).to(DEVICE)
+    everywhere = Trainer(read, FrozenTarget(model, Positions.ALL), settings)
     sample = epoch_batches(rows, settings.batch_size, 0, 0)[:8]
     pairs: list[tuple[float, float]] = []
     for batch in sample:

@@ -168,10 +168,15 @@ class ServedModels:
             FieldError: a task without an instruction.
         """
         generators = self._generators(applied.bundle or applied.told_by or BASE)
-        told = {"task": applied.task, "instruction": applied.instruction}
         try:
-            router = Router(generators) if generators else None
-            return ask(query, router, applied.steering, **told, choices=choices)
+            return ask(
+                query,
+                Router(generators) if generators else None,
+                applied.steering,
+                task=applied.task,
+                instruction=applied.instruction,
+                choices=choices,
+            )
         except UsageError as error:
             field = "task" if applied.task is not None else "instruction"
             raise FieldError(f"steering.{field}", str(error)) from error
