@@ -31,7 +31,9 @@ from benchmarks.json_lines import json_lines, text_lines
 
 N_VALID, N_CTX = 30, 4096
 PROMPTED = (Method.ZERO_SHOT, Method.SHOTS, Method.BM25, Method.NEAREST)
-TOLD = (Method.ZERO_SHOT, Method.SHOTS, Method.BM25)
+SHOWING = (Method.SHOTS, Method.BM25)
+"""Those with demonstrations in their prompts."""
+TOLD = (Method.ZERO_SHOT, *SHOWING)
 """Those whose prompts have an instruction."""
 STEERED = {"steered": False, "steered, two vectors": True}
 """Names of our methods, and whether a query has a prompt vector too."""
@@ -60,6 +62,17 @@ class Draw:
         """Of what is drawn and made."""
         return self.work / f"seed{self.seed}-{self.n_rows}"
 
+    def runtime(self, method: str) -> str:
+        """What answers."""
+        return "PyTorch" if method == "lora" or (self.in_pytorch and method in SHOWING) else "llama.cpp"
+
+    def answers_file(self, method: str) -> Path:
+        """Of a method, with all that its answers depend on in the name."""
+        parts = [method.replace(", ", "-").replace(" ", "-"), str(self.n_tests or "all")]
+        epochs = {"lora": self.lora_epochs, **dict.fromkeys((*STEERED, *STATIC), self.epochs)}.get(method)
+        parts += [] if epochs is None else [f"{epochs}-epochs"]
+        return self.folder / f"answers-{'-'.join([*parts, self.runtime(method)])}.json"
+
     @cached_property
     def names(self) -> list[str]:
         """The tasks whose group is `generation`."""
@@ -71,7 +84,7 @@ class Draw:
         limit = {"train": self.n_rows, "valid": N_VALID, "test": self.n_tests}[split]
         made = []
         for name in self.names:
-            path = self.folder / split / f"{name}.jsonl"
+            path = self.folder / (split if split != "test" else f"test-{limit or 'all'}") / f"{name}.jsonl"
             if not path.exists():
                 lines = text_lines(self.data / name / f"{split}.jsonl")
                 if split == "train":
@@ -90,7 +103,7 @@ class Draw:
 def prompted(draw: Draw, method: str) -> Answers:
     """What `atv-local eval` finds without steering."""
     told = method in TOLD
-    if told and draw.in_pytorch:
+    if draw.runtime(method) == "PyTorch":
         from benchmarks.prompted_answers import prompted_answers
 
         instructions = json.loads((draw.data / "instructions.json").read_text())
@@ -211,7 +224,7 @@ def rows_of(files: Sequence[Path]) -> list[Row]:
 
 def answered(draw: Draw, method: str) -> Answers:
     """The answers of a method, from the work folder if they are there."""
-    file = draw.folder / f"answers-{method.replace(', ', '-').replace(' ', '-')}.json"
+    file = draw.answers_file(method)
     if not file.exists():
         if method == "lora":
             found = lora(draw)
@@ -232,10 +245,9 @@ def lines(draw: Draw, method: str) -> Iterator[dict[str, object]]:
         rows = [task.score(row, answer, None) for row, answer in zip(task.rows, found[task.name], strict=True)]
         scores = {metric.value: [round(row[metric], 4) for row in rows] for metric in rows[0]}
         place: dict[str, object] = {"method": method, "seed": draw.seed, "train_rows": draw.n_rows, "task": task.name}
+        place["runtime"] = draw.runtime(method)
         if method == "lora":
             place["epochs"] = draw.lora_epochs
-        if draw.in_pytorch and method in TOLD:
-            place["runtime"] = "PyTorch"
         yield place | {"main": task.main.value, "scores": scores}
 
 
@@ -251,14 +263,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of steered and static vectors")
     parser.add_argument("--lora-epochs", type=int, default=4, help="of the LoRA, which take far longer")
     parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--in-pytorch", action="store_true", help="answer prompts without steering there, on a GPU")
+    parser.add_argument("--in-pytorch", action="store_true", help="answer prompts with demonstrations there, on a GPU")
     arguments = parser.parse_args()
-    done = {(line["method"], line["seed"], line["train_rows"]) for line in json_lines(arguments.output)}
+    every = json_lines(arguments.output)
+    done = {(line["method"], line["seed"], line["train_rows"], line["runtime"]) for line in every}
     for seed in arguments.seeds:
         sizes = arguments.rows, arguments.tests, arguments.epochs, arguments.lora_epochs
         draw = Draw(arguments.data, arguments.work, seed, *sizes, arguments.in_pytorch)
         for method in arguments.method:
-            if (method, seed, arguments.rows) in done:
+            if (method, seed, arguments.rows, draw.runtime(method)) in done:
                 continue
             try:
                 text = "".join(json.dumps(line) + "\n" for line in lines(draw, method))

@@ -35,6 +35,8 @@ KINDS = {
     "extract as JSON": ("restaurant8k_json", "wnut17_json", "crossner_json", "snips_json", "e2e_json"),
 }
 """What the names of their tasks begin with."""
+RELATED = ("fv_choose_", "fv_alphabetically_", "ii_first_word_letter", "ii_second_word_letter")
+"""Of these the training tasks have others with inputs of the same form: `fv_animal_v_object_3`, `fv_capitalize_first_letter`."""
 TRAINED, UNSEEN = "trained on", "unseen_dev"
 TEST_ROWS = {TRAINED: 10, UNSEEN: 1000}
 """Of each task, of both of its splits that are not trained on; 50 of one that is left out."""
@@ -108,8 +110,8 @@ def records(draw: Draw, learner: Learner, answering: Answering) -> Iterator[dict
         for task in tasks:
             tests = draw.test_rows(task, TEST_ROWS.get(kind, LEFT_OUT_ROWS))
             asked = [learner.asked(row, shots=answering.shots, told=answering.told) for row in tests]
-            if answering.cached:
-                learner.target.cache_prefixes([row.example for row in asked])
+            if answering.target is not None:
+                answering.target.cache_prefixes([row.example for row in asked])
             found = outcomes(asked, answering.logits)
             choice = "".join(str(int(one.choice)) for one in found if one.choice is not None)
             exact = "".join(str(int(one.exact)) for one in found)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from atv_eval.demonstrations import balanced
 from atv_local.data import Row, tell, with_choices
@@ -83,16 +84,20 @@ class Learner:
         return Asked(Example(0, text, row.task, prompt, answer), options, right)
 
     def _after_shots(self, row: Row, shots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        pool = [other for other in self.pools[row.task] if other.input != row.input]
-        turns = [(shown.input, shown.output) for shown in balanced(pool, shots, self.settings.seed)]
-        said = with_choices(row.instruction, row.choices)
+        """Tokens of a prompt with demonstrations and of its answer. The instruction is said once if the row's choices
+        allow all answers that are shown, else each time with choices of its own."""
+        shown = balanced([one for one in self.pools[row.task] if one.input != row.input], shots, self.settings.seed)
+        once = not row.choices or all(one.output in row.choices for one in shown)
         while True:
-            head = [(tell(said, query), output) for query, output in turns[:1]]
-            form = self.prompts.after(turns=(*head, *turns[1:])) if turns else self.prompts
-            prompt, answer = form.example(row.input if turns else tell(said, row.input), row.output)
+            texts = [one.input if once else self.told(one) for one in (*shown, row)]
+            if once:
+                texts[0] = tell(with_choices(row.instruction, row.choices), texts[0])
+            turns = [(text, one.output) for text, one in zip(texts, shown, strict=False)]
+            form = self.prompts.after(turns=turns) if turns else self.prompts
+            prompt, answer = form.example(texts[-1], row.output)
             if len(prompt) + len(answer) <= N_CTX:
                 return prompt, answer
-            del turns[0]
+            del shown[0]
 
     def generator(self, static_share: float = 0.25) -> AdaptiveVectors:
         """One that is not trained."""
@@ -113,22 +118,19 @@ class Answering:
     logits: Logits
     shots: int = 0
     told: bool = True
-
-    @property
-    def cached(self) -> bool:
-        """Whether other methods ask the same prompts through the same target."""
-        return not self.shots
+    target: FrozenTarget | None = None
+    """What caches the prompts, where other methods ask the same."""
 
 
 def base(learner: Learner) -> dict[str, Answering]:
     """The target as it is, with the instruction alone and with rows of the task itself."""
     logits = unsteered(learner.target)
-    return {"base": Answering(logits), "16-shot": Answering(logits, shots=N_SHOTS)}
+    return {"base": Answering(logits, target=learner.target), "16-shot": Answering(logits, shots=N_SHOTS)}
 
 
 def static(learner: Learner) -> dict[str, Answering]:
-    """One learned vector for all tasks; and for each task its own, of which an unseen task has the mean of those whose
-    instructions are nearest."""
+    """One learned vector for all tasks; and for each task its own, of which a query has the mean of those whose
+    instructions are most like it, as a backbone reads them that is not trained."""
     rows = learner.encoded(learner.rows)
     tasks = sorted({row.task for row in learner.rows})
     found: dict[str, Answering] = {}
@@ -136,17 +138,17 @@ def static(learner: Learner) -> dict[str, Answering]:
         source: VectorSource = _finished(static_trainer(names, learner.target, learner.settings), rows)
         if len(names) > 1:
             source = NearestTasks(source, learner.instructions, learner.generator())
-        found[name] = Answering(steered(learner.target, source))
+        found[name] = Answering(steered(learner.target, source), target=learner.target)
     return found
 
 
 def adaptive(learner: Learner) -> dict[str, Answering]:
-    """The generator as `general` is trained, and its own static vector."""
+    """The generator with the static share of `general`, and its own static vector."""
     source = learner.trained(learner.generator(), learner.encoded(learner.rows))
     alone = StaticVectors(["static"], learner.target.vector_shape).to(DEVICE)
     alone.vectors.data.copy_(source.generator.static())  # type: ignore[operator,union-attr]  # of an AdaptiveVectors
     ways = {"generator": source, "generator's static": alone}
-    return {name: Answering(steered(learner.target, way)) for name, way in ways.items()}
+    return {name: Answering(steered(learner.target, way), target=learner.target) for name, way in ways.items()}
 
 
 def static_first(learner: Learner) -> dict[str, Answering]:
@@ -155,7 +157,8 @@ def static_first(learner: Learner) -> dict[str, Answering]:
     first = _finished(static_trainer(["static"], learner.target, learner.settings), rows)
     assert isinstance(first, StaticVectors)
     source = learner.generator(0.0)
-    bias = source.generator.bias
+    out: Any = source.generator.expansion
+    bias = out[-1].bias  # behind the bottleneck
     bias.data.copy_(first.vectors.detach().flatten())
     bias.requires_grad_(False)
     return _one(learner, "static first", source, rows)
@@ -168,8 +171,8 @@ def without_static_share(learner: Learner) -> dict[str, Answering]:
 
 def bare_prompts(learner: Learner) -> dict[str, Answering]:
     """Only the generator reads the instruction."""
-    bare, rows = learner.encoded(learner.rows, told=False), learner.encoded(learner.rows)
-    both = [[replace(plain[0], query=told[0].query)] for plain, told in zip(bare, rows, strict=True)]
+    bare = {row[0].index: row[0] for row in learner.encoded(learner.rows, told=False)}
+    both = [[replace(bare[row[0].index], query=row[0].query)] for row in learner.encoded(learner.rows)]
     source = learner.trained(learner.generator(), both)
     return {"bare prompts": Answering(steered(learner.target, source), told=False)}
 
@@ -204,11 +207,15 @@ def states(learner: Learner) -> dict[str, Answering]:
 def distilled(learner: Learner) -> dict[str, Answering]:
     """Half of the loss is the distance to what the target answers with 16 rows of the task in its prompt."""
     rows = learner.encoded(learner.rows)
-    teachers = {row[0].index: learner.asked(learner.rows[row[0].index], shots=N_SHOTS).example for row in rows}
+    pools: dict[str, list[Row]] = {}
+    for row in learner.rows:
+        pools.setdefault(row.task, []).append(row)
+    taught = replace(learner, pools=pools)  # of the rows that the others learn from, and no more
+    teachers = {row[0].index: taught.asked(learner.rows[row[0].index], shots=N_SHOTS).example for row in rows}
     trainer = Distiller(learner.generator(), learner.target, learner.settings)
     trainer.teachers = teachers
     source = _finished(trainer, rows)
-    return {"distilled": Answering(steered(learner.target, source))}
+    return {"distilled": Answering(steered(learner.target, source), target=learner.target)}
 
 
 def lora(learner: Learner) -> dict[str, Answering]:
@@ -236,7 +243,7 @@ METHODS: dict[str, Callable[[Learner], dict[str, Answering]]] = {
 
 
 class NearestTasks(VectorSource):
-    """The mean of learned vectors of the training tasks whose queries are most like a query."""
+    """The mean of learned vectors of the training tasks whose instructions are most like a query with its own."""
 
     def __init__(self, learned: VectorSource, instructions: Mapping[str, str], reader: AdaptiveVectors) -> None:
         super().__init__()
@@ -245,7 +252,7 @@ class NearestTasks(VectorSource):
         self._tasks = _unit(self._read([instructions[name] for name in learned.names]))
 
     def forward(self, examples: Sequence[Example]) -> Tensor:
-        """Its instruction is most of what is read of a query."""
+        """The nearest three."""
         alike = _unit(self._read([example.query for example in examples])) @ self._tasks.T
         nearest = alike.topk(min(N_NEAREST, len(self.learned.names)), dim=-1).indices
         return self.learned.vectors[nearest].mean(dim=1)
@@ -261,14 +268,14 @@ class Distiller(Trainer):
     teachers: Mapping[int, Example]
 
     def losses(self, batch: Sequence[Example], number: int) -> tuple[Tensor, Tensor]:
-        """Half of the cross-entropy and half of the distance."""
-        loss, terms = super().losses(batch, number)
-        vectors = self.source(batch)
-        logits, _ = self.target.answer_logits(batch, vectors)
+        """Half of the cross-entropy and half of the distance, of the same vectors."""
+        with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.target.dtype is torch.bfloat16):
+            vectors = self.source(batch)
+        logits, labels = self.target.answer_logits(batch, vectors)
         with torch.no_grad():
             shown = [self.teachers[example.index] for example in batch]
             wanted, _ = self.target.answer_logits(shown, self.target.zeros(len(shown)))
-        return loss / 2, terms + mean_kl(wanted, logits) / 2
+        return cross_entropy(logits, labels) / 2, mean_kl(wanted, logits) / 2
 
 
 def _finished(trainer: Trainer, rows: Sequence[Sequence[Example]]) -> VectorSource:
@@ -278,7 +285,7 @@ def _finished(trainer: Trainer, rows: Sequence[Sequence[Example]]) -> VectorSour
 
 
 def _one(learner: Learner, name: str, source: VectorSource, rows: Sequence[Sequence[Example]]) -> dict[str, Answering]:
-    return {name: Answering(steered(learner.target, learner.trained(source, rows)))}
+    return {name: Answering(steered(learner.target, learner.trained(source, rows)), target=learner.target)}
 
 
 def _numbered(rows: Sequence[Sequence[Example]]) -> list[list[Example]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PrefixTuningConfig, get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -36,20 +36,13 @@ MAX_TOKENS = 65536 if DEVICE.type == "cuda" else 2560  # of one backward pass, p
 
 
 class Lora:
-    """peft LoRA on the target itself, trained and measured on the same examples.
+    """peft LoRA on the target itself, trained and measured on the same examples."""
 
-    Args:
-        settings: of training, less the learning rate.
-        rate: learning rate.
-        config: another LoRA, or prefix tuning.
-    """
-
-    def __init__(self, settings: TrainingSettings, rate: float = LORA_RATE, config: PeftConfig | None = None) -> None:
+    def __init__(self, settings: TrainingSettings, rate: float = LORA_RATE) -> None:
         torch.manual_seed(settings.seed)
         model = load_target(embedded_model(), target_dtype(DEVICE), DEVICE)
         self.half = model.dtype is torch.bfloat16
-        config = config or LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
-        self.n_prefix = config.num_virtual_tokens if isinstance(config, PrefixTuningConfig) else 0
+        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
         self.model = get_peft_model(model, config)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for parameter in trained:
@@ -89,13 +82,8 @@ class Lora:
         """Logits of the answer tokens alone, as in our loop."""
         rows = [example.prompt + example.answer[:-1] for example in batch]
         mask = padding_mask([len(row) for row in rows], DEVICE).long()
-        inputs: dict[str, Any] = {"input_ids": pad(rows, 0, DEVICE), "attention_mask": mask}
-        if self.n_prefix:
-            before = mask.new_ones(len(rows), self.n_prefix)
-            inputs["attention_mask"] = torch.cat([before, mask], dim=1)
-            inputs["past_key_values"] = self.model.get_prompt(len(rows))
         base: Any = self.model.get_base_model()
-        hidden = base.model(**inputs).last_hidden_state
+        hidden = base.model(input_ids=pad(rows, 0, DEVICE), attention_mask=mask).last_hidden_state
         parts = [row[len(e.prompt) - 1 :][: len(e.answer)] for row, e in zip(hidden, batch, strict=True)]
         labels = torch.tensor([token for example in batch for token in example.answer], device=DEVICE)
         return base.lm_head(torch.cat(parts)).float(), labels

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from atv_eval import difference, mean_over_tasks, table
+from atv_eval import mean_over_tasks, table
 from atv_local.text import counted
 from benchmarks.generation import METHODS
+from benchmarks.report_cells import against
 
 Record = dict[str, Any]
 Scores = dict[str, dict[int, dict[str, list[float]]]]
@@ -31,7 +32,7 @@ def generation(records: Sequence[Record]) -> str:
     for method, tasks in hits.items():
         both = [seed for seed in scores[method] if seed in scores[ours]]
         pair = (_mean_of(scores[name][seed] for seed in both) for name in (ours, method))
-        against = "" if method == ours else _difference(*pair)
+        against = "" if method == ours else against(*pair)
         n_seeds = str(len(scores[method]))
         name = f"**{method}**" if method == ours else method
         rows.append([name, n_seeds, mean_over_tasks(tasks).percent(), against])
@@ -60,10 +61,10 @@ metric, in percent, and what {ours} has more, on the same rows and the seeds tha
 
 def _scores(records: Sequence[Record], *, chosen: bool) -> Scores:
     """Of methods that PyTorch has answered too, its answers are the chosen ones: they are to more rows."""
-    in_pytorch = {record["method"] for record in records if "runtime" in record}
+    in_pytorch = {record["method"] for record in records if record["runtime"] == "PyTorch"}
     scores: Scores = defaultdict(lambda: defaultdict(dict))
     for record in records:
-        if chosen == ("runtime" in record or record["method"] not in in_pytorch):
+        if chosen == (record["runtime"] == "PyTorch" or record["method"] not in in_pytorch):
             scores[record["method"]][record["seed"]][record["task"]] = record["scores"][record["main"]]
     return scores
 
@@ -73,6 +74,8 @@ def _agreement(scores: Scores, others: Scores) -> str:
     means = []
     for method, seeds in others.items():
         for seed, tasks in seeds.items():
+            if seed not in scores[method]:
+                continue
             pairs = [(scores[method][seed][task][: len(rows)], rows) for task, rows in tasks.items()]
             ours, theirs = (100 * np.mean([np.mean(pair[side]) for pair in pairs]) for side in (0, 1))
             means.append(f"`{method}` {ours:.1f} and {theirs:.1f}")
@@ -86,9 +89,3 @@ def _mean_of(seeds: Iterable[dict[str, list[float]]]) -> dict[str, Any]:
     """The mean of each row of each task."""
     given = list(seeds)
     return {task: np.mean(np.array([one[task] for one in given]), axis=0) for task in sorted(given[0])}
-
-
-def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    found = difference(ours, theirs)
-    p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}], {p}"

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from atv_eval import difference, mean_over_tasks, table
+from atv_eval import mean_over_tasks, table
 from atv_local.text import counted
+from benchmarks.report_cells import Hits, against
 from benchmarks.told import METHODS
 
 Record = dict[str, Any]
-Hits = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 WAYS = {
     "base": "the base model",
     "static": "the static vector",
@@ -30,27 +30,37 @@ def told(records: Sequence[Record]) -> str:
     choice = {method: _hits(records, method, "choice") for method in METHODS}
     rows = []
     for method in METHODS:
-        against = "" if method == "static" else _against(exact[method], exact["static"])
+        against = "" if method == "static" else against(exact[method], exact["static"])
         restricted = mean_over_tasks(choice[method]).percent() if choice[method] else ""
         rows.append([WAYS[method], mean_over_tasks(exact[method]).percent(), against, restricted])
     per_task = [
         [task, str(len(hits)), *(f"{100 * exact[method][task].mean():.1f}" for method in METHODS)]
         for task, hits in exact["base"].items()
     ]
-    by_static = sum(record["by_static"] or 0 for record in records)
+    by_static = sum(sum(record["by_static"]) for record in records if record["method"] == "bundle")
     n_rows = sum(len(hits) for hits in exact["base"].values())
     return f"""## Tasks that are told in words
 
 {counted(len(per_task), "task")} that the bundle `{records[-1]["bundle"]}` was not trained on, {n_rows} rows, all with
 the same instruction and allowed answers in the prompt. Free text is right if it is the wanted answer, in percent, the
 mean of the tasks; its difference is to the static vector, on the same rows. Restricted is the most likely of the
-allowed answers. Asked by `--instruction`, {by_static} rows were steered by the static vector and the others by the
-generator's.
+allowed answers. Asked by `--instruction`, {by_static} rows were found unlike the tasks of the bundle: free text is
+steered by the static vector there, and the base model chooses among the allowed answers. {_unlike(records)}
 `python -m benchmarks.told --data FOLDER --bundle general --output benchmarks/results/told.jsonl`
 
 {table(["answered by", "free text", "difference", "restricted"], rows)}
 
 {table(["task", "rows", *(WAYS[method] for method in METHODS)], per_task)}"""
+
+
+def _unlike(records: Sequence[Record]) -> str:
+    """How often each way chooses right on the rows that the gate finds unlike the bundle's tasks."""
+    shares = []
+    for method in METHODS[:3]:
+        of_method = [r for r in records if r["method"] == method and r["choice"]]
+        hits = [hit for r in of_method for hit, unlike in zip(r["choice"], r["by_static"], strict=True) if unlike]
+        shares.append(f"{WAYS[method]} {100 * np.mean(hits):.1f} %")
+    return f"Of these rows alone {', '.join(shares)} are chosen right."
 
 
 def few_rows(records: Sequence[Record]) -> str:
@@ -72,7 +82,7 @@ def few_rows(records: Sequence[Record]) -> str:
                 str(len(both)),
                 mean_over_tasks(cold).percent(),
                 mean_over_tasks(warm).percent(),
-                _against(warm, cold),
+                against(warm, cold),
             ]
         )
     if not parts:
@@ -89,9 +99,3 @@ of up to 60 test rows, in percent.
 
 def _hits(records: Sequence[Record], method: str, metric: str) -> Hits:
     return {r["task"]: np.array(r[metric], dtype=float) for r in records if r["method"] == method and r[metric]}
-
-
-def _against(ours: Hits, theirs: Hits) -> str:
-    found = difference(ours, theirs)
-    p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}], {p}"

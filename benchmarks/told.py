@@ -5,7 +5,7 @@ python -m benchmarks.told --data FOLDER --bundle BUNDLE --output FILE.jsonl [--g
 Every row is asked with the instruction of its task and its allowed answers, in the same words for all methods: the base
 model, the static vector, the generator's vector whatever the gate says, and the bundle as `--instruction` asks it. An
 answer is right if it is the wanted text; the most likely of the allowed answers is scored as well. A line of the output
-has the results of one method for the rows of one task.
+has the results of one method for the rows of one task; `by_static` says which ones the gate finds unlike the bundle's.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ def measure(
             rows = [row for split in splits for row in read_rows(data / task / f"{split}.jsonl").rows][:limit]
             exact: dict[str, list[int]] = defaultdict(list)
             choice: dict[str, list[int]] = defaultdict(list)
-            by_static = 0
+            by_static: list[int] = []
             for reply in batch.ask(questions(engine, task, instructions[task], rows)):
                 if reply.error:
                     raise reply.error
                 asked: AskedRow = reply.question.tag
-                by_static += asked.by_static
+                by_static.append(int(asked.by_static))
                 for place, method in enumerate(METHODS):
                     exact[method].append(int(reply.outcomes[place].text.strip() == asked.row.output.strip()))
                     if asked.row.choices:
@@ -88,7 +88,7 @@ def measure(
                     "rows": len(rows),
                     "exact": exact[method],
                     "choice": choice[method],
-                    "by_static": by_static if method == "bundle" else None,
+                    "by_static": by_static,
                 }
 
 

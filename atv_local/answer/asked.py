@@ -22,7 +22,7 @@ class Asked:
     Attributes:
         text: what generator and target read.
         steering: how the answer is steered. The gate of a bundle that was trained with instructions does not decide
-            where somebody said what is asked, unless a score was set.
+            where somebody said what is asked, unless a score was set or `route` has its decision.
         instruction: what comes before the query in `text`, None for the query alone.
         task: of the bundle, whose instruction that is.
         route: the vector and the decision of the gate, where they are known already.

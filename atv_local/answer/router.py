@@ -143,8 +143,8 @@ class Router:
         """How a query is steered after an instruction in words: as any other where it is like the tasks of the bundle,
         else by the bundle's static vector. None for a bundle without one.
 
-        That vector has learned to answer in the form that is asked for, which a `restricted` answer has already; the
-        base model chooses as well without it (docs/explanation/results.md), so the gate stays closed.
+        That vector has learned to answer in the form that is asked for, which a `restricted` answer has already, so
+        that the gate stays closed for it (docs/explanation/results.md).
         """
         generator = self.generators[0]
         if generator.static is None:

@@ -180,8 +180,10 @@ def _records(reply: BatchReply, tasks: Mapping[str, Task]) -> list[EvalRecord]:
     outcomes = reply.outcomes or [none] * len(question.keys)
     unasked = reply.question.error is not None  # then it has no ways
     gates = [None] * len(question.keys) if unasked else [way.gate for way in reply.question.ways]
-    for key, outcome, gate in zip(question.keys, outcomes, gates, strict=True):
-        likely = max(zip(outcome.options, choices, strict=False), key=lambda pair: pair[0], default=None)
+    for place, key in enumerate(question.keys):
+        outcome, gate = outcomes[place], gates[place]
+        chooser = outcomes[question.choosing[place]] if reply.outcomes else none
+        likely = max(zip(chooser.options, choices, strict=False), key=lambda pair: pair[0], default=None)
         record = EvalRecord(
             task=key.task,
             row=key.row,

@@ -17,6 +17,8 @@ def asked_row(
     task: str,
     row: Row,
     given: Mapping[str, str] = MappingProxyType({}),
+    *,
+    restricted: bool = False,
 ) -> Asked:
     """The row as a bundle is asked for it.
 
@@ -29,14 +31,19 @@ def asked_row(
         task: the name of the row's task.
         row: to answer.
         given: instructions by task.
+        restricted: whether the answer is one of the row's choices, or they are only listed.
     """
-    known, listed = engine.instructions, row.choices or ()
+    known = engine.instructions
+    choices, listed = (row.choices or (), ()) if restricted else ((), row.choices or ())
     if not known or steering.off:
         return Asked(row.input, steering)
     if task in known:
         only = engine.generators[0].bundle.manifest.only_task  # which needs no name, and whose gate decides
-        return engine.asked(row.input, task=None if only else task, listed=listed, steering=steering)
-    return engine.asked(row.input, instruction=given.get(task) or row.instruction, listed=listed, steering=steering)
+        return engine.asked(
+            row.input, task=None if only else task, choices=choices, listed=listed, steering=steering
+        )
+    said = given.get(task) or row.instruction
+    return engine.asked(row.input, instruction=said, choices=choices, listed=listed, steering=steering)
 
 
 def told_row(generator: Generator, task: str, row: Row) -> str | None:

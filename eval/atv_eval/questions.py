@@ -43,6 +43,8 @@ class EvalQuestion(NamedTuple):
     row: Row
     dropped: int
     """Demonstrations that did not fit."""
+    choosing: tuple[int, ...] = ()
+    """For each key the outcome that has the row's choices, where that is steered otherwise than a free answer."""
 
 
 MAX_MEAN_ROWS = 256
@@ -94,16 +96,31 @@ class QuestionBuilder:
         try:
             prompt, dropped = prompts(row)
             ways = [self._way(task, row, key.method) for key in keys]
+            choosing, more = self._choosing(task, row, keys)
         except AtvError as error:
             return BatchQuestion(Prompt((), 0), tag=EvalQuestion(keys, row, 0), error=error)
         return BatchQuestion(
             prompt,
-            ways,
+            [*ways, *more],
             self._limit(task),
             [self._bare.answer(row.input, choice) for choice in row.choices or ()],
             enough=None if self._plan.whole_task(task) else self._decided(task, row),
-            tag=EvalQuestion(keys, row, dropped),
+            tag=EvalQuestion(keys, row, dropped, choosing),
         )
+
+    def _choosing(
+        self, task: Task, row: Row, keys: Sequence[Key]
+    ) -> tuple[tuple[int, ...], list[SteeredPrompt]]:
+        """Where the outcome is that chooses for each key, and the ways that are needed besides for them.
+
+        A query that is unlike the tasks of a bundle is answered by its static vector, and chosen for by the base model.
+        """
+        places, more = list(range(len(keys))), []
+        for place, key in enumerate(keys):
+            if key.method is Method.STEERED and row.choices and self._asked(task, row).static:
+                places[place] = len(keys) + len(more)
+                more.append(SteeredPrompt.of_asked(self._engine, self._asked(task, row, restricted=True)))
+        return tuple(places), more
 
     def _prompts(self, task: Task, methods: Sequence[Method]) -> Prompts:
         """From a row to its prompt and the number of demonstrations that did not fit it."""
@@ -137,8 +154,9 @@ class QuestionBuilder:
         """Whether the method's prompts have an instruction because the bundle reads them."""
         return method in (Method.STEERED, Method.STATIC) and bool(self._engine.instructions)
 
-    def _asked(self, task: Task, row: Row) -> Asked:
-        return asked_row(self._engine, self._plan.steering, task.name, row, self._plan.instructions.given)
+    def _asked(self, task: Task, row: Row, *, restricted: bool = False) -> Asked:
+        given = self._plan.instructions.given
+        return asked_row(self._engine, self._plan.steering, task.name, row, given, restricted=restricted)
 
     def _instructed(self, instruction: str | None, row: Row) -> Prompt:
         form = self._form(*_before(row))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from atv_local.answer.router import GatedVector
 from atv_local.batch.question import BatchReply, Outcome
 from atv_local.data.columns import DEFAULT_COLUMNS
 from atv_local.errors import BundleError, UsageError
+from atv_local.generator.generator import Generator
+from atv_local.target.target import Target
 from atv_local.vectors.steering import OFF, Steering
 from tests.eval.tasks import plan_of, write_task
-from tests.tiny import FRUITS
+from tests.tiny import FRUITS, write_told
 
 
 def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: Path) -> None:
@@ -51,6 +54,28 @@ def test_records_are_what_the_engine_answers(tiny: Engine, asked: Path, shown: P
     assert by_method[Method.ZERO_SHOT].prompt_tokens > by_method[Method.BASE].prompt_tokens
     exact = differences(records, plan.tasks)[Method.BASE]["exact"]
     assert exact.value == pytest.approx(by_method[Method.STEERED].main.value - by_method[Method.BASE].main.value)
+
+
+def test_choices_are_made_as_run_makes_them(tiny_gguf: Path, gated_bundle: Path, tmp_path: Path) -> None:
+    """A query unlike the tasks of a bundle: its static vector writes the answer, and the base model chooses."""
+    values = np.random.default_rng(5).normal(0, 3, (3, 64)).astype(np.float32)
+    folder = write_told(tmp_path / "told", gated_bundle, {"sort": "Sort the word."}, values)
+    told, choices = "Do something else.", ["red", "green", "blue"]
+    lines = [{"input": f"thing {n}", "output": "red", "instruction": told, "choices": choices} for n in range(4)]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with Engine(Target(tiny_gguf, n_threads=1), Generator(folder, tried=True)) as engine:
+        plan = replace(plan_of(rows, None, Method.STEERED), steering=engine.steering)
+        records = answer_plan(plan, engine, None)
+        assert len(records) == len(lines)
+        for record, line in zip(records, lines, strict=True):
+            answer = engine.answer(line["input"], instruction=told, choices=choices)
+            assert record.chosen == answer.text
+            free = engine.asked(line["input"], instruction=told, listed=choices)
+            assert free.static
+            vector = engine.gated(free).vector
+            written = engine.answer(free.text, vector=vector, steering=engine.steering, max_tokens=9)
+            assert written.text.startswith(record.answer.rstrip("\N{REPLACEMENT CHARACTER}"))
 
 
 def test_the_vector_is_made_from_the_query_alone(tiny: Engine, asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:

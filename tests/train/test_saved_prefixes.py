@@ -10,10 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atv_local.errors import UsageError
 from atv_train import training_parts
 from atv_train.frozen_target import (
     PrefixCache,
     SavedPrefixes,
+    plan_prefixes,
     prefix_bytes,
     saved_prefixes,
     shared_heads,
@@ -158,3 +160,11 @@ def test_a_cache_gives_a_prefix_with_its_head() -> None:
     found = cache.get(prefix)
     assert found is not None
     assert torch.equal(found, states)
+
+
+def test_a_run_of_an_earlier_version_that_stored_more_is_resumed(tmp_path: Path) -> None:
+    """It stored what prompts begin with alike more than once, so it had cached more than is needed now."""
+    budget = plan_prefixes(1000, torch.device("cpu"), tmp_path, wanted=5000)
+    assert (budget.needed, budget.cached) == (1000, 1000)
+    with pytest.raises(UsageError, match="free some"):
+        plan_prefixes(1 << 60, torch.device("cpu"), tmp_path, wanted=1 << 60)

@@ -9,7 +9,6 @@ from .prefix_budget import PrefixBudget as PrefixBudget
 from .prefix_budget import plan_prefixes as plan_prefixes
 from .prefix_cache import PrefixCache as PrefixCache
 from .prefixes import Prefix as Prefix
-from .prefixes import evaluate_prefixes as evaluate_prefixes
 from .prefixes import prefix_bytes as prefix_bytes
 from .prefixes import shared_heads as shared_heads
 from .saved_prefixes import SavedPrefixes as SavedPrefixes

@@ -40,7 +40,7 @@ def plan_prefixes(
     Processes on one machine share both.
 
     Args:
-        wanted: bytes that a run cached before: a resumed run caches exactly as many.
+        wanted: bytes that a run cached before: a resumed run caches as many, if they are needed.
 
     Raises:
         UsageError: a limit below zero, or too little room to resume.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -53,12 +52,6 @@ class GeneratorModule(nn.Module):
         """int64 [batch, seq] twice -> float32 [batch, d_s]."""
         hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return pool(hidden, attention_mask, self.pooling)
-
-    @property
-    def bias(self) -> nn.Parameter:
-        """Of the expansion, flat; all vectors have it in common."""
-        out = self.expansion[-1] if isinstance(self.expansion, nn.Sequential) else self.expansion
-        return cast("nn.Linear", out).bias
 
     def static(self) -> Tensor:
         """What all vectors have in common, the bias of the expansion: float32 [n_vectors * n_rows, n_embd]."""
