@@ -78,7 +78,7 @@ general-bundle: .venv/dev
 	mkdir -p runs
 	$(BIN)/python -m benchmarks.general_rows --data $(DATA) --output runs/general-rows
 	$(BIN)/atv-local train -m $(GGUF) runs/general-rows/train --valid runs/general-rows/valid -o runs/general \
-		--rank 32 --static-share 0.25 --epochs 3 --batch-size 32 --overwrite
+		--rank 32 --static-vector --epochs 3 --batch-size 32 --overwrite
 	$(BIN)/atv-local export runs/general atv_local/general_bundle --precisions int8 --card data/general/CARD.md --overwrite
 
 dist: .venv/dev

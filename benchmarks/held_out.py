@@ -36,7 +36,7 @@ KINDS = {
 }
 """What the names of their tasks begin with."""
 RELATED = ("fv_choose_", "fv_alphabetically_", "ii_first_word_letter", "ii_second_word_letter")
-"""Of these the training tasks have others with inputs of the same form: `fv_animal_v_object_3`, `fv_capitalize_first_letter`."""
+"""Of these the training tasks have others with inputs of the same form, such as `fv_animal_v_object_3`."""
 TRAINED, UNSEEN = "trained on", "unseen_dev"
 TEST_ROWS = {TRAINED: 10, UNSEEN: 1000}
 """Of each task, of both of its splits that are not trained on; 50 of one that is left out."""

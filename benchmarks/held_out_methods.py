@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from atv_eval.demonstrations import balanced
@@ -104,7 +104,9 @@ class Learner:
         torch.manual_seed(self.settings.seed)
         backbone, tokenizer = load_backbone(default_backbone())
         module = GeneratorModule(backbone, self.target.n_rows, self.target.n_embd, rank=RANK)
-        return AdaptiveVectors(module, tokenizer, _QUERY_TOKENS, static_share=static_share).to(DEVICE)
+        source = WithStaticShare(module, tokenizer, _QUERY_TOKENS)
+        source.static_share = static_share
+        return source.to(DEVICE)
 
     def trained(self, source: VectorSource, rows: Sequence[Sequence[Example]], **settings: Any) -> VectorSource:
         """A source, trained."""
@@ -146,7 +148,7 @@ def adaptive(learner: Learner) -> dict[str, Answering]:
     """The generator with the static share of `general`, and its own static vector."""
     source = learner.trained(learner.generator(), learner.encoded(learner.rows))
     alone = StaticVectors(["static"], learner.target.vector_shape).to(DEVICE)
-    alone.vectors.data.copy_(source.generator.static())  # type: ignore[operator,union-attr]  # of an AdaptiveVectors
+    alone.vectors.data.copy_(_out(source).bias.detach().unflatten(0, learner.target.vector_shape))
     ways = {"generator": source, "generator's static": alone}
     return {name: Answering(steered(learner.target, way), target=learner.target) for name, way in ways.items()}
 
@@ -157,8 +159,7 @@ def static_first(learner: Learner) -> dict[str, Answering]:
     first = _finished(static_trainer(["static"], learner.target, learner.settings), rows)
     assert isinstance(first, StaticVectors)
     source = learner.generator(0.0)
-    out: Any = source.generator.expansion
-    bias = out[-1].bias  # behind the bottleneck
+    bias = _out(source).bias
     bias.data.copy_(first.vectors.detach().flatten())
     bias.requires_grad_(False)
     return _one(learner, "static first", source, rows)
@@ -242,6 +243,19 @@ METHODS: dict[str, Callable[[Learner], dict[str, Answering]]] = {
 }
 
 
+class WithStaticShare(AdaptiveVectors):
+    """A generator of which a share of the rows, drawn anew at each step, trains the static vector alone: its bias."""
+
+    static_share = 0.0
+
+    def forward(self, examples: Sequence[Example]) -> Tensor:
+        """From states of which some are zeros while it is trained."""
+        pooled = self.pooled([example.query for example in examples])
+        if self.training and self.static_share:
+            pooled = pooled * (torch.rand(len(examples), 1, device=pooled.device) >= self.static_share)
+        return self.generator.expand(pooled)
+
+
 class NearestTasks(VectorSource):
     """The mean of learned vectors of the training tasks whose instructions are most like a query with its own."""
 
@@ -269,6 +283,7 @@ class Distiller(Trainer):
 
     def losses(self, batch: Sequence[Example], number: int) -> tuple[Tensor, Tensor]:
         """Half of the cross-entropy and half of the distance, of the same vectors."""
+        torch.manual_seed(number)
         with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.target.dtype is torch.bfloat16):
             vectors = self.source(batch)
         logits, labels = self.target.answer_logits(batch, vectors)
@@ -282,6 +297,13 @@ def _finished(trainer: Trainer, rows: Sequence[Sequence[Example]]) -> VectorSour
     for _ in trainer.epochs(rows, ()):
         pass
     return trainer.source
+
+
+def _out(source: VectorSource) -> nn.Linear:
+    """The last map of a generator's expansion, whose bias all vectors have in common."""
+    assert isinstance(source, AdaptiveVectors)
+    assert isinstance(source.generator.expansion, nn.Sequential)
+    return cast("nn.Linear", source.generator.expansion[-1])
 
 
 def _one(learner: Learner, name: str, source: VectorSource, rows: Sequence[Sequence[Example]]) -> dict[str, Answering]:

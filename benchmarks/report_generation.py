@@ -32,10 +32,10 @@ def generation(records: Sequence[Record]) -> str:
     for method, tasks in hits.items():
         both = [seed for seed in scores[method] if seed in scores[ours]]
         pair = (_mean_of(scores[name][seed] for seed in both) for name in (ours, method))
-        against = "" if method == ours else against(*pair)
+        more = "" if method == ours else against(*pair)
         n_seeds = str(len(scores[method]))
         name = f"**{method}**" if method == ours else method
-        rows.append([name, n_seeds, mean_over_tasks(tasks).percent(), against])
+        rows.append([name, n_seeds, mean_over_tasks(tasks).percent(), more])
     main = {record["task"]: record["main"] for record in records}
     per_task = [
         [task, METRICS.get(main[task], main[task]), *(f"{100 * hits[method][task].mean():.1f}" for method in hits)]

@@ -38,6 +38,9 @@ GROUPS: dict[str, Callable[[Record], bool]] = {
 }
 
 
+_KINDS = (*KINDS, UNSEEN)
+
+
 def held_out(records: Sequence[Record]) -> str:
     """All methods with most tasks, the kinds one by one, and the curves."""
     if not records:
@@ -51,10 +54,7 @@ def held_out(records: Sequence[Record]) -> str:
         [WHAT[method], *(_share(_hits(main, method, "choice", group)) for group in GROUPS.values())]
         for method in methods
     ]
-    kinds = [
-        [kind, *(_share(_hits(main, method, "exact", lambda r, kind=kind: r["kind"] == kind)) for method in methods)]
-        for kind in (*KINDS, UNSEEN)
-    ]
+    kinds = [[kind, *(_share(_hits(main, method, "exact", _of_kind(kind))) for method in methods)] for kind in _KINDS]
     head = ["answered by", *(name for group in GROUPS for name in (group, "over static"))]
     return f"""## Kinds of tasks that are left out
 
@@ -77,6 +77,10 @@ The most likely of the allowed answers, of the tasks that have such, in percent:
 {table(["answered by", *GROUPS], choices)}
 
 {_curve(records)}"""
+
+
+def _of_kind(kind: str) -> Callable[[Record], bool]:
+    return lambda record: bool(record["kind"] == kind)
 
 
 def _seeds(records: Iterable[Record], method: str) -> set[int]:

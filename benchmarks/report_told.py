@@ -30,9 +30,9 @@ def told(records: Sequence[Record]) -> str:
     choice = {method: _hits(records, method, "choice") for method in METHODS}
     rows = []
     for method in METHODS:
-        against = "" if method == "static" else against(exact[method], exact["static"])
+        more = "" if method == "static" else against(exact[method], exact["static"])
         restricted = mean_over_tasks(choice[method]).percent() if choice[method] else ""
-        rows.append([WAYS[method], mean_over_tasks(exact[method]).percent(), against, restricted])
+        rows.append([WAYS[method], mean_over_tasks(exact[method]).percent(), more, restricted])
     per_task = [
         [task, str(len(hits)), *(f"{100 * exact[method][task].mean():.1f}" for method in METHODS)]
         for task, hits in exact["base"].items()

@@ -180,7 +180,7 @@ class Generator:
         """
         static, spec = self.static, self.bundle.manifest
         if static is None:
-            raise UsageError(f"the bundle {self.bundle.path} has no static vector; train it with `static_share=0.25`")
+            raise UsageError(f"the bundle {self.bundle.path} has no static vector; train it with `static_vector=True`")
         applied = spec.steering if steering is None else steering
         made_by = {"bundle": self.bundle.id, "kind": "static"}
         return mean_control_vector(lambda _: static, ["static"], applied, spec.target, made_by)

@@ -1,4 +1,4 @@
-"""The static vector of a bundle: one for all queries, to which those that the generator makes were trained to add."""
+"""The static vector of a bundle: one for all queries, learned from the rows that the generator was trained on."""
 
 from __future__ import annotations
 

@@ -39,9 +39,7 @@ def asked_row(
         return Asked(row.input, steering)
     if task in known:
         only = engine.generators[0].bundle.manifest.only_task  # which needs no name, and whose gate decides
-        return engine.asked(
-            row.input, task=None if only else task, choices=choices, listed=listed, steering=steering
-        )
+        return engine.asked(row.input, task=None if only else task, choices=choices, listed=listed, steering=steering)
     said = given.get(task) or row.instruction
     return engine.asked(row.input, instruction=said, choices=choices, listed=listed, steering=steering)
 

@@ -108,14 +108,13 @@ class QuestionBuilder:
             tag=EvalQuestion(keys, row, dropped, choosing),
         )
 
-    def _choosing(
-        self, task: Task, row: Row, keys: Sequence[Key]
-    ) -> tuple[tuple[int, ...], list[SteeredPrompt]]:
+    def _choosing(self, task: Task, row: Row, keys: Sequence[Key]) -> tuple[tuple[int, ...], list[SteeredPrompt]]:
         """Where the outcome is that chooses for each key, and the ways that are needed besides for them.
 
         A query that is unlike the tasks of a bundle is answered by its static vector, and chosen for by the base model.
         """
-        places, more = list(range(len(keys))), []
+        places: list[int] = list(range(len(keys)))
+        more: list[SteeredPrompt] = []
         for place, key in enumerate(keys):
             if key.method is Method.STEERED and row.choices and self._asked(task, row).static:
                 places[place] = len(keys) + len(more)

@@ -39,7 +39,7 @@ from atv_local.target import TargetFile
 from atv_local.vectors import PositionsName
 from atv_train import TrainingResult
 from atv_train.frozen_target import load_target, target_dtype
-from atv_train.run_folder import read_prototypes
+from atv_train.run_folder import read_part
 
 _CARD = "README.md"
 CPU = torch.device("cpu")
@@ -149,10 +149,9 @@ def export(
 
 def _write_parts(folder: Path, loaded: CheckpointSource, source: Path) -> None:
     """What a bundle has beside its graphs: the static vector and the prototypes of the gate."""
-    if loaded.spec.static:
-        (folder / STATIC).write_bytes(loaded.generator.static().detach().numpy().astype("<f4").tobytes())
-    if loaded.spec.gate is not None:
-        (folder / GATE).write_bytes(read_prototypes(source))
+    for name, present in ((STATIC, loaded.spec.static), (GATE, loaded.spec.gate is not None)):
+        if present:
+            (folder / name).write_bytes(read_part(source, name))
 
 
 def _gate(bundle: Bundle, source: CheckpointSource, queries: Sequence[str]) -> GateSpec | None:

@@ -157,7 +157,7 @@ def test_a_correction_replaces_the_row_that_is_read_the_same(
     for name, data, options in (("row", told, {}), ("file", rows, {"instructions": {"kinds": "Sort it."}})):
         first = atv_train.train(
             write(tmp_path / f"{name}/kinds.jsonl", *data), tmp_path / name / "a", model=tiny_gguf,
-            backbone=tiny_backbone, epochs=1, static_share=0.3, **options,
+            backbone=tiny_backbone, epochs=1, static_vector=True, **options,
         )  # fmt: skip
         right = write(tmp_path / name / "right.jsonl", {"input": "cow 1", "output": "a", "task": "kinds"})
         export(first, tmp_path / name / "bundle", precisions="fp32")

@@ -47,7 +47,7 @@ class TrainingJob:
     backbone: str | None = None
     tuning: Tuning = "full"
     pooling: Pooling = "mean"
-    static_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    static_vector: bool = False
     rank: Annotated[int, Field(ge=1)] | None = None
     scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     max_row_tokens: Annotated[int, Field(ge=4)] = 1024

@@ -51,5 +51,5 @@ def new_generator(job: TrainingJob, models: LoadedModels, target: FrozenTarget) 
     generator = models.generator or GeneratorModule(
         models.backbone, *shape, job.pooling, job.scale, job.rank, job.layers, target.n_vectors
     )
-    source = AdaptiveVectors(generator, models.tokenizer, models.max_query, job.tuning, job.static_share)
+    source = AdaptiveVectors(generator, models.tokenizer, models.max_query, job.tuning)
     return source.to(target.device)

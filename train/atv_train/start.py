@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from atv_local.data import as_path
 from atv_local.errors import MismatchError, UsageError
-from atv_local.generator import Bundle, Spec
+from atv_local.generator import STATIC, Bundle, Spec
 from atv_local.vectors import TargetSpec
 from atv_train.hub_models import HUB_DEFAULT
 from atv_train.job import TrainingJob
 from atv_train.replay import Replay, read_replay
-from atv_train.run_folder import CHECKPOINT, RUN, WEIGHTS, load_checkpoint, read_run_record, read_spec
+from atv_train.run_folder import CHECKPOINT, RUN, WEIGHTS, load_checkpoint, read_part, read_run_record, read_spec
 from atv_train.trainer import TrainingSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from atv_train.vector_sources import GeneratorModule
-
-
-_STATIC_SHARE = 0.25
-"""For a bundle with a static vector, which does not say its share."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +67,9 @@ class Start:
             "scale": spec.injection.scale,
             "pooling": spec.generator.pooling,
             "rank": spec.generator.rank,
-            "static_share": (earlier.static_share if earlier else 0.0) or (_STATIC_SHARE if spec.static else 0.0),
+            "static_vector": spec.static or job.static_vector,
             "max_query_tokens": spec.generator.max_tokens,
         }
-        if job.static_share and spec.static:
-            own["static_share"] = job.static_share
         defaults = {field.name: field.default for field in fields(TrainingJob)}
         for name, value in own.items():
             if getattr(job, name) not in (defaults[name], value):
@@ -117,6 +111,16 @@ class Start:
             f"{kind} to go on with, so its tasks may be forgotten: name their rows beside the new ones, or start from "
             "the run"
         ]
+
+    def static_values(self) -> bytes:
+        """Of its static vector, as `save_static` takes them.
+
+        Raises:
+            BundleError: it cannot be read, or is not of this generator.
+        """
+        if self.job is not None:
+            return read_part(self.path, STATIC)
+        return Bundle(self.path).read(STATIC)
 
     def load(self, backbone: str | None = None) -> tuple[GeneratorModule, PreTrainedTokenizerFast]:
         """The generator and its tokenizer.

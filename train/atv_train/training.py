@@ -62,7 +62,6 @@ StrengthRange = Annotated[
 ]
 Gigabytes = Annotated[float, Strict(), Field(ge=0, le=_MAX_CACHE_GB), plain, Expected("a number of GB")]
 Rank = Annotated[int, Strict(), Field(ge=1, le=_MAX_RANK), plain, Expected(f"a whole number from 1 to {_MAX_RANK}")]
-Share = Annotated[float, Strict(), Field(ge=0, lt=1), plain, Expected("a number from 0 to below 1")]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=1 << 32), plain, Expected(f"a whole number from 0 to {(1 << 32) - 1}")]
 RowTokens = Annotated[int, Strict(), Field(ge=4), plain, Expected("a whole number of 4 or more")]
 QueryTokens = Annotated[int, Strict(), Field(ge=3), plain, Expected("a whole number of 3 or more")]
@@ -95,7 +94,7 @@ def train(
     tuning: Tuning = "full",
     pooling: Pooling = "mean",
     rank: Rank | None = None,
-    static_share: Share = 0.0,
+    static_vector: Switch = False,
     scale: Number = 1.0,
     epochs: CountOrZero = 0,
     batch_size: CountOrZero = 0,
@@ -142,9 +141,8 @@ def train(
         tuning: train all of the backbone, a low-rank change of it, or none of it.
         pooling: how a query's hidden states become one.
         rank: width of a bottleneck in the expansion; by default there is none.
-        static_share: train this share of the rows, drawn anew at each step, with a static vector in place of one for
-            the query. The bundle then has that vector by itself too, for tasks that it is told of and that are unlike
-            those trained on.
+        static_vector: learn one vector for all rows too, after the generator. It steers tasks that the bundle is told
+            of and that are unlike those trained on. With `start`, that of the run or bundle is kept.
         scale: constant factor on the vector.
         epochs: passes over the rows; 0 chooses by their number.
         batch_size: rows per step and process; 0 chooses by their number.
@@ -215,7 +213,7 @@ def train(
         tuning=tuning,
         pooling=pooling,
         rank=rank,
-        static_share=static_share,
+        static_vector=static_vector,
         scale=scale,
         max_row_tokens=max_row_tokens,
         max_query_tokens=max_query_tokens,

@@ -56,6 +56,7 @@ class TrainingParts:
     spec: Spec
     record: RunRecord
     plan: TrainingPlan
+    start: Start | None
 
     @property
     def examples(self) -> list[Example]:
@@ -146,7 +147,7 @@ def prepare_training(
     source = new_generator(job, models, target)
     trainer = Trainer(source, target, settings, unrelated, accelerator, sampler, outside)
     plan = plan_training(job, target_file, data, trainer, budget, measure)
-    return TrainingParts(trainer, source, target, data, unrelated_valid, outside_valid, spec, new_record, plan)
+    return TrainingParts(trainer, source, target, data, unrelated_valid, outside_valid, spec, new_record, plan, start)
 
 
 def _unseen_tasks(job: TrainingJob, data: TrainingData, record: RunRecord | None) -> frozenset[str]:

@@ -17,8 +17,26 @@ from atv_local.generator import Spec
 from atv_train.gate_fit import fit_gate
 from atv_train.job import RunRecord, TrainingJob
 from atv_train.plan import TrainingPlan
-from atv_train.run_folder import BASELINES, RUN, STATE, RunFolder, load_checkpoint, restore_state, save_gate
-from atv_train.trainer import SampleAnswer, StepReport, TrainingMetrics, Validator, measure_baselines, read_baselines
+from atv_train.run_folder import (
+    BASELINES,
+    RUN,
+    STATE,
+    RunFolder,
+    load_checkpoint,
+    read_spec,
+    restore_state,
+    save_gate,
+    save_static,
+)
+from atv_train.trainer import (
+    SampleAnswer,
+    StepReport,
+    TrainingMetrics,
+    Validator,
+    learn_static,
+    measure_baselines,
+    read_baselines,
+)
 from atv_train.training_choices import EpochMeasure
 from atv_train.training_parts import TrainingParts, prepare_training
 from atv_train.vector_sources import AdaptiveVectors
@@ -37,6 +55,7 @@ class TrainingHooks:
         on_step: after each step.
         on_epoch: after each epoch, with its metrics.
         on_samples: after that, with answers to validation rows.
+        on_static: after each epoch of the static vector, with its metrics.
         on_baseline: with a baseline's name and metrics.
         stopped: asked before each step; once it is true, the run saves its state and ends.
     """
@@ -47,6 +66,7 @@ class TrainingHooks:
     on_step: Callable[[StepReport], None] = lambda _: None
     on_epoch: Callable[[TrainingMetrics], None] = lambda _: None
     on_samples: Callable[[Sequence[SampleAnswer]], None] = lambda _: None
+    on_static: Callable[[TrainingMetrics], None] = lambda _: None
     on_baseline: Callable[[str, TrainingMetrics], None] = lambda *_: None
     stopped: Callable[[], bool] = lambda: False
 
@@ -163,6 +183,8 @@ def _run(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process and trainer.settings.contrastive:
             _fit_gate(parts, folder)
+        if job.static_vector:
+            _save_static(parts, folder, hooks)
         if job.start is not None:
             learned = _count_learned(parts, folder)
         if job.baselines and not (folder / BASELINES).exists():
@@ -182,6 +204,24 @@ def _fit_gate(parts: TrainingParts, folder: Path) -> None:
         gate = fit_gate(best, rows, valid, parts.trainer.outside, parts.outside_valid, parts.trainer.settings.seed)
         if gate is not None:
             save_gate(folder, gate)
+
+
+def _save_static(parts: TrainingParts, folder: Path, hooks: TrainingHooks) -> None:
+    """Learn a static vector, or take that of the run or bundle that this one goes on from."""
+    trainer, start = parts.trainer, parts.start
+    if read_spec(folder).static:
+        return
+    if start is not None and start.spec.static:
+        values = start.static_values()
+    else:
+        generator = parts.source.generator
+        rows, valid = parts.data.train.rows, parts.data.valid.first
+        layers = generator.first, generator.last
+        learned = learn_static(["static"], trainer, layers, rows, valid, hooks.stopped, hooks.on_step, hooks.on_static)
+        values = learned.vectors[0].detach().float().cpu().numpy().astype("<f4").tobytes()
+    if not trainer.agreed(hooks.stopped()) and trainer.accelerator.is_main_process:
+        save_static(folder, values)
+    trainer.accelerator.wait_for_everyone()
 
 
 def _count_learned(parts: TrainingParts, folder: Path) -> LearnedRows:

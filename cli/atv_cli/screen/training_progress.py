@@ -40,6 +40,7 @@ class TrainingProgress(ProgressView):
             on_step=self._step,
             on_epoch=self._epoch,
             on_samples=self._samples,
+            on_static=self._static,
             on_baseline=self._baseline,
             stopped=stopped,
         )
@@ -115,6 +116,9 @@ class TrainingProgress(ProgressView):
             else:
                 self.say(f"  answer   {answer}")
                 self.say(f"  wanted   {wanted}")
+
+    def _static(self, metrics: TrainingMetrics) -> None:
+        self.say(f"static     {_line(metrics)}")
 
     def _baseline(self, name: str, metrics: TrainingMetrics) -> None:
         self.say(f"vector {name:9} {_line(metrics)}")

@@ -184,16 +184,14 @@ def train(
             show_default="full rank",
         ),
     ] = None,
-    static_share: Annotated[
-        float,
+    static_vector: Annotated[
+        bool,
         Panel.GENERATOR.option(
-            "--static-share",
-            metavar="FLOAT",
-            min=0,
-            help="Train this share of the rows with one static vector, which then steers tasks told by --instruction "
-            "that are unlike those trained on; 0.25 is a good start.",
+            "--static-vector",
+            help="Learn one vector for all rows too, which then steers tasks told by --instruction that are unlike "
+            "those trained on.",
         ),
-    ] = 0.0,
+    ] = False,
     settings: TrainingOptions,
     dtype: Annotated[
         TargetDtype,
@@ -304,7 +302,7 @@ def train(
             tuning=tuning,
             pooling=pooling,
             rank=rank,
-            static_share=static_share,
+            static_vector=static_vector,
             scale=scale,
             unrelated=unrelated,
             baselines=baselines,

@@ -66,7 +66,7 @@ def vector(
         said = manifest.only_task.told()
     queries = [tell(said, text) for text in queries]
     if static_vector and generator.static is None:
-        raise UsageError(f"{path} has no static vector; train it with --static-share 0.25")
+        raise UsageError(f"{path} has no static vector; train it with --static-vector")
     steering = generator.steering
     if strength is not None:
         steering = replace(steering, strength=strength)

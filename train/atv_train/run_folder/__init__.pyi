@@ -1,10 +1,11 @@
 from .checkpoint import WEIGHTS as WEIGHTS
 from .checkpoint import generator_of_spec as generator_of_spec
 from .checkpoint import load_checkpoint as load_checkpoint
-from .checkpoint import read_prototypes as read_prototypes
+from .checkpoint import read_part as read_part
 from .checkpoint import read_spec as read_spec
 from .checkpoint import save_checkpoint as save_checkpoint
 from .checkpoint import save_gate as save_gate
+from .checkpoint import save_static as save_static
 from .folder import RunFolder as RunFolder
 from .run_record import BASELINES as BASELINES
 from .run_record import CHECKPOINT as CHECKPOINT

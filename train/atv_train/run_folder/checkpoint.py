@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from atv_local.data import reading, replacing, replacing_folder
 from atv_local.errors import BundleError, UsageError, first_line, first_problem
-from atv_local.generator import GATE, GATED_VERSION, MAX_METRICS, Spec
+from atv_local.generator import GATE, GATED_VERSION, MAX_METRICS, STATIC, TOLD_VERSION, Spec
 from atv_train.gate_fit import FittedGate
 from atv_train.hub_models import first_sentence
 from atv_train.run_folder.run_record import CHECKPOINT
@@ -75,13 +75,31 @@ def save_gate(folder: Path, gate: FittedGate) -> None:
         temporary.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read_prototypes(folder: Path) -> bytes:
-    """The file of a checkpoint's gate.
+def save_static(folder: Path, values: bytes) -> None:
+    """Add a static vector to the checkpoint of a run.
+
+    Args:
+        values: float32 [n_vectors * n_rows, n_embd], little-endian.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    folder = folder / CHECKPOINT
+    spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
+    spec = spec.model_copy(update={"format_version": max(spec.format_version, TOLD_VERSION), "static": True})
+    with replacing(folder / STATIC) as temporary:
+        temporary.write_bytes(values)
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_part(folder: Path, name: str) -> bytes:
+    """A file of a checkpoint beside its weights: the prototypes of its gate, or its static vector.
 
     Raises:
         BundleError: it cannot be read.
     """
-    file = folder / CHECKPOINT / GATE if (folder / CHECKPOINT).is_dir() else folder / GATE
+    file = folder / CHECKPOINT / name if (folder / CHECKPOINT).is_dir() else folder / name
     with reading(file, BundleError):
         return file.read_bytes()
 

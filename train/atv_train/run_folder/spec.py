@@ -77,7 +77,6 @@ def checkpoint_spec(
             ),
             tasks=tasks,
             template_variables=job.template_variables,
-            static=job.static_share > 0,
         )
     except ValidationError as error:
         raise UsageError(f"this run cannot be described in a manifest: {first_problem(error)}") from error
@@ -116,7 +115,7 @@ def _size(tasks: Sequence[TaskSpec]) -> int:
 
 
 def _version(job: TrainingJob, tasks: Sequence[TaskSpec]) -> FormatVersion:
-    if job.static_share or any(task.instruction for task in tasks):
+    if any(task.instruction for task in tasks):
         return TOLD_VERSION
     return 2 if job.prompt_vector or job.template_variables else FORMAT_VERSION
 

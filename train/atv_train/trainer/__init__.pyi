@@ -1,6 +1,7 @@
 from .answer_sampler import AnswerSampler as AnswerSampler
 from .answer_sampler import SampleAnswer as SampleAnswer
 from .answer_sampler import sample_size as sample_size
+from .baselines import learn_static as learn_static
 from .baselines import measure_baselines as measure_baselines
 from .baselines import read_baselines as read_baselines
 from .baselines import static_trainer as static_trainer

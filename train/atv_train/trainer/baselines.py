@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,7 +17,7 @@ from atv_local.vectors import Positions, TaskVector, write_control_vector
 from atv_train.examples import Example
 from atv_train.frozen_target import FrozenTarget
 from atv_train.trainer.answer_sampler import AnswerSampler
-from atv_train.trainer.trainer import Trainer
+from atv_train.trainer.trainer import StepReport, Trainer
 from atv_train.trainer.trainer_state import TrainingMetrics
 from atv_train.trainer.training_settings import TrainingSettings
 from atv_train.trainer.validator import Validator
@@ -38,6 +39,38 @@ def static_trainer(
     static = StaticVectors(names, target.vector_shape, layers, target.n_vectors).to(target.device)
     settings = replace(settings, learning_rate=RATE, harmless=0.0, contrastive=0.0)
     return Trainer(static, target, settings, sampler=sampler)
+
+
+def learn_static(
+    names: Sequence[str],
+    trainer: Trainer,
+    layers: tuple[int, int],
+    rows: Sequence[Sequence[Example]],
+    valid: Sequence[Example],
+    stopped: Callable[[], bool] = lambda: False,
+    on_step: Callable[[StepReport], None] = lambda _: None,
+    on_epoch: Callable[[TrainingMetrics], None] = lambda _: None,
+) -> StaticVectors:
+    """A static vector for each name, as they are after the best epoch, by the measure that the generator has too.
+
+    Args:
+        names: of tasks, or one name for all of them.
+        trainer: of the generator, with the same target and settings.
+        layers: first and last one that it steers.
+        rows: to learn from.
+        valid: rows that are measured after each epoch.
+        stopped: once it is true, learning ends.
+        on_step: called after each step.
+        on_epoch: called after each epoch, with its metrics.
+    """
+    learner = static_trainer(names, trainer.target, trainer.settings, layers, trainer.validator.sampler)
+    best_weights = learner.source.state_dict()
+    for metrics in learner.epochs(rows, valid, on_step, stopped):
+        on_epoch(metrics)
+        if learner.state.best is metrics:
+            best_weights = deepcopy(learner.source.state_dict())
+    learner.source.load_state_dict(best_weights)
+    return cast("StaticVectors", learner.source)
 
 
 def measure_baselines(
@@ -67,13 +100,7 @@ def measure_baselines(
     }
     sources["none"] = StaticVectors(["none"], target.vector_shape).to(target.device)
     for name, names in (("per-task", tasks), ("static", ["static"])):
-        learner = static_trainer(names, target, settings, (best.generator.first, best.generator.last), sampler)
-        best_weights = learner.source.state_dict()
-        for metrics in learner.epochs(rows, valid, stopped=stopped):
-            if learner.state.best is metrics:  # the best epoch counts, by the same measure as for the generator
-                best_weights = deepcopy(learner.source.state_dict())
-        learner.source.load_state_dict(best_weights)
-        sources[name] = learner.source
+        sources[name] = learn_static(names, trainer, (best.generator.first, best.generator.last), rows, valid, stopped)
     if trainer.agreed(stopped()):
         return
     measured: dict[str, TrainingMetrics] = {}

@@ -53,11 +53,6 @@ class GeneratorModule(nn.Module):
         hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return pool(hidden, attention_mask, self.pooling)
 
-    def static(self) -> Tensor:
-        """What all vectors have in common, the bias of the expansion: float32 [n_vectors * n_rows, n_embd]."""
-        weight = next(self.expansion.parameters())
-        return self.expand(weight.new_zeros(1, weight.shape[-1]))[0]
-
     def expand(self, pooled: Tensor) -> Tensor:
         """float32 [batch, d_s] -> float32 [batch, n_vectors * n_rows, n_embd]."""
         rows = self.expansion(pooled).unflatten(-1, self.shape) * self.scale

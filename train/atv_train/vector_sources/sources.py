@@ -53,7 +53,6 @@ class AdaptiveVectors(VectorSource):
         max_tokens: longer queries are truncated.
         tuning: `full` trains the backbone, `lora` a low-rank change of it, `frozen` the expansion alone; pooled
             states of prepared queries are then cached.
-        static_share: the share of the examples that has the static vector alone while it is trained.
     """
 
     def __init__(
@@ -62,12 +61,10 @@ class AdaptiveVectors(VectorSource):
         tokenizer: PreTrainedTokenizerFast,
         max_tokens: int,
         tuning: Tuning = "full",
-        static_share: float = 0.0,
     ) -> None:
         super().__init__()
         self.generator, self.tokenizer, self.max_tokens, self.tuning = generator, tokenizer, max_tokens, tuning
         self._pooled: dict[str, Tensor] = {}
-        self.static_share = static_share
         if tuning == "frozen":
             generator.backbone.requires_grad_(False)
         if tuning == "lora":
@@ -75,11 +72,8 @@ class AdaptiveVectors(VectorSource):
 
     def forward(self, examples: Sequence[Example]) -> Tensor:
         """Task vectors of the examples' queries."""
-        self.states = pooled = self.pooled([example.query for example in examples])
-        if self.training and self.static_share:
-            adapted = torch.rand(len(examples), 1, device=pooled.device) >= self.static_share
-            pooled = pooled * adapted  # of a state of zeros the expansion makes the static vector
-        return self.generator.expand(pooled)
+        self.states = self.pooled([example.query for example in examples])
+        return self.generator.expand(self.states)
 
     def pooled(self, queries: Sequence[str]) -> Tensor:
         """The states of queries: float32 [batch, d_s]."""
