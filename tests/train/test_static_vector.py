@@ -14,7 +14,7 @@ from atv_export import export
 from atv_local.generator import STATIC, Bundle
 from atv_train.run_folder import CHECKPOINT, read_spec
 
-LEARNS = {"epochs": 60, "batch_size": 4, "patience": 60}
+LEARNS = {"epochs": 15, "batch_size": 4, "patience": 15, "contrastive": 0.0}
 
 
 def same_answer(path: Path) -> Path:
