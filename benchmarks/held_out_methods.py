@@ -84,14 +84,12 @@ class Learner:
         return Asked(Example(0, text, row.task, prompt, answer), options, right)
 
     def _after_shots(self, row: Row, shots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Tokens of a prompt with demonstrations and of its answer. The instruction is said once if the row's choices
-        allow all answers that are shown, else each time with choices of its own."""
+        """Tokens of a prompt with demonstrations and of its answer. The instruction is said once, with the choices of
+        the row; to say it each time with the choices of each did no better where these differ."""
         shown = balanced([one for one in self.pools[row.task] if one.input != row.input], shots, self.settings.seed)
-        once = not row.choices or all(one.output in row.choices for one in shown)
         while True:
-            texts = [one.input if once else self.told(one) for one in (*shown, row)]
-            if once:
-                texts[0] = tell(with_choices(row.instruction, row.choices), texts[0])
+            first, *others = [one.input for one in (*shown, row)]
+            texts = [tell(with_choices(row.instruction, row.choices), first), *others]
             turns = [(text, one.output) for text, one in zip(texts, shown, strict=False)]
             form = self.prompts.after(turns=turns) if turns else self.prompts
             prompt, answer = form.example(texts[-1], row.output)
