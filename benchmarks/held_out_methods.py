@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from atv_eval.demonstrations import balanced
+from atv_eval import balanced
 from atv_local.data import Row, tell, with_choices
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile

@@ -24,7 +24,8 @@ from torch.nn.functional import cross_entropy
 from atv_local.data import Row as TrainingRow
 from atv_local.names import embedded_model
 from atv_local.target import PromptFormat, TargetFile
-from atv_train import Example, TrainingMetrics, TrainingSettings, encode, epoch_batches, mean_kl, pad, padding_mask
+from atv_train import Example, TrainingMetrics, TrainingSettings, encode, epoch_batches, mean_kl, pad
+from atv_train.examples import padding_mask
 from atv_train.frozen_target import load_target, target_dtype
 from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
 from benchmarks.prompting import restricted

@@ -6,10 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import atv_local
-from atv_eval import Method, Task
-from atv_eval.eval_plan import EvalPlan
-from atv_eval.instructions import Instructions
-from atv_eval.questions import QuestionBuilder
+from atv_eval import EvalPlan, Instructions, Method, QuestionBuilder, Task
 from atv_local.names import embedded_model
 from atv_local.vectors import OFF, Positions
 from atv_train import Example

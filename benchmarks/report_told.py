@@ -45,7 +45,8 @@ def told(records: Sequence[Record]) -> str:
 the same instruction and allowed answers in the prompt. Free text is right if it is the wanted answer, in percent, the
 mean of the tasks; its difference is to the static vector, on the same rows. Restricted is the most likely of the
 allowed answers. Asked by `--instruction`, {by_static} rows were found unlike the tasks of the bundle: free text is
-steered by the static vector there, and the base model chooses among the allowed answers. {_unlike(records)}
+steered by the static vector there, and the base model chooses among the allowed answers, so that a choice is never worse
+than its own. {_unlike(records)}
 `python -m benchmarks.told --data FOLDER --bundle general --output benchmarks/results/told.jsonl`
 
 {table(["answered by", "free text", "difference", "restricted"], rows)}
@@ -59,8 +60,8 @@ def _unlike(records: Sequence[Record]) -> str:
     for method in METHODS[:3]:
         of_method = [r for r in records if r["method"] == method and r["choice"]]
         hits = [hit for r in of_method for hit, unlike in zip(r["choice"], r["by_static"], strict=True) if unlike]
-        shares.append(f"{WAYS[method]} {100 * np.mean(hits):.1f} %")
-    return f"Of these rows alone {', '.join(shares)} are chosen right."
+        shares.append(f"{100 * np.mean(hits):.1f} % by {WAYS[method]}")
+    return f"Of these rows alone are chosen right:\n{', '.join(shares)}."
 
 
 def few_rows(records: Sequence[Record]) -> str:

@@ -13,10 +13,12 @@ from .gate_counts import GateCount as GateCount
 from .gate_refit import GateChange as GateChange
 from .gate_refit import GateRefit as GateRefit
 from .harm import Harm as Harm
+from .instructions import Instructions as Instructions
 from .markdown import table as table
 from .match import AnswerMatcher as AnswerMatcher
 from .methods import Method as Method
 from .metrics import Metric as Metric
+from .questions import QuestionBuilder as QuestionBuilder
 from .report import EvalResult as EvalResult
 from .result_tables import bundle_table as bundle_table
 from .result_tables import gate_table as gate_table

@@ -5,7 +5,6 @@ from .examples.encoding import Example as Example
 from .examples.encoding import encode as encode
 from .examples.encoding import epoch_batches as epoch_batches
 from .examples.encoding import pad as pad
-from .examples.encoding import padding_mask as padding_mask
 from .examples.unrelated_examples import encode_unrelated as encode_unrelated
 from .hub_models import check_present as check_present
 from .hub_models import default_backbone as default_backbone
