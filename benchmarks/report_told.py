@@ -45,8 +45,8 @@ def told(records: Sequence[Record]) -> str:
 the same instruction and allowed answers in the prompt. Free text is right if it is the wanted answer, in percent, the
 mean of the tasks; its difference is to the static vector, on the same rows. Restricted is the most likely of the
 allowed answers. Asked by `--instruction`, {by_static} rows were found unlike the tasks of the bundle: free text is
-steered by the static vector there, and the base model chooses among the allowed answers, so that a choice is never
-worse than its own. {_unlike(records)}
+steered by the static vector there, and the base model chooses among the allowed answers, since on kinds that are
+further away (the next table) every vector chooses worse than it. {_unlike(records)}
 `python -m benchmarks.told --data FOLDER --bundle general --output benchmarks/results/told.jsonl`
 
 {table(["answered by", "free text", "difference", "restricted"], rows)}

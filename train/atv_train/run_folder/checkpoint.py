@@ -63,16 +63,10 @@ def save_gate(folder: Path, gate: FittedGate) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    folder = folder / CHECKPOINT
-    spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
-    measured = dict(islice({**gate.metrics, **spec.provenance.metrics}.items(), MAX_METRICS))
-    provenance = spec.provenance.model_copy(update={"metrics": measured})
-    version = max(spec.format_version, GATED_VERSION)
-    spec = spec.model_copy(update={"format_version": version, "gate": gate.spec, "provenance": provenance})
-    with replacing(folder / GATE) as temporary:
-        temporary.write_bytes(gate.prototypes.astype("<f2").tobytes())
-    with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    provenance = read_spec(folder).provenance
+    measured = dict(islice({**gate.metrics, **provenance.metrics}.items(), MAX_METRICS))
+    changes: dict[str, object] = {"gate": gate.spec, "provenance": provenance.model_copy(update={"metrics": measured})}
+    _add_part(folder, GATE, gate.prototypes.astype("<f2").tobytes(), GATED_VERSION, changes)
 
 
 def save_static(folder: Path, values: bytes) -> None:
@@ -84,11 +78,15 @@ def save_static(folder: Path, values: bytes) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    folder = folder / CHECKPOINT
-    spec = Spec.model_validate_json((folder / CONFIG).read_bytes())
-    spec = spec.model_copy(update={"format_version": max(spec.format_version, TOLD_VERSION), "static": True})
-    with replacing(folder / STATIC) as temporary:
-        temporary.write_bytes(values)
+    _add_part(folder, STATIC, values, TOLD_VERSION, {"static": True})
+
+
+def _add_part(run: Path, name: str, content: bytes, version: int, changes: dict[str, object]) -> None:
+    """Write a file into the checkpoint of a run, then what config.json says of it, in this format version or later."""
+    spec, folder = read_spec(run), run / CHECKPOINT
+    spec = spec.model_copy(update={"format_version": max(spec.format_version, version), **changes})
+    with replacing(folder / name) as temporary:
+        temporary.write_bytes(content)
     with replacing(folder / CONFIG) as temporary:
         temporary.write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
