@@ -10,7 +10,6 @@ have evaluated of earlier turns as far as they can. `ahead` is steered too, and 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -24,7 +23,7 @@ import atv_local
 from atv_local.answer import Conversation
 from atv_local.names import embedded_model
 from atv_local.vectors import Steering
-from benchmarks.json_lines import text_lines
+from benchmarks.json_lines import append_lines, text_lines
 
 QUESTIONS = Path(__file__).parent / "chat_prompts.txt"
 N_CTX, N_TOKENS = 8192, 64
@@ -103,8 +102,7 @@ def main() -> None:
     for number, turn in enumerate(turns, start=1):
         print(number, *(f"{name} {way['ms']} ms ({way['tokens']} tokens)" for name, way in turn.items()), flush=True)
     if arguments.output:
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from atv_eval import read_tasks
 from atv_export import export
 from atv_train import train
 from benchmarks.general_rows import chosen_tasks
-from benchmarks.json_lines import json_lines, text_lines
+from benchmarks.json_lines import append_lines, json_lines, text_lines
 
 STARTS = ("nothing", "general")
 GROUPS = ("instructed", "generation", "text", "atv20")
@@ -103,8 +103,7 @@ def main() -> None:
                     if (start, task, n_rows, seed) in done:
                         continue
                     record = measure(arguments.data, arguments.work, task, n_rows, seed, start)
-                    with arguments.output.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(record) + "\n")
+                    append_lines(arguments.output, [record])
                     values = record["scores"][record["main"]]  # type: ignore[index]  # a mapping
                     mean = 100 * sum(values) / len(values)
                     print(

@@ -3,6 +3,7 @@ logits say whether greedy decoding writes them. In PyTorch, on a GPU if there is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,8 +16,8 @@ from atv_train.vector_sources import VectorSource
 
 Logits = Callable[[Sequence[Example]], tuple[Tensor, Tensor]]
 """Of all answer tokens of some examples, and the tokens, as `FrozenTarget.answer_logits` gives them."""
-_TOKENS = 16384
-"""Of one batch, prompts included; an answer counts its whole prompt."""
+_TOKENS, _ANSWER_TOKENS = 65536 if torch.cuda.is_available() else 16384, 4096
+"""Of one batch, prompts included, where an answer counts its whole prompt; and those whose logits are computed."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,28 @@ class Asked:
         return [self.example, *(replace(self.example, answer=option) for option in self.options)]
 
     @property
-    def size(self) -> int:
-        """Tokens, at most."""
+    def size(self) -> tuple[int, int]:
+        """Tokens, at most, and those of answers."""
         longest = max(len(example.answer) for example in self.examples)
-        return len(self.examples) * (len(self.example.prompt) + longest)
+        n_answers = sum(len(example.answer) for example in self.examples)
+        return len(self.examples) * (len(self.example.prompt) + longest), n_answers
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether the greedy answer is the right one, and the most likely of the allowed ones; None if there are none."""
+    """Whether the greedy answer is the right one.
+
+    Args:
+        exact: to its end.
+        first: in its first token, the paper's measure.
+        choice: whether the right answer is the most likely of the allowed ones; None if there are none.
+        likelihood: of the right answer, the geometric mean of its tokens.
+    """
 
     exact: bool
+    first: bool
     choice: bool | None
+    likelihood: float
 
 
 @torch.no_grad()
@@ -58,13 +69,15 @@ def outcomes(rows: Sequence[Asked], logits: Logits) -> list[Outcome]:
         hits = (scores.argmax(dim=-1) == labels).split(sizes)
         likely = scores.log_softmax(dim=-1).gather(1, labels[:, None]).flatten().split(sizes)
         exact = torch.stack([hit.all() for hit in hits]).tolist()
+        begun = torch.stack([hit[0] for hit in hits]).tolist()
         sums = torch.stack([part.sum() for part in likely]).tolist()
         start = 0
         for index in batch:
             first, end = start + 1, start + 1 + len(rows[index].options)
             options = sums[first:end]
             choice = max(range(len(options)), key=options.__getitem__) == rows[index].right if options else None
-            found[index], start = Outcome(exact[start], choice), end
+            likelihood = math.exp(sums[start] / sizes[start])
+            found[index], start = Outcome(exact[start], begun[start], choice, likelihood), end
     return [found[index] for index in range(len(rows))]
 
 
@@ -86,15 +99,23 @@ def unsteered(target: FrozenTarget) -> Logits:
     return lambda examples: target.answer_logits(examples, target.zeros(len(examples)))
 
 
+@torch.no_grad()
+def mean_loss(examples: Sequence[Example], logits: Logits) -> float:
+    """Of the right answers, per token: the mean of the rows' means."""
+    rows = [Asked(example) for example in examples]
+    return sum(-math.log(max(row.likelihood, 1e-30)) for row in outcomes(rows, logits)) / len(rows)
+
+
 def _batches(rows: Sequence[Asked]) -> Iterator[list[int]]:
     """Indices of rows of similar length."""
     batch: list[int] = []
-    size = 0
+    size = n_answers = 0
     for index in sorted(range(len(rows)), key=lambda index: rows[index].size):
-        if batch and size + rows[index].size > _TOKENS:
+        more, more_answers = rows[index].size
+        if batch and (size + more > _TOKENS or n_answers + more_answers > _ANSWER_TOKENS):
             yield batch
-            batch, size = [], 0
+            batch, size, n_answers = [], 0, 0
         batch.append(index)
-        size += rows[index].size
+        size, n_answers = size + more, n_answers + more_answers
     if batch:
         yield batch

@@ -33,7 +33,7 @@ from atv_local.data import held_out, read_unrelated_queries
 from atv_local.generator import Bundle, Gate, Generator, read_gate
 from atv_local.names import embedded_bundle
 from atv_train import train
-from benchmarks.json_lines import text_lines
+from benchmarks.json_lines import append_lines, text_lines
 
 TASKS = (
     *("ag_news", "trec", "subj", "clinc_domain", "banking77_top10", "emotion", "sms_spam"),
@@ -174,8 +174,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for record in demo(arguments.data) if arguments.demo else trained(arguments):
         print(json.dumps(record), flush=True)
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

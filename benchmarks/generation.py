@@ -27,7 +27,7 @@ from atv_local.errors import AtvError
 from atv_local.names import embedded_model
 from atv_local.target import PromptFormat, TargetFile
 from atv_local.vectors import Positions, Steering, TaskVector
-from benchmarks.json_lines import json_lines, text_lines
+from benchmarks.json_lines import append_lines, json_lines, text_lines
 
 N_VALID, N_CTX = 30, 4096
 PROMPTED = (Method.ZERO_SHOT, Method.SHOTS, Method.BM25, Method.NEAREST)
@@ -274,11 +274,10 @@ def main() -> None:
             if (method, seed, arguments.rows, draw.runtime(method)) in done:
                 continue
             try:
-                text = "".join(json.dumps(line) + "\n" for line in lines(draw, method))
+                found = list(lines(draw, method))
             except AtvError as error:
                 raise SystemExit(f"{method}: {error}") from error
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write(text)
+            append_lines(arguments.output, found)
 
 
 if __name__ == "__main__":

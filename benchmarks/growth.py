@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.json_lines import append_lines
 from benchmarks.random_gguf import SIZES, TYPES, parse, write
 
 RESULTS = Path(__file__).parent / "results" / "growth.jsonl"
@@ -51,8 +52,7 @@ def main() -> None:
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as temporary:
             record = measure(size, arguments.type, arguments.folder or Path(temporary), given[split + 1 :])
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
         for row in record["ratios"]:
             print(f"{size:6} {row['part']:12} {row['what']:50} {row['size'] or '':>5} {row['median']:8.3f}", flush=True)
 

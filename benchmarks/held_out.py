@@ -25,19 +25,9 @@ from atv_train import TrainingSettings
 from benchmarks.forced import outcomes
 from benchmarks.general_rows import GROUPS, TURNED_ROUND, rows
 from benchmarks.held_out_methods import METHODS, Answering, Learner
-from benchmarks.json_lines import json_lines, text_lines
+from benchmarks.json_lines import append_lines, json_lines, text_lines
+from benchmarks.kinds import TRAINED, UNSEEN, kind_of
 
-KINDS = {
-    "pick a word": ("fv_choose_", "fv_alphabetically_"),
-    "translate": ("fv_english_", "itv_en_it", "itv_es_en", "itv_fr_en", "itv_it_en"),
-    "recall a fact": ("fv_person_", "fv_product_", "itv_location_", "itv_person_", "itv_football_"),
-    "letters and sums": ("ii_sum", "ii_diff", "ii_letters_list", "ii_first_word_letter", "ii_second_word_letter"),
-    "extract as JSON": ("restaurant8k_json", "wnut17_json", "crossner_json", "snips_json", "e2e_json"),
-}
-"""What the names of their tasks begin with."""
-RELATED = ("fv_choose_", "fv_alphabetically_", "ii_first_word_letter", "ii_second_word_letter")
-"""Of these the training tasks have others with inputs of the same form, such as `fv_animal_v_object_3`."""
-TRAINED, UNSEEN = "trained on", "unseen_dev"
 TEST_ROWS = {TRAINED: 10, UNSEEN: 1000}
 """Of each task, of both of its splits that are not trained on; 50 of one that is left out."""
 LEFT_OUT_ROWS, N_SHOWN = 50, 64
@@ -90,13 +80,6 @@ class Draw:
         return Learner(trained, pools, self.instructions, settings)
 
 
-def kind_of(task: str, group: str) -> str:
-    """One of `KINDS`, `UNSEEN` or `TRAINED`."""
-    if group == UNSEEN:
-        return UNSEEN
-    return next((kind for kind, starts in KINDS.items() if task.startswith(starts)), TRAINED)
-
-
 def _rows(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for record in records:
         if choices := record.get("choices"):
@@ -137,12 +120,11 @@ def main() -> None:
             if any(found.items() <= line.items() for line in json_lines(arguments.output)):
                 continue
             lines = [
-                json.dumps(found | {"method": method} | record)
+                found | {"method": method} | record
                 for method, answering in METHODS[family](learner).items()
                 for record in records(draw, learner, answering)
             ]
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write("\n".join(lines) + "\n")
+            append_lines(arguments.output, lines)
 
 
 if __name__ == "__main__":

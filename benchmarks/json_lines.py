@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from collections.abc import Iterable
+from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from atv_eval.bench import processor_name
 
 RESULTS = Path(__file__).parent / "results"
 Record = dict[str, Any]
@@ -18,3 +25,25 @@ def text_lines(path: Path) -> list[str]:
 def json_lines(path: Path) -> list[Record]:
     """The values of all lines, none if the file is not there."""
     return [json.loads(line) for line in text_lines(path)] if path.exists() else []
+
+
+def append_lines(path: Path, records: Iterable[Record]) -> None:
+    """Add measurements to a file, each with `measured`: when, on what code and on which machine."""
+    lines = [json.dumps(record | {"measured": measured()}, ensure_ascii=False) + "\n" for record in records]
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
+@cache
+def measured() -> Record:
+    """The day, the commit (with `+` if files differ from it), and the machine."""
+
+    def git(*words: str) -> str:
+        found = subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+        return found.stdout.strip()
+
+    commit = git("rev-parse", "--short=8", "HEAD") + (
+        "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+    )
+    machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
+    return {"on": date.today().isoformat(), "commit": commit, "machine": machine}

@@ -22,7 +22,6 @@ from atv_eval.bench import Measure, Samples, in_turn, ratios, seconds, spread
 from atv_local.answer import Engine
 from atv_local.names import embedded_model
 from atv_local.vectors import OFF, Steering
-from benchmarks.prompting import Prompting
 from benchmarks.tasks import inline, load_tasks
 
 N_DECODE = 128
@@ -39,15 +38,15 @@ def first_token(engine: Engine, query: str, steering: Steering, cold: bool) -> M
     return measure
 
 
-def sixteen_shot(prompting: Prompting, tokens: list[int]) -> Measure:
+def sixteen_shot(engine: Engine, tokens: list[int]) -> Measure:
     """The same for a prompt with demonstrations, from an empty cache."""
 
     def answer() -> None:
-        prompting.prefill(tokens, 0)
-        prompting.target.evaluate(tokens[-1:]).argmax()
+        engine.target.prefill([], tokens[:-1])
+        engine.target.evaluate(tokens[-1:]).argmax()
 
     def measure() -> float:
-        prompting.target.reset()
+        engine.target.reset()
         return 1000 * seconds(answer)
 
     return measure
@@ -90,7 +89,6 @@ def main() -> None:
     arguments = parser.parse_args()
     engine = atv_local.load(n_ctx=4096)
     always = replace(engine.steering, gate=0.0)  # the gate is computed, and every query steered
-    prompting = Prompting(engine.target)
     threads = engine.target.n_threads
     model = llama_cpp.Llama(str(embedded_model()), n_ctx=4096, n_threads=threads, flash_attn=True, verbose=False)
     names = ("bare", "base", "steered", "16-shot", "base warm", "steered warm")
@@ -98,10 +96,10 @@ def main() -> None:
     for task in load_tasks():
         for query, _ in task.rows[: arguments.rows]:
             measures = {
-                "bare": bare_first_token(model, prompting.tokens([{"role": "user", "content": query}])),
+                "bare": bare_first_token(model, list(engine.prompts(query).tokens)),
                 "base": first_token(engine, query, OFF, cold=True),
                 "steered": first_token(engine, query, always, cold=True),
-                "16-shot": sixteen_shot(prompting, prompting.tokens(inline(task, task.shots, query))),
+                "16-shot": sixteen_shot(engine, list(engine.prompts(inline(task, task.shots, query)).tokens)),
             }
             for name, samples in in_turn(measures, rounds=1, warm=()).items():
                 times[name] += samples
@@ -117,7 +115,7 @@ def main() -> None:
     show("16-shot / steered", times["16-shot"], times["steered"])
 
     query = "Tell me a long story about a ship, its crew and the sea."
-    tokens = prompting.tokens([{"role": "user", "content": query}])
+    tokens = list(engine.prompts(query).tokens)
     soft = Steering(strength=0.05, gate=0.0)  # weak enough that the answer stays long
     decoding = {"bare": partial(bare_decode, model, tokens), "steered": partial(our_decode, engine, query, soft)}
     rates = in_turn(decoding, max(2, arguments.rounds))

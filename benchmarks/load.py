@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 import atv_local
+from benchmarks.json_lines import append_lines
 from benchmarks.server_process import JSON, PATH, Question, Seen, server
 from benchmarks.tasks import load_tasks
 
@@ -225,8 +226,7 @@ def main() -> int:
     }
     print(json.dumps({name: value for name, value in record.items() if name != "memory"}, indent=1))
     if arguments.output:
-        with arguments.output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
     return int(bool(seen.wrong or record["grown"] > _GROWTH or served.process.returncode))
 
 

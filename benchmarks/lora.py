@@ -1,49 +1,44 @@
-"""The outside comparison: one peft LoRA for all 20 tasks of the paper, on the target's own weights.
+"""What task vectors are compared with that changes the target: peft LoRA on its weights, or prefix tuning.
 
-python -m benchmarks.lora --data FOLDER --rows N --output FILE.jsonl [--seed 42] [--epochs 2]
-
-The same training rows, prompts and answers as `benchmarks.steered`, and lines in the form of `benchmarks.prompted`. The
-trained model is measured in PyTorch, as it is no longer the GGUF.
+Trained on the same rows, prompts and answers, in PyTorch, where it is measured too: it is no longer the GGUF.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from torch import Tensor
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 
-from atv_local.data import Row as TrainingRow
 from atv_local.names import embedded_model
-from atv_local.target import PromptFormat, TargetFile
-from atv_train import Example, TrainingMetrics, TrainingSettings, encode, epoch_batches, mean_kl, pad
+from atv_train import Example, TrainingMetrics, TrainingSettings, epoch_batches, mean_kl, pad
 from atv_train.examples import padding_mask
 from atv_train.frozen_target import load_target, target_dtype
-from benchmarks.paper_tasks import DATA, GROUPS, N_POOL, Row, load
-from benchmarks.prompting import restricted
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LORA_RATE = 1e-3
 N_CTX = 4096
-MAX_TOKENS = 65536 if DEVICE.type == "cuda" else 2560  # of one backward pass, padding included
+MAX_TOKENS = 8192 if DEVICE.type == "cuda" else 2560  # of one backward pass, padding included
 
 
 class Lora:
-    """peft LoRA on the target itself, trained and measured on the same examples."""
+    """peft LoRA on the target itself, trained and measured on the same examples.
 
-    def __init__(self, settings: TrainingSettings, rate: float = LORA_RATE) -> None:
+    Args:
+        settings: of training, less the learning rate.
+        rate: learning rate.
+        config: another LoRA, or prefix tuning.
+    """
+
+    def __init__(self, settings: TrainingSettings, rate: float = LORA_RATE, config: PeftConfig | None = None) -> None:
         torch.manual_seed(settings.seed)
         model = load_target(embedded_model(), target_dtype(DEVICE), DEVICE)
         self.half = model.dtype is torch.bfloat16
-        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
+        config = config or LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
+        self.n_prefix = config.num_virtual_tokens if isinstance(config, PrefixTuningConfig) else 0
         self.model = get_peft_model(model, config)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for parameter in trained:
@@ -83,11 +78,33 @@ class Lora:
         """Logits of the answer tokens alone, as in our loop."""
         rows = [example.prompt + example.answer[:-1] for example in batch]
         mask = padding_mask([len(row) for row in rows], DEVICE).long()
+        inputs: dict[str, Any] = {"input_ids": pad(rows, 0, DEVICE), "attention_mask": mask}
+        if self.n_prefix:
+            before = mask.new_ones(len(rows), self.n_prefix)
+            inputs["attention_mask"] = torch.cat([before, mask], dim=1)
+            inputs["past_key_values"] = self.model.get_prompt(len(rows))
         base: Any = self.model.get_base_model()
-        hidden = base.model(input_ids=pad(rows, 0, DEVICE), attention_mask=mask).last_hidden_state
+        hidden = base.model(**inputs).last_hidden_state
         parts = [row[len(e.prompt) - 1 :][: len(e.answer)] for row, e in zip(hidden, batch, strict=True)]
         labels = torch.tensor([token for example in batch for token in example.answer], device=DEVICE)
         return base.lm_head(torch.cat(parts)).float(), labels
+
+    @torch.no_grad()
+    def answers(self, prompts: Sequence[Sequence[int]], n_tokens: int, ends: Sequence[int]) -> list[list[int]]:
+        """Greedy answers of at most so many tokens, with the one that ends them."""
+        width = max(map(len, prompts))
+        tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=DEVICE)
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
+        model: Any = self.model.eval()
+        found = model.generate(
+            input_ids=tokens,
+            attention_mask=mask,
+            max_new_tokens=n_tokens,
+            do_sample=False,
+            eos_token_id=list(ends),
+            pad_token_id=ends[0],
+        )
+        return [answer[width:] for answer in found.tolist()]
 
     @torch.no_grad()
     def accuracy(self, examples: Sequence[Example]) -> float:
@@ -129,61 +146,3 @@ def bounded(batch: Sequence[Example]) -> Iterator[Sequence[Example]]:
             end += 1
         yield batch[start:end]
         start = end
-
-
-@torch.no_grad()
-def answered(lora: Lora, prompts: PromptFormat, row: Row) -> tuple[bool, bool]:
-    """(greedy free answer is right, greedy answer among the row's choices is right)."""
-    prompt = prompts(row.input).tokens
-    options = [prompts.answer(row.input, choice) for choice in row.choices]
-    lora.model.eval()
-    found, _ = lora.answer_logits([Example(0, row.input, "", prompt, option) for option in options])
-    logits = found.split([len(option) for option in options])
-    right = row.choices.index(row.output)
-    free = bool((logits[right].argmax(dim=-1) == torch.tensor(options[right], device=DEVICE)).all())
-
-    def after(written: Sequence[int]) -> Tensor:
-        same = next(n for n, option in enumerate(options) if option[: len(written)] == tuple(written))
-        return logits[same][len(written)]
-
-    return free, restricted(options, after) == right
-
-
-def lines(lora: Lora, prompts: PromptFormat, data: Path, rows: int) -> Iterator[dict[str, object]]:
-    """A line for each test row, row 0 of every task first."""
-    tasks = [task for group in GROUPS for task in load(group, "test", rows, 0, data)]
-    every = sorted(((i, t, row) for t in tasks for i, row in enumerate(t.rows)), key=lambda found: found[0])
-    for index, task, row in every:
-        free, choice = answered(lora, prompts, row)
-        yield {
-            **{"method": "target-lora", "group": task.group, "task": task.name, "wording": 0, "index": index},
-            **{"shots": 0, "free": free, "choice": choice, "dropped": 0},
-            "tokens": len(prompts(row.input).tokens),
-        }
-
-
-def main() -> None:
-    """Train, then answer the test rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of tasks; by default $ATV_TASKS")
-    parser.add_argument("--rows", type=int, default=150, help="test rows per task")
-    parser.add_argument("--seed", type=int, default=42, help="draws the training rows")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
-    arguments = parser.parse_args()
-    settings = TrainingSettings(epochs=arguments.epochs, seed=arguments.seed)
-    prompts = TargetFile.open(embedded_model()).prompts
-    pool = load("atv20", "train", N_POOL, arguments.seed, arguments.data)
-    rows = [TrainingRow(input=row.input, output=row.output, task=task.name) for task in pool for row in task.rows]
-    encoded = encode(rows, prompts, N_CTX).rows
-    lora = Lora(settings)
-    for epoch, loss in enumerate(lora.epochs(encoded)):
-        print(f"epoch {epoch + 1}: loss {loss:.3f}", file=sys.stderr, flush=True)
-    with arguments.output.open("a", encoding="utf-8") as file:
-        for line in lines(lora, prompts, arguments.data, arguments.rows):
-            file.write(json.dumps(line | {"seed": arguments.seed}) + "\n")
-            file.flush()
-
-
-if __name__ == "__main__":
-    main()

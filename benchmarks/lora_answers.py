@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
 
 from atv_local.data import Row
 from atv_local.names import embedded_model
@@ -42,26 +39,13 @@ class LoraAnswers:
         with self._lora.model.disable_adapter():
             return self._answers(queries, max_tokens)
 
-    @torch.no_grad()
     def _answers(self, queries: Sequence[str], max_tokens: int) -> list[str]:
         vocabulary, prompts = self._file.vocabulary, self._file.prompts
-        model: Any = self._lora.model.eval()
         ends = [token for token in range(vocabulary.n_tokens) if vocabulary.ends(token)]
         texts: list[str] = []
         for start in range(0, len(queries), _BATCH):
-            rows = [prompts(query).tokens for query in queries[start : start + _BATCH]]
-            width = max(map(len, rows))
-            tokens = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=DEVICE)
-            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=DEVICE)
-            found = model.generate(
-                input_ids=tokens,
-                attention_mask=mask,
-                max_new_tokens=max_tokens,
-                do_sample=False,
-                eos_token_id=ends,
-                pad_token_id=ends[0],
-            )
-            for answer in found[:, width:].tolist():
+            batch = [prompts(query).tokens for query in queries[start : start + _BATCH]]
+            for answer in self._lora.answers(batch, max_tokens, ends):
                 end = next((place for place, token in enumerate(answer) if token in ends), len(answer))
                 texts.append(vocabulary.text(answer[:end], special=False))
         return texts

@@ -35,6 +35,7 @@ import atv_local
 from atv_eval import Task, balanced, fit_classifier, read_tasks
 from atv_eval.bench import spread
 from atv_local.data import Row, read_unrelated_queries
+from benchmarks.json_lines import append_lines
 from benchmarks.server_process import JSON, PATH, server
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
@@ -212,8 +213,7 @@ def main() -> None:
     for record in lines(arguments):
         print(json.dumps(record), flush=True)
         if arguments.output:
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

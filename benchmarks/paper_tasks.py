@@ -1,27 +1,32 @@
-"""The paper's 20 tasks (`atv20`) and the unseen ones (`unseen_dev`): rows from a folder, and three wordings for each.
-
-The data is no part of the project. The folder holds `index.json` (group and category by task) and for each task
-`train.jsonl`, `valid.jsonl` and `test.jsonl` with `input`, `output` and `choices`; the variable ATV_TASKS names it.
-"""
+"""The paper's 20 tasks by category, and three wordings for each of them and of the unseen ones (`unseen_dev`)."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
-from benchmarks.tasks import Message
+from atv_local.data import Row
 
-DATA = Path(os.environ.get("ATV_TASKS", "tasks"))
-GROUPS = ("atv20", "unseen_dev")
+PAPER, UNSEEN = "atv20", "unseen_dev"
+"""Their groups in the index of the data."""
 N_POOL = 90  # training rows a task, as in the paper; it draws them with the seeds 42, 100 and 10
 STUDIED = ("banking77_top10", "clinc_domain", "emotion", "trec")  # by `benchmarks.study`
 STUDIED_TEXTS = ("e2e_json", "restaurant8k_json", "snips_json", "sql_wikisql", "disfl_qa", "paradetox")
 TURNS = 2  # the wording whose demonstrations are turns of a conversation
+
+CATEGORIES = {
+    "knowledge": ("commonsense_qa", "openbookqa", "hellaswag", "boolq"),
+    "reasoning": (
+        "bbh_boolean_expressions",
+        "bbh_date_understanding",
+        "bbh_reasoning_about_colored_objects",
+        "bbh_temporal_sequences",
+        "arc_challenge",
+    ),
+    "math": ("math_qa", "mmlu_pro_math"),
+    "safety": ("crows_pairs", "bbq_age", "ethics_commonsense", "ethics_justice"),
+    "nlu": ("superglue_rte", "superglue_wic", "glue_qnli", "glue_sst2", "glue_mnli"),
+}
+"""Of the paper's tasks."""
 
 # Inline, question last, terse. What stands before a blank line is said once, the rest for each demonstration too.
 WORDINGS = {
@@ -163,55 +168,14 @@ WORDINGS = {
 }
 
 
-class Row(NamedTuple):
-    """One example; `choices` are the answers allowed for this very row."""
-
-    input: str
-    output: str
-    choices: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Some rows of one split of a task; `labels` are the choices of all of its rows together."""
-
-    name: str
-    group: str
-    category: str | None
-    labels: tuple[str, ...]
-    wordings: tuple[str, str, str]
-    rows: tuple[Row, ...]
-
-
-def load(group: str, split: str, rows_per_task: int, seed: int, data: Path = DATA) -> list[Task]:
-    """The tasks of a group, each with the first rows of its split after a shuffle with `seed`."""
-    index = json.loads((data / "index.json").read_text(encoding="utf-8"))
-    tasks = []
-    for name, facts in index.items():
-        if facts["group"] == group:
-            rows = read(data / name / f"{split}.jsonl")
-            labels = tuple(sorted({choice for row in rows for choice in row.choices}))
-            random.Random(seed).shuffle(rows)
-            tasks.append(Task(name, group, facts["category"], labels, WORDINGS[name], tuple(rows[:rows_per_task])))
-    return tasks
-
-
-def read(path: Path) -> list[Row]:
-    """Every row of a split, in the file's order."""
-    with path.open(encoding="utf-8") as file:
-        return [Row(row["input"], row["output"], tuple(row["choices"])) for row in map(json.loads, file)]
-
-
-def conversation(task: Task, wording: int, shots: Sequence[Row], query: Row) -> list[Message]:
-    """The messages that ask for the answer to `query`, after demonstrations."""
-    head, _, body = task.wordings[wording].rpartition("\n\n")
-    *asked, question = [body.format(input=row.input, choices=listed(row.choices)) for row in (*shots, query)]
+def worded(task: str, wording: int, shots: Sequence[Row], query: Row) -> list[str]:
+    """The user messages that ask for the answer to `query`, after demonstrations: one, or one for each turn."""
+    head, _, body = WORDINGS[task][wording].rpartition("\n\n")
+    *asked, question = [body.format(input=row.input, choices=listed(row.choices or ())) for row in (*shots, query)]
     if wording == TURNS:
-        turns = zip(asked, (shot.output for shot in shots), strict=True)
-        messages = [message for turn in turns for message in zip(("user", "assistant"), turn, strict=True)]
-        return [{"role": role, "content": text} for role, text in (*messages, ("user", question))]
+        return [*asked, question]
     shown = [f"{text} {shot.output}" for text, shot in zip(asked, shots, strict=True)]
-    return [{"role": "user", "content": "\n\n".join(filter(None, (head, *shown, question)))}]
+    return ["\n\n".join(filter(None, (head, *shown, question)))]
 
 
 def listed(choices: Sequence[str]) -> str:

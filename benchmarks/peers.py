@@ -36,6 +36,7 @@ import psutil
 import atv_local
 from atv_eval.bench import spread
 from atv_local.names import embedded_model
+from benchmarks.json_lines import append_lines
 from benchmarks.server_process import JSON, PATH, server
 
 N_CTX = 2048
@@ -227,8 +228,7 @@ def main() -> None:
                         record = _record(name, load, measure(address, load, more), pid)
                         print(json.dumps(record), flush=True)
                         if arguments.output:
-                            with arguments.output.open("a", encoding="utf-8") as file:
-                                file.write(json.dumps(record) + "\n")
+                            append_lines(arguments.output, [record])
 
 
 def _record(name: str, load: Load, times: Times, pid: int) -> dict[str, Any]:

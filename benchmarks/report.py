@@ -15,8 +15,8 @@ from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
 from benchmarks.report_growth import conversation_growth, growth, row_growth, training_growth
 from benchmarks.report_held_out import held_out
-from benchmarks.report_paper import paper
 from benchmarks.report_peers import peers
+from benchmarks.report_rivals import paper
 from benchmarks.report_serving import serving
 from benchmarks.report_speed import precision, speed, startup, throughput
 from benchmarks.report_study import curve, study, study_texts, sweeps
@@ -96,7 +96,7 @@ def main() -> None:
         served,
         peers(json_lines(RESULTS / "peers.jsonl")),
         speed(json_lines(RESULTS / "training_speed.jsonl")),
-        paper([*json_lines(RESULTS / "prompted.jsonl"), *json_lines(RESULTS / "steered.jsonl")]),
+        paper(json_lines(RESULTS / "rivals.jsonl")),
         study(choices),
         curve(choices),
         study_texts(json_lines(RESULTS / "study_texts.jsonl")),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from atv_eval import mean_over_tasks, table
-from benchmarks.held_out import KINDS, RELATED, TRAINED, UNSEEN
+from benchmarks.kinds import KINDS, RELATED, TRAINED, UNSEEN
 from benchmarks.report_cells import Hits, against
 
 Record = dict[str, Any]

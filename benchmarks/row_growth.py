@@ -24,7 +24,7 @@ from typing import Any
 
 from atv_local.data import read_rows
 from atv_train import StepReport, TrainingHooks, resume, train
-from benchmarks.json_lines import RESULTS
+from benchmarks.json_lines import RESULTS, append_lines
 from benchmarks.random_gguf import parse, write
 
 ROWS = Path(__file__).parent.parent / "data" / "demo" / "train" / "banking77_top10.jsonl"
@@ -97,8 +97,7 @@ def main() -> None:
             record["train"] = measured(folder / "run", model, files)
             record["resume"] = measured(folder / "run", model, [])
         print(json.dumps(record), flush=True)
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import atv_local
 from atv_eval.bench import spread
+from benchmarks.json_lines import append_lines
 from benchmarks.server_process import JSON, PATH, server
 from benchmarks.tasks import load_tasks
 
@@ -73,8 +74,7 @@ def main() -> None:
     }
     print(json.dumps(record, indent=1))
     if arguments.output:
-        with arguments.output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.json_lines import append_lines
+
 QUERY = "I was charged a fee for getting cash from a machine abroad, why is that?"
 STATUS = "\nimport sys; print(open('/proc/self/status').read(), file=sys.stderr)"
 BARE = f"""
@@ -58,8 +60,7 @@ def main() -> None:
         record[what] = {name: round(statistics.median(way[name][index] for way in rounds), 3) for name in WAYS}
     print(json.dumps(record, indent=1))
     if arguments.output:
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

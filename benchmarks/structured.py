@@ -20,6 +20,7 @@ import atv_local
 from atv_eval.bench import Samples, in_turn, ratios, spread
 from atv_local.answer import Engine
 from atv_local.vectors import OFF
+from benchmarks.json_lines import append_lines
 
 SCHEMA = {
     "type": "object",
@@ -100,8 +101,7 @@ def main() -> None:
             "times_free": {name: ratio._asdict() for name, ratio in against.items()},
             "valid": valid,
         }
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

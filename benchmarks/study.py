@@ -45,6 +45,7 @@ from atv_train.vector_sources import (
     n_trainable,
     random_vectors,
 )
+from benchmarks.json_lines import append_lines
 from benchmarks.lora import Lora
 from benchmarks.paper_tasks import N_POOL, STUDIED, STUDIED_TEXTS
 from benchmarks.study_variants import CPU, FOR_TEXTS, VARIANTS, Scaled, States, StrengthByLayer, Variant
@@ -214,8 +215,7 @@ def main() -> None:
         return name not in done and (not names or name in names)
 
     for record in results(bench, wanted, TrainingSettings(epochs=arguments.epochs, seed=arguments.seed)):
-        with arguments.output.open("a") as file:
-            file.write(json.dumps(record | place) + "\n")
+        append_lines(arguments.output, [record | place])
         print(
             record["name"],
             {key: round(record[key], 3) for key in ("accuracy", "unrelated_kl", "seconds") if key in record},

@@ -23,6 +23,7 @@ from atv_export import export
 from atv_local import OFF, Answer, Engine
 from atv_local.data import Row, read_rows
 from atv_train import train
+from benchmarks.json_lines import append_lines
 from benchmarks.style_scores import dial, found_markers, scores
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
@@ -93,8 +94,7 @@ def main() -> None:
     }
     print(json.dumps({key: value for key, value in record.items() if key != "answers"}))
     if arguments.output:
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The label tasks of the demo as prompts: instruction and labels in three wordings, with and without demonstrations."""
+"""The label tasks of the demo as prompts: instruction and labels with and without demonstrations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from atv_local.data import are_labels, read_rows
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
-Message = dict[str, str]
 
 INSTRUCTIONS: dict[str, str] = json.loads((DATA / "instructions.json").read_text(encoding="utf-8"))
 
@@ -47,29 +46,8 @@ def read(path: Path) -> list[tuple[str, str]]:
     return [(row.input, row.output) for row in read_rows(path).rows]
 
 
-def inline(task: Task, shots: list[tuple[str, str]], query: str) -> list[Message]:
+def inline(task: Task, shots: list[tuple[str, str]], query: str) -> str:
     """Instruction and labels first, demonstrations as text."""
     head = f"{task.instruction} Answer with one of these labels and nothing else: {', '.join(task.labels)}.\n\n"
     parts = [f"Text: {text}\nLabel: {label}\n\n" for text, label in shots]
-    return [{"role": "user", "content": head + "".join(parts) + f"Text: {query}\nLabel:"}]
-
-
-def question_last(task: Task, shots: list[tuple[str, str]], query: str) -> list[Message]:
-    """The text first, the question and the labels after it."""
-    question = f"{task.instruction} Choose one of: {', '.join(task.labels)}. Reply with the label only."
-    parts = [f'"{text}"\n{question}\nReply: {label}\n\n' for text, label in shots]
-    return [{"role": "user", "content": "".join(parts) + f'"{query}"\n{question}\nReply:'}]
-
-
-def chat(task: Task, shots: list[tuple[str, str]], query: str) -> list[Message]:
-    """Instruction and labels as the system message, demonstrations as turns of a conversation."""
-    system = f"{task.instruction} The labels are: {', '.join(task.labels)}. Answer with exactly one label."
-    turns = [
-        {"role": role, "content": text}
-        for shot in shots
-        for role, text in zip(("user", "assistant"), shot, strict=True)
-    ]
-    return [{"role": "system", "content": system}, *turns, {"role": "user", "content": query}]
-
-
-WORDINGS = (inline, question_last, chat)
+    return head + "".join(parts) + f"Text: {query}\nLabel:"

@@ -28,6 +28,7 @@ from atv_local import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.names import embedded_model
 from atv_local.target import PromptFormat
+from benchmarks.json_lines import append_lines
 from benchmarks.tasks import Task, load_tasks
 
 BLOCK = 100
@@ -108,8 +109,7 @@ def main() -> None:
     }
     print(json.dumps(record, indent=1))
     if arguments.output:
-        with arguments.output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from atv_local.answer import Engine
 from atv_local.batch import Batch, BatchQuestion, SteeredPrompt
 from atv_local.data import Row, read_rows, tell, with_choices
 from atv_local.vectors import OFF
+from benchmarks.json_lines import append_lines
 
 METHODS = ("base", "static", "adaptive", "bundle")
 ROOM = 4
@@ -108,8 +109,7 @@ def main() -> None:
         if engine.generators[0].static is None:
             raise SystemExit(f"{arguments.bundle} has no static vector")
         for record in measure(engine, arguments.data, tasks, arguments.split):
-            with arguments.output.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            append_lines(arguments.output, [record])
             hits, best = record["exact"], record["choice"]
             assert isinstance(hits, list)
             assert isinstance(best, list)

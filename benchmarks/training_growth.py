@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from atv_local.data import read_rows
+from benchmarks.json_lines import append_lines
 from benchmarks.random_gguf import SIZES, parse, write
 
 RESULTS = Path(__file__).parent / "results" / "training_growth.jsonl"
@@ -67,8 +68,7 @@ def main() -> None:
             work = Path(temporary)
             record = measure(size, arguments.rows, arguments.folder or work, work)
         print(json.dumps(record), flush=True)
-        with arguments.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

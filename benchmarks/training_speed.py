@@ -12,7 +12,6 @@ rows, loss on the answer tokens.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from atv_local.vectors import Positions
 from atv_train import Example, Trainer, TrainingSettings, default_backbone, encode, epoch_batches
 from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
 from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone
+from benchmarks.json_lines import append_lines
 from benchmarks.lora import DEVICE, Lora
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
@@ -159,8 +159,7 @@ def main() -> None:
     for key, value in record.items():
         print(f"{key:28} {value if isinstance(value, str) else round(value, 3)}")
     if arguments.output:
-        with arguments.output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_lines(arguments.output, [record])
 
 
 if __name__ == "__main__":

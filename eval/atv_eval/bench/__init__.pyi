@@ -2,6 +2,7 @@ from .bench_report import bench_markdown as bench_markdown
 from .benchmark import BenchOptions as BenchOptions
 from .benchmark import parse_parts as parse_parts
 from .benchmark import run_benchmark as run_benchmark
+from .machine import processor_name as processor_name
 from .timing import Measure as Measure
 from .timing import Samples as Samples
 from .timing import in_turn as in_turn

@@ -23,7 +23,7 @@ def describe_machine(target: Target) -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cpus": os.cpu_count(),
         "threads": target.n_threads,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -68,7 +68,8 @@ def resident() -> float:
     return float(psutil.Process().memory_info().rss / (1 << 20))
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """As the system calls it."""
     try:
         match = re.search(r"model name\s*:\s*(.+)", _CPUS.read_text())
     except OSError:
