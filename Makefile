@@ -33,6 +33,7 @@ format: .venv/dev
 
 docs: .venv/dev
 	$(BIN)/python -m scripts.cli_reference
+	$(BIN)/python -m benchmarks.pictures
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m scripts.models_page
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -60,6 +61,7 @@ results: .venv/dev
 	$(BIN)/python -m benchmarks.load --output benchmarks/results/load.jsonl
 	$(BIN)/python -m benchmarks.growth 0.1B 0.5B -- --quick
 	mv runs/eval.md runs/eval-bm25.md runs/calibrate.md runs/bench.md benchmarks/results/
+	$(BIN)/python -m benchmarks.pictures
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m scripts.models_page
 

@@ -134,6 +134,7 @@ def measured(opened: Bundle, tests: Mapping[str, Sequence[str]], others: Mapping
             }
             for kind, values in found.items()
         },
+        "scores": {kind: [round(score, 3) for score in values] for kind, values in {"tasks": inside, **found}.items()},
         "gate_ms": round(gate_ms(gate, generator, others["chat"]), 3),
         "prototypes": sum(task.prototypes for task in opened.manifest.gate.tasks) if opened.manifest.gate else 0,
         "metrics": opened.manifest.provenance.metrics,
@@ -148,7 +149,8 @@ def share(scores: Sequence[float], limit: float = 0.5) -> float:
 def demo(data: Path) -> Iterator[dict[str, Any]]:
     """The record of the embedded bundle."""
     tests = {file.stem: inputs(text_lines(file)) for file in sorted(DEMO.glob("*.jsonl"))}
-    yield {"bundle": "demo", **measured(Bundle(embedded_bundle()), tests, outside(data, list(tests)))}
+    opened = Bundle(embedded_bundle())
+    yield {"bundle": "demo", "bundle_id": opened.id, **measured(opened, tests, outside(data, list(tests)))}
 
 
 def trained(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -173,7 +175,7 @@ def main() -> None:
     parser.add_argument("--demo", action="store_true", help="measure the embedded bundle")
     arguments = parser.parse_args()
     for record in demo(arguments.data) if arguments.demo else trained(arguments):
-        print(json.dumps(record), flush=True)
+        print(json.dumps({name: value for name, value in record.items() if name != "scores"}), flush=True)
         append_lines(arguments.output, [record])
 
 

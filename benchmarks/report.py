@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.json_lines import RESULTS, json_lines
+from benchmarks.report_cells import picture
 from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
 from benchmarks.report_growth import conversation_growth, growth, row_growth, training_growth
@@ -67,6 +68,18 @@ COMMANDS = (
 )
 
 
+SHAPES = f"""## What vectors look like
+
+Vectors of 30 test queries of each task of the demo and of 30 unrelated ones, which its gate does not steer: the norm at
+each layer (medians and quartiles), and the plane in which all of them vary most.
+`python -m benchmarks.vector_shapes --output benchmarks/results/vector_shapes.jsonl`
+
+{picture("norms", "Norms by layer: longer for JSON and labels than for a style, and longest in the last layers.")}
+
+{picture("projection", "Two principal components: each task has its region, and unrelated queries lie between.")}
+"""
+
+
 def outputs() -> Iterator[str]:
     """What commands printed, as they printed it; `make results` runs them again."""
     for name, title, text, command in COMMANDS:
@@ -96,6 +109,7 @@ def main() -> None:
         served,
         peers(json_lines(RESULTS / "peers.jsonl")),
         speed(json_lines(RESULTS / "training_speed.jsonl")),
+        SHAPES,
         paper(json_lines(RESULTS / "rivals.jsonl")),
         study(choices),
         curve(choices),

@@ -17,3 +17,8 @@ def against(ours: Hits, theirs: Hits) -> str:
     found = difference(ours, theirs)
     p = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
     return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}], {p}"
+
+
+def picture(name: str, alt: str) -> str:
+    """A picture that `benchmarks.pictures` draws, in the page of results."""
+    return f"![{alt}](../images/results/{name}.svg)"

@@ -8,6 +8,7 @@ from typing import Any
 
 from atv_eval import table
 from atv_local.text import counted
+from benchmarks.report_cells import picture
 
 Record = dict[str, Any]
 KINDS = {
@@ -30,7 +31,9 @@ def gate(records: Sequence[Record]) -> str:
     demo, runs = [r for r in records if "bundle" in r][-1:], [r for r in records if "seed" in r]
     parts = (
         [
-            f"""The embedded demo: {recall(demo)}
+            f"""The embedded demo: {recall(demo)} A dot is at its threshold.
+
+{picture("gate-roc", "Shares of the tasks' queries and of other queries that are steered, at every threshold.")}
 
 {outside(demo)}"""
         ]

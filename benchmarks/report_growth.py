@@ -7,6 +7,7 @@ from typing import Any
 
 from atv_eval import table
 from atv_local.text import counted
+from benchmarks.report_cells import picture
 
 Record = dict[str, Any]
 
@@ -29,6 +30,8 @@ def growth(measured: Sequence[Record]) -> str:
 Random GGUFs, {threads} threads: what a vector costs when the target is larger. The generator's time does not grow
 with the target and is not included, because no generator fits a random target.
 `python -m benchmarks.growth 0.1B 0.5B -- --quick`
+
+{picture("growth", "Time to the first token, steered and with 16 demonstrations, by the size of the target.")}
 
 {table(head, rows)}"""
 

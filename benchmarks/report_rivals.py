@@ -10,7 +10,7 @@ import numpy as np
 
 from atv_eval import difference, mean_over_tasks, table
 from benchmarks.paper_tasks import CATEGORIES, PAPER, UNSEEN
-from benchmarks.report_cells import Hits, against
+from benchmarks.report_cells import Hits, against, picture
 
 Record = dict[str, Any]
 WHAT = {
@@ -65,6 +65,8 @@ row has the mean of the seeds. Classifiers learn each task by itself and know no
 rows only the first test rows of each task were asked.
 `python -m benchmarks.rivals --part paper --data FOLDER --output benchmarks/results/rivals.jsonl`
 
+{picture("paper-tasks", "Shares of right first tokens under each method, with intervals.")}
+
 {table(head, rows)}
 
 By the paper's categories, first token in percent, and the mean of these, which is the figure that the paper reports for
@@ -78,6 +80,13 @@ target's own weights and classifiers that see no target are all within a few poi
 {missed:.1f} points over all 20 tasks would have been missed. So these tasks cannot show, at this size, what reading a
 query adds; those of [texts](#texts-json-queries-commands-sentences) and [labels](#learning-curve) do.
 """
+
+
+def paper_hits(records: Sequence[Record]) -> dict[str, Hits]:
+    """By method, whether the first token is right: the mean of the seeds for each row of each of the 20 tasks."""
+    found = _in((record for record in records if record["part"] == "paper"), PAPER)
+    hits = {WHAT[method]: _hits(found, method, "first") for method in WHAT}
+    return {what: tasks for what, tasks in hits.items() if tasks}
 
 
 def _in(records: Iterable[Record], group: str) -> list[Record]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from atv_eval import difference, table
 from benchmarks.paper_tasks import N_POOL, STUDIED, STUDIED_TEXTS
+from benchmarks.report_cells import picture
 from benchmarks.report_text import percent
 
 Record = dict[str, Any]
@@ -115,6 +116,8 @@ def curve(measured: Sequence[Record]) -> str:
 The same four tasks, test rows and seed, with other numbers of training rows per task:
 `python -m benchmarks.study default per-task --rows N --epochs E --data FOLDER --output FILE`
 
+{picture("learning-curve", "Right answers by the number of training rows: the vector by query is above the others.")}
+
 {table(["rows per task", "epochs", "adaptive", "its mean for each task", "one learned for each task"], rows)}"""
 
 
@@ -132,5 +135,7 @@ def sweeps(measured: Sequence[Record]) -> str:
 
 The same generators with other strengths: accuracy, and KL on unrelated queries. `strengths` was trained with factors
 drawn from 0.5 to 2, `harmless` with the `--harmless` term, `both` with both.
+
+{picture("strength", "Right answers, and change of unrelated answers, by strength.")}
 
 {table(["strength", *found], rows)}"""
