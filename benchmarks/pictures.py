@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from atv_eval import mean_over_tasks
@@ -34,7 +35,7 @@ STYLE: Any = {
     **{"svg.fonttype": "none", "svg.hashsalt": "atv-local", "font.size": 10, "font.family": "sans-serif"},
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY),
     **{"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False},
-    **{"axes.prop_cycle": mpl.cycler(color=COLOURS), "lines.linewidth": 1.8, "lines.markersize": 5},
+    **{"axes.prop_cycle": cycler(color=COLOURS), "lines.linewidth": 1.8, "lines.markersize": 5},
 }
 OURS = ("task vectors by query", "steered")
 """Names of the method that others are compared with."""

@@ -52,7 +52,7 @@ def _range_of_strengths(limits: tuple[float, float]) -> tuple[float, float]:
 _MAX_STRENGTH, _MAX_CACHE_GB, _MAX_RANK = 10.0, 1e6, 65536
 _RATE, _BACKBONE_RATE = 2e-3, 1e-4
 _SLOWER = 0.2
-"""Of the rates, for a generator that knows its tasks: faster, it forgets them before it has learned the new rows."""
+"""Of the rates, beside rows of earlier tasks: faster, it forgets them before it has learned the new ones."""
 _Strength = Annotated[float, Strict()]
 StrengthRange = Annotated[
     tuple[_Strength, _Strength],
@@ -146,8 +146,9 @@ def train(
         scale: constant factor on the vector.
         epochs: passes over the rows; 0 chooses by their number.
         batch_size: rows per step and process; 0 chooses by their number.
-        learning_rate: learning rate of the expansion; by default 0.002, or a fifth of it with `start`.
-        backbone_learning_rate: learning rate of the backbone; by default 0.0001, or a fifth of it with `start`.
+        learning_rate: learning rate of the expansion; by default 0.002, or a fifth of it beside the rows of an earlier
+            run.
+        backbone_learning_rate: learning rate of the backbone; by default 0.0001, or a fifth of it in the same way.
         patience: epochs without better validation before training stops.
         strength_range: range that each row's strength is drawn from.
         harmless: weight of the loss for changed answers to unrelated queries.
@@ -193,8 +194,8 @@ def train(
         instructions = read_instructions(Path(instructions))
     elif instructions is not None:
         instructions = as_instructions(instructions)
-    slower = 1.0 if start is None else _SLOWER
     going_on = None if start is None else Start.open(_run_or_bundle(start))
+    slower = _SLOWER if going_on is not None and going_on.replay.train else 1.0
     job = TrainingJob(
         model=_model(model, going_on),
         data=_absolute(data),

@@ -96,7 +96,7 @@ def prepare_training(
         data.warnings.append(
             "the chat template begins answers inside a thinking block; it is closed before them (enable_thinking=false)"
         )
-    settings = job.settings.with_defaults(len(data.train.rows), trained=start is not None)
+    settings = job.settings.with_defaults(len(data.train.rows), trained=bool(data.replay.train))
     if start is not None:
         data.warnings.extend(start.warnings())
         settings = replace(settings, keep_last=bool(data.replay.train) and not data.held_out and not job.valid)
