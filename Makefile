@@ -25,6 +25,7 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m benchmarks.quotes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: .venv/dev
@@ -40,7 +41,7 @@ docs: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/atv-local bench
-	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.latency --output benchmarks/results/latency.jsonl
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.conversation_growth
 	$(BIN)/python -m benchmarks.structured

@@ -5,15 +5,17 @@ prompt answer in turn, each from an empty cache; and once more, base and steered
 already evaluated. Decoding: a bare llama-cpp-python loop and ours under a vector, in turn, the same number of tokens.
 What needs no real queries, with any model: `atv-local bench`.
 
-    python -m benchmarks.latency [--rows N] [--rounds N]
+    python -m benchmarks.latency [--rows N] [--rounds N] [--output benchmarks/results/latency.jsonl]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import llama_cpp
 
@@ -22,6 +24,7 @@ from atv_eval.bench import Measure, Samples, in_turn, ratios, seconds, spread
 from atv_local.answer import Engine
 from atv_local.names import embedded_model
 from atv_local.vectors import OFF, Steering
+from benchmarks.json_lines import append_lines
 from benchmarks.tasks import inline, load_tasks
 
 N_DECODE = 128
@@ -86,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10, help="queries per task")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of decoding")
+    parser.add_argument("--output", type=Path, help="JSON lines, appended to")
     arguments = parser.parse_args()
     engine = atv_local.load(n_ctx=4096)
     always = replace(engine.steering, gate=0.0)  # the gate is computed, and every query steered
@@ -106,29 +110,35 @@ def main() -> None:
             for name, steering in (("base warm", OFF), ("steered warm", always)):
                 first_token(engine, "warm the prefix", OFF, cold=False)()
                 times[name].append(first_token(engine, query, steering, cold=False)())
-    print(f"time to the first token, {len(times['base'])} queries, median of each and of the ratios")
-    for name, values in times.items():
-        print(f"  {name:14} {spread(values).median:8.1f} ms")
-    show("steered / base", times["steered"], times["base"])
-    show("steered / bare llama-cpp-python", times["steered"], times["bare"])
-    show("steered / base, template evaluated", times["steered warm"], times["base warm"])
-    show("16-shot / steered", times["16-shot"], times["steered"])
-
+    found = {
+        "steered / base": ratios(times["steered"], times["base"]),
+        "steered / bare llama-cpp-python": ratios(times["steered"], times["bare"]),
+        "steered / base, template evaluated": ratios(times["steered warm"], times["base warm"]),
+        "16-shot / steered": ratios(times["16-shot"], times["steered"]),
+    }
     query = "Tell me a long story about a ship, its crew and the sea."
     tokens = list(engine.prompts(query).tokens)
     soft = Steering(strength=0.05, gate=0.0)  # weak enough that the answer stays long
     decoding = {"bare": partial(bare_decode, model, tokens), "steered": partial(our_decode, engine, query, soft)}
     rates = in_turn(decoding, max(2, arguments.rounds))
-    print(f"decoding, {arguments.rounds} rounds of {N_DECODE} tokens")
-    for name, values in rates.items():
-        print(f"  {name:14} {spread(values).median:8.1f} tokens/s")
-    show("steered / bare loop", rates["steered"], rates["bare"])
+    record = {
+        "queries": len(times["base"]),
+        "decoded": N_DECODE,
+        "threads": threads,
+        "first_token_ms": {name: _spread(values) for name, values in times.items()},
+        "first_token": {name: _spread(values) for name, values in found.items()},
+        "tokens_per_second": {name: _spread(values) for name, values in rates.items()},
+        "decoding": {"steered / bare loop": _spread(ratios(rates["steered"], rates["bare"]))},
+    }
+    print(json.dumps(record, indent=1))
+    if arguments.output:
+        append_lines(arguments.output, [record])
 
 
-def show(name: str, above: list[float], below: list[float]) -> None:
-    """The median of the ratios pair by pair, with the quartiles."""
-    found = spread(ratios(above, below))
-    print(f"  {name:36} {found.median:6.2f}  (quartiles {found.low:.2f} to {found.high:.2f})")
+def _spread(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    found = spread(values)
+    return {name: round(value, 3) for name, value in found._asdict().items()}
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from atv_eval import table
 
 Record = dict[str, Any]
+Load = tuple[str, str]
+"""Lengths of prompts and of answers."""
 LLAMA, OURS = "llama-server", "atv-local, each its own vector"
 
 
@@ -16,11 +18,8 @@ def peers(records: Sequence[Record]) -> str:
     """A table for each length of prompts and answers; of repeated runs each cell is of the one in the middle."""
     if not records:
         return ""
-    runs: defaultdict[tuple[str, int, tuple[str, str]], list[Record]] = defaultdict(list)
-    for record in records:
-        runs[record["server"], record["clients"], _load(record)].append(record)
-    found = {key: _middle(repeated) for key, repeated in runs.items()}
-    most = max(map(len, runs.values()))
+    found = middle_runs(records)
+    most = max(Counter((record["server"], record["clients"], _load(record)) for record in records).values())
     loads = sorted({load for _, _, load in found})
     clients = sorted({number for _, number, _ in found})
     servers = list(dict.fromkeys(r["server"] for r in records))
@@ -38,22 +37,30 @@ were repeated, up to {most} times, each server has its run of median speed.
 {"".join(parts)}"""
 
 
+def middle_runs(records: Sequence[Record]) -> dict[tuple[str, int, Load], Record]:
+    """By server, number of clients and load, the run of median speed."""
+    runs: defaultdict[tuple[str, int, Load], list[Record]] = defaultdict(list)
+    for record in records:
+        runs[record["server"], record["clients"], _load(record)].append(record)
+    return {key: _middle(repeated) for key, repeated in runs.items()}
+
+
 def _middle(records: Sequence[Record]) -> Record:
     """The record of median speed; of two in the middle the faster one, since what disturbs a run slows it."""
     return sorted(records, key=lambda record: record["tokens_per_second"])[len(records) // 2]
 
 
-def _load(record: Record) -> tuple[str, str]:
+def _load(record: Record) -> Load:
     """Whether prompts and answers are short or long."""
     prompt = "long prompts" if record["prompt_tokens"] > 200 else "short prompts"
     return prompt, f"answers of up to {record['max_tokens']} tokens"
 
 
 def _of_load(
-    found: dict[tuple[str, int, tuple[str, str]], Record],
+    found: dict[tuple[str, int, Load], Record],
     servers: Sequence[str],
     clients: Sequence[int],
-    load: tuple[str, str],
+    load: Load,
 ) -> str:
     rows = []
     for server in servers:
