@@ -41,7 +41,7 @@ docs: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/atv-local bench
-	$(BIN)/python -m benchmarks.latency --output benchmarks/results/latency.jsonl
+	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.conversation_growth
 	$(BIN)/python -m benchmarks.structured
@@ -55,6 +55,7 @@ results: .venv/dev
 	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run > runs/calibrate.md
 	$(BIN)/atv-local bench > runs/bench.md
 	$(BIN)/python -m benchmarks.structured --output benchmarks/results/structured.jsonl
+	$(BIN)/python -m benchmarks.latency --output benchmarks/results/latency.jsonl
 	$(BIN)/python -m benchmarks.startup --output benchmarks/results/startup.jsonl
 	$(BIN)/python -m benchmarks.conversation_growth --output benchmarks/results/conversation_growth.jsonl
 	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl

@@ -124,7 +124,8 @@ def printed(name: str) -> dict[tuple[str, str], str]:
     """The cells of the first table that a command printed, by row and column, without their intervals."""
     lines = [line.strip("| ") for line in (RESULTS / name).read_text().splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.split("|")] for line in lines]
-    head, found = rows[0], {}
+    head = rows[0]
+    found: dict[tuple[str, str], str] = {}
     for row in rows[2:]:
         if len(row) != len(head):
             break
