@@ -23,6 +23,7 @@ from atv_local.errors import AtvError, BundleError, DataError, MismatchError, No
 from atv_local.generator import Bundle, Generator
 from atv_train.bundle_weights import load_bundle
 from atv_train.examples import Wordings
+from atv_train.plan import TrainingPlan
 from atv_train.replay import REPLAY, Replay, kept_rows, read_replay, save_replay, with_replay
 from atv_train.run_folder import load_checkpoint, read_spec
 from tests import tiny
@@ -239,6 +240,27 @@ def test_rows_are_not_kept_if_nobody_wants_that(
     assert not any("may be forgotten" in warning for warning in first.warnings)
     more = atv_train.train(tiny_rows, tmp_path / "b", start=first.folder, epochs=1)
     assert any("this run kept no rows" in warning for warning in more.warnings)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_it_learns_slower_beside_rows_of_earlier_tasks(
+    tiny_gguf: Path, tiny_backbone: Path, tmp_path: Path, kept: bool
+) -> None:
+    """Without such rows there is nothing to keep in step with, so that a new task has all that a cold start has."""
+    cars, boats = (
+        write(tmp_path / f"{what}.jsonl", *({"input": f"{what} {n}", "output": "c"} for n in range(200)))
+        for what in ("car", "boat")
+    )
+    plans: list[TrainingPlan] = []
+    hooks = atv_train.TrainingHooks(on_plan=plans.append, stopped=lambda: True)
+    first = atv_train.train(cars, tmp_path / "a", model=tiny_gguf, backbone=tiny_backbone, epochs=1, keep_rows=kept)
+    atv_train.train(boats, tmp_path / "b", model=tiny_gguf, backbone=tiny_backbone, epochs=0, hooks=hooks)
+    atv_train.train(boats, tmp_path / "c", start=first.folder, epochs=0, hooks=hooks)
+    usual, settings = (plan.settings for plan in plans)
+    rates = [settings.learning_rate / usual.learning_rate]
+    rates.append(settings.backbone_learning_rate / usual.backbone_learning_rate)
+    assert rates == pytest.approx([0.2, 0.2] if kept else [1, 1])
+    assert (settings.epochs < usual.epochs) if kept else (settings.epochs == usual.epochs)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
