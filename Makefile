@@ -5,10 +5,9 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 GGUF = $(shell $(BIN)/python -c "from atv_local.names import embedded_model; print(embedded_model())")
-EVALUATE = $(BIN)/atv-local eval --shots-from data/demo/train --instructions data/demo/instructions.json --timed 0
 VALID = $(foreach file,$(wildcard data/demo/valid/*.jsonl),--valid $(file))
 
-.PHONY: demo test test-fast lint format docs bench results demo-bundle general-bundle dist clean
+.PHONY: demo test test-fast lint format docs bench results results-quick demo-bundle general-bundle dist clean
 
 demo: .venv/runtime
 	@sh benchmarks/demo.sh $(BIN)/atv-local
@@ -46,26 +45,14 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.conversation_growth
 	$(BIN)/python -m benchmarks.structured
 
-# Every command whose figures docs/explanation/results.md shows, then the page; what trains is not in it.
+# What docs/explanation/results.md shows, measured again into runs/results: says first how long it will take, and goes on
+# where it was stopped. DATA is a folder of tasks with index.json, RUN that of the demo bundle.
 results: .venv/dev
-	mkdir -p runs
-	$(EVALUATE) data/demo/test/banking77_top10.jsonl data/demo/test/snips_json.jsonl --method base --method steered \
-		--method zero-shot --method nearest --method classifier > runs/eval.md
-	$(EVALUATE) data/demo/test/banking77_top10.jsonl --no-harm > runs/eval-bm25.md
-	$(BIN)/atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run > runs/calibrate.md
-	$(BIN)/atv-local bench > runs/bench.md
-	$(BIN)/python -m benchmarks.structured --output benchmarks/results/structured.jsonl
-	$(BIN)/python -m benchmarks.latency --output benchmarks/results/latency.jsonl
-	$(BIN)/python -m benchmarks.startup --output benchmarks/results/startup.jsonl
-	$(BIN)/python -m benchmarks.conversation_growth --output benchmarks/results/conversation_growth.jsonl
-	$(BIN)/python -m benchmarks.throughput --output benchmarks/results/throughput.jsonl
-	$(BIN)/python -m benchmarks.serving --output benchmarks/results/serving.jsonl
-	$(BIN)/python -m benchmarks.load --output benchmarks/results/load.jsonl
-	$(BIN)/python -m benchmarks.growth 0.1B 0.5B -- --quick
-	mv runs/eval.md runs/eval-bm25.md runs/calibrate.md runs/bench.md benchmarks/results/
-	$(BIN)/python -m benchmarks.pictures
-	$(BIN)/python -m benchmarks.report
-	$(BIN)/python -m scripts.models_page
+	$(BIN)/python -m benchmarks.remeasure $(if $(DATA),--data $(DATA)) $(if $(RUN),--run $(RUN))
+
+# Two tables and the times, on your own machine, beside what is published.
+results-quick: .venv/dev
+	$(BIN)/python -m benchmarks.remeasure --quick --to runs/quick
 
 # Train (11 minutes on two cores), export, measure on test rows, export again with the figures in the card.
 demo-bundle: .venv/dev

@@ -68,6 +68,12 @@ COMMANDS = (
 )
 
 
+HEAD = """# Results
+
+What was measured, from `benchmarks/results/`, which says of each new measurement when, on which code and on which
+machine it was made. `make results-quick` measures the first two tables and the times of answers on your own machine and
+says which figures it finds again; `make results` measures all (`python -m benchmarks.remeasure --help`).
+"""
 SHAPES = f"""## What vectors look like
 
 Vectors of 30 test queries of each task of the demo and of 30 unrelated ones, which its gate does not steer: the norm at
@@ -95,7 +101,7 @@ def outputs() -> Iterator[str]:
 
 def main() -> None:
     """Write the page."""
-    parts = ["# Results\n\nWritten by `python -m benchmarks.report` from `benchmarks/results/`.\n"]
+    parts = [HEAD]
     served = serving(json_lines(RESULTS / "serving.jsonl"), json_lines(RESULTS / "load.jsonl"))
     texts = [style(json_lines(RESULTS / "style.jsonl")), structured(json_lines(RESULTS / "structured.jsonl"))]
     texts += [generation(json_lines(RESULTS / "generation.jsonl"))]

@@ -1,0 +1,93 @@
+"""What is published beside what was measured again: which figures are within the published intervals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from atv_eval import table
+from benchmarks.json_lines import Record, json_lines
+
+_CELL = re.compile(r"(-?\d+(?:\.\d+)?) \[(-?\d+(?:\.\d+)?), (-?\d+(?:\.\d+)?)\]")
+_SLACK = 0.05
+"""Of a ratio of times, beyond its quartiles: the middle of one run is not that of another."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published figure with its interval, or the quartiles of a ratio, and what was found again."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    again: float
+
+    @property
+    def inside(self) -> bool:
+        """Whether it was found again."""
+        return self.low <= self.again <= self.high
+
+    @property
+    def cells(self) -> list[str]:
+        """Of a table."""
+        return [
+            self.name,
+            f"{self.value:g} [{self.low:g}, {self.high:g}]",
+            f"{self.again:g}",
+            "" if self.inside else "no",
+        ]
+
+
+def compared(measured: Path, published: Path) -> str:
+    """A table of all figures that both folders have, with those outside their intervals marked."""
+    found = list(figures(measured, published))
+    if not found:
+        return "Nothing to compare."
+    rows = [figure.cells for figure in found]
+    inside = sum(figure.inside for figure in found)
+    return f"""{table(["", "published", "again", "within"], rows)}
+
+{inside} of {len(found)} figures are within what was published."""
+
+
+def figures(measured: Path, published: Path) -> Iterator[Figure]:
+    """Of tables that `eval` printed, and ratios of times."""
+    for file in sorted(measured.glob("eval*.md")):
+        if (published / file.name).exists():
+            again = intervals(file.read_text())
+            for name, (value, low, high) in intervals((published / file.name).read_text()).items():
+                if name in again:
+                    yield Figure(f"{file.stem}: {name}", value, low, high, again[name][0])
+    for name in ("latency.jsonl", "structured.jsonl"):
+        ours, theirs = (
+            [dict(ratios(one)) for one in json_lines(folder / name)[-1:]] for folder in (measured, published)
+        )
+        for what in theirs[0] if ours and theirs else ():
+            value, low, high = theirs[0][what]
+            reach = round(low * (1 - _SLACK), 3), round(high * (1 + _SLACK), 3)
+            yield Figure(f"{Path(name).stem}: {what}", value, *reach, ours[0][what][0])
+
+
+def intervals(text: str) -> dict[str, tuple[float, float, float]]:
+    """The cells of the first table that have an interval, by row and column."""
+    lines = [line.strip().strip("|") for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+    found = {}
+    for row in rows[2:]:
+        if len(row) != len(rows[0]):
+            break
+        for column, cell in zip(rows[0], row, strict=True):
+            if match := _CELL.fullmatch(cell):
+                value, low, high = map(float, match.groups())
+                found[f"{row[0]}, {column.removesuffix(', %')}"] = value, low, high
+    return found
+
+
+def ratios(record: Record) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """Everything in a record that is a median with quartiles and has no unit."""
+    for part in ("first_token", "decoding", "times_free"):
+        for name, spread in record.get(part, {}).items():
+            yield name, (spread["median"], spread["low"], spread["high"])
