@@ -21,6 +21,8 @@ from benchmarks.paper_tasks import PAPER, STUDIED, STUDIED_TEXTS, UNSEEN, worded
 PARTS = {"paper": (), "labels": STUDIED, "texts": STUDIED_TEXTS, "budgets": (*STUDIED, *STUDIED_TEXTS)}
 """Tasks that are trained on together; of the paper all that are in its group."""
 N_CTX, ROW_TOKENS, N_SHOTS = 4096, 1024, 16
+INSTRUCTION = -1
+"""In place of the number of a wording."""
 VALID_ROWS = {"paper": 30, "budgets": 20, "labels": 50, "texts": 20}
 """Of each task: they choose epochs, learning rates and wordings."""
 
@@ -117,7 +119,7 @@ class Draw:
 
     def _worded(self, row: Row, shots: Sequence[Row], wording: int) -> tuple[str, list[tuple[str, str]]]:
         """The last user message, and the turns before it."""
-        if wording < 0:
+        if wording == INSTRUCTION:
             first, *others = [one.input for one in (*shots, row)]
             texts = [tell(with_choices(self.instructions[row.task], row.choices), first), *others]
         else:

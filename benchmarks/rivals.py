@@ -26,10 +26,10 @@ from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_back
 from benchmarks.forced import Asked, Outcome
 from benchmarks.json_lines import append_lines, json_lines
 from benchmarks.lora import DEVICE
-from benchmarks.paper_tasks import STUDIED_TEXTS, WORDINGS
+from benchmarks.paper_tasks import STUDIED_TEXTS, TURNS, WORDINGS
 from benchmarks.rival_classifiers import classified
 from benchmarks.rival_methods import QUERY_TOKENS, Answering, Methods
-from benchmarks.rival_rows import PARTS, Draw
+from benchmarks.rival_rows import INSTRUCTION, PARTS, Draw
 
 SEEDS = (42, 100, 10)
 """Those of the paper."""
@@ -98,22 +98,20 @@ def _asked(methods: Methods, way: Answering, task: str) -> tuple[list[Asked], in
     draw, tests = methods.draw, methods.draw.rows(task, "test")
     if way.shots is None:
         return [draw.asked(row, told=way.told) for row in tests], None
-    choose = draw.chooser(way.shots, task)
-    tried = (
-        [-1, *range(len(WORDINGS.get(task, ())))]
-        if way.shots == "zero-shot"
-        else [-1, 0, 2][: 1 + 2 * (task in WORDINGS)]
-    )
-
-    def asked(wording: int, split: str) -> list[Asked]:
-        return [draw.shown(row, choose(row), wording) for row in draw.rows(task, split)]
+    wordings = [INSTRUCTION, *range(len(WORDINGS.get(task, ())))]
+    if way.shots != "zero-shot" and task in WORDINGS:
+        wordings = [INSTRUCTION, 0, TURNS]
 
     def quality(wording: int) -> float:
-        found = methods.outcomes(asked(wording, "valid"), way)
+        """By demonstrations that are the same for all rows: to read others for each row takes ten times as long."""
+        choose = draw.chooser("16-shot" if way.shots == "bm25" else str(way.shots), task)
+        rows = [draw.shown(row, choose(row), wording) for row in draw.rows(task, "valid")]
+        found = methods.outcomes(rows, way)
         return sum(row.first + (row.choice or 0) + row.likelihood for row in found) / len(found)
 
-    best = max(tried, key=quality) if len(tried) > 1 else -1
-    return asked(best, "test"), best
+    best = max(wordings, key=quality) if len(wordings) > 1 else INSTRUCTION
+    choose = draw.chooser(way.shots, task)
+    return [draw.shown(row, choose(row), best) for row in tests], best
 
 
 def _scores(found: Sequence[Outcome]) -> Record:
