@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.json_lines import RESULTS
 from benchmarks.published import compared
 
-_EVAL = "-m atv_cli eval {} --shots-from data/demo/train --instructions data/demo/instructions.json --timed 0"
+_EVAL = "-m atv_cli eval {} --shots-from data/demo/train --instructions data/demo/instructions.json --timed {}"
 _BANK, _JSON = "data/demo/test/banking77_top10.jsonl", "data/demo/test/snips_json.jsonl"
 
 
@@ -40,6 +40,19 @@ class Part:
     minutes: float | None = None
     quick: bool = False
 
+    @property
+    def shown(self) -> str:
+        """The command as one types it."""
+        words = (
+            self.command.replace("-m atv_cli", "atv-local") if "atv_cli" in self.command else f"python {self.command}"
+        )
+        return words.format(data="FOLDER", run="runs/demo", work="WORK") + ("" if self.prints else " --output FILE")
+
+    @property
+    def prints(self) -> bool:
+        """Whether the file has what it prints."""
+        return self.file.endswith(".md")
+
     def possible(self, data: Path | None, run: Path | None) -> bool:
         """Whether what it needs is given."""
         return ("{data}" not in self.command or data is not None) and ("{run}" not in self.command or run is not None)
@@ -48,15 +61,15 @@ class Part:
 PARTS = (
     Part(
         "eval.md",
-        f"{_EVAL.format(f'{_BANK} {_JSON}')} --method base --method steered --method zero-shot --method nearest "
+        f"{_EVAL.format(f'{_BANK} {_JSON}', 0)} --method base --method steered --method zero-shot --method nearest "
         "--method classifier",
         4,
         quick=True,
     ),
-    Part("eval-bm25.md", f"{_EVAL.format(_BANK)} --no-harm", 6, quick=True),
+    Part("eval-bm25.md", f"{_EVAL.format(_BANK, 10)} --no-harm", 6, quick=True),
     Part(
         "eval-bm25-json.md",
-        f"{_EVAL.format(_JSON)} --no-harm --method base --method steered --method zero-shot --method bm25 "
+        f"{_EVAL.format(_JSON, 0)} --no-harm --method base --method steered --method zero-shot --method bm25 "
         "--method nearest",
         10,
     ),
@@ -114,7 +127,7 @@ def measure(part: Part, folder: Path, data: Path | None, run: Path | None) -> No
     words = part.command.format(data=data, run=run, work=folder).split()
     started = time.monotonic()
     print(f"{part.file}: python {' '.join(words)}", flush=True)
-    if part.file.endswith(".md"):
+    if part.prints:
         with partial.open("w", encoding="utf-8") as file:
             subprocess.run([sys.executable, *words], stdout=file, check=True)
     else:  # it skips what it has appended already

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.json_lines import RESULTS, json_lines
+from benchmarks.remeasure import PARTS
 from benchmarks.report_cells import picture
+from benchmarks.report_corrections import corrections
 from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
 from benchmarks.report_growth import conversation_growth, growth, row_growth, training_growth
@@ -26,48 +28,34 @@ from benchmarks.report_told import few_rows, told
 
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "results.md"
 
-EVALUATE = "atv-local eval {} --shots-from data/demo/train --instructions data/demo/instructions.json --timed 0"
-COMMANDS = (
-    (
-        "eval",
+COMMANDS = {
+    "eval": (
         "The demo bundle",
         "All test rows of two of its three tasks, with SmolLM2-135M-Instruct Q4_1; styles are measured below. The\n"
         "prompt of `zero-shot` has an instruction and the labels or keys of an answer, `nearest` is the output of the\n"
         "most similar training row, `classifier` a logistic regression. Brackets contain 95 % intervals.",
-        f"{EVALUATE.format('data/demo/test/banking77_top10.jsonl data/demo/test/snips_json.jsonl')} "
-        "--method base --method steered --method zero-shot --method nearest --method classifier",
     ),
-    (
-        "eval-bm25",
+    "eval-bm25": (
         "Against demonstrations",
         "The messages to a bank again, steered by the demo bundle from before it had a gate. The prompts of\n"
         "`k-shot` and `bm25` have 16 demonstrations after instruction and labels: the same rows for every query, or\n"
         "the training rows that are most similar to it.",
-        EVALUATE.format("data/demo/test/banking77_top10.jsonl --no-harm"),
     ),
-    (
-        "eval-bm25-json",
+    "eval-bm25-json": (
         "Requests as JSON against demonstrations",
         "The demo bundle with its gate; `bm25` as above, from the 599 training rows.",
-        f"{EVALUATE.format('data/demo/test/snips_json.jsonl --no-harm')} "
-        "--method base --method steered --method zero-shot --method bm25 --method nearest",
     ),
-    (
-        "calibrate",
+    "calibrate": (
         "Strength and layers",
         "The first demo bundle, which had three tasks with labels: 30 validation rows of each, and the 40 unrelated\n"
         "queries of `eval`.",
-        "atv-local calibrate data/demo/valid -g atv_local/demo_bundle --rows 30 --dry-run",
     ),
-    (
-        "bench",
+    "bench": (
         "What steering costs",
         "Ratios first, then medians; compared times are measured alternately, in one run.",
-        "atv-local bench",
     ),
-)
-
-
+}
+"""Title and text of what commands print."""
 HEAD = """# Results
 
 What was measured, from `benchmarks/results/`, which says of each new measurement when, on which code and on which
@@ -88,11 +76,12 @@ each layer (medians and quartiles), and the plane in which all of them vary most
 
 def outputs() -> Iterator[str]:
     """What commands printed, as they printed it; `make results` runs them again."""
-    for name, title, text, command in COMMANDS:
+    commands = {part.file: part.shown for part in PARTS}
+    for name, (title, text) in COMMANDS.items():
         path = RESULTS / f"{name}.md"
         if path.exists():
             printed = path.read_text().removeprefix("# Cost of steering\n\n")
-            yield f"## {title}\n\n{text}\n`{command}`\n\n{printed}"
+            yield f"## {title}\n\n{text}\n`{commands[path.name]}`\n\n{printed}"
     for name, section in (("startup", startup), ("throughput", throughput)):
         found = json_lines(RESULTS / f"{name}.jsonl")
         if found:
@@ -107,6 +96,7 @@ def main() -> None:
     texts += [generation(json_lines(RESULTS / "generation.jsonl"))]
     texts += [told(json_lines(RESULTS / "told.jsonl")), held_out(json_lines(RESULTS / "held_out.jsonl"))]
     texts += [few_rows(json_lines(RESULTS / "few_rows.jsonl"))]
+    texts += [corrections(json_lines(RESULTS / "corrections.jsonl"))]
     texts += [gate(json_lines(RESULTS / "gate.jsonl")), mixed(json_lines(RESULTS / "mixed_traffic.jsonl"))]
     choices = json_lines(RESULTS / "study.jsonl")
     found = [
