@@ -42,11 +42,8 @@ class Part:
 
     @property
     def shown(self) -> str:
-        """The command as one types it."""
-        words = (
-            self.command.replace("-m atv_cli", "atv-local") if "atv_cli" in self.command else f"python {self.command}"
-        )
-        return words.format(data="FOLDER", run="runs/demo", work="WORK") + ("" if self.prints else " --output FILE")
+        """A command of our own program as one types it."""
+        return self.command.replace("-m atv_cli", "atv-local")
 
     @property
     def prints(self) -> bool:

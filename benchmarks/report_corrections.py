@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from atv_eval import table
+from atv_local.text import counted
 from benchmarks.report_cells import Hits, against
 
 Record = dict[str, Any]
@@ -26,12 +27,14 @@ def corrections(records: Sequence[Record]) -> str:
         by_seed = ", ".join(str(sum(map(int, record["after"][name]))) for record in records)
         what = WHAT.get(name, f"test rows of `{name}`")
         rows.append([what, str(len(marks)), str(sum(map(int, marks))), by_seed, against(after, before)])
+    cores = counted(records[-1]["cores"], "core")
     minutes = mean(record["seconds"] for record in records) / 60
     return f"""## Corrections
 
 Twenty messages to a bank with four labels that the demo does not have, five of each, taught to the run of the demo
-bundle: `train --from`, {minutes:.1f} minutes on {records[-1]["cores"]} cores beside other work. Word for word right answers of `run`, with
-the bundle's gate, before and after, for {len(records)} seeds; the difference in points, over rows.
+bundle by `train --from`, which took {minutes:.1f} minutes on {cores} beside other work. Answers of `run` that are
+right word for word, with the bundle's gate, before and after, for {len(records)} seeds; the difference in points, over
+rows.
 `python -m benchmarks.corrections --run runs/demo --output benchmarks/results/corrections.jsonl`
 
 {table(["right answers to", "rows", "before", "after, by seed", "difference"], rows)}"""
