@@ -19,12 +19,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 import atv_local
 from benchmarks.attackers import PATIENCE, Attacker, Honest, attempt
+from benchmarks.json_lines import append_lines
 from benchmarks.server_process import Question, Seen, server
 from benchmarks.tasks import load_tasks
 
@@ -147,6 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-m", "--model")
     parser.add_argument("-g", "--bundle", action="append", metavar="NAME=BUNDLE")
+    parser.add_argument("--output", type=Path, help="append the record to this file")
     options = parser.parse_args(arguments)
     bundles = dict(given.split("=", 1) for given in options.bundle or ["demo=demo"])
     asked = questions(options.model, bundles)
@@ -185,6 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
         "failures": {name: found[:10] for name, found in failures.items() if found},
     }
     print(json.dumps(record, indent=1))
+    if options.output:
+        append_lines(options.output, [{"what": "attack"} | record])
     if record["failures"]:
         sys.stderr.writelines(log[-100:])
     return 1 if record["failures"] else 0

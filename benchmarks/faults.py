@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.fault_jobs import Job, jobs, write_inputs
 from benchmarks.forked import CALLS, KILLED, Run, import_all, in_fork
+from benchmarks.json_lines import append_lines
 
 VERBS = ("vector", "batch", "eval", "calibrate", "export", "train")
 WRITING = {"write", "writev", "pwrite64", "ftruncate", "fallocate", "fsync", "mkdir", "copy_file_range", "sendfile"}
@@ -213,11 +214,14 @@ def main() -> int:
     parser.add_argument("fault", choices=("kill", "fill", "pair"))
     parser.add_argument("--verbs", nargs="+", choices=VERBS, default=VERBS)
     parser.add_argument("--count", type=int, default=1000, help="at most this many for each verb")
+    parser.add_argument("--output", type=Path, help="append the record to this file")
     arguments = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         for record in measure(arguments.fault, arguments.verbs, arguments.count, Path(folder)):
             print(json.dumps(record), flush=True)
+            if arguments.output:
+                append_lines(arguments.output, [{"what": arguments.fault} | record])
             failed |= bool(record["failures"])
     return int(failed)
 

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.json_lines import append_lines
 from tests import tiny
 
 SECONDS, BYTES = 10.0, 2 << 30
@@ -155,6 +156,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patience", type=float, default=1.0, help="multiply the seconds that a run may take")
     parser.add_argument("--keep", type=Path, help="copy what went wrong to this folder")
+    parser.add_argument("--output", type=Path, help="append the record to this file")
     given = parser.parse_args()
     record: dict[str, object] = {"seed": given.seed}
     bad = 0
@@ -178,6 +180,8 @@ def main() -> int:
                     _keep(given.keep, Path(folder), f"{kind}-{number}")
             record[kind] = dict(sorted(seen.items()))
     print(json.dumps(record))
+    if given.output:
+        append_lines(given.output, [{"what": "mutations", "failures": bad} | record])
     return int(bad > 0)
 
 

@@ -14,6 +14,7 @@ from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.remeasure import PARTS
 from benchmarks.report_cells import picture
 from benchmarks.report_corrections import corrections
+from benchmarks.report_faults import faults
 from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
 from benchmarks.report_growth import conversation_growth, growth, row_growth, training_growth
@@ -116,6 +117,7 @@ def main() -> None:
         training_growth(json_lines(RESULTS / "training_growth.jsonl")),
         row_growth(json_lines(RESULTS / "row_growth.jsonl")),
         conversation_growth(json_lines(RESULTS / "conversation_growth.jsonl")),
+        faults(json_lines(RESULTS / "faults.jsonl")),
     ]
     parts += [part for part in found if part]
     PAGE.write_text("\n".join(parts))

@@ -25,6 +25,7 @@ from atv_local.generator import Bundle, Generator
 from atv_local.names import choose_bundle, choose_model
 from atv_local.target import Sampling, Target
 from atv_local.vectors import OFF, Positions, Steering
+from benchmarks.json_lines import append_lines
 
 QUERIES = ("apple 1", "dog 1", "what is this?", "the first\nof two lines", "Zürich 7", "a" * 60)
 STEERINGS = (None, OFF, Steering(strength=0.5), Steering(positions=Positions.ALL))
@@ -106,6 +107,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--output", type=Path, help="append the record to this file")
     arguments = parser.parse_args()
     faulthandler.enable()
     bundle = arguments.bundle or choose_bundle(None, None).path()
@@ -125,6 +127,8 @@ def main() -> int:
         "first_failures": stress.failures[:5],
     }
     print(json.dumps(record))
+    if arguments.output:
+        append_lines(arguments.output, [{"what": "threads"} | record])
     return 1 if stress.failures or not stress.seen else 0
 
 
