@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterable
 from datetime import date
 from functools import cache
@@ -45,5 +46,8 @@ def measured() -> Record:
     commit = git("rev-parse", "--short=8", "HEAD") + (
         "+" if git("status", "--porcelain", "--untracked-files=no") else ""
     )
-    machine = f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch = sys.modules.get("torch")
+    graphics = f", {torch.cuda.get_device_name()}" if torch is not None and torch.cuda.is_available() else ""
+    machine = f"{processor_name()}, {cores} cores{graphics}"
     return {"on": date.today().isoformat(), "commit": commit, "machine": machine}

@@ -20,7 +20,6 @@ from atv_train.frozen_target import load_target, target_dtype
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LORA_RATE = 1e-3
-N_CTX = 4096
 MAX_TOKENS = 8192 if DEVICE.type == "cuda" else 2560  # of one backward pass, padding included
 
 

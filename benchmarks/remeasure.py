@@ -2,20 +2,22 @@
 
 python -m benchmarks.remeasure [--quick] [--data FOLDER] [--run RUN] [--only NAME ...] [--to FOLDER]
 
-Says first what will run and how long each part took when it was measured last. Results go to a folder of their own; a
-part that is there is not run again. `--quick` runs what takes minutes and says which of the published figures it finds
-again, within their intervals. `--data` is a folder of tasks with index.json, `--run` the run of the demo bundle
-(`make demo-bundle`): without them the parts that need them are left out.
+Says first what will run and how long it takes. Results go to a folder of their own; a part that is complete is not run
+again, and those that train many models go on where they were stopped. `--quick` runs what takes minutes and says which
+of the published figures it finds again. `--data` is a folder of tasks with index.json, `--run` the run of the demo
+bundle (`make demo-bundle`): without them the parts that need them are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.json_lines import RESULTS
 from benchmarks.published import compared
@@ -26,82 +28,116 @@ _BANK, _JSON = "data/demo/test/banking77_top10.jsonl", "data/demo/test/snips_jso
 
 @dataclass(frozen=True)
 class Part:
-    """One command and the file that it makes: with `.md` what it prints, else what it appends.
+    """A file and the commands that make it: with `.md` what they print, else what they append.
 
     Args:
         file: in benchmarks/results.
-        command: after `python`; `{data}`, `{run}` and `{work}` are folders.
+        commands: after `python`; `{data}`, `{run}` and `{work}` are folders, `{out}` is the file.
         minutes: on two cores, when it was timed; None for what takes longer than half an hour or was not.
         quick: whether readers can run it on their own machine.
+        resumes: whether the commands skip what the file has already.
     """
 
     file: str
-    command: str
+    commands: tuple[str, ...]
     minutes: float | None = None
     quick: bool = False
+    resumes: bool = False
 
     @property
     def shown(self) -> str:
-        """A command of our own program as one types it."""
-        return self.command.replace("-m atv_cli", "atv-local")
+        """The command of our own program as one types it."""
+        return self.commands[0].replace("-m atv_cli", "atv-local")
 
     @property
     def prints(self) -> bool:
         """Whether the file has what it prints."""
         return self.file.endswith(".md")
 
-    def possible(self, data: Path | None, run: Path | None) -> bool:
-        """Whether what it needs is given."""
-        return ("{data}" not in self.command or data is not None) and ("{run}" not in self.command or run is not None)
+    def needs(self, folder: str) -> bool:
+        """Whether it cannot run without this folder."""
+        return any(f"{{{folder}}}" in command for command in self.commands)
 
 
+def _appends(file: str, *options: str, **facts: Any) -> Part:
+    """A part that the module of the same name makes, once with each of the options."""
+    command = f"-m benchmarks.{file} --output {{out}}"
+    return Part(f"{file}.jsonl", tuple(f"{command} {words}".strip() for words in options or ("",)), **facts)
+
+
+_STUDY = "--data {data} --epochs"
 PARTS = (
     Part(
         "eval.md",
-        f"{_EVAL.format(f'{_BANK} {_JSON}', 0)} --method base --method steered --method zero-shot --method nearest "
-        "--method classifier",
+        (
+            f"{_EVAL.format(f'{_BANK} {_JSON}', 0)} --method base --method steered --method zero-shot "
+            "--method nearest --method classifier",
+        ),
         4,
         quick=True,
     ),
-    Part("eval-bm25.md", f"{_EVAL.format(_BANK, 10)} --no-harm", 6, quick=True),
+    Part("eval-bm25.md", (f"{_EVAL.format(_BANK, 10)} --no-harm",), 6, quick=True),
     Part(
         "eval-bm25-json.md",
-        f"{_EVAL.format(_JSON, 0)} --no-harm --method base --method steered --method zero-shot --method bm25 "
-        "--method nearest",
+        (
+            f"{_EVAL.format(_JSON, 0)} --no-harm --method base --method steered --method zero-shot --method bm25 "
+            "--method nearest",
+        ),
         10,
     ),
-    Part("calibrate.md", "-m atv_cli calibrate data/demo/valid -g demo --rows 30 --dry-run"),
-    Part("bench.md", "-m atv_cli bench", 4),
-    Part("latency.jsonl", "-m benchmarks.latency", 1, quick=True),
-    Part("startup.jsonl", "-m benchmarks.startup", 1, quick=True),
-    Part("structured.jsonl", "-m benchmarks.structured", 2, quick=True),
-    Part("conversation_growth.jsonl", "-m benchmarks.conversation_growth", 2, quick=True),
-    Part("vector_shapes.jsonl", "-m benchmarks.vector_shapes"),
-    Part("throughput.jsonl", "-m benchmarks.throughput"),
-    Part("serving.jsonl", "-m benchmarks.serving"),
-    Part("load.jsonl", "-m benchmarks.load", 31),
-    Part("mixed_traffic.jsonl", "-m benchmarks.mixed_traffic"),
-    Part("growth.jsonl", "-m benchmarks.growth 0.1B 0.5B -- --quick"),
-    Part("training_growth.jsonl", "-m benchmarks.training_growth", 3),
-    Part("row_growth.jsonl", "-m benchmarks.row_growth"),
-    Part("training_speed.jsonl", "-m benchmarks.training_speed"),
-    Part("style.jsonl", "-m benchmarks.style"),
-    Part("precision.jsonl", "-m benchmarks.precision --run {run}"),
-    Part("corrections.jsonl", "-m benchmarks.corrections --run {run}"),
-    Part("gate.jsonl", "-m benchmarks.gate --data {data} --demo", 0.5),
-    Part("told.jsonl", "-m benchmarks.told --data {data} --bundle general"),
-    Part("few_rows.jsonl", "-m benchmarks.few_rows --data {data} --work {work}/few-rows"),
-    Part("study.jsonl", "-m benchmarks.study --data {data} --epochs 6"),
+    Part("calibrate.md", ("-m atv_cli calibrate data/demo/valid -g demo --rows 30 --dry-run",)),
+    Part("bench.md", ("-m atv_cli bench",), 4),
+    _appends("latency", minutes=1, quick=True),
+    _appends("startup", minutes=1),
+    _appends("structured", minutes=2, quick=True),
+    _appends("conversation_growth", minutes=2),
+    _appends("vector_shapes", minutes=0.1),
+    _appends("throughput"),
+    _appends("serving"),
+    _appends("load", minutes=31),
+    _appends("mixed_traffic"),
+    _appends("growth", "0.1B 0.5B -- --quick", "1B 3B -- --quick --only first-token,decode"),
+    _appends("training_growth", minutes=3),
+    _appends("row_growth", "", "--model default --rows 10000 --tasks"),
+    _appends(
+        "training_speed",
+        "",
+        "--task snips_json --loss 0.55",
+    ),
+    _appends("style"),
+    _appends("precision", "--run {run}"),
+    _appends("corrections", "--run {run}", resumes=True),
+    _appends("gate", "--data {data} --demo", "--data {data} --work {work}/gate"),
+    _appends("told", "--data {data} --bundle general"),
+    _appends("few_rows", "--data {data} --work {work}/few-rows", resumes=True),
+    _appends(
+        "study",
+        f"{_STUDY} 6",
+        *(f"default per-task --rows {rows} {_STUDY} {epochs}" for rows, epochs in ((16, 15), (32, 10), (500, 4))),
+        resumes=True,
+    ),
     Part(
         "study_texts.jsonl",
-        "-m benchmarks.study --texts --rows 100 --tests 30 --epochs 3 --data {data}",
+        ("-m benchmarks.study --output {out} --texts --rows 100 --tests 30 --epochs 3 --data {data}",),
+        resumes=True,
+    ),
+    _appends("generation", "--data {data} --work {work}/generation --lora-epochs 2 --in-pytorch", resumes=True),
+    _appends("rivals", "--data {data}", resumes=True),
+    _appends(
+        "held_out",
+        "--data {data}",
+        *(f"--data {{data}} --tasks {tasks} --method static generator" for tasks in (7, 14, 28)),
+        resumes=True,
     ),
     Part(
-        "generation.jsonl",
-        "-m benchmarks.generation --data {data} --work {work}/generation --lora-epochs 2 --in-pytorch",
+        "faults.jsonl",
+        (
+            *(f"-m benchmarks.faults {fault} --count 100 --output {{out}}" for fault in ("kill", "fill", "pair")),
+            "-m benchmarks.mutations --ggufs 300 --templates 100 --bundles 100 --output {out}",
+            "-m benchmarks.thread_stress --output {out}",
+            "-m benchmarks.attack --requests 3000 --output {out}",
+        ),
     ),
-    Part("rivals.jsonl", "-m benchmarks.rivals --data {data} --part paper"),
-    Part("held_out.jsonl", "-m benchmarks.held_out --data {data}"),
 )
 
 
@@ -121,14 +157,14 @@ def measure(part: Part, folder: Path, data: Path | None, run: Path | None) -> No
     if made.exists():
         print(f"{part.file} is there", flush=True)
         return
-    words = part.command.format(data=data, run=run, work=folder).split()
     started = time.monotonic()
-    print(f"{part.file}: python {' '.join(words)}", flush=True)
-    if part.prints:
-        with partial.open("w", encoding="utf-8") as file:
+    if not part.resumes:
+        partial.unlink(missing_ok=True)
+    for command in part.commands:
+        words = command.format(data=data, run=run, work=folder, out=partial).split()
+        print(f"{part.file}: python {' '.join(words)}", flush=True)
+        with (partial if part.prints else Path(os.devnull)).open("w", encoding="utf-8") as file:
             subprocess.run([sys.executable, *words], stdout=file, check=True)
-    else:  # it skips what it has appended already
-        subprocess.run([sys.executable, *words, "--output", str(partial)], stdout=subprocess.DEVNULL, check=True)
     partial.rename(made)
     print(f"{part.file}: {(time.monotonic() - started) / 60:.1f} min", flush=True)
 
@@ -145,13 +181,17 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.only or ()) - {part.file for part in PARTS}:
         parser.error(f"{', '.join(sorted(unknown))}: the files are {', '.join(part.file for part in PARTS)}")
+    missing = [folder for folder in ("data", "run") if getattr(arguments, folder) is None]
     parts = [
         part
         for part in PARTS
         if (part.file in arguments.only if arguments.only else part.quick or not arguments.quick)
-        and part.possible(arguments.data, arguments.run)
+        and not [folder for folder in missing if part.needs(folder)]
     ]
     print(estimate(parts), flush=True)
+    for folder in missing:
+        without = ", ".join(part.file for part in PARTS if part.needs(folder))
+        print(f"without --{folder} these are left out: {without}", flush=True)
     if arguments.estimate:
         return
     arguments.to.mkdir(parents=True, exist_ok=True)

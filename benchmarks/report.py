@@ -22,7 +22,7 @@ from benchmarks.report_held_out import held_out
 from benchmarks.report_peers import peers
 from benchmarks.report_rivals import paper
 from benchmarks.report_serving import serving
-from benchmarks.report_speed import precision, speed, startup, throughput
+from benchmarks.report_speed import latency, precision, speed, startup, throughput
 from benchmarks.report_study import curve, study, study_texts, sweeps
 from benchmarks.report_text import structured, style
 from benchmarks.report_told import few_rows, told
@@ -65,8 +65,8 @@ says which figures it finds again; `make results` measures all (`python -m bench
 """
 SHAPES = f"""## What vectors look like
 
-Vectors of 30 test queries of each task of the demo and of 30 unrelated ones, which its gate does not steer: the norm at
-each layer (medians and quartiles), and the plane in which all of them vary most.
+Vectors of 30 test queries of each task of the demo and of 30 unrelated ones, most of which its gate does not steer: the
+norm at each layer (medians and quartiles), and the plane in which all of them vary most.
 `python -m benchmarks.vector_shapes --output benchmarks/results/vector_shapes.jsonl`
 
 {picture("norms", "Norms by layer: longer for JSON and labels than for a style, and longest in the last layers.")}
@@ -83,7 +83,7 @@ def outputs() -> Iterator[str]:
         if path.exists():
             printed = path.read_text().removeprefix("# Cost of steering\n\n")
             yield f"## {title}\n\n{text}\n`{commands[path.name]}`\n\n{printed}"
-    for name, section in (("startup", startup), ("throughput", throughput)):
+    for name, section in (("latency", latency), ("startup", startup), ("throughput", throughput)):
         found = json_lines(RESULTS / f"{name}.jsonl")
         if found:
             yield section(found[-1])

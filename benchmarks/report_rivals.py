@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -18,7 +18,7 @@ WHAT = {
     "zero-shot": "instruction and labels, best of four wordings",
     "16-shot": "16 demonstrations, best of three wordings",
     "bm25": "the 16 most similar rows, best of three wordings",
-    "random": "random vectors of the same norms",
+    "random": "random vectors of the norms of those means",
     "static": "one learned vector",
     "averaged": "the generator's mean vector of each task",
     "per-task": "a learned vector for each task",
@@ -33,125 +33,154 @@ WHAT = {
 """The methods, in the order of the table."""
 _ATV, _LLAMA = "atv", {"zero-shot": 31.4, "16-shot": 42.1, "bm25": 44.9, "atv": 62.1}
 """And what the paper reports of them for Llama-3-8B: the mean of the means of its categories."""
+_POWER = 1.96 + 0.84
+"""Standard errors of a difference that four of five tries find at p < 0.05."""
 
 
 def paper(records: Sequence[Record]) -> str:
     """All methods on all tasks, and by category."""
-    found = [record for record in records if record["part"] == "paper"]
-    if not found:
+    if not records:
         return ""
-    methods = [method for method in WHAT if any(record["method"] == method for record in found)]
-    atv20, unseen = _in(found, PAPER), _in(found, UNSEEN)
-    rows = [_row(atv20, unseen, method) for method in methods]
+    methods = [method for method in WHAT if any(record["method"] == method for record in records)]
+    trained, unseen = _in(records, PAPER), _in(records, UNSEEN)
     head = ["answered by", "seeds", "rows", "first token", "task vectors have more", "among the choices"]
-    head += ["unseen: rows", "first token", "among the choices", "prompt tokens", "trained"]
-    kinds = [
-        [
-            method,
-            *(_share(_hits(_of(atv20, names), method, "first")) for names in CATEGORIES.values()),
-            *_mean(atv20, method),
-        ]
-        for method in methods
-    ]
-    missed = _unseen_difference(atv20, methods)
+    head += ["prompt tokens", "trained"]
+    unseen_head = ["answered by", "rows", "first token", "task vectors have more", "among the choices", "have more"]
+    kinds = [[method, *_of_categories(trained, method), str(_LLAMA.get(method, ""))] for method in methods]
     return f"""## The paper's tasks
 
-The 20 tasks of the paper and 7 that nothing was trained on, all test rows, SmolLM2-135M-Instruct Q4_1 in PyTorch: 90
-training rows of each task, all tasks in one training, three epochs at most. Each method that learns has its best epoch
-and the better of two learning rates (one for vectors) by the loss on 30 validation rows of each task, which choose
-wordings of prompts too. `First token` is the paper's measure: the most likely first token of the answer is the right
-one; it is the share in percent, the mean of the tasks, over the seeds of the paper, which draw the training rows. Each
-row has the mean of the seeds. Classifiers learn each task by itself and know no unseen ones. Of the methods with fewer
-rows only the first test rows of each task were asked.
-`python -m benchmarks.rivals --part paper --data FOLDER --output benchmarks/results/rivals.jsonl`
+The 20 tasks of the paper, SmolLM2-135M-Instruct Q4_1 in PyTorch: 90 training rows of each task, all tasks in one
+training. Each method that learns has the best of three epochs and the better of two learning rates (one for vectors)
+by the loss on up to 30 validation rows of each task, which choose wordings of prompts too. `First token` is the paper's
+measure: the most likely first token of the answer is the right one. Shares in percent, the mean of the tasks; each row
+has the mean of the seeds, which are the paper's and draw the training rows. Differences are on the rows and seeds that
+both have; intervals and p-values are over rows. Where fewer rows were asked, they are the first of each task.
+Classifiers learn each task by itself.
+`python -m benchmarks.rivals --data FOLDER --output benchmarks/results/rivals.jsonl`
 
 {picture("paper-tasks", "Shares of right first tokens under each method, with intervals.")}
 
-{table(head, rows)}
+{table(head, [_row(trained, method) for method in methods])}
+
+{_reading(trained, methods)}
 
 By the paper's categories, first token in percent, and the mean of these, which is the figure that the paper reports for
 its Llama-3-8B:
 
 {table(["answered by", *CATEGORIES, "mean", "Llama-3-8B in the paper"], kinds)}
 
-The target is {8000 / 135:.0f} times smaller than the paper's. It answers most of these tasks as well as it ever does
-once it knows which letters or words to write, and one vector says that: methods that read the query, LoRA on the
-target's own weights and classifiers that see no target are all within a few points of it. A difference of less than
-{missed:.1f} points over all 20 tasks would have been missed. So these tasks cannot show, at this size, what reading a
-query adds; those of [texts](#texts-json-queries-commands-sentences) and [labels](#learning-curve) do.
+Seven tasks that nothing was trained on, their test rows. Vectors for each task are the mean over the tasks here:
+
+{table(unseen_head, [_unseen_row(unseen, method) for method in methods if _seeds(unseen, method, "first")])}
 """
 
 
 def paper_hits(records: Sequence[Record]) -> dict[str, Hits]:
     """By method, whether the first token is right: the mean of the seeds for each row of each of the 20 tasks."""
-    found = _in((record for record in records if record["part"] == "paper"), PAPER)
-    hits = {WHAT[method]: _hits(found, method, "first") for method in WHAT}
+    found = _in(records, PAPER)
+    hits = {WHAT[method]: _mean(_seeds(found, method, "first")) for method in WHAT}
     return {what: tasks for what, tasks in hits.items() if tasks}
+
+
+def _reading(records: Sequence[Record], methods: Sequence[str]) -> str:
+    """What the table says and what it cannot."""
+    others = [method for method in methods if method not in (_ATV, "random", "none")]
+    errors = {method: _error(records, method) for method in others}
+    last = [WHAT[m] for m in others if {r["epoch"] for r in records if r["method"] == m and "epoch" in r} == {3}]
+    more = ", ".join(f"{WHAT[m]} {_against(records, m, 'static')}" for m in ("per-task", "lora") if m in methods)
+    span = f"{min(errors.values()):.1f} to {max(errors.values()):.1f}"
+    return f"""In points over one learned vector: {more}. So most of what is learned
+here is which letters or words to write, and one vector says that; what reading the query adds to a vector for each task
+is not seen on these tasks at this size, {8000 / 135:.0f} times smaller than the paper's target. Differences to task
+vectors that would be found in four of five tries are {span} points. The best epoch was the last one in every run of
+{", ".join(last)}: more epochs might give them more. Task vectors had theirs before."""
+
+
+def _error(records: Sequence[Record], method: str) -> float:
+    found = difference(*_pair(records, _ATV, method, "first"))
+    return 100 * _POWER * (found.high - found.low) / (2 * 1.96)
+
+
+def _row(records: Sequence[Record], method: str) -> list[str]:
+    seeds = _seeds(records, method, "first")
+    hits = _mean(seeds)
+    mine = [record for record in records if record["method"] == method]
+    tokens = [record["prompt_tokens"] for record in mine if "prompt_tokens" in record]
+    trainable = mine[0].get("trainable")
+    return [
+        WHAT[method],
+        str(len(seeds)),
+        f"{sum(map(len, hits.values())):,}",
+        mean_over_tasks(hits).percent(),
+        _more(records, method, "first"),
+        _share(records, method, "choice"),
+        f"{fmean(tokens):.0f}" if tokens else "",
+        f"{trainable / 1e6:.2f}M" if trainable else "",
+    ]
+
+
+def _unseen_row(records: Sequence[Record], method: str) -> list[str]:
+    hits = _mean(_seeds(records, method, "first"))
+    cells = [WHAT[method], f"{sum(map(len, hits.values())):,}", mean_over_tasks(hits).percent()]
+    return [
+        *cells,
+        _more(records, method, "first"),
+        _share(records, method, "choice"),
+        _more(records, method, "choice"),
+    ]
+
+
+def _more(records: Sequence[Record], method: str, measure: str) -> str:
+    return "" if method == _ATV else against(*_pair(records, _ATV, method, measure))
+
+
+def _against(records: Sequence[Record], method: str, other: str) -> str:
+    return against(*_pair(records, method, other, "first"))
+
+
+def _of_categories(records: Sequence[Record], method: str) -> list[str]:
+    """The mean of each, and of these."""
+    hits = _mean(_seeds(records, method, "first"))
+    means = [mean_over_tasks({task: hits[task] for task in tasks}).value for tasks in CATEGORIES.values()]
+    return [f"{100 * mean:.1f}" for mean in (*means, fmean(means))]
 
 
 def _in(records: Iterable[Record], group: str) -> list[Record]:
     return [record for record in records if record["group"] == group]
 
 
-def _of(records: Iterable[Record], tasks: Sequence[str]) -> list[Record]:
-    return [record for record in records if record["task"] in tasks]
-
-
-def _row(trained: Sequence[Record], unseen: Sequence[Record], method: str) -> list[str]:
-    ours, theirs = (_hits(trained, name, "first") for name in (_ATV, method))
-    others = _hits(unseen, method, "first")
-    mine = [record for record in trained if record["method"] == method]
-    tokens = [record["prompt_tokens"] for record in mine if "prompt_tokens" in record]
-    trainable = mine[0].get("trainable")
-    return [
-        WHAT[method],
-        str(len({record["seed"] for record in mine})),
-        _n_rows(theirs),
-        mean_over_tasks(theirs).percent(),
-        "" if method == _ATV else against(*_common(ours, theirs)),
-        _share(_hits(trained, method, "choice")),
-        _n_rows(others),
-        mean_over_tasks(others).percent() if others else "",
-        _share(_hits(unseen, method, "choice")),
-        f"{fmean(tokens):.0f}" if tokens else "",
-        f"{trainable / 1e6:.2f}M" if trainable else "",
-    ]
-
-
-def _hits(records: Iterable[Record], method: str, measure: str) -> Hits:
-    """Of each task, the mean of the seeds for each row."""
-    found: dict[str, list[list[int]]] = {}
+def _seeds(records: Iterable[Record], method: str, measure: str) -> dict[int, dict[str, str]]:
+    """A digit for each row, by seed and task; of runs with other numbers of rows the one with most."""
+    found: dict[int, dict[str, str]] = {}
     for record in records:
         if record["method"] == method and record[measure]:
-            found.setdefault(record["task"], []).append([int(hit) for hit in record[measure]])
-    return {task: np.mean(np.array(seeds, dtype=float), axis=0) for task, seeds in found.items()}
+            tasks = found.setdefault(record["seed"], {})
+            tasks[record["task"]] = max(tasks.get(record["task"], ""), record[measure], key=len)
+    return found
 
 
-def _common(ours: Hits, theirs: Hits) -> tuple[Hits, Hits]:
-    """Both on the rows that both have."""
-    sizes = {task: min(len(ours[task]), len(theirs[task])) for task in ours if task in theirs}
-    first, second = ({task: side[task][:size] for task, size in sizes.items()} for side in (ours, theirs))
-    return first, second
+def _mean(seeds: Mapping[int, Mapping[str, str]]) -> Hits:
+    """Of each row that all seeds have."""
+    found: Hits = {}
+    for task in next(iter(seeds.values()), {}):
+        marks = [tasks[task] for tasks in seeds.values()]
+        size = min(map(len, marks))
+        found[task] = np.mean([[int(mark) for mark in one[:size]] for one in marks], axis=0)
+    return found
 
 
-def _n_rows(hits: Hits) -> str:
-    return f"{sum(map(len, hits.values())):,}" if hits else ""
+def _pair(records: Sequence[Record], ours: str, theirs: str, measure: str) -> tuple[Hits, Hits]:
+    """Both methods on the seeds, tasks and rows that both have; one that draws nothing has one seed for all."""
+    first, second = (_seeds(records, method, measure) for method in (ours, theirs))
+    both = set(first) & set(second)
+    if theirs not in ("none", "zero-shot"):
+        first, second = ({seed: side[seed] for seed in side if seed in both} for side in (first, second))
+    left, right = _mean(first), _mean(second)
+    sizes = {task: min(len(left[task]), len(right[task])) for task in left if task in right}
+    one, other = ({task: side[task][:size] for task, size in sizes.items()} for side in (left, right))
+    return one, other
 
 
-def _unseen_difference(records: Sequence[Record], methods: Sequence[str]) -> float:
-    """The largest difference that is not found once in five tries, of methods that do not differ clearly."""
-    pairs = [
-        _common(_hits(records, _ATV, "first"), _hits(records, method, "first")) for method in methods if method != _ATV
-    ]
-    found = [difference(*pair) for pair in pairs]
-    return max(100 * (1.96 + 0.84) * (one.high - one.low) / (2 * 1.96) for one in found)
-
-
-def _share(hits: Hits) -> str:
+def _share(records: Sequence[Record], method: str, measure: str) -> str:
+    hits = _mean(_seeds(records, method, measure))
     return f"{100 * mean_over_tasks(hits).value:.1f}" if hits else ""
-
-
-def _mean(records: Sequence[Record], method: str) -> list[str]:
-    """Of the means of the categories; here and in the paper."""
-    means = [mean_over_tasks(_hits(_of(records, names), method, "first")).value for names in CATEGORIES.values()]
-    return [f"{100 * fmean(means):.1f}", str(_LLAMA.get(method, ""))]

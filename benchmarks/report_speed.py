@@ -121,3 +121,24 @@ for any processor.
 `python -m benchmarks.precision --run runs/demo --output benchmarks/results/precision.jsonl`
 
 {table(head, rows)}"""
+
+
+def latency(r: Record) -> str:
+    """Real queries, against llama-cpp-python and 16 demonstrations."""
+
+    def rows(spreads: dict[str, dict[str, float]], digits: int) -> list[list[str]]:
+        parts = ("median", "low", "high")
+        return [[name, *(f"{found[part]:.{digits}f}" for part in parts)] for name, found in spreads.items()]
+
+    head = ["", "median", "lower quartile", "upper quartile"]
+    return f"""## The first token of real queries
+
+{r["queries"]} messages to a bank, each in all ways in turn from an empty cache, {r["threads"]} threads: ratios of the
+times to the first token with their quartiles, and the last one of the tokens per second over {r["decoded"]} tokens. The
+16-shot prompts have instruction, labels and 16 rows. `warm` has the chat template's prefix evaluated.
+`python -m benchmarks.latency --output benchmarks/results/latency.jsonl`
+
+{table(head, rows(r["first_token"] | r["decoding"], 2))}
+In milliseconds:
+
+{table(head, rows(r["first_token_ms"], 0))}"""

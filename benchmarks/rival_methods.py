@@ -1,4 +1,4 @@
-"""What `benchmarks.rivals` compares: task vectors, LoRA and prefix tuning at any size, and prompts with demonstrations.
+"""What `benchmarks.rivals` compares: prompts, vectors, LoRA and prefix tuning.
 
 Each method that learns has the weights of its best epoch and the better of its learning rates, by the loss on
 validation rows.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import LoraConfig, PrefixTuningConfig
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from atv_local.names import embedded_model
 from atv_local.vectors import Positions
 from atv_train import Example, Trainer, TrainingSettings, default_backbone, static_trainer
-from atv_train.frozen_target import FrozenTarget, PrefixCache, greedy_answers, load_target, target_dtype
+from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
 from atv_train.vector_sources import (
     AdaptiveVectors,
     GeneratorModule,
@@ -32,10 +32,9 @@ from benchmarks.forced import Asked, Logits, Outcome, mean_loss, outcomes, steer
 from benchmarks.lora import DEVICE, Lora
 from benchmarks.rival_rows import Draw
 
-QUERY_TOKENS, STEPS, MAX_EPOCHS = 256, 300, 15
+QUERY_TOKENS = 256
 RATES = {
     "atv": (2e-3,),
-    "frozen": (2e-3, 1e-2),
     "static": (1e-2,),
     "per-task": (1e-2,),
     "lora": (1e-3, 3e-3),
@@ -43,8 +42,6 @@ RATES = {
 }
 """Learning rates that are tried."""
 _CACHE_BYTES = 0 if DEVICE.type == "cuda" else 12 << 30  # a GPU is as fast without
-Answers = Callable[[Sequence[Example], int], list[list[int]]]
-"""From prompts and a number of tokens to greedy answers."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,6 @@ class Answering:
         shots: which demonstrations its prompts have, as `Draw.chooser` knows them; None for none and no wording.
         facts: about its training, for its record.
         source: what makes its vectors.
-        answers: decodes greedily.
     """
 
     logits: Logits
@@ -65,7 +61,6 @@ class Answering:
     shots: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     source: VectorSource | None = None
-    answers: Answers | None = None
 
 
 class Methods:
@@ -82,11 +77,8 @@ class Methods:
 
     @cached_property
     def settings(self) -> TrainingSettings:
-        """The same number of epochs for all that learn: about 300 steps, 3 epochs at least."""
-        n_rows = len(self.draw.trained) * self.draw.n_rows
-        batch = 32 if n_rows > 4000 else 16 if n_rows > 200 else 8
-        epochs = min(MAX_EPOCHS, max(3, round(STEPS * batch / n_rows)))
-        return TrainingSettings(epochs=epochs, batch_size=batch, contrastive=0.0, seed=self.draw.seed)
+        """The same for all that learn."""
+        return TrainingSettings(epochs=3, batch_size=16, contrastive=0.0, seed=self.draw.seed)
 
     def prompted(self, shots: str | None = None) -> dict[str, Answering]:
         """The target as it is: the query alone, in the best wording, or after demonstrations."""
@@ -110,26 +102,23 @@ class Methods:
 
         return {name: self._vectors(name, begin)}
 
-    def adaptive(self, name: str = "atv", *, rank: int | None = None, told: bool = False) -> dict[str, Answering]:
+    def adaptive(self, *, told: bool = False) -> dict[str, Answering]:
         """The generator; of one that reads bare queries also its mean and random vectors for each task."""
 
         def begin(rate: float) -> Trainer:
             torch.manual_seed(self.draw.seed)
             backbone, tokenizer = load_backbone(default_backbone())
-            module = GeneratorModule(backbone, self.target.n_rows, self.target.n_embd, rank=rank)
-            tuned: Literal["frozen", "full"] = "frozen" if name == "frozen" else "full"
-            source = AdaptiveVectors(module, tokenizer, QUERY_TOKENS, tuned).to(DEVICE)
+            module = GeneratorModule(backbone, self.target.n_rows, self.target.n_embd)
+            source = AdaptiveVectors(module, tokenizer, QUERY_TOKENS).to(DEVICE)
             return Trainer(source, self.target, replace(self.settings, learning_rate=rate))
 
-        found = self._vectors(name, begin, told=told)
+        found = self._vectors("atv", begin, told=told)
         if told:
             return {"atv, told": found}
-        if name == "frozen":
-            return {"atv": found}
         assert found.source is not None
         mean = averaged_vectors(found.source, [row[0] for row in self.draw.examples("train")])
         others = {"averaged": mean, "random": random_vectors(mean, self.draw.seed)}
-        return {name: found} | {other: Answering(steered(self.target, source)) for other, source in others.items()}
+        return {"atv": found} | {other: Answering(steered(self.target, source)) for other, source in others.items()}
 
     def tuned(self, name: str, *, size: int, told: bool = False) -> dict[str, Answering]:
         """LoRA of a rank, or so many prefix tokens."""
@@ -146,14 +135,8 @@ class Methods:
                 self._begin_with_text(lora, rows, size)
             return lora.model, lora.answer_logits, lora.epochs(rows), lora
 
-        logits, facts, lora = self._best(name, begin, rows, told=told)
-        ends = self.draw.ends
-
-        def answers(examples: Sequence[Example], n: int) -> list[list[int]]:
-            return list(lora.answers([example.prompt for example in examples], n, ends))
-
-        answering = Answering(logits, told=told, facts=facts, answers=answers)
-        return {f"{name}, told" if told else name: answering}
+        logits, facts, _ = self._best(name, begin, rows, told=told)
+        return {f"{name}, told" if told else name: Answering(logits, told=told, facts=facts)}
 
     def _vectors(self, name: str, begin: Callable[[float], Trainer], *, told: bool = False) -> Answering:
         rows = self.draw.examples("train", told=told)
@@ -167,13 +150,7 @@ class Methods:
             return trainer.source, steered(self.target, trainer.source), trainer.epochs(rows, ()), trainer.source
 
         logits, facts, source = self._best(name, started, rows, told=told)
-        ends = self.draw.file.vocabulary.ends
-
-        def answers(examples: Sequence[Example], n: int) -> list[list[int]]:
-            with torch.no_grad():
-                return greedy_answers(self.target, examples, source.eval()(examples), [n] * len(examples), ends)
-
-        return Answering(logits, told=told, facts=facts, source=source, answers=answers)
+        return Answering(logits, told=told, facts=facts, source=source)
 
     def _best(
         self,

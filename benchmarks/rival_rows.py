@@ -1,4 +1,4 @@
-"""What `benchmarks.rivals` measures on: the tasks of each part, their rows, and prompts that show some."""
+"""What `benchmarks.rivals` measures on: the tasks, their rows, and prompts that show some."""
 
 from __future__ import annotations
 
@@ -16,31 +16,26 @@ from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_train import Example, encode
 from benchmarks.forced import Asked
-from benchmarks.paper_tasks import PAPER, STUDIED, STUDIED_TEXTS, UNSEEN, worded
+from benchmarks.paper_tasks import N_POOL, PAPER, UNSEEN, worded
 
-PARTS = {"paper": (), "labels": STUDIED, "texts": STUDIED_TEXTS, "budgets": (*STUDIED, *STUDIED_TEXTS)}
-"""Tasks that are trained on together; of the paper all that are in its group."""
 N_CTX, ROW_TOKENS, N_SHOTS = 4096, 1024, 16
 INSTRUCTION = -1
 """In place of the number of a wording."""
-VALID_ROWS = {"paper": 30, "budgets": 20, "labels": 50, "texts": 20}
-"""Of each task: they choose epochs, learning rates and wordings."""
+VALID_ROWS = 30
+"""Of each task, at most: they choose epochs, learning rates and wordings."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The rows of one part and seed.
+    """The rows of one seed.
 
     Args:
         data: folder with index.json, instructions.json and a folder for each task.
-        part: one of `PARTS`.
-        n_rows: training rows of each task, drawn by the seed.
+        seed: draws the training rows.
         n_tests: test rows of each task, the first ones; None for all.
     """
 
     data: Path
-    part: str
-    n_rows: int
     seed: int
     n_tests: int | None = None
 
@@ -48,9 +43,7 @@ class Draw:
     def groups(self) -> dict[str, str]:
         """Of each task; those of `unseen_dev` are measured and never trained on."""
         index = json.loads((self.data / "index.json").read_text())
-        if self.part == "paper":
-            return {name: entry["group"] for name, entry in index.items() if entry["group"] in (PAPER, UNSEEN)}
-        return {name: index[name]["group"] for name in PARTS[self.part]}
+        return {name: entry["group"] for name, entry in index.items() if entry["group"] in (PAPER, UNSEEN)}
 
     @property
     def trained(self) -> list[str]:
@@ -67,18 +60,12 @@ class Draw:
         """The target's GGUF."""
         return TargetFile.open(embedded_model())
 
-    @cached_property
-    def ends(self) -> list[int]:
-        """Tokens that end an answer."""
-        vocabulary = self.file.vocabulary
-        return [token for token in range(vocabulary.n_tokens) if vocabulary.ends(token)]
-
     def rows(self, task: str, split: str) -> list[Row]:
         """Of one task: the training rows of the seed, some validation rows, or all test rows."""
         every = list(read_rows(self.data / task / f"{split}.jsonl").rows)
         if split != "test":
             random.Random(f"{task}/{split}/{self.seed if split == 'train' else ''}").shuffle(every)
-        limit = {"train": self.n_rows, "valid": VALID_ROWS[self.part], "test": self.n_tests}[split]
+        limit = {"train": N_POOL, "valid": VALID_ROWS, "test": self.n_tests}[split]
         return [row.model_copy(update={"task": task}) for row in every[:limit]]
 
     def told(self, row: Row) -> str:

@@ -1,45 +1,37 @@
-"""Task vectors beside every rival, on the same rows: prompts, static vectors, LoRA, prefix tuning and classifiers.
+"""Task vectors beside every rival on the paper's tasks: prompts, static vectors, LoRA, prefix tuning and classifiers.
 
-python -m benchmarks.rivals --data FOLDER --output FILE.jsonl [--part PART ...] [--rows N ...] [--seeds N ...]
-    [--method NAME ...]
+python -m benchmarks.rivals --data FOLDER --output FILE.jsonl [--seeds N ...] [--method NAME ...] [--tests N]
 
-Parts: `paper`, the 20 tasks of the paper in one training, 90 rows of each, and the unseen tasks after it; `labels` and
-`texts`, learning curves of four and six tasks; `budgets`, these ten at equal ranks and at equal numbers of trained
-parameters. In PyTorch, on a GPU if there is one: right answers and allowed ones are given to the target, whose logits
-say which it would write. Each line of the output has one task under one method. What the output has is not measured
-again.
+The 20 tasks of the paper in one training, 90 rows of each, and the unseen tasks after it. In PyTorch, on a GPU if there
+is one: right answers and allowed ones are given to the target, whose logits say which it would write. Each line of the
+output has one task under one method. What the output has is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from sacrebleu.metrics.chrf import CHRF
 
-from atv_train import Example, default_backbone
+from atv_train import default_backbone
 from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone
 from benchmarks.forced import Asked, Outcome
 from benchmarks.json_lines import append_lines, json_lines
 from benchmarks.lora import DEVICE
-from benchmarks.paper_tasks import STUDIED_TEXTS, TURNS, WORDINGS
+from benchmarks.paper_tasks import TURNS, WORDINGS
 from benchmarks.rival_classifiers import classified
 from benchmarks.rival_methods import QUERY_TOKENS, Answering, Methods
-from benchmarks.rival_rows import INSTRUCTION, PARTS, Draw
+from benchmarks.rival_rows import INSTRUCTION, Draw
 
 SEEDS = (42, 100, 10)
 """Those of the paper."""
-ROWS = {"paper": (90,), "budgets": (90,), "labels": (16, 64, 256, 1000, 2000), "texts": (16, 64, 256, 1000)}
-DECODED, DECODED_TOKENS = 20, 160
-"""Test rows of each task with texts that are answered in full, and tokens of an answer."""
 Record = dict[str, Any]
 Family = Callable[[Methods], dict[str, Answering]]
 
-COMMON: dict[str, Family] = {
+FAMILIES: dict[str, Family] = {
     "none": lambda methods: methods.prompted(),
     "zero-shot": lambda methods: methods.prompted("zero-shot"),
     "16-shot": lambda methods: methods.prompted("16-shot"),
@@ -47,50 +39,26 @@ COMMON: dict[str, Family] = {
     "static": lambda methods: methods.static("static"),
     "per-task": lambda methods: methods.static("per-task"),
     "atv": lambda methods: methods.adaptive(),
+    "atv-told": lambda methods: methods.adaptive(told=True),
     "lora": lambda methods: methods.tuned("lora", size=8),
+    "lora-told": lambda methods: methods.tuned("lora", size=8, told=True),
     "prefix": lambda methods: methods.tuned("prefix", size=16),
 }
-TOLD: dict[str, Family] = {
-    "atv-told": lambda methods: methods.adaptive(told=True),
-    "lora-told": lambda methods: methods.tuned("lora", size=8, told=True),
-}
-
-
-def _budgets() -> dict[str, Family]:
-    """Ranks of 1, 4 and 16; then the sizes at which vectors and prefixes have the parameters of a LoRA of that rank."""
-    found: dict[str, Family] = {name: COMMON[name] for name in ("static", "per-task")}
-    for size in (1, 4, 16):
-        found[f"lora {size}"] = lambda methods, size=size: methods.tuned("lora", size=size)  # type: ignore[misc]
-    for size in (1, 4, 16, 17, 70, 285):
-        found[f"atv {size}"] = lambda methods, size=size: methods.adaptive("frozen", rank=size)  # type: ignore[misc]
-    for size in (1, 4, 16, 26, 106, 424):
-        found[f"prefix {size}"] = lambda methods, size=size: methods.tuned("prefix", size=size)  # type: ignore[misc]
-    return found
-
-
-FAMILIES = {"paper": COMMON | TOLD, "labels": COMMON, "texts": COMMON, "budgets": _budgets()}
+"""What is trained together."""
 
 
 def measured(methods: Methods, family: str) -> Iterator[Record]:
     """A line for each task under each method of a family."""
-    draw, started = methods.draw, time.monotonic()
-    answering = FAMILIES[draw.part][family](methods)
-    seconds = round(time.monotonic() - started, 1)
+    answering = FAMILIES[family](methods)
     for method, way in answering.items():
-        facts = {"seconds": seconds} | way.facts if way.facts else {}
-        texts = _texts(draw, way) if draw.part == "budgets" else {}
-        for (
-            task,
-            group,
-        ) in draw.groups.items():  # demonstrations of the unseen ones are rows that nothing was trained on
+        for task, group in methods.draw.groups.items():
             rows, wording = _asked(methods, way, task)
             yield {
-                **{"method": method, "task": task, "group": group, "wording": wording, **facts},
+                **{"method": method, "task": task, "group": group, "wording": wording, **way.facts},
                 **_scores(methods.outcomes(rows, way)),
                 "prompt_tokens": round(sum(len(row.example.prompt) for row in rows) / len(rows), 1),
-                **({"chrf": texts[task]} if task in texts else {}),
             }
-    yield from _classifiers(draw, family, answering)
+    yield from _classifiers(methods.draw, family, answering)
 
 
 def _asked(methods: Methods, way: Answering, task: str) -> tuple[list[Asked], int | None]:
@@ -124,27 +92,9 @@ def _scores(found: Sequence[Outcome]) -> Record:
     return marks | {"likelihood": [round(100 * row.likelihood) for row in found]}
 
 
-def _texts(draw: Draw, way: Answering) -> dict[str, list[float]]:
-    """chrF of greedy answers to some test rows of each task with texts."""
-    assert way.answers is not None
-    rows = [(task, draw.asked(row).example) for task in STUDIED_TEXTS for row in draw.rows(task, "test")[:DECODED]]
-    written = way.answers([example for _, example in rows], DECODED_TOKENS)
-    scores: dict[str, list[float]] = {task: [] for task in STUDIED_TEXTS}
-    for (task, example), answer in zip(rows, written, strict=True):
-        scores[task].append(round(_chrf(draw, example, answer), 1))
-    return scores
-
-
-def _chrf(draw: Draw, example: Example, answer: Sequence[int]) -> float:
-    vocabulary = draw.file.vocabulary
-    end = next((place for place, token in enumerate(answer) if vocabulary.ends(token)), len(answer))
-    texts = [vocabulary.text(tokens, special=False).strip() for tokens in (answer[:end], example.answer[:-1])]
-    return float(CHRF().sentence_score(texts[0], [texts[1]]).score)
-
-
 def _classifiers(draw: Draw, family: str, answering: dict[str, Answering]) -> Iterator[Record]:
     """Logistic regression over the untrained backbone and over the trained generator, where rows have labels."""
-    if family != "atv" or draw.part not in ("paper", "labels"):
+    if family != "atv":
         return
     backbone, tokenizer = load_backbone(default_backbone())
     untrained = AdaptiveVectors(GeneratorModule(backbone, 1, 1), tokenizer, QUERY_TOKENS).to(DEVICE)
@@ -167,22 +117,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with index.json and a folder for each task")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--rows", type=int, nargs="+", help="training rows of each task; by default those of the part")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="draw the training rows")
     parser.add_argument("--tests", type=int, help="test rows of each task, the first ones; by default all")
-    parser.add_argument("--method", nargs="+", help="by default all of the part")
+    parser.add_argument("--method", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="by default all")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
-        for part in arguments.part:
-            for n_rows in arguments.rows or ROWS[part]:
-                for family in arguments.method or FAMILIES[part]:
-                    run(Draw(arguments.data, part, n_rows, seed, arguments.tests), family, arguments.output)
+        for family in arguments.method:
+            run(Draw(arguments.data, seed, arguments.tests), family, arguments.output)
 
 
 def run(draw: Draw, family: str, output: Path) -> None:
     """Append the lines of one family, if they are not there."""
-    place = {"part": draw.part, "rows": draw.n_rows, "seed": draw.seed, "family": family}
+    place = {"seed": draw.seed, "tests": draw.n_tests, "family": family}
     if any(place.items() <= line.items() for line in json_lines(output)):
         return
     torch.manual_seed(draw.seed)

@@ -13,7 +13,8 @@ from atv_eval.scores import MAIN, MEAN, MethodScore
 from atv_eval.statistics import Difference
 
 DIFFERENCE_NOTE = (
-    "In points, paired by row; p of the exact McNemar test, for scores between right and wrong of a permutation test."
+    "In points, paired by row; p of the exact McNemar test, or of a permutation test for tasks of different sizes "
+    "and for scores between right and wrong."
 )
 
 TextTable = tuple[list[str], list[list[str]]]

@@ -114,9 +114,10 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str | None], seed: int = 0
 def difference(ours: Hits, theirs: Hits) -> Difference:
     """Mean over tasks of ours minus theirs, row by row.
 
-    p is that of the exact McNemar test over all rows where each is right or wrong, else of a permutation test. The
-    interval is Bonett and Price's (2012), Wald's with one row more that each side wins, by the largest difference that
-    a row has, at the effective number of rows; so it does not shrink to a point where no row differs.
+    p is that of the exact McNemar test where each row is right or wrong and counts as much as any other, else of a
+    permutation test: a row of a task with more rows counts for less. The interval is Bonett and Price's (2012), Wald's
+    with one row more that each side wins, by the largest difference that a row has, at the effective number of rows; so
+    it does not shrink to a point where no row differs.
     """
     tasks = [hits - theirs[task] for task, hits in ours.items()]
     rows = np.concatenate(tasks)
@@ -127,8 +128,8 @@ def difference(ours: Hits, theirs: Hits) -> Difference:
     middle = n * value / (n + 2)
     half = _Z * sqrt(((n * square + 2) / (n + 2) - middle**2) / (n + 2))
     low, high = (max(-1.0, min(1.0, largest * end)) for end in (middle - half, middle + half))
-    binary = bool(np.isin(rows, (-1, 0, 1)).all())
-    p = mcnemar(int((rows > 0).sum()), int((rows < 0).sum())) if binary else permutation(tasks)
+    alike = len(set(map(len, tasks))) == 1 and bool(np.isin(rows, (-1, 0, 1)).all())
+    p = mcnemar(int((rows > 0).sum()), int((rows < 0).sum())) if alike else permutation(tasks)
     return Difference(largest * value, low, high, p)
 
 

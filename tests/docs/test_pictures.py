@@ -20,8 +20,9 @@ def test_a_picture_shows_what_was_measured(name: str) -> None:
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_can_be_read_on_light_and_dark_pages(name: str) -> None:
     text = (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
-    colours = set(re.findall(r"<text[^>]*fill: (#[0-9a-f]{6})", text))
-    assert colours == {GREY}, "text without a colour is black, also on a dark page"
+    words = re.findall(r"<text[^>]*>", text)
+    assert words
+    assert all(f"fill: {GREY}" in word for word in words), "text without a colour is black, also on a dark page"
     patch = re.search(r'<g id="patch_1">.*?</g>', text, re.DOTALL)
     assert patch is None or "opacity: 0" in patch[0] or "fill: none" in patch[0]
 

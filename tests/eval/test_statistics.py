@@ -128,6 +128,15 @@ def test_f1_is_that_of_the_textbook(gold: list[str], random: Random) -> None:
     assert 0 <= estimate.low <= estimate.high <= 1
 
 
+def test_p_and_interval_are_of_the_same_mean() -> None:
+    """A long task where we lose and a short one where we win as much: their mean is 0, that of all rows is not."""
+    ours = {"long": np.repeat([0.0, 1.0], [40, 160]), "short": np.repeat([1.0, 0.0], [4, 16])}
+    theirs = {"long": np.ones(200), "short": np.repeat([0.0], 20)}
+    found = difference({"long": ours["long"], "short": ours["short"]}, theirs)
+    assert found.low < 0 < found.high
+    assert found.p > 0.5
+
+
 def test_mcnemar_is_a_sign_test() -> None:
     from scipy.stats import binomtest
 
