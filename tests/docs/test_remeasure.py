@@ -44,14 +44,16 @@ def test_only_the_first_table_is_compared() -> None:
     }
 
 
-@pytest.mark.parametrize(("again", "inside"), [("41.2", True), ("60.0", True), ("39.9", False)])
-def test_a_figure_is_found_again_within_its_interval(tmp_path: Path, again: str, inside: bool) -> None:
+@pytest.mark.parametrize(("again", "how"), [("50.0", "the same"), ("60.0", "within"), ("39.9", "outside")])
+def test_a_figure_is_found_again_within_its_interval(tmp_path: Path, again: str, how: str) -> None:
     for folder, value in (("published", "50.0"), ("again", again)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "eval.md").write_text(TABLE.format(value))
     found = list(figures(tmp_path / "again", tmp_path / "published"))
-    assert [figure.inside for figure in found] == [inside, True]
-    assert f"{1 + inside} of 2 figures" in compared(tmp_path / "again", tmp_path / "published")
+    assert [figure.found for figure in found] == [how, "the same"]
+    said = compared(tmp_path / "again", tmp_path / "published")
+    assert f"{1 + (how == 'the same')} are the same" in said
+    assert f"{int(how == 'outside')} outside" in said
 
 
 def test_ratios_of_times_have_a_little_more_room(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_ratios_of_times_have_a_little_more_room(tmp_path: Path) -> None:
         record = {"first_token": {"steered / base": spread | {"median": middle}}}
         (tmp_path / folder / "latency.jsonl").write_text(json.dumps(record) + "\n")
     (figure,) = figures(tmp_path / "again", tmp_path / "published")
-    assert figure.inside
+    assert figure.found == "within"
     assert (figure.value, figure.again) == (1.0, 1.06)
 
 

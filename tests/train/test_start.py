@@ -242,20 +242,26 @@ def test_rows_are_not_kept_if_nobody_wants_that(
     assert any("this run kept no rows" in warning for warning in more.warnings)
 
 
-@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("start", ["run", "run without rows", "bundle"])
 def test_it_learns_slower_beside_rows_of_earlier_tasks(
-    tiny_gguf: Path, tiny_backbone: Path, tmp_path: Path, kept: bool
+    tiny_gguf: Path, tiny_backbone: Path, tmp_path: Path, start: str
 ) -> None:
     """Without such rows there is nothing to keep in step with, so that a new task has all that a cold start has."""
     cars, boats = (
         write(tmp_path / f"{what}.jsonl", *({"input": f"{what} {n}", "output": "c"} for n in range(200)))
         for what in ("car", "boat")
     )
+    kept = start == "run"
     plans: list[TrainingPlan] = []
     hooks = atv_train.TrainingHooks(on_plan=plans.append, stopped=lambda: True)
     first = atv_train.train(cars, tmp_path / "a", model=tiny_gguf, backbone=tiny_backbone, epochs=1, keep_rows=kept)
+    folder = first.folder
+    if start == "bundle":
+        folder = tmp_path / "bundle"
+        export(first, folder, precisions="fp32")
     atv_train.train(boats, tmp_path / "b", model=tiny_gguf, backbone=tiny_backbone, epochs=0, hooks=hooks)
-    atv_train.train(boats, tmp_path / "c", start=first.folder, epochs=0, hooks=hooks)
+    models: dict[str, Any] = {"model": tiny_gguf, "backbone": str(tiny_backbone)} if start == "bundle" else {}
+    atv_train.train(boats, tmp_path / "c", start=folder, epochs=0, hooks=hooks, **models)
     usual, settings = (plan.settings for plan in plans)
     rates = [settings.learning_rate / usual.learning_rate]
     rates.append(settings.backbone_learning_rate / usual.backbone_learning_rate)
