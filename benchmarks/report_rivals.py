@@ -69,7 +69,8 @@ its Llama-3-8B:
 
 {table(["answered by", *CATEGORIES, "mean", "Llama-3-8B in the paper"], kinds)}
 
-Seven tasks that nothing was trained on, their test rows. Vectors for each task are the mean over the tasks here:
+Seven tasks that nothing was trained on, their test rows. Vectors for each task are the mean over the tasks here.
+{_unseen_reading(unseen, methods)}
 
 {table(unseen_head, [_unseen_row(unseen, method) for method in methods if _seeds(unseen, method, "first")])}
 """
@@ -94,6 +95,19 @@ here is which letters or words to write, and one vector says that; what reading 
 is not seen on these tasks at this size, {8000 / 135:.0f} times smaller than the paper's target. Differences to task
 vectors that would be found in four of five tries are {span} points. The best epoch was the last one in every run of
 {", ".join(last)}: more epochs might give them more. Task vectors had theirs before."""
+
+
+def _unseen_reading(records: Sequence[Record], methods: Sequence[str]) -> str:
+    """Whether training on other tasks harms the choices."""
+    untrained = ("none", "zero-shot", "16-shot", "bm25", "random")
+    shares = {method: _mean(_seeds(records, method, "choice")) for method in methods if method not in untrained}
+    trained = {method: 100 * mean_over_tasks(hits).value for method, hits in shares.items() if hits}
+    base = 100 * mean_over_tasks(_mean(_seeds(records, "none", "choice"))).value
+    best = max(trained, key=lambda method: trained[method])
+    if trained[best] >= base:
+        return ""
+    return f"""Among the choices
+the base model alone, with {base:.1f} %, is above everything that was trained on the other tasks, at best {trained[best]:.1f} %."""
 
 
 def _error(records: Sequence[Record], method: str) -> float:
