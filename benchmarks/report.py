@@ -61,7 +61,9 @@ HEAD = """# Results
 
 What was measured, from `benchmarks/results/`, which says of each new measurement when, on which code and on which
 machine it was made. `make results-quick` measures the first two tables and the times of answers on your own machine and
-says which figures it finds again; `make results` measures all (`python -m benchmarks.remeasure --help`).
+says which figures it finds again; `make results` measures all (`python -m benchmarks.remeasure --help`). Of the tasks
+in FOLDER, `python -m benchmarks.task_recipe build --output FOLDER` makes 70 from the repositories that they come from,
+among them all with short answers of many kinds that `general` is trained on, row by row as they were measured on.
 """
 SHAPES = f"""## What vectors look like
 

@@ -106,8 +106,8 @@ def _unseen_reading(records: Sequence[Record], methods: Sequence[str]) -> str:
     best = max(trained, key=lambda method: trained[method])
     if trained[best] >= base:
         return ""
-    return f"""Among the choices the base model alone, with {base:.1f} %, is above everything that was trained on other tasks,
-at best {trained[best]:.1f} %."""
+    return f"""Among the choices the base model alone, with {base:.1f} %, is above everything that was trained on other
+tasks, at best {trained[best]:.1f} %."""
 
 
 def _error(records: Sequence[Record], method: str) -> float:
