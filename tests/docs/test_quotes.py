@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+from atv_local.generator import Bundle
+from atv_local.names import embedded_bundle
+from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.quotes import QUOTES, ROOT, figures, names, numbers_without_a_quote, wrong
 
 
@@ -27,3 +32,17 @@ def test_the_readme_has_no_other_figures() -> None:
     """Less versions and licences."""
     found = numbers_without_a_quote((ROOT / "README.md").read_text(), QUOTES["README.md"], figures())
     assert found == ["3.11 or", "3.5, need", "Apache-2.0"]
+
+
+def test_bundles_that_were_measured_are_those_that_ship() -> None:
+    shipped = {name: Bundle(embedded_bundle(name)).id for name in ("demo", "general")}
+    (bench,) = re.findall(r"^- bundle (\w+):", (RESULTS / "bench.md").read_text(), re.MULTILINE)
+    measured = {
+        "bench.md": (bench, "demo"),
+        "gate.jsonl": ([r for r in json_lines(RESULTS / "gate.jsonl") if "bundle_id" in r][-1]["bundle_id"], "demo"),
+        "vector_shapes.jsonl": (json_lines(RESULTS / "vector_shapes.jsonl")[-1]["bundle_id"], "demo"),
+        "told.jsonl": (json_lines(RESULTS / "told.jsonl")[-1]["bundle"], "general"),
+    }
+    assert {file: identity for file, (identity, _) in measured.items()} == {
+        file: shipped[name] for file, (_, name) in measured.items()
+    }
