@@ -55,7 +55,7 @@ by the loss on up to 30 validation rows of each task, which choose wordings of p
 measure: the most likely first token of the answer is the right one. Shares in percent, the mean of the tasks; each row
 has the mean of the seeds, which are the paper's and draw the training rows. Differences are on the rows and seeds that
 both have; intervals and p-values are over rows. Where fewer rows were asked, they are the first of each task.
-Classifiers learn each task by itself.
+Classifiers learn each task by itself.{_missing(methods)}
 `python -m benchmarks.rivals --data FOLDER --output benchmarks/results/rivals.jsonl`
 
 {picture("paper-tasks", "Shares of right first tokens under each method, with intervals.")}
@@ -108,6 +108,12 @@ def _unseen_reading(records: Sequence[Record], methods: Sequence[str]) -> str:
         return ""
     return f"""Among the choices the base model alone, with {base:.1f} %, is above everything that was trained on other
 tasks, at best {trained[best]:.1f} %."""
+
+
+def _missing(methods: Sequence[str]) -> str:
+    """Which rivals of the table were not measured."""
+    names = [WHAT[method].split(",")[0] for method in WHAT if method not in methods]
+    return f" Not measured on these rows yet: {', '.join(names)}." if names else ""
 
 
 def _error(records: Sequence[Record], method: str) -> float:
