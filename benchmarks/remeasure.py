@@ -132,10 +132,10 @@ PARTS = (
     Part(
         "faults.jsonl",
         (
-            *(f"-m benchmarks.faults {fault} --count 100 --output {{out}}" for fault in ("kill", "fill", "pair")),
-            "-m benchmarks.mutations --ggufs 300 --templates 100 --bundles 100 --output {out}",
+            *(f"-m benchmarks.faults {fault} --count 20 --output {{out}}" for fault in ("kill", "fill", "pair")),
+            "-m benchmarks.mutations --ggufs 100 --templates 40 --bundles 40 --output {out}",
             "-m benchmarks.thread_stress --output {out}",
-            "-m benchmarks.attack --requests 3000 --output {out}",
+            "-m benchmarks.attack --requests 1000 --output {out}",
         ),
     ),
 )
