@@ -343,11 +343,13 @@ def _work(context: typer.Context, output: Path, train: Callable[[TrainingHooks],
 class _Interrupt:
     """The first Ctrl-C stops training after its step; a second one, or SIGTERM, ends it at once.
 
-    SIGTERM becomes an exception, so that temporary files are removed.
+    SIGTERM becomes an exception, so that temporary files are removed. Then the process ends without Python's own
+    cleaning up, which aborts while a thread of PyTorch is in Python code.
     """
 
     def __init__(self) -> None:
         self._requested = False
+        self._exit_code: int | None = None
 
     def requested(self) -> bool:
         return self._requested
@@ -360,6 +362,10 @@ class _Interrupt:
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
         signal.signal(signal.SIGTERM, self._term_before)
+        if self._exit_code is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self._exit_code)
 
     def _on_interrupt(self, *_: object) -> None:
         self._requested = True
@@ -368,4 +374,5 @@ class _Interrupt:
 
     def _on_terminate(self, number: int, *_: object) -> None:
         signal.signal(signal.SIGTERM, self._term_before)
-        sys.exit(128 + number)
+        self._exit_code = 128 + number
+        sys.exit(self._exit_code)
