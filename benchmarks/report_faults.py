@@ -16,12 +16,14 @@ def faults(records: Sequence[Record]) -> str:
     rows = [row for record in last.values() for row in _ROWS[record["what"]](record)]
     if not rows:
         return ""
+    commands = ", ".join(
+        f"`python -m benchmarks.{_COMMANDS[what]}`" for what in dict.fromkeys(what for what, _ in last)
+    )
     return f"""## Faults survived
 
 What was done to the program on purpose, and how often it did not end as it should: with every output whole or absent,
 the right answer or one sentence, no traceback, no crash, and memory and descriptors as before.
-`python -m benchmarks.faults kill`, `fill` and `pair`, `benchmarks.mutations`, `benchmarks.thread_stress` and
-`benchmarks.attack`, each with `--output benchmarks/results/faults.jsonl`
+{commands}, each with `--output benchmarks/results/faults.jsonl`
 
 {table(["fault", "tried", "went wrong"], rows)}"""
 
@@ -55,6 +57,10 @@ def _attack(record: Record) -> list[list[str]]:
     return [[what, f"{requests:,}", str(wrong)]]
 
 
+_COMMANDS = {
+    **{fault: f"faults {fault}" for fault in ("kill", "fill", "pair")},
+    **{"mutations": "mutations", "threads": "thread_stress", "attack": "attack"},
+}
 _ROWS: dict[str, Callable[[Record], list[list[str]]]] = {
     "kill": _of_file("`{}` killed at a call that writes", "kills"),
     "fill": _of_file("`{}` on a disk that is full from some call on", "full_disks"),
