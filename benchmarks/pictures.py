@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from atv_eval import mean_over_tasks
 from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.paper_tasks import N_POOL
+from benchmarks.quotes import printed
 from benchmarks.report_cells import Hits
 from benchmarks.report_generation import text_hits
 from benchmarks.report_rivals import paper_hits
@@ -215,11 +216,40 @@ def draw_estimates(figure: Figure, data: Data) -> None:
     axes.set(xlabel="mean of the tasks, %", xlim=(0, None))
 
 
+def accuracy_and_time() -> Data:
+    """Right answers and milliseconds to the first token, from `eval` on messages to a bank."""
+    cells = printed("eval-bm25.md")
+    names = {row for row, _ in cells}
+    return {
+        row.split(": ")[1]: (float(cells[row, "first token, ms"]), float(cells[row, "exact match, %"]))
+        for row in sorted(names)
+        if cells[row, "first token, ms"]
+    }
+
+
+def draw_accuracy_and_time(figure: Figure, data: Data) -> None:
+    """A dot for each method, time on a logarithmic axis: the best are above on the left."""
+    axes = figure.subplots()
+    for what, (milliseconds, share) in data.items():
+        axes.plot(milliseconds, share, marker="o", color=COLOURS[1] if what in OURS else COLOURS[0])
+        axes.annotate(what, (milliseconds, share), xytext=(6, 4), textcoords="offset points", color=GREY)
+    axes.set(xscale="log", xlabel="time to the first token, ms", ylabel="right answers, %", ylim=(-3, 105))
+    ticks = (100, 200, 500, 1000, 2000)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
+    axes.minorticks_off()
+    axes.margins(x=0.2)
+
+
 PICTURES: dict[str, tuple[str, Callable[[], Data], Callable[[Figure, Data], None]]] = {
     "learning-curve": ("Accuracy by the number of training rows.", learning_curve, draw_learning_curve),
     "strength": ("Accuracy and change of unrelated answers by strength.", strength, draw_strength),
     "gate-roc": ("Queries that are steered at every threshold of the gate.", gate_roc, draw_gate_roc),
     "paper-tasks": ("The paper's tasks under each method.", paper_tasks, draw_estimates),
+    "accuracy-and-time": (
+        "Right answers and time to the first token of each method.",
+        accuracy_and_time,
+        draw_accuracy_and_time,
+    ),
     "texts": ("Tasks with texts under each method.", texts, draw_estimates),
     "norms": ("Norms of the demo's vectors by layer and task.", norms, draw_norms),
     "projection": ("The demo's vectors in the plane in which they vary most.", projection, draw_projection),

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from atv_eval import table
@@ -78,17 +79,19 @@ def figures(measured: Path, published: Path) -> Iterator[Figure]:
 
 def intervals(text: str) -> dict[str, tuple[float, float, float]]:
     """The cells of the first table that have an interval, by row and column."""
-    lines = [line.strip().strip("|") for line in text.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     found = {}
-    for row in rows[2:]:
-        if len(row) != len(rows[0]):
-            break
-        for column, cell in zip(rows[0], row, strict=True):
-            if match := _CELL.fullmatch(cell):
-                value, low, high = map(float, match.groups())
-                found[f"{row[0]}, {column.removesuffix(', %')}"] = value, low, high
+    for (row, column), cell in first_table(text).items():
+        if match := _CELL.fullmatch(cell):
+            value, low, high = map(float, match.groups())
+            found[f"{row}, {column.removesuffix(', %')}"] = value, low, high
     return found
+
+
+def first_table(text: str) -> dict[tuple[str, str], str]:
+    """The cells of the first Markdown table, by the first cell of the row and the column."""
+    lines = takewhile(lambda line: line.startswith("|"), dropwhile(lambda line: line[:1] != "|", text.splitlines()))
+    head, _, *rows = [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in lines]
+    return {(row[0], column): cell for row in rows for column, cell in zip(head, row, strict=True)}
 
 
 def ratios(record: Record) -> Iterator[tuple[str, tuple[float, float, float]]]:

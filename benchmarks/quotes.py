@@ -18,6 +18,7 @@ from typing import Any
 
 from atv_eval import mean_over_tasks
 from benchmarks.json_lines import RESULTS, json_lines
+from benchmarks.published import first_table
 from benchmarks.report_cells import Hits
 from benchmarks.report_generation import text_hits
 from benchmarks.report_peers import LLAMA, OURS, middle_runs
@@ -122,15 +123,7 @@ def _last(name: str) -> dict[str, Any]:
 @cache
 def printed(name: str) -> dict[tuple[str, str], str]:
     """The cells of the first table that a command printed, by row and column, without their intervals."""
-    lines = [line.strip("| ") for line in (RESULTS / name).read_text().splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
-    head = rows[0]
-    found: dict[tuple[str, str], str] = {}
-    for row in rows[2:]:
-        if len(row) != len(head):
-            break
-        found |= {(row[0], column): cell.split(" [")[0] for column, cell in zip(head, row, strict=True)}
-    return found
+    return {place: cell.split(" [")[0] for place, cell in first_table((RESULTS / name).read_text()).items()}
 
 
 def wrong(text: str, sentences: list[str], known: dict[str, str]) -> Iterator[str]:

@@ -73,10 +73,10 @@ PARTS = (
             f"{_EVAL.format(f'{_BANK} {_JSON}', 0)} --method base --method steered --method zero-shot "
             "--method nearest --method classifier",
         ),
-        4,
+        3,
         quick=True,
     ),
-    Part("eval-bm25.md", (f"{_EVAL.format(_BANK, 10)} --no-harm",), 6, quick=True),
+    Part("eval-bm25.md", (f"{_EVAL.format(_BANK, 10)} --no-harm",), 7, quick=True),
     Part(
         "eval-bm25-json.md",
         (
@@ -89,7 +89,7 @@ PARTS = (
     Part("bench.md", ("-m atv_cli bench",), 4),
     _appends("latency", minutes=1, quick=True),
     _appends("startup", minutes=1),
-    _appends("structured", minutes=2, quick=True),
+    _appends("structured", minutes=1, quick=True),
     _appends("conversation_growth", minutes=2),
     _appends("vector_shapes", minutes=0.1),
     _appends("throughput"),
@@ -181,17 +181,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.only or ()) - {part.file for part in PARTS}:
         parser.error(f"{', '.join(sorted(unknown))}: the files are {', '.join(part.file for part in PARTS)}")
-    missing = [folder for folder in ("data", "run") if getattr(arguments, folder) is None]
-    parts = [
-        part
-        for part in PARTS
-        if (part.file in arguments.only if arguments.only else part.quick or not arguments.quick)
-        and not [folder for folder in missing if part.needs(folder)]
+    wanted = [
+        part for part in PARTS if (part.file in arguments.only if arguments.only else part.quick or not arguments.quick)
     ]
+    missing = [folder for folder in ("data", "run") if getattr(arguments, folder) is None]
+    parts = [part for part in wanted if not any(part.needs(folder) for folder in missing)]
     print(estimate(parts), flush=True)
     for folder in missing:
-        without = ", ".join(part.file for part in PARTS if part.needs(folder))
-        print(f"without --{folder} these are left out: {without}", flush=True)
+        if without := [part.file for part in wanted if part.needs(folder)]:
+            print(f"without --{folder} these are left out: {', '.join(without)}", flush=True)
     if arguments.estimate:
         return
     arguments.to.mkdir(parents=True, exist_ok=True)

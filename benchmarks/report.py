@@ -38,9 +38,12 @@ COMMANDS = {
     ),
     "eval-bm25": (
         "Against demonstrations",
-        "The messages to a bank again, steered by the demo bundle from before it had a gate. The prompts of\n"
-        "`k-shot` and `bm25` have 16 demonstrations after instruction and labels: the same rows for every query, or\n"
-        "the training rows that are most similar to it.",
+        "The messages to a bank again. The prompts of `k-shot` and `bm25` have 16 demonstrations after instruction\n"
+        "and labels: the same rows for every query, or the training rows that are most similar to it. Times are\n"
+        "medians of 10 queries, each in all ways in turn from an empty cache; `nearest` and `classifier` need no\n"
+        "target and are not timed.\n\n"
+        + picture("accuracy-and-time", "Right answers and milliseconds to the first token of each method.")
+        + "\n",
     ),
     "eval-bm25-json": (
         "Requests as JSON against demonstrations",
