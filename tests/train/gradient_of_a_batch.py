@@ -19,12 +19,13 @@ from atv_train.frozen_target.frozen_target import FrozenTarget
 from atv_train.frozen_target.weights import load_target
 from atv_train.trainer import Trainer
 from atv_train.trainer.training_settings import TrainingSettings
+from atv_train.training_run import end_processes
 from atv_train.vector_sources.backbone import load_backbone
 from atv_train.vector_sources.generator_module import GeneratorModule
 from atv_train.vector_sources.sources import AdaptiveVectors
 
 
-def main() -> None:
+def main() -> Accelerator:
     """Rows of different lengths, so that a mean of the processes' means would be wrong; an odd number of them."""
     model, backbone, output = map(Path, sys.argv[1:])
     target = FrozenTarget(load_target(model, torch.float32, torch.device("cpu")), Positions.DECODE)
@@ -47,8 +48,8 @@ def main() -> None:
     if trainer.accelerator.is_main_process:
         save_file(found, output)
     trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
+    return trainer.accelerator
 
 
 if __name__ == "__main__":
-    main()
+    end_processes(main())

@@ -108,6 +108,16 @@ class TrainingResult:
     learned: LearnedRows | None = None
 
 
+def end_processes(accelerator: Accelerator) -> None:
+    """Leave the group of processes.
+
+    The models that use it are freed before: one that was the last to free it would wait, holding Python's lock, for a
+    thread of the group that may be waiting for this lock.
+    """
+    accelerator.free_memory()
+    accelerator.end_training()
+
+
 def run_training(
     job: TrainingJob,
     folder: Path,
@@ -129,7 +139,7 @@ def run_training(
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
     if accelerator.num_processes > 1:
-        atexit.register(accelerator.end_training)  # or a thread of the process group may abort the process as it ends
+        atexit.register(end_processes, accelerator)  # or a thread of the process group may abort the process as it ends
     if record is None and accelerator.is_main_process:
         check_replaceable(folder, marker=RUN, overwrite=overwrite)
     hooks = hooks or TrainingHooks()
