@@ -63,10 +63,9 @@ COMMANDS = {
 HEAD = """# Results
 
 What was measured, from `benchmarks/results/`, which says of each new measurement when, on which code and on which
-machine it was made. `make results-quick` measures the first two tables and the times of answers on your own machine and
-says which figures it finds again; `make results` measures all (`python -m benchmarks.remeasure --help`). Of the tasks
-in FOLDER, `python -m benchmarks.task_recipe build --output FOLDER` makes 70 from the repositories that they come from,
-among them all with short answers of many kinds that `general` is trained on, row by row as they were measured on.
+machine it was made. `make results-quick` measures the first two tables and the times to the first token again, on your
+own machine, and compares; `make results` measures all (`python -m benchmarks.remeasure --help`).
+`python -m benchmarks.task_recipe build --output FOLDER` downloads 70 of the tasks in FOLDER and checks every row.
 """
 SHAPES = f"""## What vectors look like
 

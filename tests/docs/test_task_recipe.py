@@ -1,4 +1,4 @@
-"""The recipe of the benchmarks' tasks: from sources in the form of their repositories to the very same files."""
+"""The benchmark tasks are rebuilt from their source files, byte for byte."""
 
 from __future__ import annotations
 
