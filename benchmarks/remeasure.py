@@ -200,7 +200,8 @@ def main() -> None:
                 f"{part.file}: ended with {error.returncode}; what was measured is in {arguments.to}"
             ) from error
     print(compared(arguments.to, RESULTS))
-    print(f"To publish: copy what is in {arguments.to} to {RESULTS.name}, then make docs.")
+    print(f"To publish: copy what is in {arguments.to} to {RESULTS.name}, name those files that were measured with the")
+    print("present code in python -m benchmarks.freshness measured FILE ..., then make docs.")
 
 
 if __name__ == "__main__":
