@@ -13,7 +13,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from atv_local.data import Row
-from atv_train.vector_sources import AdaptiveVectors
+from atv_train import default_backbone
+from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone
+from benchmarks.lora import DEVICE
+from benchmarks.rival_methods import QUERY_TOKENS
 from benchmarks.rival_rows import Draw
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
@@ -36,6 +39,12 @@ def classified(draw: Draw, reader: AdaptiveVectors, task: str) -> list[bool]:
     models = [fitted(penalty) for penalty in PENALTIES]
     best = max(models, key=lambda model: float(model.score(validation, [row.output for row in valid])))
     return [bool(found == row.output) for found, row in zip(best.predict(tests), test, strict=True)]
+
+
+def untrained_reader() -> AdaptiveVectors:
+    """The backbone as it comes."""
+    backbone, tokenizer = load_backbone(default_backbone())
+    return AdaptiveVectors(GeneratorModule(backbone, 1, 1), tokenizer, QUERY_TOKENS).to(DEVICE)
 
 
 @torch.no_grad()

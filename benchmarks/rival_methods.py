@@ -1,4 +1,4 @@
-"""What `benchmarks.rivals` compares: prompts, vectors, LoRA and prefix tuning.
+"""What task vectors are compared with: prompts, vectors, LoRA and prefix tuning.
 
 Each method that learns has the weights of its best epoch and the better of its learning rates, by the loss on
 validation rows.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PrefixTuningConfig
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from atv_local.names import embedded_model
 from atv_local.vectors import Positions
 from atv_train import Example, Trainer, TrainingSettings, default_backbone, static_trainer
-from atv_train.frozen_target import FrozenTarget, PrefixCache, load_target, target_dtype
+from atv_train.frozen_target import FrozenTarget, PrefixCache, greedy_answers, load_target, target_dtype
 from atv_train.vector_sources import (
     AdaptiveVectors,
     GeneratorModule,
@@ -35,6 +35,7 @@ from benchmarks.rival_rows import Draw
 QUERY_TOKENS = 256
 RATES = {
     "atv": (2e-3,),
+    "frozen": (2e-3, 1e-2),
     "static": (1e-2,),
     "per-task": (1e-2,),
     "lora": (1e-3, 3e-3),
@@ -42,6 +43,8 @@ RATES = {
 }
 """Learning rates that are tried."""
 _CACHE_BYTES = 0 if DEVICE.type == "cuda" else 12 << 30  # a GPU is as fast without
+Answers = Callable[[Sequence[Example], int], list[list[int]]]
+"""From prompts and a number of tokens to greedy answers, as token ids."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Answering:
         shots: which demonstrations its prompts have, as `Draw.chooser` knows them; None for none and no wording.
         facts: about its training, for its record.
         source: what makes its vectors.
+        answers: decodes; None for prompts.
     """
 
     logits: Logits
@@ -61,24 +65,26 @@ class Answering:
     shots: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     source: VectorSource | None = None
+    answers: Answers | None = None
 
 
 class Methods:
-    """Ways to answer the rows of one draw."""
+    """Ways to answer the rows of one draw.
 
-    def __init__(self, draw: Draw) -> None:
+    Args:
+        epochs: of all that learn; the best one is taken.
+        batch_size: rows of a step.
+    """
+
+    def __init__(self, draw: Draw, epochs: int = 3, batch_size: int = 16) -> None:
         self.draw = draw
+        self.settings = TrainingSettings(epochs=epochs, batch_size=batch_size, contrastive=0.0, seed=draw.seed)
 
     @cached_property
     def target(self) -> FrozenTarget:
         """What is steered or prompted."""
         model = load_target(embedded_model(), target_dtype(DEVICE), DEVICE)
         return FrozenTarget(model, Positions.DECODE, PrefixCache(_CACHE_BYTES))
-
-    @cached_property
-    def settings(self) -> TrainingSettings:
-        """The same for all that learn."""
-        return TrainingSettings(epochs=3, batch_size=16, contrastive=0.0, seed=self.draw.seed)
 
     def prompted(self, shots: str | None = None) -> dict[str, Answering]:
         """The target as it is: the query alone, in the best wording, or after demonstrations."""
@@ -104,21 +110,17 @@ class Methods:
 
     def adaptive(self, *, told: bool = False) -> dict[str, Answering]:
         """The generator; of one that reads bare queries also its mean and random vectors for each task."""
-
-        def begin(rate: float) -> Trainer:
-            torch.manual_seed(self.draw.seed)
-            backbone, tokenizer = load_backbone(default_backbone())
-            module = GeneratorModule(backbone, self.target.n_rows, self.target.n_embd)
-            source = AdaptiveVectors(module, tokenizer, QUERY_TOKENS).to(DEVICE)
-            return Trainer(source, self.target, replace(self.settings, learning_rate=rate))
-
-        found = self._vectors("atv", begin, told=told)
+        found = self._generator("atv", "full", told=told)
         if told:
             return {"atv, told": found}
         assert found.source is not None
         mean = averaged_vectors(found.source, [row[0] for row in self.draw.examples("train")])
         others = {"averaged": mean, "random": random_vectors(mean, self.draw.seed)}
         return {"atv": found} | {other: Answering(steered(self.target, source)) for other, source in others.items()}
+
+    def frozen(self, rank: int) -> dict[str, Answering]:
+        """A generator whose expansion alone learns, through a bottleneck of `rank`."""
+        return {"atv": self._generator("frozen", "frozen", rank=rank)}
 
     def tuned(self, name: str, *, size: int, told: bool = False) -> dict[str, Answering]:
         """LoRA of a rank, or so many prefix tokens."""
@@ -135,8 +137,26 @@ class Methods:
                 self._begin_with_text(lora, rows, size)
             return lora.model, lora.answer_logits, lora.epochs(rows), lora
 
-        logits, facts, _ = self._best(name, begin, rows, told=told)
-        return {f"{name}, told" if told else name: Answering(logits, told=told, facts=facts)}
+        logits, facts, lora = self._best(name, begin, rows, told=told)
+        vocabulary = self.draw.file.vocabulary
+        ends = [token for token in range(vocabulary.n_tokens) if vocabulary.ends(token)]
+
+        def answers(examples: Sequence[Example], n_tokens: int) -> list[list[int]]:
+            return list(lora.answers([example.prompt for example in examples], n_tokens, ends))
+
+        return {f"{name}, told" if told else name: Answering(logits, told=told, facts=facts, answers=answers)}
+
+    def _generator(
+        self, name: str, tuning: Literal["full", "frozen"], *, rank: int | None = None, told: bool = False
+    ) -> Answering:
+        def begin(rate: float) -> Trainer:
+            torch.manual_seed(self.draw.seed)
+            backbone, tokenizer = load_backbone(default_backbone())
+            module = GeneratorModule(backbone, self.target.n_rows, self.target.n_embd, rank=rank)
+            source = AdaptiveVectors(module, tokenizer, QUERY_TOKENS, tuning).to(DEVICE)
+            return Trainer(source, self.target, replace(self.settings, learning_rate=rate))
+
+        return self._vectors(name, begin, told=told)
 
     def _vectors(self, name: str, begin: Callable[[float], Trainer], *, told: bool = False) -> Answering:
         rows = self.draw.examples("train", told=told)
@@ -150,7 +170,14 @@ class Methods:
             return trainer.source, steered(self.target, trainer.source), trainer.epochs(rows, ()), trainer.source
 
         logits, facts, source = self._best(name, started, rows, told=told)
-        return Answering(logits, told=told, facts=facts, source=source)
+        ends = self.draw.file.vocabulary.ends
+
+        @torch.no_grad()
+        def answers(examples: Sequence[Example], n_tokens: int) -> list[list[int]]:
+            limits = [n_tokens] * len(examples)
+            return greedy_answers(self.target, examples, source.eval()(examples), limits, ends)
+
+        return Answering(logits, told=told, facts=facts, source=source, answers=answers)
 
     def _best(
         self,

@@ -1,4 +1,4 @@
-"""What `benchmarks.rivals` measures on: the tasks, their rows, and prompts that show some."""
+"""What rivals are measured on: the tasks, their rows, and prompts that show some."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from benchmarks.paper_tasks import N_POOL, PAPER, UNSEEN, worded
 N_CTX, ROW_TOKENS, N_SHOTS = 4096, 1024, 16
 INSTRUCTION = -1
 """In place of the number of a wording."""
-VALID_ROWS = 30
-"""Of each task, at most: they choose epochs, learning rates and wordings."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +31,24 @@ class Draw:
         data: folder with index.json, instructions.json and a folder for each task.
         seed: draws the training rows.
         n_tests: test rows of each task, the first ones; None for all.
+        tasks: names; by default those of the paper, and `unseen_dev`.
+        n_rows: training rows of each task.
+        n_valid: validation rows of each task, at most: they choose epochs, learning rates and wordings.
     """
 
     data: Path
     seed: int
     n_tests: int | None = None
+    tasks: tuple[str, ...] = ()
+    n_rows: int = N_POOL
+    n_valid: int = 30
 
     @cached_property
     def groups(self) -> dict[str, str]:
         """Of each task; those of `unseen_dev` are measured and never trained on."""
         index = json.loads((self.data / "index.json").read_text())
-        return {name: entry["group"] for name, entry in index.items() if entry["group"] in (PAPER, UNSEEN)}
+        tasks = self.tasks or [name for name, entry in index.items() if entry["group"] in (PAPER, UNSEEN)]
+        return {name: index[name]["group"] for name in tasks}
 
     @property
     def trained(self) -> list[str]:
@@ -65,7 +70,7 @@ class Draw:
         every = list(read_rows(self.data / task / f"{split}.jsonl").rows)
         if split != "test":
             random.Random(f"{task}/{split}/{self.seed if split == 'train' else ''}").shuffle(every)
-        limit = {"train": N_POOL, "valid": VALID_ROWS, "test": self.n_tests}[split]
+        limit = {"train": self.n_rows, "valid": self.n_valid, "test": self.n_tests}[split]
         return [row.model_copy(update={"task": task}) for row in every[:limit]]
 
     def told(self, row: Row) -> str:

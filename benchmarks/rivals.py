@@ -1,6 +1,7 @@
 """Task vectors beside every rival on the paper's tasks: prompts, static vectors, LoRA, prefix tuning and classifiers.
 
-python -m benchmarks.rivals --data FOLDER --output FILE.jsonl [--seeds N ...] [--method NAME ...] [--tests N]
+python -m benchmarks.rivals --data FOLDER --output FILE.jsonl [--seeds N ...] [--method NAME ...] [--epochs N]
+    [--tests N]
 
 The 20 tasks of the paper in one training, 90 rows of each, and the unseen tasks after it. In PyTorch, on a GPU if there
 is one: right answers and allowed ones are given to the target, whose logits say which it would write. Each line of the
@@ -16,14 +17,12 @@ from typing import Any
 
 import torch
 
-from atv_train import default_backbone
-from atv_train.vector_sources import AdaptiveVectors, GeneratorModule, load_backbone
+from atv_train.vector_sources import AdaptiveVectors, VectorSource
 from benchmarks.forced import Asked, Outcome
 from benchmarks.json_lines import append_lines, json_lines
-from benchmarks.lora import DEVICE
 from benchmarks.paper_tasks import TURNS, WORDINGS
-from benchmarks.rival_classifiers import classified
-from benchmarks.rival_methods import QUERY_TOKENS, Answering, Methods
+from benchmarks.rival_classifiers import classified, untrained_reader
+from benchmarks.rival_methods import Answering, Methods
 from benchmarks.rival_rows import INSTRUCTION, Draw
 
 SEEDS = (42, 100, 10)
@@ -47,18 +46,24 @@ FAMILIES: dict[str, Family] = {
 """What is trained together."""
 
 
-def measured(methods: Methods, family: str) -> Iterator[Record]:
+def measured(methods: Methods, answering: dict[str, Answering]) -> Iterator[Record]:
     """A line for each task under each method of a family."""
-    answering = FAMILIES[family](methods)
+    draw = methods.draw
     for method, way in answering.items():
-        for task, group in methods.draw.groups.items():
+        for task, group in draw.groups.items():
             rows, wording = _asked(methods, way, task)
             yield {
                 **{"method": method, "task": task, "group": group, "wording": wording, **way.facts},
                 **_scores(methods.outcomes(rows, way)),
                 "prompt_tokens": round(sum(len(row.example.prompt) for row in rows) / len(rows), 1),
             }
-    yield from _classifiers(methods.draw, family, answering)
+
+
+def measured_with_classifiers(methods: Methods, answering: dict[str, Answering]) -> Iterator[Record]:
+    """With lines of logistic regression over the untrained backbone and over the trained generator, if there is one."""
+    yield from measured(methods, answering)
+    if "atv" in answering:
+        yield from _classifiers(methods.draw, answering["atv"].source)
 
 
 def _asked(methods: Methods, way: Answering, task: str) -> tuple[list[Asked], int | None]:
@@ -92,24 +97,13 @@ def _scores(found: Sequence[Outcome]) -> Record:
     return marks | {"likelihood": [round(100 * row.likelihood) for row in found]}
 
 
-def _classifiers(draw: Draw, family: str, answering: dict[str, Answering]) -> Iterator[Record]:
-    """Logistic regression over the untrained backbone and over the trained generator, where rows have labels."""
-    if family != "atv":
-        return
-    backbone, tokenizer = load_backbone(default_backbone())
-    untrained = AdaptiveVectors(GeneratorModule(backbone, 1, 1), tokenizer, QUERY_TOKENS).to(DEVICE)
-    for method, reader in (("classifier", untrained), ("head", answering["atv"].source)):
+def _classifiers(draw: Draw, generator: VectorSource | None) -> Iterator[Record]:
+    for method, reader in (("classifier", untrained_reader()), ("head", generator)):
         assert isinstance(reader, AdaptiveVectors)
         for task in draw.trained:
             hits = "".join(str(int(hit)) for hit in classified(draw, reader, task))
-            yield {
-                "method": method,
-                "task": task,
-                "group": draw.groups[task],
-                "exact": hits,
-                "first": hits,
-                "choice": hits,
-            }
+            place = {"method": method, "task": task, "group": draw.groups[task]}
+            yield place | {"exact": hits, "first": hits, "choice": hits}
 
 
 def main() -> None:
@@ -118,21 +112,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with index.json and a folder for each task")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="draw the training rows")
+    parser.add_argument("--epochs", type=int, default=3, help="of what learns, of which the best is taken")
     parser.add_argument("--tests", type=int, help="test rows of each task, the first ones; by default all")
     parser.add_argument("--method", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="by default all")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         for family in arguments.method:
-            run(Draw(arguments.data, seed, arguments.tests), family, arguments.output)
+            run(Draw(arguments.data, seed, arguments.tests), family, arguments.output, arguments.epochs)
 
 
-def run(draw: Draw, family: str, output: Path) -> None:
+def run(draw: Draw, family: str, output: Path, epochs: int) -> None:
     """Append the lines of one family, if they are not there."""
     place = {"seed": draw.seed, "tests": draw.n_tests, "family": family}
-    if any(place.items() <= line.items() for line in json_lines(output)):
+    known = (line for line in json_lines(output) if place.items() <= line.items())
+    if any(line.get("epochs", epochs) == epochs for line in known):
         return
     torch.manual_seed(draw.seed)
-    append_lines(output, [place | record for record in measured(Methods(draw), family)])
+    methods = Methods(draw, epochs)
+    append_lines(output, [place | record for record in measured_with_classifiers(methods, FAMILIES[family](methods))])
 
 
 if __name__ == "__main__":
