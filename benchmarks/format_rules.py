@@ -113,7 +113,8 @@ def _in_quotes(text: str) -> str | None:
 
 
 def _is_short(text: str) -> bool:
-    return len(text.split()) <= MAX_WORDS and text.endswith((".", "!", "?"))
+    said = any(letter.isalnum() for letter in text)
+    return said and len(text.split()) <= MAX_WORDS and text.endswith((".", "!", "?"))
 
 
 def _in_short(text: str) -> str | None:
