@@ -9,8 +9,6 @@ from atv_eval.scores import MAIN, MEAN, MethodScore
 from atv_eval.statistics import Difference
 from atv_local.text import counted
 
-SIGNIFICANT = 0.05
-"""The p-value below which a difference is called one."""
 MIN_ROWS = 8
 """Rows below which nothing is called better or worse: with five of them no difference has a p below 0.05."""
 
@@ -40,10 +38,11 @@ def verdict(
         return (
             f"Too few rows to tell steering from the best alternative{name}: {_points(gap, 1)} of {what} {certainty}."
         )
-    if gap.p >= SIGNIFICANT:
+    if not gap.clear:
+        least = "no difference" if gap.detectable is None else f"a difference of {100 * gap.detectable:.1f} points"
         return (
             f"No clear difference between steering and the best alternative{name}: "
-            f"{_points(gap, 1)} of {what} {certainty}."
+            f"{_points(gap, 1)} of {what} {certainty}; {least} would have been found in four of five tries."
         )
     sign, word = (1, "better") if gap.value > 0 else (-1, "worse")
     return f"Steering is {_points(gap, sign)} of {what} {word} than the best alternative{name} {certainty}."

@@ -137,6 +137,44 @@ def test_p_and_interval_are_of_the_same_mean() -> None:
     assert found.p > 0.5
 
 
+@pytest.mark.parametrize("behind", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("n", [30, 111, 1000])
+def test_a_difference_of_shares_is_found_in_four_of_five_tries(behind: float, n: int) -> None:
+    """That of rows where nothing differs in truth, when as many rows are lost and so many more are won."""
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(200):
+        wins, losses, _ = map(int, rng.multinomial(n, [behind, behind, 1 - 2 * behind]))
+        least = difference({"a": rows(n, wins)}, {"a": 1 - rows(n, n - losses)}).detectable
+        assert least is not None
+        wins, losses, _ = map(int, rng.multinomial(n, [behind + least, behind, 1 - 2 * behind - least]))
+        found += mcnemar(wins, losses) < 0.05
+    assert 0.65 <= found / 200 <= 0.95  # McNemar's exact test is a cautious one
+
+
+@pytest.mark.parametrize("sizes", [(100,), (20, 40, 120)])
+def test_a_difference_of_scores_is_found_in_four_of_five_tries(sizes: Sequence[int]) -> None:
+    rng, found = np.random.default_rng(0), 0
+
+    def drawn_scores(better: float) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+        """Half of the rows differ, and of ours so large a part becomes right."""
+        theirs = {str(n): rng.beta(1, 1, n) for n in sizes}
+        ours = {task: np.where(rng.random(len(x)) < 0.5, x, rng.beta(1, 1, len(x))) for task, x in theirs.items()}
+        return {task: np.where(rng.random(len(x)) < better, 1.0, x) for task, x in ours.items()}, theirs
+
+    for _ in range(60):
+        least = difference(*drawn_scores(0)).detectable
+        assert least is not None
+        found += difference(*drawn_scores(2 * least)).clear
+    assert 0.7 <= found / 60 <= 0.97
+
+
+def test_eight_rows_that_are_answered_alike_say_little() -> None:
+    least = difference({"a": rows(8, 4)}, {"a": rows(8, 4)}).detectable
+    assert least is not None
+    assert 0.9 < least < 1
+    assert difference({"a": rows(8, 4)}, {"a": 1 - rows(8, 4)}).detectable is None
+
+
 def test_mcnemar_is_a_sign_test() -> None:
     from scipy.stats import binomtest
 

@@ -50,6 +50,15 @@ def test_the_verdict_is_about_the_best_alternative(steered: int, said: str) -> N
     assert f"{abs(steered - 20) / N * 100:.1f} points [" in verdict
     assert "bm25 with 4 rows" in verdict
     assert f"{N} rows)" in verdict
+    assert verdict.endswith(" points would have been found in four of five tries.") is said.startswith("No clear")
+
+
+def test_the_verdict_says_if_no_difference_would_have_been_found() -> None:
+    result = result_of([LABELS], {Method.BASE: 20, Method.STEERED: 21})
+    gap = replace(result.differences[Method.BASE]["main"], detectable=None)
+    verdict = replace(result, differences={Method.BASE: {"main": gap}}).verdict
+    assert verdict is not None
+    assert verdict.endswith("; no difference would have been found in four of five tries.")
 
 
 @pytest.mark.parametrize(("rows", "said"), [(1, "1 row)"), (7, "7 rows)"), (8, None)])
