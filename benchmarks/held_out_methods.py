@@ -85,7 +85,7 @@ class Learner:
 
     def _after_shots(self, row: Row, shots: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Tokens of a prompt with demonstrations and of its answer. The instruction is said once, with the choices of
-        the row; to say it each time with the choices of each did no better where these differ."""
+        the row."""
         shown = balanced([one for one in self.pools[row.task] if one.input != row.input], shots, self.settings.seed)
         while True:
             first, *others = [one.input for one in (*shown, row)]

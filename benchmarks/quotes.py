@@ -40,9 +40,11 @@ def _demo() -> Iterator[tuple[str, str]]:
     demo = printed("eval.md")
     yield "bank_classifier", demo["banking77_top10: classifier", "exact match, %"]
     yield "bank_steered", demo["banking77_top10: steered", "exact match, %"]
+    yield "bank_detectable", detectable("eval-bm25.md")
     yield "bank_shots", bank["banking77_top10: k-shot", "exact match, %"]
     yield "bank_bm25", bank["banking77_top10: bm25", "exact match, %"]
     yield "json_bm25", tokens["snips_json: bm25", "slot F1, %"]
+    yield "json_detectable", detectable("eval-bm25-json.md")
     yield "json_bm25_tokens", f"{int(tokens['snips_json: bm25', 'prompt tokens']):,}"
     yield "json_tokens", tokens["snips_json: steered", "prompt tokens"]
 
@@ -124,6 +126,12 @@ def _last(name: str) -> dict[str, Any]:
 def printed(name: str) -> dict[tuple[str, str], str]:
     """The cells of the first table that a command printed, by row and column, without their intervals."""
     return {place: cell.split(" [")[0] for place, cell in first_table((RESULTS / name).read_text()).items()}
+
+
+def detectable(name: str) -> str:
+    """The points that `eval` said would have been found; empty if it found a difference."""
+    said = re.search(r"a difference of ([\d.]+) points would have been found", (RESULTS / name).read_text())
+    return said[1] if said else ""
 
 
 def wrong(text: str, sentences: list[str], known: dict[str, str]) -> Iterator[str]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from atv_eval import table
 from atv_local.text import counted
-from benchmarks.report_cells import Hits, against
+from benchmarks.report_cells import Hits, against, difference_table
 
 Record = dict[str, Any]
 WHAT = {"input": "the corrections", "paraphrase": "paraphrases of them, which it never saw"}
@@ -37,7 +36,7 @@ bundle by `train --from`, which took {minutes:.1f} minutes on {cores} cores besi
 are right word for word, with the bundle's gate, before and after, for {seeds}; the difference in points, over rows.
 `python -m benchmarks.corrections --run runs/demo --output benchmarks/results/corrections.jsonl`
 
-{table(["right answers to", "rows", "before", "after, by seed", "difference"], rows)}"""
+{difference_table(["right answers to", "rows", "before", "after, by seed", "difference"], rows)}"""
 
 
 def _hits(name: str, marks: Sequence[str]) -> Hits:

@@ -11,7 +11,7 @@ import numpy as np
 from atv_eval import mean_over_tasks, table
 from atv_local.text import counted
 from benchmarks.generation import METHODS
-from benchmarks.report_cells import Hits, against, picture
+from benchmarks.report_cells import Hits, against, difference_table, picture
 
 Record = dict[str, Any]
 Scores = dict[str, dict[int, dict[str, list[float]]]]
@@ -56,7 +56,7 @@ metric, in percent, and what {ours} has more, on the same rows and the seeds tha
 
 {picture("texts", "Means of 14 tasks under each method, with intervals.")}
 
-{table(["method", "seeds", "mean", "difference"], rows)}
+{difference_table(["method", "seeds", "mean", "difference"], rows)}
 
 {table(["task", "metric", *hits], per_task)}"""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from atv_eval import mean_over_tasks, table
 from benchmarks.kinds import KINDS, RELATED, TRAINED, UNSEEN
-from benchmarks.report_cells import Hits, against
+from benchmarks.report_cells import Hits, against, difference_table
 
 Record = dict[str, Any]
 WHAT = {
@@ -66,7 +66,7 @@ Shares of exact answers in percent, the mean of the tasks; each row has the mean
 training rows. Intervals and p-values are over rows, for these tasks and seeds.
 `python -m benchmarks.held_out --data FOLDER --output benchmarks/results/held_out.jsonl`
 
-{table(head, free)}
+{difference_table(head, free)}
 
 By kind, in percent:
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from atv_eval import difference, mean_over_tasks, table
 from benchmarks.paper_tasks import CATEGORIES, PAPER, UNSEEN
-from benchmarks.report_cells import Hits, against, picture
+from benchmarks.report_cells import Hits, against, difference_table, picture
 
 Record = dict[str, Any]
 WHAT = {
@@ -33,8 +33,6 @@ WHAT = {
 """The methods, in the order of the table."""
 _ATV, _LLAMA = "atv", {"zero-shot": 31.4, "16-shot": 42.1, "bm25": 44.9, "atv": 62.1}
 """And what the paper reports of them for Llama-3-8B: the mean of the means of its categories."""
-_POWER = 1.96 + 0.84
-"""Standard errors of a difference that four of five tries find at p < 0.05."""
 
 
 def paper(records: Sequence[Record]) -> str:
@@ -60,7 +58,7 @@ Classifiers learn each task by itself.{_missing(methods)}
 
 {picture("paper-tasks", "Shares of right first tokens under each method, with intervals.")}
 
-{table(head, [_row(trained, method) for method in methods])}
+{difference_table(head, [_row(trained, method) for method in methods])}
 
 {_reading(trained, methods)}
 
@@ -72,7 +70,7 @@ its Llama-3-8B:
 Seven tasks that nothing was trained on, their test rows. Vectors for each task are the mean over the tasks here.
 {_unseen_reading(unseen, methods)}
 
-{table(unseen_head, [_unseen_row(unseen, method) for method in methods if _seeds(unseen, method, "first")])}
+{difference_table(unseen_head, [_unseen_row(unseen, method) for method in methods if _seeds(unseen, method, "first")])}
 """
 
 
@@ -86,13 +84,18 @@ def paper_hits(records: Sequence[Record]) -> dict[str, Hits]:
 def _reading(records: Sequence[Record], methods: Sequence[str]) -> str:
     """What the table says and what it cannot."""
     others = [method for method in methods if method not in (_ATV, "random", "none")]
-    errors = {method: _error(records, method) for method in others}
+    gaps = [difference(*_pair(records, _ATV, method, "first")) for method in others]
+    least = [100 * gap.detectable for gap in gaps if gap.detectable is not None]
     last = [WHAT[m] for m in others if {r["epoch"] for r in records if r["method"] == m and "epoch" in r} == {3}]
     more = ", ".join(f"{WHAT[m]} {_against(records, m, 'static')}" for m in ("per-task", "lora") if m in methods)
-    span = f"{min(errors.values()):.1f} to {max(errors.values()):.1f}"
+    by_query = ";\n".join(
+        f"over {WHAT[m]}: {_against(records, _ATV, m)}" for m in ("averaged", "per-task") if m in methods
+    )
+    span = f"{min(least):.1f} to {max(least):.1f}"
     return f"""In points over one learned vector: {more}. So most of what is learned
 here is which letters or words to write, and one vector says that; what reading the query adds to a vector for each task
-is not seen on these tasks at this size, {8000 / 135:.0f} times smaller than the paper's target. Differences to task
+is not seen on these tasks at this size, {8000 / 135:.0f} times smaller than the paper's target. In points, task
+vectors by query {by_query}. Differences to task
 vectors that would be found in four of five tries are {span} points. The best epoch was the last one in every run of
 {", ".join(last)}: more epochs might give them more. Task vectors had theirs before."""
 
@@ -106,19 +109,14 @@ def _unseen_reading(records: Sequence[Record], methods: Sequence[str]) -> str:
     best = max(trained, key=lambda method: trained[method])
     if trained[best] >= base:
         return ""
-    return f"""Among the choices the base model alone, with {base:.1f} %, is above everything that was trained on other
-tasks, at best {trained[best]:.1f} %."""
+    return f"""Among the choices nothing that was trained on other tasks is above the base model alone, with
+{base:.1f} %: at best {WHAT[best]} with {trained[best]:.1f} %, in points {_against(records, best, "none", "choice")}."""
 
 
 def _missing(methods: Sequence[str]) -> str:
     """Which rivals of the table were not measured."""
     names = [WHAT[method].split(",")[0] for method in WHAT if method not in methods]
     return f" Not measured on these rows yet: {', '.join(names)}." if names else ""
-
-
-def _error(records: Sequence[Record], method: str) -> float:
-    found = difference(*_pair(records, _ATV, method, "first"))
-    return 100 * _POWER * (found.high - found.low) / (2 * 1.96)
 
 
 def _row(records: Sequence[Record], method: str) -> list[str]:
@@ -154,8 +152,8 @@ def _more(records: Sequence[Record], method: str, measure: str) -> str:
     return "" if method == _ATV else against(*_pair(records, _ATV, method, measure))
 
 
-def _against(records: Sequence[Record], method: str, other: str) -> str:
-    return against(*_pair(records, method, other, "first"))
+def _against(records: Sequence[Record], method: str, other: str, measure: str = "first") -> str:
+    return against(*_pair(records, method, other, measure))
 
 
 def _of_categories(records: Sequence[Record], method: str) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from atv_eval import difference, table
+from atv_eval import table
 from benchmarks.paper_tasks import N_POOL, STUDIED, STUDIED_TEXTS
-from benchmarks.report_cells import picture
+from benchmarks.report_cells import against, difference_table, picture
 from benchmarks.report_text import percent
 
 Record = dict[str, Any]
@@ -38,12 +38,13 @@ def study(measured: Sequence[Record]) -> str:
             ]
         )
     size = first["tests"] * len(STUDIED)
-    noise = 100 * 1.96 * np.sqrt(2 * 0.25 / size)
+    error = 100 * np.sqrt(2 * 0.25 / size)
     return f"""## Design choices, one at a time
 
 One generator for four text tasks ({", ".join(STUDIED)}), {first["rows"]} training rows each, {first["epochs"]} epochs,
 seed {first["seed"]}. Accuracy is the mean of the tasks' exact match on {size} test rows, so a difference below
-{noise:.0f} points may be noise of the rows alone. KL(base || steered), in nats per token, and the share of tokens whose
+{1.96 * error:.0f} points may be noise of the rows alone, and one of {(1.96 + 0.84) * error:.0f} would be found in four
+of five tries. KL(base || steered), in nats per token, and the share of tokens whose
 most likely successor stays the same are measured on 40 unrelated queries. The default learning rate was chosen among
 four on these test rows (and three with another seed), and that of the target's own states is the better of two, so
 both rows are optimistic.
@@ -65,14 +66,11 @@ def study_texts(measured: Sequence[Record]) -> str:
     likelihood = {name: float(np.mean([task.mean() for task in tasks.values()])) for name, tasks in scores.items()}
     rows = []
     for name in sorted(found, key=lambda name: -likelihood[name]):
-        against = difference(scores[name], scores["default"])
-        p = "p < 0.001" if against.p < 0.001 else f"p = {against.p:.3f}"
-        low, high = 100 * against.low, 100 * against.high
         rows.append(
             [
                 found[name]["what"],
                 percent(likelihood[name]),
-                "" if name == "default" else f"{100 * against.value:+.1f} [{low:+.1f}, {high:+.1f}], {p}",
+                "" if name == "default" else against(scores[name], scores["default"]),
                 percent(found[name]["accuracy"]),
                 f"{found[name]['unrelated_kl']:.2f}",
                 f"{found[name]['trainable'] / 1e6:.1f}M",
@@ -91,7 +89,7 @@ difference on the same rows. Exact is the share of greedy answers, in percent, K
 queries more; so one is the default.
 `python -m benchmarks.study --texts {options} --data FOLDER --output benchmarks/results/study_texts.jsonl`
 
-{table(head, rows)}"""
+{difference_table(head, rows)}"""
 
 
 def curve(measured: Sequence[Record]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from atv_eval import mean_over_tasks, table
 from atv_local.text import counted
-from benchmarks.report_cells import Hits, against
+from benchmarks.report_cells import Hits, against, difference_table
 from benchmarks.told import METHODS
 
 Record = dict[str, Any]
@@ -49,19 +49,22 @@ steered by the static vector there, and the base model chooses among the allowed
 further away (the next table) every vector chooses worse than it. {_unlike(records)}
 `python -m benchmarks.told --data FOLDER --bundle general --output benchmarks/results/told.jsonl`
 
-{table(["answered by", "free text", "difference", "restricted"], rows)}
+{difference_table(["answered by", "free text", "difference", "restricted"], rows)}
 
 {table(["task", "rows", *(WAYS[method] for method in METHODS)], per_task)}"""
 
 
 def _unlike(records: Sequence[Record]) -> str:
     """How often each way chooses right on the rows that the gate finds unlike the bundle's tasks."""
-    shares = []
+    shares, base = [], None
     for method in METHODS[:3]:
         of_method = [r for r in records if r["method"] == method and r["choice"]]
-        hits = [hit for r in of_method for hit, unlike in zip(r["choice"], r["by_static"], strict=True) if unlike]
-        shares.append(f"{100 * np.mean(hits):.1f} % by {WAYS[method]}")
-    return f"Of these rows alone are chosen right:\n{', '.join(shares)}."
+        marks = [hit for r in of_method for hit, unlike in zip(r["choice"], r["by_static"], strict=True) if unlike]
+        hits = {"": np.array(marks, dtype=float)}
+        more = "" if base is None else f"\n({against(hits, base)})"
+        base = base or hits
+        shares.append(f"{100 * np.mean(marks):.1f} % by {WAYS[method]}{more}")
+    return f"Of these rows alone are chosen right\n(and in points more than by the base model): {', '.join(shares)}."
 
 
 def few_rows(records: Sequence[Record]) -> str:
@@ -95,7 +98,7 @@ Tasks that `general` was not trained on, each in a bundle of its own, with the i
 of up to 60 test rows, in percent.
 `python -m benchmarks.few_rows --data FOLDER --work FOLDER --output benchmarks/results/few_rows.jsonl`
 
-{table(columns, parts)}"""
+{difference_table(columns, parts)}"""
 
 
 def _hits(records: Sequence[Record], method: str, metric: str) -> Hits:
