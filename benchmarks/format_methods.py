@@ -12,8 +12,8 @@ from torch import nn
 from atv_train import Example, TrainingSettings
 from atv_train.vector_sources import VectorSource
 from benchmarks.forced import Logits
-from benchmarks.format_rows import ANSWER_TOKENS, FormatDraw, as_text, decoded, frozen_target
-from benchmarks.format_rules import FORMATS, follows
+from benchmarks.format_rows import FormatDraw, as_text, decoded, frozen_target
+from benchmarks.format_rules import ANSWER_TOKENS, FORMATS, follows
 from benchmarks.lora import DEVICE, Lora
 from benchmarks.rival_methods import Methods
 
@@ -117,5 +117,3 @@ METHODS: dict[str, Callable[[FormatMethods], Way]] = {
     "prefix": lambda methods: methods.adapted("prefix"),
 }
 """By name, as they are trained and measured."""
-DRAWS_NOTHING = ("none", "instruction")
-"""Methods that are the same for each seed."""

@@ -16,13 +16,14 @@ from atv_local.target import TargetFile, Vocabulary
 from atv_local.vectors import Positions
 from atv_train import Example
 from atv_train.frozen_target import FrozenTarget, PrefixCache, greedy_answers, load_target, target_dtype
-from benchmarks.format_rules import FORMATS, rewritten, whole_sentences
+from benchmarks.format_rules import FORMATS, N_TRAIN, N_VALID, rewritten, whole_sentences
 from benchmarks.json_lines import json_lines
 from benchmarks.lora import DEVICE
 from benchmarks.rival_rows import N_SHOTS, Draw
 
 QUESTIONS = Path(__file__).parent.parent / "data" / "demo"
-N_TRAIN, PLAIN_TOKENS, ANSWER_TOKENS = 80, 48, 64
+PLAIN_TOKENS = 48
+"""Of answers that are rewritten."""
 _BATCH = 64 if DEVICE.type == "cuda" else 16
 _CACHE_BYTES = 0 if DEVICE.type == "cuda" else 4 << 30  # a GPU is as fast without
 
@@ -58,7 +59,7 @@ class FormatDraw(Draw):
         """To train on or to choose by."""
         every = list(training_questions())
         random.Random(f"formats/{self.seed}").shuffle(every)
-        return every[:N_TRAIN] if split == "train" else every[N_TRAIN:]
+        return every[:N_TRAIN] if split == "train" else every[N_TRAIN : N_TRAIN + N_VALID]
 
     @cached_property
     def tests(self) -> list[str]:

@@ -15,6 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_WORDS = 12
+N_TRAIN, N_VALID, ANSWER_TOKENS = 80, 20, 64
+"""Questions to train on and to choose by; the tokens that an answer may have."""
+DRAWS_NOTHING = ("none", "instruction")
+"""Methods that are the same for each seed."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _LIST_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s+", re.MULTILINE)
 _OPENED, _CLOSED = re.compile(r'^\s*\{\s*"answer"\s*:\s*"?'), re.compile(r'"?\s*\}\s*$')

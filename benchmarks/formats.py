@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from atv_eval.metrics import chrf
-from benchmarks.format_methods import DRAWS_NOTHING, METHODS, FormatMethods
-from benchmarks.format_rows import ANSWER_TOKENS, FormatDraw, like_questions, plain_answers
-from benchmarks.format_rules import FORMATS, follows, stripped
+from benchmarks.format_methods import METHODS, FormatMethods
+from benchmarks.format_rows import FormatDraw, like_questions, plain_answers
+from benchmarks.format_rules import ANSWER_TOKENS, DRAWS_NOTHING, FORMATS, follows, stripped
 from benchmarks.json_lines import append_lines, json_lines
 from benchmarks.rivals import SEEDS
 

@@ -122,6 +122,7 @@ PARTS = (
     ),
     _appends("generation", "--data {data} --work {work}/generation --lora-epochs 2 --in-pytorch", resumes=True),
     _appends("rivals", "--data {data}", resumes=True),
+    _appends("formats", "--data {data}", resumes=True),
     _appends(
         "held_out",
         "--data {data}",

@@ -15,6 +15,7 @@ from benchmarks.remeasure import PARTS
 from benchmarks.report_cells import picture
 from benchmarks.report_corrections import corrections
 from benchmarks.report_faults import faults
+from benchmarks.report_formats import formats
 from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
 from benchmarks.report_growth import conversation_growth, growth, row_growth, training_growth
@@ -112,6 +113,7 @@ def main() -> None:
         speed(json_lines(RESULTS / "training_speed.jsonl")),
         SHAPES,
         paper(json_lines(RESULTS / "rivals.jsonl")),
+        formats(json_lines(RESULTS / "formats.jsonl")),
         study(choices),
         curve(choices),
         study_texts(json_lines(RESULTS / "study_texts.jsonl")),
