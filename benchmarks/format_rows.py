@@ -122,6 +122,7 @@ def decoded(
 ) -> list[str]:
     """Greedy answers under the vectors of a source, or of the base model."""
     written: list[list[int]] = []
+    target = FrozenTarget(target.model, target.positions)  # rounding depends on what else is cached
     with target.temporary_cache():
         if DEVICE.type != "cuda":
             target.cache_prefixes(examples)
