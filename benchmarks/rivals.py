@@ -11,7 +11,7 @@ output has one task under one method. What the output has is not measured again.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,14 @@ FAMILIES: dict[str, Family] = {
 """What is trained together."""
 
 
-def measured(methods: Methods, answering: dict[str, Answering]) -> Iterator[Record]:
-    """A line for each task under each method of a family."""
+def measured(
+    methods: Methods, answering: dict[str, Answering], wordings: Mapping[str, int] | None = None
+) -> Iterator[Record]:
+    """A line for each task under each method of a family; `wordings` are those of prompts, where they are chosen."""
     draw = methods.draw
     for method, way in answering.items():
         for task, group in draw.groups.items():
-            rows, wording = _asked(methods, way, task)
+            rows, wording = _asked(methods, way, task, wordings or {})
             yield {
                 **{"method": method, "task": task, "group": group, "wording": wording, **way.facts},
                 **_scores(methods.outcomes(rows, way)),
@@ -59,21 +61,25 @@ def measured(methods: Methods, answering: dict[str, Answering]) -> Iterator[Reco
             }
 
 
-def measured_with_classifiers(methods: Methods, answering: dict[str, Answering]) -> Iterator[Record]:
+def measured_with_classifiers(
+    methods: Methods, answering: dict[str, Answering], wordings: Mapping[str, int] | None = None
+) -> Iterator[Record]:
     """With lines of logistic regression over the untrained backbone and over the trained generator, if there is one."""
-    yield from measured(methods, answering)
+    yield from measured(methods, answering, wordings)
     if "atv" in answering:
         yield from _classifiers(methods.draw, answering["atv"].source)
 
 
-def _asked(methods: Methods, way: Answering, task: str) -> tuple[list[Asked], int | None]:
+def _asked(methods: Methods, way: Answering, task: str, wordings: Mapping[str, int]) -> tuple[list[Asked], int | None]:
     """Test rows as a method asks them; of the wordings of prompts the one that is best on validation rows."""
     draw, tests = methods.draw, methods.draw.rows(task, "test")
     if way.shots is None:
         return [draw.asked(row, told=way.told) for row in tests], None
-    wordings = [INSTRUCTION, *range(len(WORDINGS.get(task, ())))]
+    tried = [INSTRUCTION, *range(len(WORDINGS.get(task, ())))]
     if way.shots != "zero-shot" and task in WORDINGS:
-        wordings = [INSTRUCTION, 0, TURNS]
+        tried = [INSTRUCTION, 0, TURNS]
+    if task in wordings:
+        tried = [wordings[task]]
 
     def quality(wording: int) -> float:
         """By demonstrations that are the same for all rows: to read others for each row takes ten times as long."""
@@ -82,7 +88,7 @@ def _asked(methods: Methods, way: Answering, task: str) -> tuple[list[Asked], in
         found = methods.outcomes(rows, way)
         return sum(row.first + (row.choice or 0) + row.likelihood for row in found) / len(found)
 
-    best = max(wordings, key=quality) if len(wordings) > 1 else INSTRUCTION
+    best = max(tried, key=quality) if len(tried) > 1 else tried[0]
     choose = draw.chooser(way.shots, task)
     return [draw.shown(row, choose(row), best) for row in tests], best
 
@@ -128,8 +134,15 @@ def run(draw: Draw, family: str, output: Path, epochs: int) -> None:
     if any(line.get("epochs", epochs) == epochs for line in known):
         return
     torch.manual_seed(draw.seed)
-    methods = Methods(draw, epochs)
-    append_lines(output, [place | record for record in measured_with_classifiers(methods, FAMILIES[family](methods))])
+    methods, wordings = Methods(draw, epochs), _chosen_wordings(output, draw.seed) if family == "bm25" else None
+    found = measured_with_classifiers(methods, FAMILIES[family](methods), wordings)
+    append_lines(output, [place | record for record in found])
+
+
+def _chosen_wordings(output: Path, seed: int) -> dict[str, int]:
+    """By task, those of 16 demonstrations: the most similar rows would be asked in the same, which takes long to find."""
+    lines = json_lines(output)
+    return {line["task"]: line["wording"] for line in lines if (line["family"], line["seed"]) == ("16-shot", seed)}
 
 
 if __name__ == "__main__":
