@@ -140,7 +140,7 @@ def run(draw: Draw, family: str, output: Path, epochs: int) -> None:
 
 
 def _chosen_wordings(output: Path, seed: int) -> dict[str, int]:
-    """By task, those of 16 demonstrations: the most similar rows would be asked in the same, which takes long to find."""
+    """By task, those of 16 demonstrations, in which the most similar rows are asked too: to find others takes long."""
     lines = json_lines(output)
     return {line["task"]: line["wording"] for line in lines if (line["family"], line["seed"]) == ("16-shot", seed)}
 
