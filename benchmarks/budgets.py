@@ -2,9 +2,9 @@
 
 python -m benchmarks.budgets --data FOLDER --output FILE.jsonl [--seeds N ...] [--method NAME ...] [--tests N]
 
-The paper (section 4) holds that ATV is as expressive as LoRA under an equal rank budget, and more expressive than
-prefix tuning. Four tasks with labels and six with texts, 90 training rows of each, in one training. The backbone is
-frozen here, so that a generator has the parameters of its expansion alone. What the output has is not measured again.
+The paper claims that ATV is as expressive as LoRA under an equal rank budget, and more expressive than prefix tuning.
+Four tasks with labels and six with texts, 90 training rows of each, in one training. The backbone is frozen here, so
+that a generator has the parameters of its expansion alone. What the output has is not measured again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ import torch
 from sacrebleu.metrics.chrf import CHRF
 
 from atv_train import Example
+from benchmarks.budget_sizes import RANKS, SIZES
 from benchmarks.json_lines import append_lines, json_lines
 from benchmarks.paper_tasks import STUDIED, STUDIED_TEXTS
 from benchmarks.rival_methods import Answering, Methods
 from benchmarks.rival_rows import Draw
 from benchmarks.rivals import SEEDS, Family, Record, measured
 
-RANKS = (1, 4, 16)
-"""Of LoRA, of the expansion, and tokens of a prefix."""
-SIZES = {1: (17, 26), 4: (70, 106), 16: (285, 424)}
-"""By LoRA's rank: at which rank an expansion, and at how many tokens a prefix, has as many parameters."""
 DECODED, DECODED_TOKENS = 20, 160
 """Test rows of each task with texts that are answered in full, and tokens of an answer."""
 EPOCHS = 5

@@ -99,11 +99,9 @@ def unsteered(target: FrozenTarget) -> Logits:
     return lambda examples: target.answer_logits(examples, target.zeros(len(examples)))
 
 
-@torch.no_grad()
-def mean_loss(examples: Sequence[Example], logits: Logits) -> float:
+def loss_of(found: Sequence[Outcome]) -> float:
     """Of the right answers, per token: the mean of the rows' means."""
-    rows = [Asked(example) for example in examples]
-    return sum(-math.log(max(row.likelihood, 1e-30)) for row in outcomes(rows, logits)) / len(rows)
+    return sum(-math.log(max(row.likelihood, 1e-30)) for row in found) / len(found)
 
 
 def _batches(rows: Sequence[Asked]) -> Iterator[list[int]]:

@@ -22,8 +22,10 @@ from atv_eval import mean_over_tasks
 from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.paper_tasks import N_POOL
 from benchmarks.quotes import printed
+from benchmarks.report_budgets import curves as budget_curves
 from benchmarks.report_cells import Hits
 from benchmarks.report_generation import text_hits
+from benchmarks.report_label_rows import curves
 from benchmarks.report_rivals import paper_hits
 from benchmarks.vector_shapes import OTHER
 
@@ -44,25 +46,39 @@ Data = dict[str, Any]
 
 
 def learning_curve() -> Data:
-    """Accuracy by training rows, from `benchmarks.study`."""
-    names = {"default": "vector by query", "averaged": "its mean for each task", "per-task": "learned for each task"}
-    found: Data = {what: [] for what in names.values()}
-    for record in json_lines(RESULTS / "study.jsonl"):
-        if record["name"] in names and "accuracy" in record:
-            found[names[record["name"]]].append((record["rows"], round(100 * record["accuracy"], 1)))
-    return {what: sorted(points) for what, points in found.items()}
+    """Right labels by training rows, from `benchmarks.label_rows`."""
+    return curves(json_lines(RESULTS / "label_rows.jsonl"))
 
 
 def draw_learning_curve(figure: Figure, data: Data) -> None:
     """Lines, rows on a logarithmic axis."""
     axes = figure.subplots()
     for what, points in data.items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=what)
+        axes.plot(*zip(*points, strict=True), marker="o", label=what, linestyle="-" if what in OURS else "--")
     sizes = sorted({size for points in data.values() for size, _ in points})
     axes.set(xscale="log", xlabel="training rows of each of four tasks", ylabel="right answers, %", ylim=(0, 100))
-    axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
     axes.minorticks_off()
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
+
+
+def equal_budgets() -> Data:
+    """Right labels and likelihood of texts by trained parameters, from `benchmarks.budgets`."""
+    return budget_curves(json_lines(RESULTS / "budgets.jsonl"))
+
+
+def draw_equal_budgets(figure: Figure, data: Data) -> None:
+    """Labels on the left, texts on the right, parameters on a logarithmic axis."""
+    left, right = figure.subplots(1, 2)
+    for what, points in data.items():
+        sizes, labels, likelihoods = zip(*points, strict=True)
+        left.plot(sizes, labels, marker="o", label=what)
+        right.plot(sizes, likelihoods, marker="o")
+    for axes, measure in ((left, "right labels, %"), (right, "likelihood of wanted texts, %")):
+        axes.set(xscale="log", xlabel="trained parameters", ylabel=measure, ylim=(0, 80))
+        axes.set_xticks((1e4, 1e5, 1e6, 1e7), ("10k", "100k", "1M", "10M"), minor=False)
+        axes.minorticks_off()
+    figure.legend(loc="outside lower center", ncols=2)
 
 
 def strength() -> Data:
@@ -242,6 +258,7 @@ def draw_accuracy_and_time(figure: Figure, data: Data) -> None:
 
 PICTURES: dict[str, tuple[str, Callable[[], Data], Callable[[Figure, Data], None]]] = {
     "learning-curve": ("Accuracy by the number of training rows.", learning_curve, draw_learning_curve),
+    "budgets": ("Quality by the number of trained parameters.", equal_budgets, draw_equal_budgets),
     "strength": ("Accuracy and change of unrelated answers by strength.", strength, draw_strength),
     "gate-roc": ("Queries that are steered at every threshold of the gate.", gate_roc, draw_gate_roc),
     "paper-tasks": ("The paper's tasks under each method.", paper_tasks, draw_estimates),

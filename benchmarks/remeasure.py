@@ -112,7 +112,6 @@ PARTS = (
     _appends(
         "study",
         f"{_STUDY} 6",
-        *(f"default per-task --rows {rows} {_STUDY} {epochs}" for rows, epochs in ((16, 15), (32, 10), (500, 4))),
         resumes=True,
     ),
     Part(
@@ -122,6 +121,8 @@ PARTS = (
     ),
     _appends("generation", "--data {data} --work {work}/generation --lora-epochs 2 --in-pytorch", resumes=True),
     _appends("rivals", "--data {data}", resumes=True),
+    _appends("budgets", "--data {data}", resumes=True),
+    _appends("label_rows", "--data {data}", resumes=True),
     _appends("formats", "--data {data}", resumes=True),
     _appends(
         "held_out",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.remeasure import PARTS
+from benchmarks.report_budgets import budgets
 from benchmarks.report_cells import picture
 from benchmarks.report_corrections import corrections
 from benchmarks.report_faults import faults
@@ -20,11 +21,12 @@ from benchmarks.report_gate import gate, mixed
 from benchmarks.report_generation import generation
 from benchmarks.report_growth import conversation_growth, growth, row_growth, training_growth
 from benchmarks.report_held_out import held_out
+from benchmarks.report_label_rows import label_rows
 from benchmarks.report_peers import peers
 from benchmarks.report_rivals import paper
 from benchmarks.report_serving import serving
 from benchmarks.report_speed import latency, precision, speed, startup, throughput
-from benchmarks.report_study import curve, study, study_texts, sweeps
+from benchmarks.report_study import study, study_texts, sweeps
 from benchmarks.report_text import structured, style
 from benchmarks.report_told import few_rows, told
 
@@ -52,8 +54,7 @@ COMMANDS = {
     ),
     "calibrate": (
         "Strength and layers",
-        "The first demo bundle, which had three tasks with labels: 30 validation rows of each, and the 40 unrelated\n"
-        "queries of `eval`.",
+        "The demo bundle with its gate: up to 30 validation rows of each task, and the 40 unrelated queries of `eval`.",
     ),
     "bench": (
         "What steering costs",
@@ -114,8 +115,9 @@ def main() -> None:
         SHAPES,
         paper(json_lines(RESULTS / "rivals.jsonl")),
         formats(json_lines(RESULTS / "formats.jsonl")),
+        budgets(json_lines(RESULTS / "budgets.jsonl")),
+        label_rows(json_lines(RESULTS / "label_rows.jsonl")),
         study(choices),
-        curve(choices),
         study_texts(json_lines(RESULTS / "study_texts.jsonl")),
         sweeps(choices),
         precision(json_lines(RESULTS / "precision.jsonl")),

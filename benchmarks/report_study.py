@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ from benchmarks.report_cells import against, difference_table, picture
 from benchmarks.report_text import percent
 
 Record = dict[str, Any]
-CURVE = ("default", "averaged", "per-task")
 
 
 def study(measured: Sequence[Record]) -> str:
@@ -90,33 +88,6 @@ queries more; so one is the default.
 `python -m benchmarks.study --texts {options} --data FOLDER --output benchmarks/results/study_texts.jsonl`
 
 {difference_table(head, rows)}"""
-
-
-def curve(measured: Sequence[Record]) -> str:
-    """Accuracy by the number of training rows."""
-    sizes: dict[int, dict[str, Record]] = defaultdict(dict)
-    for record in measured:
-        if "what" in record:
-            sizes[record["rows"]][record["name"]] = record
-    if len(sizes) < 2:
-        return ""
-    rows = [
-        [
-            str(size),
-            str(found["default"]["epochs"]),
-            *(percent(found[name]["accuracy"]) if name in found else "" for name in CURVE),
-        ]
-        for size, found in sorted(sizes.items())
-        if "default" in found
-    ]
-    return f"""## Learning curve
-
-The same four tasks, test rows and seed, with other numbers of training rows per task:
-`python -m benchmarks.study default per-task --rows N --epochs E --data FOLDER --output FILE`
-
-{picture("learning-curve", "Right answers by the number of training rows: the vector by query is above the others.")}
-
-{table(["rows per task", "epochs", "adaptive", "its mean for each task", "one learned for each task"], rows)}"""
 
 
 def sweeps(measured: Sequence[Record]) -> str:

@@ -1,7 +1,6 @@
 """What task vectors are compared with: prompts, vectors, LoRA and prefix tuning.
 
-Each method that learns has the weights of its best epoch and the better of its learning rates, by the loss on
-validation rows.
+Each method that learns has the weights of its best epoch and the better of its learning rates, by validation rows.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from atv_train.vector_sources import (
     n_trainable,
     random_vectors,
 )
-from benchmarks.forced import Asked, Logits, Outcome, mean_loss, outcomes, steered, unsteered
+from benchmarks.forced import Asked, Logits, Outcome, loss_of, outcomes, steered, unsteered
 from benchmarks.lora import DEVICE, Lora
 from benchmarks.rival_rows import Draw
 
@@ -74,10 +73,12 @@ class Methods:
     Args:
         epochs: of all that learn; the best one is taken.
         batch_size: rows of a step.
+        labels: whether the best epoch and rate have the most right answers to validation rows, then the lowest loss,
+            as `train` chooses where all tasks have labels; otherwise they have the lowest loss.
     """
 
-    def __init__(self, draw: Draw, epochs: int = 3, batch_size: int = 16) -> None:
-        self.draw = draw
+    def __init__(self, draw: Draw, epochs: int = 3, batch_size: int = 16, *, labels: bool = False) -> None:
+        self.draw, self.labels = draw, labels
         self.settings = TrainingSettings(epochs=epochs, batch_size=batch_size, contrastive=0.0, seed=draw.seed)
 
     @cached_property
@@ -187,27 +188,30 @@ class Methods:
         *,
         told: bool,
     ) -> tuple[Logits, dict[str, Any], Any]:
-        """Train at each rate; the one with the lowest validation loss, with the weights of its best epoch."""
-        valid = [row[0] for row in self.draw.examples("valid", told=told)]
-        losses: dict[float, float] = {}
+        """Train at each rate; the best one, with the weights of its best epoch."""
+        valid = [Asked(row[0]) for row in self.draw.examples("valid", told=told)]
         best: tuple[Logits, dict[str, Any], Any] | None = None
+        best_quality: tuple[float, float] | None = None
         for rate in RATES[name]:
             module, logits, epochs, made = begin(rate)
             kept: dict[str, Tensor] = {}
+            quality: tuple[float, float] | None = None
             epoch = 0
             for number, _ in enumerate(epochs, 1):
                 module.eval()
-                loss = mean_loss(valid, logits)
-                if loss < losses.get(rate, float("inf")):
-                    losses[rate], epoch = loss, number
+                found = outcomes(valid, logits)
+                now = (sum(row.exact for row in found) / len(found) if self.labels else 0.0, -loss_of(found))
+                if quality is None or now > quality:
+                    quality, epoch = now, number
                     kept = {key: value.detach().clone() for key, value in _trained(module)}
             for key, value in _trained(module):
                 value.data.copy_(kept[key])
-            if best is None or losses[rate] < best[1]["valid_loss"]:
-                train_loss = mean_loss([row[0] for row in rows], logits)
-                facts = {"rate": rate, "epoch": epoch, "epochs": self.settings.epochs, "valid_loss": losses[rate]}
+            if quality is not None and (best_quality is None or quality > best_quality):
+                train_loss = loss_of(outcomes([Asked(row[0]) for row in rows], logits))
+                facts = {"rate": rate, "epoch": epoch, "epochs": self.settings.epochs, "valid_loss": -quality[1]}
+                facts |= {"valid_exact": quality[0]} if self.labels else {}
                 facts |= {"train_loss": train_loss, "trainable": n_trainable(module)}
-                best = logits, facts, made
+                best, best_quality = (logits, facts, made), quality
         assert best is not None
         return best
 

@@ -1,0 +1,96 @@
+"""Right labels by the number of training rows under each method, for docs/explanation/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from atv_eval import mean_over_tasks
+from benchmarks.paper_tasks import STUDIED
+from benchmarks.report_cells import Hits, against, difference_table, picture
+
+Record = dict[str, Any]
+WHAT = {
+    "classifier": "logistic regression, frozen backbone",
+    "head": "logistic regression, trained generator",
+    "per-task": "a learned vector for each task",
+    "lora": "LoRA on the target, r=8 (peft)",
+    "atv": "task vectors by query",
+}
+"""The methods, in the order of the table."""
+_ATV = "atv"
+
+
+def label_rows(records: Sequence[Record]) -> str:
+    """All methods at each number of rows, and what task vectors have more."""
+    sizes = sorted({record["rows"] for record in records if record["method"] == _ATV})
+    if not sizes:
+        return ""
+    hits = {method: {size: found for size in sizes if (found := _hits(records, method, size))} for method in WHAT}
+    shares = [
+        [WHAT[method], *(mean_over_tasks(found[size]).percent() if size in found else "" for size in sizes)]
+        for method, found in hits.items()
+    ]
+    more = [
+        [WHAT[method], *(_more(records, method, size) if size in found else "" for size in sizes)]
+        for method, found in hits.items()
+        if method != _ATV
+    ]
+    head = [f"{size:,} rows" for size in sizes]
+    n_tests = sum(map(len, hits[_ATV][sizes[0]].values()))
+    return f"""## Learning curve
+
+{len(STUDIED)} tasks with labels ({", ".join(STUDIED)}) in one training; all {n_tests} test rows, exact match in
+percent, the mean of the tasks, with so many training rows of each task. About 300 steps, but 3 epochs at least and 15
+at most, of which each method has the best by the loss on 50 validation rows of each task, and LoRA the better of two
+learning rates. {_seeds(records)} Classifiers learn each task by itself and write no text.
+`python -m benchmarks.label_rows --data FOLDER --output benchmarks/results/label_rows.jsonl`
+
+{picture("learning-curve", "Right answers by the number of training rows under each method.")}
+
+{difference_table(["", *head], shares)}
+
+Task vectors have more than, in points on the same rows and seeds:
+
+{difference_table(["", *head], more)}
+"""
+
+
+def curves(records: Sequence[Record]) -> dict[str, list[tuple[int, float]]]:
+    """By method: numbers of training rows, and right answers in percent."""
+    sizes = sorted({record["rows"] for record in records})
+    found = {
+        what: [
+            (size, round(100 * mean_over_tasks(hits).value, 1))
+            for size in sizes
+            if (hits := _hits(records, method, size))
+        ]
+        for method, what in WHAT.items()
+    }
+    return {what: points for what, points in found.items() if points}
+
+
+def _more(records: Sequence[Record], method: str, size: int) -> str:
+    """On the seeds that both have."""
+    seeds = [_seeds_of(records, name, size) for name in (_ATV, method)]
+    return against(*(_hits(records, name, size, seeds[0] & seeds[1]) for name in (_ATV, method)))
+
+
+def _hits(records: Iterable[Record], method: str, size: int, seeds: set[int] | None = None) -> Hits:
+    """Of each row the mean of its seeds, by task."""
+    marks: dict[str, list[list[int]]] = {}
+    for record in records:
+        if (record["method"], record["rows"]) == (method, size) and (seeds is None or record["seed"] in seeds):
+            marks.setdefault(record["task"], []).append(list(map(int, record["exact"])))
+    return {task: np.mean(found, axis=0) for task, found in marks.items()}
+
+
+def _seeds_of(records: Iterable[Record], method: str, size: int) -> set[int]:
+    return {record["seed"] for record in records if (record["method"], record["rows"]) == (method, size)}
+
+
+def _seeds(records: Iterable[Record]) -> str:
+    seeds = {record["seed"] for record in records}
+    return f"One seed, {seeds.pop()}." if len(seeds) == 1 else f"{len(seeds)} seeds, where all were measured."
