@@ -24,6 +24,7 @@ ROWS = (16, 64, 256, 1000, 2000)
 """Of each task; one of the four has 1,548 at most."""
 FAMILIES: dict[str, Family] = {
     "atv": lambda methods: {"atv": methods.adaptive()["atv"]},
+    "atv-answers": lambda methods: {"atv, by answers": methods.choosing_by_answers().adaptive()["atv"]},
     "per-task": lambda methods: methods.static("per-task"),
     "lora": lambda methods: methods.tuned("lora", size=8),
 }

@@ -73,12 +73,12 @@ class Methods:
     Args:
         epochs: of all that learn; the best one is taken.
         batch_size: rows of a step.
-        labels: whether the best epoch and rate have the most right answers to validation rows, then the lowest loss,
-            as `train` chooses where all tasks have labels; otherwise they have the lowest loss.
+        by_answers: whether the best epoch and rate have the most right answers to validation rows, then the lowest
+            loss, as `train` chooses where all tasks have labels; otherwise they have the lowest loss.
     """
 
-    def __init__(self, draw: Draw, epochs: int = 3, batch_size: int = 16, *, labels: bool = False) -> None:
-        self.draw, self.labels = draw, labels
+    def __init__(self, draw: Draw, epochs: int = 3, batch_size: int = 16, *, by_answers: bool = False) -> None:
+        self.draw, self.by_answers = draw, by_answers
         self.settings = TrainingSettings(epochs=epochs, batch_size=batch_size, contrastive=0.0, seed=draw.seed)
 
     @cached_property
@@ -86,6 +86,10 @@ class Methods:
         """What is steered or prompted."""
         model = load_target(embedded_model(), target_dtype(DEVICE), DEVICE)
         return FrozenTarget(model, Positions.DECODE, PrefixCache(_CACHE_BYTES))
+
+    def choosing_by_answers(self) -> Methods:
+        """The same with the rule of `train`."""
+        return Methods(self.draw, self.settings.epochs, self.settings.batch_size, by_answers=True)
 
     def prompted(self, shots: str | None = None) -> dict[str, Answering]:
         """The target as it is: the query alone, in the best wording, or after demonstrations."""
@@ -200,7 +204,7 @@ class Methods:
             for number, _ in enumerate(epochs, 1):
                 module.eval()
                 found = outcomes(valid, logits)
-                now = (sum(row.exact for row in found) / len(found) if self.labels else 0.0, -loss_of(found))
+                now = (sum(row.exact for row in found) / len(found) if self.by_answers else 0.0, -loss_of(found))
                 if quality is None or now > quality:
                     quality, epoch = now, number
                     kept = {key: value.detach().clone() for key, value in _trained(module)}
@@ -209,7 +213,7 @@ class Methods:
             if quality is not None and (best_quality is None or quality > best_quality):
                 train_loss = loss_of(outcomes([Asked(row[0]) for row in rows], logits))
                 facts = {"rate": rate, "epoch": epoch, "epochs": self.settings.epochs, "valid_loss": -quality[1]}
-                facts |= {"valid_exact": quality[0]} if self.labels else {}
+                facts |= {"valid_exact": quality[0]} if self.by_answers else {}
                 facts |= {"train_loss": train_loss, "trainable": n_trainable(module)}
                 best, best_quality = (logits, facts, made), quality
         assert best is not None

@@ -38,6 +38,7 @@ FAMILIES: dict[str, Family] = {
     "static": lambda methods: methods.static("static"),
     "per-task": lambda methods: methods.static("per-task"),
     "atv": lambda methods: methods.adaptive(),
+    "atv-answers": lambda methods: {"atv, by answers": methods.choosing_by_answers().adaptive()["atv"]},
     "atv-told": lambda methods: methods.adaptive(told=True),
     "lora": lambda methods: methods.tuned("lora", size=8),
     "lora-told": lambda methods: methods.tuned("lora", size=8, told=True),
