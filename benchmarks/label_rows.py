@@ -18,24 +18,24 @@ from benchmarks.json_lines import append_lines, json_lines
 from benchmarks.paper_tasks import STUDIED
 from benchmarks.rival_methods import Methods
 from benchmarks.rival_rows import Draw
-from benchmarks.rivals import SEEDS, Family, measured_with_classifiers
+from benchmarks.rivals import BY_ANSWERS, SEEDS, Family, measured_with_classifiers
 
 ROWS = (16, 64, 256, 1000, 2000)
 """Of each task; one of the four has 1,548 at most."""
 FAMILIES: dict[str, Family] = {
     "atv": lambda methods: {"atv": methods.adaptive()["atv"]},
-    "atv-answers": lambda methods: {"atv, by answers": methods.choosing_by_answers().adaptive()["atv"]},
+    "atv-answers": lambda methods: {"atv, by answers": methods.adaptive()["atv"]},
     "per-task": lambda methods: methods.static("per-task"),
     "lora": lambda methods: methods.tuned("lora", size=8),
 }
 _STEPS, _MAX_EPOCHS = 300, 15
 
 
-def methods_for(draw: Draw) -> Methods:
+def methods_for(draw: Draw, *, by_answers: bool) -> Methods:
     """About 300 steps, but 3 epochs at least and 15 at most."""
     n_rows = len(draw.trained) * draw.n_rows
     batch = 32 if n_rows > 4000 else 16 if n_rows > 200 else 8
-    return Methods(draw, min(_MAX_EPOCHS, max(3, round(_STEPS * batch / n_rows))), batch)
+    return Methods(draw, min(_MAX_EPOCHS, max(3, round(_STEPS * batch / n_rows))), batch, by_answers=by_answers)
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def run(data: Path, n_rows: int, seed: int, family: str, output: Path, n_tests: 
     if any(place.items() <= line.items() for line in json_lines(output)):
         return
     torch.manual_seed(seed)
-    methods = methods_for(Draw(data, seed, n_tests, STUDIED, n_rows, 50))
+    methods = methods_for(Draw(data, seed, n_tests, STUDIED, n_rows, 50), by_answers=family in BY_ANSWERS)
     started = time.monotonic()
     answering = FAMILIES[family](methods)
     place["seconds"] = round(time.monotonic() - started)

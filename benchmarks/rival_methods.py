@@ -87,10 +87,6 @@ class Methods:
         model = load_target(embedded_model(), target_dtype(DEVICE), DEVICE)
         return FrozenTarget(model, Positions.DECODE, PrefixCache(_CACHE_BYTES))
 
-    def choosing_by_answers(self) -> Methods:
-        """The same with the rule of `train`."""
-        return Methods(self.draw, self.settings.epochs, self.settings.batch_size, by_answers=True)
-
     def prompted(self, shots: str | None = None) -> dict[str, Answering]:
         """The target as it is: the query alone, in the best wording, or after demonstrations."""
         return {shots or "none": Answering(unsteered(self.target), shots=shots)}

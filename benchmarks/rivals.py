@@ -38,13 +38,15 @@ FAMILIES: dict[str, Family] = {
     "static": lambda methods: methods.static("static"),
     "per-task": lambda methods: methods.static("per-task"),
     "atv": lambda methods: methods.adaptive(),
-    "atv-answers": lambda methods: {"atv, by answers": methods.choosing_by_answers().adaptive()["atv"]},
+    "atv-answers": lambda methods: {"atv, by answers": methods.adaptive()["atv"]},
     "atv-told": lambda methods: methods.adaptive(told=True),
     "lora": lambda methods: methods.tuned("lora", size=8),
     "lora-told": lambda methods: methods.tuned("lora", size=8, told=True),
     "prefix": lambda methods: methods.tuned("prefix", size=16),
 }
 """What is trained together."""
+BY_ANSWERS = ("atv-answers",)
+"""Families whose epochs are chosen by right answers."""
 
 
 def measured(
@@ -135,7 +137,8 @@ def run(draw: Draw, family: str, output: Path, epochs: int) -> None:
     if any(line.get("epochs", epochs) == epochs for line in known):
         return
     torch.manual_seed(draw.seed)
-    methods, wordings = Methods(draw, epochs), _chosen_wordings(output, draw.seed) if family == "bm25" else None
+    methods = Methods(draw, epochs, by_answers=family in BY_ANSWERS)
+    wordings = _chosen_wordings(output, draw.seed) if family == "bm25" else None
     found = measured_with_classifiers(methods, FAMILIES[family](methods), wordings)
     append_lines(output, [place | record for record in found])
 
