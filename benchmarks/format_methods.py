@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peft import LoraConfig, PrefixTuningConfig
-from torch import nn
-
 from atv_train import Example, TrainingSettings
 from atv_train.vector_sources import VectorSource
-from benchmarks.forced import Logits
 from benchmarks.format_rows import FormatDraw, as_text, decoded, frozen_target
 from benchmarks.format_rules import ANSWER_TOKENS, FORMATS, follows
-from benchmarks.lora import DEVICE, Lora
+from benchmarks.lora import DEVICE
 from benchmarks.rival_methods import Methods
 
 EPOCHS, BATCH_SIZE, RANK, PREFIX_TOKENS = 5, 8, 8, 16
@@ -78,33 +74,19 @@ class FormatMethods(Methods):
 
     def adapted(self, method: str) -> Way:
         """LoRA or prefix tuning of the target itself."""
-        config: Any = (
-            PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=PREFIX_TOKENS)
-            if method == "prefix"
-            else LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear")
-        )
-        rows = self.draw.examples("train")
+        found = self.tuned(method, size=PREFIX_TOKENS if method == "prefix" else RANK)[method]
+        decode = found.answers
+        assert decode is not None
+        vocabulary = self.draw.file.vocabulary
 
-        def begin(rate: float) -> tuple[nn.Module, Logits, Iterable[Any], Lora]:
-            lora = Lora(self.settings, rate=rate, config=config)
-            if method == "prefix":
-                self._begin_with_text(lora, rows, PREFIX_TOKENS)
-            return lora.model, lora.answer_logits, lora.epochs(rows), lora
+        def answers(examples: Sequence[Example]) -> list[str]:
+            batches = [examples[start : start + _BATCH] for start in range(0, len(examples), _BATCH)]
+            return [as_text(tokens, vocabulary) for batch in batches for tokens in decode(batch, ANSWER_TOKENS)]
 
-        _, facts, lora = self._best(method, begin, rows, told=False)
-        return Way(lambda examples: self._generate(lora, examples), facts=facts)
+        return Way(answers, facts=found.facts)
 
     def _decode(self, examples: Sequence[Example], source: VectorSource | None = None) -> list[str]:
         return decoded(self.target, examples, source, ANSWER_TOKENS, self.draw.file.vocabulary)
-
-    def _generate(self, lora: Lora, examples: Sequence[Example]) -> list[str]:
-        vocabulary = self.draw.file.vocabulary
-        ends = [token for token in range(vocabulary.n_tokens) if vocabulary.ends(token)]
-        texts: list[str] = []
-        for start in range(0, len(examples), _BATCH):
-            prompts = [example.prompt for example in examples[start : start + _BATCH]]
-            texts += [as_text(tokens, vocabulary) for tokens in lora.answers(prompts, ANSWER_TOKENS, ends)]
-        return texts
 
 
 METHODS: dict[str, Callable[[FormatMethods], Way]] = {

@@ -61,7 +61,7 @@ class Lora:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total, n_labels = 0.0, sum(len(example.answer) for example in batch)
-        for part in bounded(batch):
+        for part in bounded(batch, self.n_prefix):
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.half):
                 logits, labels = self.answer_logits(part)
             loss = cross_entropy(logits, labels, reduction="sum") / n_labels
@@ -87,6 +87,11 @@ class Lora:
         parts = [row[len(e.prompt) - 1 :][: len(e.answer)] for row, e in zip(hidden, batch, strict=True)]
         labels = torch.tensor([token for example in batch for token in example.answer], device=DEVICE)
         return base.lm_head(torch.cat(parts)).float(), labels
+
+    def bounded_logits(self, examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for any number of examples."""
+        parts = [self.answer_logits(part) for part in bounded(examples, self.n_prefix)]
+        return torch.cat([logits for logits, _ in parts]), torch.cat([labels for _, labels in parts])
 
     @torch.no_grad()
     def answers(self, prompts: Sequence[Sequence[int]], n_tokens: int, ends: Sequence[int]) -> list[list[int]]:
@@ -136,12 +141,20 @@ class Lora:
         return {"unrelated_kl": float(mean_kl(base, changed)), "unrelated_agreement": float(same)}
 
 
-def bounded(batch: Sequence[Example]) -> Iterator[Sequence[Example]]:
-    """A batch in parts whose activations fit the memory; their gradients add up to that of the whole."""
+def bounded(batch: Sequence[Example], n_prefix: int = 0) -> Iterator[Sequence[Example]]:
+    """A batch in parts whose activations fit the memory; their gradients add up to that of the whole.
+
+    Args:
+        n_prefix: tokens before each example.
+    """
+
+    def size(examples: Sequence[Example]) -> int:
+        return len(examples) * (n_prefix + max(example.length for example in examples))
+
     start = 0
     while start < len(batch):
         end = start + 1
-        while end < len(batch) and (end + 1 - start) * max(e.length for e in batch[start : end + 1]) <= MAX_TOKENS:
+        while end < len(batch) and size(batch[start : end + 1]) <= MAX_TOKENS:
             end += 1
         yield batch[start:end]
         start = end

@@ -8,6 +8,7 @@ from atv_local.data import Row
 
 PAPER, UNSEEN = "atv20", "unseen_dev"
 """Their groups in the index of the data."""
+N_CTX = 4096  # tokens of a prompt with its answer, at most
 N_POOL = 90  # training rows a task, as in the paper; it draws them with the seeds 42, 100 and 10
 STUDIED = ("banking77_top10", "clinc_domain", "emotion", "trec")  # by `benchmarks.study`
 STUDIED_TEXTS = ("e2e_json", "restaurant8k_json", "snips_json", "sql_wikisql", "disfl_qa", "paradetox")

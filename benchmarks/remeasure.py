@@ -194,14 +194,16 @@ def main() -> None:
     if arguments.estimate:
         return
     arguments.to.mkdir(parents=True, exist_ok=True)
+    failed = []
     for part in parts:
         try:
             measure(part, arguments.to, arguments.data, arguments.run)
         except subprocess.CalledProcessError as error:
-            raise SystemExit(
-                f"{part.file}: ended with {error.returncode}; what was measured is in {arguments.to}"
-            ) from error
+            failed.append(f"{part.file} ended with {error.returncode}")
+            print(failed[-1], flush=True)
     print(compared(arguments.to, RESULTS))
+    if failed:
+        raise SystemExit(f"{'; '.join(failed)}: what was measured is in {arguments.to}")
     print(f"To publish: copy what is in {arguments.to} to {RESULTS.name}, name those files that were measured with the")
     print("present code in python -m benchmarks.freshness measured FILE ..., then make docs.")
 

@@ -54,7 +54,8 @@ COMMANDS = {
     ),
     "calibrate": (
         "Strength and layers",
-        "The demo bundle with its gate: up to 30 validation rows of each task, and the 40 unrelated queries of `eval`.",
+        "The demo bundle. Its gate reads all validation rows; up to 30 of each task are answered, and the 40\n"
+        "unrelated queries of `eval`.",
     ),
     "bench": (
         "What steering costs",

@@ -43,7 +43,8 @@ def formats(records: Sequence[Record]) -> str:
     complete = [method for method in WHAT if _hits(records, method).keys() >= set(names)]
     methods = [method for method in complete if method in DRAWS_NOTHING or _common(records, method)]
     records = [record for record in records if record["method"] in methods]
-    head = ["answered by", "mean", "task vectors have more", "other queries", "kept, chrF", "prompt tokens", "trained"]
+    head = ["answered by", "seeds", "mean", "task vectors have more", "other queries", "kept, chrF", "prompt tokens"]
+    head += ["trained"]
     return f"""## Formats that the prompt does not mention
 
 Formats that rules check: all letters upper case, a JSON object with the key "answer" alone, bullet points, one pair of
@@ -54,9 +55,10 @@ Of {max(record.get("epochs", 0) for record in records)} epochs and two learning 
 best by the loss on other questions, {N_VALID} at most, which choose the instruction too, by how many answers follow.
 SmolLM2-135M-Instruct Q4_1 in PyTorch answers {n_rows} queries greedily, with {ANSWER_TOKENS} tokens at most:
 {records[0]["alike"]} questions like those of training, and others that are not, which have a column of their own.
-Shares of answers that follow the rule, in percent; each row has the mean of {_n_seeds(records)}, which draw training
-rows. Intervals and p-values are over rows. `Kept` is chrF to the base model's answer, both without the format; where
-few words are allowed it is low by itself.
+Shares of answers that follow the rule, in percent; each row has the mean of the seeds, which draw training rows, of
+those that were measured in each format. Differences are on the seeds that both methods have in all formats; intervals
+and p-values are over rows. `Kept` is chrF of answers that follow to the base model's answer, both without the format;
+where few words are allowed it is low by itself.{_untold(records)}
 `python -m benchmarks.formats --data FOLDER --output benchmarks/results/formats.jsonl`
 
 {table(["answered by", *names, "mean"], [_shares(records, method, names) for method in methods])}
@@ -80,6 +82,7 @@ def _row(records: Sequence[Record], method: str) -> list[str]:
     trained = mine[0].get("trainable")
     return [
         WHAT[method],
+        _n_seeds(mine),
         mean_over_tasks(hits).percent(),
         "" if method == _ATV else against(*_pair(records, method)),
         mean_over_tasks(other).percent() if len(next(iter(other.values()))) else "",
@@ -105,13 +108,6 @@ def _reading(records: Sequence[Record], methods: Sequence[str], names: Sequence[
     }
     wins = [f"in `{name}` {_listed(found)}" for name, found in lost.items() if found]
     parts.append(f"By format, these are ahead of task vectors: {'; '.join(wins)}." if wins else _NO_WINS)
-    learned = [rival for rival in rivals if rival not in DRAWS_NOTHING]
-    kept = [rival for rival in learned if _verdict(*_pair(records, rival, "kept")) == "fewer"]
-    parts.append(
-        f"More of the base model's answer than under task vectors is kept by {_listed(kept)}."
-        if kept
-        else "None of what has the rows keeps more of the base model's answer than task vectors."
-    )
     return "\n".join(parts)
 
 
@@ -156,12 +152,36 @@ def _common(records: Sequence[Record], rival: str) -> set[int]:
 
 
 def _kept(records: Iterable[Record]) -> float:
-    return fmean(fmean(record["kept"]) for record in records)
+    """Of the answers that follow, the mean of the formats; 0 where none does."""
+    kept: dict[str, list[int]] = {}
+    for record in records:
+        marks = zip(record["kept"], record["follows"], strict=True)
+        kept.setdefault(record["format"], []).extend(score for score, mark in marks if mark == "1")
+    means = [fmean(scores) for scores in kept.values() if scores]
+    return fmean(means) if means else 0.0
 
 
 def _n_seeds(records: Iterable[Record]) -> str:
-    count = len({record["seed"] for record in records})
-    return "one seed" if count == 1 else f"{count} seeds"
+    """How many each format has."""
+    seeds: dict[str, set[int]] = {}
+    for record in records:
+        seeds.setdefault(record["format"], set()).add(record["seed"])
+    counts = sorted({len(found) for found in seeds.values()})
+    return " to ".join(map(str, sorted({counts[0], counts[-1]})))
+
+
+def _untold(records: Iterable[Record]) -> str:
+    """Formats in which no wording of the instruction was followed on validation questions."""
+    names = [
+        record["format"]
+        for record in records
+        if record["method"] == "instruction" and not any(record.get("valid_follows", [1]))
+    ]
+    listed = ", ".join(f"`{name}`" for name in names)
+    text = (
+        f"No answer to a validation question followed any wording of the instruction in {listed}: the first is taken."
+    )
+    return f"\n{text}" if names else ""
 
 
 def _train_rows(records: Iterable[Record]) -> str:

@@ -136,7 +136,7 @@ class Methods:
             lora = Lora(self.settings, rate=rate, config=config)
             if name == "prefix":
                 self._begin_with_text(lora, rows, size)
-            return lora.model, lora.answer_logits, lora.epochs(rows), lora
+            return lora.model, lora.bounded_logits, lora.epochs(rows), lora
 
         logits, facts, lora = self._best(name, begin, rows, told=told)
         vocabulary = self.draw.file.vocabulary

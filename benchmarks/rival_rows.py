@@ -16,9 +16,9 @@ from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_train import Example, encode
 from benchmarks.forced import Asked
-from benchmarks.paper_tasks import N_POOL, PAPER, UNSEEN, worded
+from benchmarks.paper_tasks import CATEGORIES, N_CTX, N_POOL, UNSEEN, worded
 
-N_CTX, ROW_TOKENS, N_SHOTS = 4096, 1024, 16
+ROW_TOKENS, N_SHOTS = 1024, 16
 INSTRUCTION = -1
 """In place of the number of a wording."""
 
@@ -47,7 +47,11 @@ class Draw:
     def groups(self) -> dict[str, str]:
         """Of each task; those of `unseen_dev` are measured and never trained on."""
         index = json.loads((self.data / "index.json").read_text())
-        tasks = self.tasks or [name for name, entry in index.items() if entry["group"] in (PAPER, UNSEEN)]
+        paper = [task for tasks in CATEGORIES.values() for task in tasks]
+        unseen = [name for name, entry in index.items() if entry["group"] == UNSEEN]
+        tasks = self.tasks or (*paper, *unseen)
+        if missing := [task for task in tasks if task not in index]:
+            raise SystemExit(f"{self.data} has no {', '.join(missing)}, which this measures")
         return {name: index[name]["group"] for name in tasks}
 
     @property

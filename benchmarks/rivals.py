@@ -1,7 +1,6 @@
 """Task vectors beside every rival on the paper's tasks: prompts, static vectors, LoRA, prefix tuning and classifiers.
 
-python -m benchmarks.rivals --data FOLDER --output FILE.jsonl [--seeds N ...] [--method NAME ...] [--epochs N]
-    [--tests N]
+python -m benchmarks.rivals --data FOLDER --output FILE.jsonl [--seeds N ...] [--method NAME ...] [--tests N]
 
 The 20 tasks of the paper in one training, 90 rows of each, and the unseen tasks after it. In PyTorch, on a GPU if there
 is one: right answers and allowed ones are given to the target, whose logits say which it would write. Each line of the
@@ -121,23 +120,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with index.json and a folder for each task")
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="draw the training rows")
-    parser.add_argument("--epochs", type=int, default=3, help="of what learns, of which the best is taken")
     parser.add_argument("--tests", type=int, help="test rows of each task, the first ones; by default all")
     parser.add_argument("--method", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="by default all")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         for family in arguments.method:
-            run(Draw(arguments.data, seed, arguments.tests), family, arguments.output, arguments.epochs)
+            run(Draw(arguments.data, seed, arguments.tests), family, arguments.output)
 
 
-def run(draw: Draw, family: str, output: Path, epochs: int) -> None:
+def run(draw: Draw, family: str, output: Path) -> None:
     """Append the lines of one family, if they are not there."""
     place = {"seed": draw.seed, "tests": draw.n_tests, "family": family}
-    known = (line for line in json_lines(output) if place.items() <= line.items())
-    if any(line.get("epochs", epochs) == epochs for line in known):
+    if any(place.items() <= line.items() for line in json_lines(output)):
         return
     torch.manual_seed(draw.seed)
-    methods = Methods(draw, epochs, by_answers=family in BY_ANSWERS)
+    methods = Methods(draw, by_answers=family in BY_ANSWERS)
     wordings = _chosen_wordings(output, draw.seed) if family == "bm25" else None
     found = measured_with_classifiers(methods, FAMILIES[family](methods), wordings)
     append_lines(output, [place | record for record in found])
