@@ -20,6 +20,7 @@ from atv_eval import mean_over_tasks
 from benchmarks.json_lines import RESULTS, json_lines
 from benchmarks.published import first_table
 from benchmarks.report_cells import Hits
+from benchmarks.report_formats import shares
 from benchmarks.report_generation import text_hits
 from benchmarks.report_peers import LLAMA, OURS, middle_runs
 
@@ -32,7 +33,7 @@ QUOTES: dict[str, list[str]] = {
 
 def figures() -> dict[str, str]:
     """All that is quoted, by name."""
-    return dict(item for part in (_demo, _gate, _mixed, _speed, _texts) for item in part())
+    return dict(item for part in (_demo, _gate, _mixed, _speed, _texts, _formats) for item in part())
 
 
 def _demo() -> Iterator[tuple[str, str]]:
@@ -96,6 +97,12 @@ def _peers() -> list[float]:
         server: [found[server, 8, load]["tokens_per_second"] for load in sorted(loads)] for server in (OURS, LLAMA)
     }
     return [ours / theirs for ours, theirs in zip(speeds[OURS], speeds[LLAMA], strict=True)]
+
+
+def _formats() -> Iterator[tuple[str, str]]:
+    found = shares(json_lines(RESULTS / "formats.jsonl"))
+    for name, method in (("ours", "atv"), ("static", "static"), ("shots", "16-shot"), ("lora", "lora")):
+        yield f"formats_{name}", f"{100 * found[method]:.0f}"
 
 
 def _texts() -> Iterator[tuple[str, str]]:

@@ -69,6 +69,12 @@ where few words are allowed it is low by itself.{_untold(records)}
 """
 
 
+def shares(records: Sequence[Record]) -> dict[str, float]:
+    """By method, the share of answers that follow: the mean of all formats."""
+    found = {method: _hits(records, method) for method in WHAT}
+    return {method: mean_over_tasks(hits).value for method, hits in found.items() if hits.keys() >= FORMATS.keys()}
+
+
 def _shares(records: Sequence[Record], method: str, names: Sequence[str]) -> list[str]:
     hits = _hits(records, method)
     cells = [mean_over_tasks({name: hits[name]}).percent() for name in names]
