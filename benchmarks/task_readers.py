@@ -6,24 +6,26 @@ both orders of its sentences: the recipe picks rows by their hash.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
+from benchmarks.task_rows import (
+    Row,
+    Texts,
+    choice,
+    compact,
+    joined,
+    lines,
+    named,
+    records,
+    spaced,
+    table,
+    values,
+)
 
-class Row(NamedTuple):
-    """An input with its answer, and all right answers where a task lists them."""
-
-    input: str
-    output: str
-    references: list[str] | None = None
-
-
-Texts = Sequence[str]
 _LETTER = re.compile(r"^\(([A-Z])\) ", re.MULTILINE)
 _OPTION = re.compile(r"^([a-e]): ", re.MULTILINE)
 _SENSES = re.compile(r"Sentence 1: (.*) Sentence 2: (.*) Word: (.*)")
@@ -41,23 +43,8 @@ _SUM = re.compile(r"(.*) The options: A \) (.*) , B \) (.*) , C \) (.*) , D \) (
 _FEELING = {"-1": "negative", "1": "positive", "0": "no impact"}
 
 
-def _lines(texts: Texts) -> Iterator[str]:
-    for text in texts:
-        yield from (one.removesuffix("\r") for one in text.split("\n") if one)
-
-
-def _records(texts: Texts) -> Iterator[Any]:
-    """Of JSON lines."""
-    return map(json.loads, _lines(texts))
-
-
-def _table(texts: Texts, delimiter: str = ",") -> Iterator[list[str]]:
-    for text in texts:
-        yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-
-
 def _pairs(texts: Texts) -> Iterator[Row]:
-    for row in chain.from_iterable(map(json.loads, texts)):
+    for row in values(texts):
         yield Row(row["input"], row["output"])
 
 
@@ -88,14 +75,13 @@ def _lettered(texts: Texts) -> Iterator[Row]:
 
 def _stereotypes(texts: Texts) -> Iterator[Row]:
     """Both orders of the two sentences; the answer is the stereotype."""
-    for text in texts:
-        for row in csv.DictReader(io.StringIO(text, newline="")):
-            for output, pair in ("A", ("sent_more", "sent_less")), ("B", ("sent_less", "sent_more")):
-                yield Row(f"sentence A: {row[pair[0]]}\nsentence B: {row[pair[1]]}", output)
+    for row in named(texts):
+        for output, (first, second) in ("A", ("sent_more", "sent_less")), ("B", ("sent_less", "sent_more")):
+            yield Row(f"sentence A: {row[first]}\nsentence B: {row[second]}", output)
 
 
 def _ethics(texts: Texts) -> Iterator[Row]:
-    for label, text, *_ in _table(texts):
+    for label, text, *_ in table(texts):
         if label in _YES:  # not the header
             yield Row(text.strip(), _YES[label])
 
@@ -108,35 +94,36 @@ def _senses(texts: Texts) -> Iterator[Row]:
 
 
 def _sentiment(texts: Texts) -> Iterator[Row]:
-    for label, sentence in (one.split(" ", 1) for one in _lines(texts)):
+    for label, sentence in (one.split(" ", 1) for one in lines(texts)):
         yield Row(f"sentence: {sentence}", ("negative", "positive")[int(label)])
 
 
 def _intents(texts: Texts) -> Iterator[Row]:
     """A comma may be part of a text that is not quoted."""
-    for row in _table(texts):
+    for row in table(texts):
         yield Row(",".join(row[:-1]), row[-1].replace("_", " "))
 
 
 def _questions(texts: Texts) -> Iterator[Row]:
-    for label, question in (one.split(" ", 1) for one in _lines(texts)):
-        yield Row(question, _TREC[label.split(":")[0]])
+    for label, question in (one.split(" ", 1) for one in lines(texts)):
+        for text in dict.fromkeys((question, question.encode().decode("latin-1"))):  # as it was read
+            yield Row(text, _TREC[label.split(":")[0]])
 
 
 def _emotions(texts: Texts) -> Iterator[Row]:
-    for one in _lines(texts):
+    for one in lines(texts):
         text, label = one.rsplit(";", 1)
         yield Row(text, label)
 
 
 def _poems(texts: Texts) -> Iterator[Row]:
-    for _, verse, label in (one.split("\t") for one in _lines(texts)):
+    for _, verse, label in (one.split("\t") for one in lines(texts)):
         if label in _FEELING:
             yield Row(verse, _FEELING[label])
 
 
 def _entailment(texts: Texts) -> Iterator[Row]:
-    for row in _records(texts):
+    for row in records(texts):
         yield Row(f"premise: {row['premise']}\nhypothesis: {row['hypothesis']}", row["label"])
 
 
@@ -146,45 +133,51 @@ def _judged(texts: Texts) -> Iterator[Row]:
 
 
 def _answered(texts: Texts) -> Iterator[Row]:
-    for _, question, response, label in (one.split("\t") for one in _lines(texts)):
+    for _, question, response, label in (one.split("\t") for one in lines(texts)):
         yield Row(f"question: {question}\nresponse: {response}", "Yes" if label == "entailment" else "No")
 
 
 def _inferred(texts: Texts) -> Iterator[Row]:
-    """Words and punctuation are put together again."""
-    for label, premise, hypothesis in (one.split("\t") for one in _lines(texts)):
-        yield Row(f"premise: {_joined(premise)}\nhypothesis: {_joined(hypothesis)}", _INFERRED[label])
+    for label, *pair in (one.split("\t") for one in lines(texts)):
+        premise, hypothesis = (re.sub(r" '(?!\d)", "'", joined(text)) for text in pair)
+        yield Row(f"premise: {premise}\nhypothesis: {hypothesis}", _INFERRED[label])
 
 
-def _joined(text: str) -> str:
-    text = re.sub(r" ?''", '"', text.replace("`` ", '"'))
-    return re.sub(r" (n't\b|[.,;:?!'])", r"\1", text)
+def _passages(texts: Texts) -> Iterator[Row]:
+    """The answer is the shortest of those that annotators marked."""
+    for row in records(texts):
+        found = dict.fromkeys(joined(one["string"]) for marked in row["original_nq_answers"] for one in marked)
+        if found:
+            text = f"{joined(row['paragraph_text'])}\nquestion: {row['question_text']}"
+            yield Row(text, min(found, key=len), list(found))
+
+
+def _politely(texts: Texts) -> Iterator[Row]:
+    """Each polite wording of a sentence may be the answer."""
+    for one in lines(texts):
+        text, *references = one.split("\t")
+        found = list(dict.fromkeys(joined(one) for one in references if one.strip()))
+        yield from (Row(joined(text), output, found) for output in found)
 
 
 def _schooled(texts: Texts) -> Iterator[Row]:
     """Options are lines that begin with `A.` in place of `Answer1:` in one line."""
-    for row in chain.from_iterable(map(json.loads, texts)):
+    for row in values(texts):
         text = row["instruction"].split(" question: ", 1)[1].split("\n\nAnswer format:")[0]
         question, *options = re.split(r"\s+Answer\d: ", text)
-        yield Row(_choice(question, options), "ABCDE"[int(row["answer"].removeprefix("answer")) - 1])
+        yield Row(choice(question, options), "ABCDE"[int(row["answer"].removeprefix("answer")) - 1])
 
 
 def _sums(texts: Texts) -> Iterator[Row]:
     """Options are lines in place of ` , B ) `, in lower case."""
-    for row in chain.from_iterable(map(json.loads, texts)):
+    for row in values(texts):
         if match := _SUM.fullmatch(row["instruction"]):
             question, *options = match.groups()
-            yield Row(_choice(question, [one.lower() for one in options]), row["answer"])
-
-
-def _choice(question: str, options: list[str]) -> str:
-    return "\n".join(
-        [question, "Options:", *(f"{letter}. {one}" for letter, one in zip("ABCDE", options, strict=False))]
-    )
+            yield Row(choice(question, [one.lower() for one in options]), row["answer"])
 
 
 def _strategy(texts: Texts) -> Iterator[Row]:
-    for row in _records(texts):
+    for row in records(texts):
         yield Row(row["query"].removeprefix("Q: ").removesuffix("\nA:"), row["choices"][row["gold_idx"]])
 
 
@@ -206,18 +199,18 @@ def _disfluent(texts: Texts) -> Iterator[Row]:
 def _restaurants(texts: Texts) -> Iterator[Row]:
     """Sentences with the facts that they state, and facts with each sentence that states them."""
     sentences: dict[str, list[str]] = {}
-    for facts, text, *_ in _table(texts):
-        sentence = " ".join(text.split())
+    for facts, text, *_ in table(texts):
+        sentence = spaced(text)
         sentences.setdefault(facts, []).append(sentence)
         slots = dict(re.findall(r"(?:^|, )([\w ]+)\[([^]]*)\]", facts))
-        yield Row(sentence, _json({"rating" if name == "customer rating" else name: slots[name] for name in slots}))
+        yield Row(sentence, compact({"rating" if name == "customer rating" else name: slots[name] for name in slots}))
     for facts, found in sentences.items():
-        yield from (Row(facts, one, found) for one in found)
+        yield from (Row(facts, one, list(dict.fromkeys(found))) for one in found)
 
 
 def _slots(texts: Texts) -> Iterator[Row]:
     """Marked spans become JSON, in the order of the text."""
-    for row in chain.from_iterable(map(json.loads, texts)):
+    for row in values(texts):
         text = row["userInput"]["text"]
         asked = row.get("context", {}).get("requestedSlots")
         found = [
@@ -226,12 +219,31 @@ def _slots(texts: Texts) -> Iterator[Row]:
         ]
         yield Row(
             f"asked for: {', '.join(asked)}\n{text}" if asked else text,
-            _json({slot: text[start:end] for start, end, slot in sorted(found)}),
+            compact({slot: text[start:end] for start, end, slot in sorted(found, key=lambda one: one[0])}),
         )
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _marked(texts: Texts) -> Iterator[Row]:
+    """Texts in parts, of which some are slots, become an intent and its slots; one that comes again has a list."""
+    for intent, rows in chain.from_iterable(json.loads(text).items() for text in texts):
+        for row in rows:
+            slots: dict[str, Any] = {}
+            for part in row["data"]:
+                if slot := part.get("entity"):
+                    slots.setdefault(slot, []).append(spaced(part["text"]))
+            single = {slot: found[0] if len(found) == 1 else found for slot, found in slots.items()}
+            text = spaced("".join(part["text"] for part in row["data"]))
+            yield Row(text, compact({"intent": intent, "slots": single}))
+
+
+def _commands(texts: Texts) -> Iterator[Row]:
+    """Lines of the first file are told to do what the same lines of the second do, by any of its commands."""
+    known: dict[str, dict[str, None]] = {}
+    for told, command in zip(*(text.rstrip("\n").split("\n") for text in texts), strict=True):
+        if command.isascii():
+            known.setdefault(spaced(told), {})[spaced(command)] = None
+    for told, commands in known.items():
+        yield Row(told, next(iter(commands)), list(commands))
 
 
 READERS: dict[str, Callable[[Texts], Iterator[Row]]] = {
@@ -253,6 +265,10 @@ READERS: dict[str, Callable[[Texts], Iterator[Row]]] = {
     "jind11/TextFooler/data/mnli": _inferred,
     "AGI-Edgerunners/LLM-Adapters/dataset/ARC": _schooled,
     "AGI-Edgerunners/LLM-Adapters/dataset/mathqa": _sums,
+    "google-research-datasets/QED": _passages,
+    "s-nlp/paradetox/paradetox": _politely,
+    "snipsco/nlu-benchmark/2017-06-custom-intent-engines": _marked,
+    "TellinaTool/nl2bash/data/bash": _commands,
     "niuzaisheng/AttExplainer/data/emotion": _emotions,
     "google-research-datasets/poem-sentiment": _poems,
     "google-research-datasets/Disfl-QA": _disfluent,
