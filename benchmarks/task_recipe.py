@@ -6,8 +6,8 @@ python -m benchmarks.task_recipe check --data FOLDER
 `task_recipe.json` has for each task its sources with their commits, its licence, how rows are read, and a short hash of
 every row of each split; no row is in it. `build` downloads the sources, or takes `FOLDER/owner/name/path` of --sources,
 and compares each file that it writes with the hash of the one that was measured on; `check` does that with files that
-are there. `task_readers.py` knows the forms of the sources. Its readers of rows that are not as the source has them were
-tried on parts of the sources or of copies of them, not on all rows. `describe --data FOLDER` writes the recipe.
+are there. `task_readers.py` knows the forms of the sources. Its readers of rows that are not as the source has them
+were tried on parts of the sources or of copies of them, not on all rows. `describe --data FOLDER` writes the recipe.
 """
 
 from __future__ import annotations
