@@ -68,7 +68,8 @@ HEAD = """# Results
 What was measured, from `benchmarks/results/`, which says of each new measurement when, on which code and on which
 machine it was made. `make results-quick` measures the first two tables and the times to the first token again, on your
 own machine, and compares; `make results` measures all (`python -m benchmarks.remeasure --help`).
-`python -m benchmarks.task_recipe build --output FOLDER` downloads 70 of the tasks in FOLDER and checks every row.
+`python -m benchmarks.task_recipe build --output FOLDER` knows the sources of 98 of the 111 tasks: it downloads them in
+FOLDER, checks every row, and names the tasks that it could not have as they were measured on.
 """
 SHAPES = f"""## What vectors look like
 

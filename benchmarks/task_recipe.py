@@ -6,7 +6,8 @@ python -m benchmarks.task_recipe check --data FOLDER
 `task_recipe.json` has for each task its sources with their commits, its licence, how rows are read, and a short hash of
 every row of each split; no row is in it. `build` downloads the sources, or takes `FOLDER/owner/name/path` of --sources,
 and compares each file that it writes with the hash of the one that was measured on; `check` does that with files that
-are there. It knows the tasks whose sources have the rows as they are. `describe --data FOLDER` writes the recipe.
+are there. `task_readers.py` knows the forms of the sources. Its readers of rows that are not as the source has them
+were tried on parts of the sources or of copies of them, not on all rows. `describe --data FOLDER` writes the recipe.
 """
 
 from __future__ import annotations
@@ -17,51 +18,35 @@ import hashlib
 import json
 import re
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import quote
 
 from benchmarks.json_lines import text_lines
+from benchmarks.task_readers import reader_of
+from benchmarks.task_rows import Row
 
 RECIPE = Path(__file__).with_suffix(".json")
 SPLITS = ("train", "valid", "test")
 HASH_BYTES, MAX_SOURCE = 6, 64 << 20
 _URL = "https://raw.githubusercontent.com/{repo}/{commit}/{path}"
-_LETTER = re.compile(r"^\(([A-Z])\) ", re.MULTILINE)
-Pair = tuple[str, str]
-Row = dict[str, Any]
-
-
-def _pairs(content: Any) -> Iterator[Pair]:
-    for row in content:
-        yield row["input"], row["output"]
-
-
-def _numbered(content: Any) -> Iterator[Pair]:
-    for row in content["examples"].values():
-        yield row["input"], row["output"]
-
-
-def _mapping(content: Any) -> Iterator[Pair]:
-    yield from content.items()
-
-
-def _options(content: Any) -> Iterator[Pair]:
-    """Options are lettered `A.` in place of `(A)`."""
-    for row in content["examples"]:
-        yield _LETTER.sub(r"\1. ", row["input"]), re.sub(r"^\(([A-Z])\)$", r"\1", row["target"])
-
-
-READERS: dict[str, Callable[[Any], Iterator[Pair]]] = {
-    "ericwtodd/function_vectors": _pairs,
-    "keirp/automatic_prompt_engineer": _numbered,
-    "roeehendel/icl_task_vectors": _mapping,
-    "suzgunmirac/BIG-Bench-Hard": _options,
+Entry = dict[str, Any]
+UNREAD = ("LICENSE", "README.md", "data/WiC/val.jsonl")
+"""Beginnings of paths that tasks owe their licence to, or that no row of a task comes from."""
+FOLDERS = {
+    "2017-06-custom-intent-engines": (
+        "AddToPlaylist",
+        "BookRestaurant",
+        "GetWeather",
+        "PlayMusic",
+        "RateBook",
+        "SearchCreativeWork",
+        "SearchScreeningEvent",
+    )
 }
-"""From the JSON of a source file to inputs and outputs, by repository."""
-CHANGED = frozenset({"ag_news", "commonsense_qa"})
-"""Tasks of these repositories whose rows are not as the source has them."""
+"""What `*` stands for in paths."""
 
 
 def choices_of(rule: Any, text: str) -> list[str] | None:
@@ -73,70 +58,86 @@ def choices_of(rule: Any, text: str) -> list[str] | None:
     return list(rule) if rule else None
 
 
-def line(task: str, pair: Pair, rule: Any) -> str:
+def line(task: str, row: Row, rule: Any) -> str:
     """A line of a split, as it was measured on."""
-    row = {"task": task, "input": pair[0], "output": pair[1], "choices": choices_of(rule, pair[0])}
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    content = {"task": task, "input": row.input, "output": row.output, "choices": choices_of(rule, row.input)}
+    if row.references is not None:
+        content["references"] = row.references
+    return json.dumps(content, ensure_ascii=False) + "\n"
 
 
-def row_hash(pair: Pair) -> bytes:
+def row_hash(row: Row) -> bytes:
     """Enough of it to tell the rows of a task apart."""
-    return hashlib.sha256("\0".join(pair).encode()).digest()[:HASH_BYTES]
+    return hashlib.sha256(f"{row.input}\0{row.output}".encode()).digest()[:HASH_BYTES]
 
 
-def built(task: str, entry: Row, files: Iterable[tuple[str, Any]]) -> dict[str, str]:
-    """The splits of a task, from the parsed files of its sources.
+def built(task: str, entry: Entry, rows: Iterable[Row]) -> dict[str, str]:
+    """The splits of a task, from the rows of its sources.
 
     Raises:
         ValueError: a row is not in the sources, or a split is not the one that was measured on.
     """
-    pairs = [pair for repository, content in files for pair in READERS[repository](content)]
-    known = {row_hash(pair): pair for pair in pairs}
+    known = {row_hash(row): row for row in rows}
     splits = {}
     for split in SPLITS:
         packed = base64.b64decode(entry["rows"][split])
         wanted = [packed[start : start + HASH_BYTES] for start in range(0, len(packed), HASH_BYTES)]
         if missing := sum(one not in known for one in wanted):
-            raise ValueError(f"{missing} of {len(wanted)} rows of {split} are not in the {len(pairs)} of the sources")
+            raise ValueError(f"{missing} of {len(wanted)} rows of {split} are not in the {len(known)} of the sources")
         splits[split] = "".join(line(task, known[one], entry["choices"]) for one in wanted)
         if hashlib.sha256(splits[split].encode()).hexdigest() != entry["sha256"][split]:
             raise ValueError(f"{split} is not the file that was measured on")
     return splits
 
 
-def source_files(entry: Row, folder: Path | None) -> Iterator[tuple[str, Any]]:
-    """The repository and parsed content of each source file, from a folder or downloaded."""
+def source_rows(entry: Entry, folder: Path | None) -> Iterator[Row]:
+    """The rows of all sources, from a folder or downloaded."""
     for source in entry["sources"]:
+        texts = []
         for path in source["paths"]:
             if folder is not None:
                 content = (folder / source["repo"] / path).read_bytes()
             else:
-                with urllib.request.urlopen(_URL.format(**source, path=path), timeout=60) as answer:
+                with urllib.request.urlopen(_URL.format(**source, path=quote(path)), timeout=60) as answer:
                     content = answer.read(MAX_SOURCE)
-            yield source["repo"], json.loads(content)
+            try:
+                texts.append(content.decode())
+            except UnicodeDecodeError:
+                texts.append(content.decode("latin-1"))
+        if texts:
+            yield from reader_of(source["repo"], source["paths"][0])(texts)
 
 
-def build(recipe: Row, output: Path, sources: Path | None, tasks: Iterable[str]) -> None:
-    """Write the tasks, with index.json and instructions.json."""
-    done = []
+def build(recipe: Entry, output: Path, sources: Path | None, tasks: Iterable[str]) -> None:
+    """Write the tasks, with index.json and instructions.json.
+
+    Raises:
+        SystemExit: a task could not be had as it was measured on; the others are written.
+    """
+    done, failed = [], []
     for task in tasks:
         try:
-            splits = built(task, recipe[task], source_files(recipe[task], sources))
-        except (OSError, URLError, ValueError, KeyError) as error:
-            raise SystemExit(f"{task}: {error}") from error
+            splits = built(task, recipe[task], source_rows(recipe[task], sources))
+        except (OSError, URLError, ValueError, LookupError) as error:
+            failed.append(f"{task}: {error}")
+            continue
         (output / task).mkdir(parents=True, exist_ok=True)
         for split, text in splits.items():
             (output / task / f"{split}.jsonl").write_text(text, encoding="utf-8")
         done.append(task)
         print(f"{task}: {', '.join(f'{text.count(chr(10))} {split}' for split, text in splits.items())}", flush=True)
+    if not done:
+        raise SystemExit("\n".join(failed))
     kept = ("group", "category", "licence", "licence_clarity", "sources")
     index = {task: {name: recipe[task][name] for name in kept if name in recipe[task]} for task in done}
     (output / "index.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     told = {task: recipe[task]["instruction"] for task in done}
     (output / "instructions.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
-def differing(recipe: Row, data: Path) -> list[str]:
+def differing(recipe: Entry, data: Path) -> list[str]:
     """Files that are not there or not those that were measured on."""
     found = []
     for task, entry in recipe.items():
@@ -147,32 +148,40 @@ def differing(recipe: Row, data: Path) -> list[str]:
     return found
 
 
-def described(data: Path) -> Row:
+def described(data: Path) -> Entry:
     """The recipe of a folder with index.json, instructions.json and a folder for each task."""
     index = json.loads((data / "index.json").read_text(encoding="utf-8"))
     instructions = json.loads((data / "instructions.json").read_text(encoding="utf-8"))
     recipe = {}
     for task, entry in index.items():
-        sources = entry.get("sources", [])
-        if not sources or task in CHANGED or any(source["repo"] not in READERS for source in sources):
+        sources = [
+            {"repo": source["repo"], "commit": source["commit"], "paths": expanded(source["path"])}
+            for source in entry.get("sources", [])
+        ]
+        if not any(source["paths"] for source in sources):
             continue
-        rows = {split: [json.loads(one) for one in text_lines(data / task / f"{split}.jsonl")] for split in SPLITS}
-        rule = _rule([row for split in SPLITS for row in rows[split]])
-        texts = {
-            split: "".join(line(task, (row["input"], row["output"]), rule) for row in rows[split]) for split in SPLITS
+        try:
+            for source in sources:
+                if source["paths"]:
+                    reader_of(source["repo"], source["paths"][0])
+        except LookupError:
+            continue
+        lines = {split: [json.loads(one) for one in text_lines(data / task / f"{split}.jsonl")] for split in SPLITS}
+        rule = _rule([row for split in SPLITS for row in lines[split]])
+        rows = {
+            split: [Row(row["input"], row["output"], row.get("references")) for row in found]
+            for split, found in lines.items()
         }
+        texts = {split: "".join(line(task, row, rule) for row in found) for split, found in rows.items()}
         if any(text != (data / task / f"{split}.jsonl").read_text(encoding="utf-8") for split, text in texts.items()):
             continue  # rows of another form
-        packed = {split: b"".join(row_hash((row["input"], row["output"])) for row in rows[split]) for split in SPLITS}
+        packed = {split: b"".join(map(row_hash, found)) for split, found in rows.items()}
         recipe[task] = {
             name: entry[name] for name in ("group", "category", "licence", "licence_clarity") if name in entry
         }
         recipe[task] |= {
             "instruction": instructions[task],
-            "sources": [
-                {"repo": source["repo"], "commit": source["commit"], "paths": _expanded(source["path"])}
-                for source in sources
-            ],
+            "sources": sources,
             "choices": rule,
             "sha256": {split: hashlib.sha256(text.encode()).hexdigest() for split, text in texts.items()},
             "rows": {split: base64.b64encode(found).decode() for split, found in packed.items()},
@@ -180,13 +189,15 @@ def described(data: Path) -> Row:
     return recipe
 
 
-def _expanded(path: str) -> list[str]:
-    """`a/{b,c}.json` -> `a/b.json`, `a/c.json`."""
-    match = re.search(r"\{([^}]*)\}", path)
-    return [path.replace(match[0], word) for word in match[1].split(",")] if match else [path]
+def expanded(path: str) -> list[str]:
+    """`a/{b,c}.json` -> `a/b.json`, `a/c.json`, and none of what is UNREAD."""
+    if match := re.search(r"\{([^}]*)\}", path):
+        return [one for word in match[1].split(",") for one in expanded(path.replace(match[0], word, 1))]
+    names = FOLDERS.get(path.split("/", 1)[0], ("*",))
+    return [one.replace("*", name) for one in path.split(", ") if not one.startswith(UNREAD) for name in names]
 
 
-def _rule(rows: list[Row]) -> Any:
+def _rule(rows: list[Entry]) -> Any:
     """What all rows have in common."""
     lists = [row["choices"] for row in rows]
     if all(one is None for one in lists):

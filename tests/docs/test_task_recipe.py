@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import task_recipe
-from benchmarks.task_recipe import RECIPE, SPLITS, build, described, differing
+from benchmarks.task_readers import reader_of
+from benchmarks.task_recipe import RECIPE, SPLITS, build, described, differing, expanded
 
 SOURCES = {
     "pairs": ("ericwtodd/function_vectors", lambda rows: [{"input": i, "output": o} for i, o in rows]),
@@ -19,6 +19,10 @@ SOURCES = {
         lambda rows: {"examples": {str(n): {"input": i, "output": o, "x": 1} for n, (i, o) in enumerate(rows)}},
     ),
     "mapping": ("roeehendel/icl_task_vectors", dict),
+    "references": (
+        "tuetschek/e2e-cleaning",
+        lambda rows: "mr,ref\n" + "".join(f'"{i}",{one}\n' for i, o in rows for one in (f"Another {o}.", o)),
+    ),
     "options": (
         "suzgunmirac/BIG-Bench-Hard",
         lambda rows: {
@@ -51,15 +55,23 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
         for number, split in enumerate(SPLITS):
             path = tmp_path / "data" / task / f"{split}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = [{"task": task, "input": i, "output": o, "choices": choices(task, i)} for i, o in known[number::4]]
+            part: list[dict[str, Any]] = [
+                {"task": task, "input": i, "output": o, "choices": choices(task, i)} for i, o in known[number::4]
+            ]
+            for row in part if task == "references" else []:
+                row["references"] = [f"Another {row['output']}.", row["output"]]
             path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part), encoding="utf-8")
         index[task] = {"group": "instructed", "licence": "MIT", "licence_clarity": "clear"}
-        index[task]["sources"] = [{"repo": repository, "commit": "abc", "path": f"files/{{a,b}}/{task}.json"}]
+        index[task]["sources"] = [
+            {"repo": repository, "commit": "abc", "path": f"files/{{a,b}}/{task}.json"},
+            {"repo": "someone/else", "commit": "def", "path": "LICENSE"},
+        ]
         random.Random(0).shuffle(known)
         for name, half in (("a", known[:11]), ("b", known[11:])):
             source = tmp_path / "sources" / repository / "files" / name / f"{task}.json"
             source.parent.mkdir(parents=True, exist_ok=True)
-            source.write_text(json.dumps(form(half)), encoding="utf-8")
+            content = form(half)
+            source.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     (tmp_path / "data" / "index.json").write_text(json.dumps(index))
     (tmp_path / "data" / "instructions.json").write_text(json.dumps(dict.fromkeys(SOURCES, "Answer.")))
     return tmp_path / "data", tmp_path / "sources"
@@ -85,6 +97,9 @@ def test_a_source_that_changed_is_refused(places: tuple[Path, Path], tmp_path: P
     with pytest.raises(SystemExit, match=r"mapping: \d+ of \d+ rows of \w+ are not in the 30 of the sources"):
         build(described(data), tmp_path / "again", sources, ["mapping"])
     assert not (tmp_path / "again").exists()
+    with pytest.raises(SystemExit, match="mapping: "):
+        build(described(data), tmp_path / "again", sources, ["mapping", "pairs"])
+    assert list(json.loads((tmp_path / "again" / "index.json").read_text())) == ["pairs"]
 
 
 def test_a_changed_file_is_noticed(places: tuple[Path, Path]) -> None:
@@ -97,8 +112,20 @@ def test_a_changed_file_is_noticed(places: tuple[Path, Path]) -> None:
 
 def test_the_recipe_has_no_rows_but_all_that_is_needed() -> None:
     recipe = json.loads(RECIPE.read_text(encoding="utf-8"))
-    assert len(recipe) == 70
+    assert len(recipe) == 98
     for entry in recipe.values():
-        assert all(source["repo"] in task_recipe.READERS and len(source["commit"]) == 40 for source in entry["sources"])
+        assert any(source["paths"] for source in entry["sources"])
+        for source in entry["sources"]:
+            assert len(source["commit"]) == 40
+            assert not source["paths"] or reader_of(source["repo"], source["paths"][0])
         assert entry["licence"]
         assert set(entry["rows"]) == set(entry["sha256"]) == set(SPLITS)
+
+
+def test_paths_are_written_out() -> None:
+    assert expanded("a/{b,c}/{d,e}.txt") == ["a/b/d.txt", "a/b/e.txt", "a/c/d.txt", "a/c/e.txt"]
+    assert expanded("data/one, data/two") == ["data/one", "data/two"]
+    assert expanded("README.md (licence)") == []
+    assert expanded("2017-06-custom-intent-engines/*/train_*_full.json")[0] == (
+        "2017-06-custom-intent-engines/AddToPlaylist/train_AddToPlaylist_full.json"
+    )
