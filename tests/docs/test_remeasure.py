@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import remeasure
-from benchmarks.json_lines import RESULTS, append_lines, json_lines
+from benchmarks.json_lines import RESULTS, append_lines, json_lines, measured
 from benchmarks.published import compared, figures, intervals
 
 TABLE = """| task, method | rows | exact match, % |
@@ -96,3 +96,13 @@ def test_measurements_say_when_and_where_they_were_made(tmp_path: Path) -> None:
     assert (first["a"], second["a"]) == (1, "é")
     assert set(first["measured"]) == {"on", "commit", "machine"}
     assert first["measured"]["machine"].endswith("cores")
+
+
+def test_figures_are_kept_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    measured.cache_clear()
+    try:
+        append_lines(tmp_path / "x.jsonl", [{"a": 1}])
+    finally:
+        measured.cache_clear()
+    assert [line["measured"]["commit"] for line in json_lines(tmp_path / "x.jsonl")] == ["unknown"]
