@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,9 +11,7 @@ import pytest
 
 from benchmarks import freshness
 from benchmarks.code_fingerprint import fingerprint_of_code
-from benchmarks.freshness import LOCK, ROOT, Lock, Present, Result, find_problems
-from benchmarks.remeasure import PARTS
-from tests import PACKAGES
+from benchmarks.freshness import LOCK, Lock, Present, Result, find_problems
 
 CODE = '''"""What it does."""
 
@@ -188,30 +185,3 @@ def test_an_entry_without_a_reason_or_code_is_noticed(main: Main, tmp_path: Path
 def test_an_unchanged_entry_is_written_as_it_was_read(tmp_path: Path) -> None:
     Lock.read(LOCK).write(tmp_path / "again.jsonl")
     assert (tmp_path / "again.jsonl").read_text() == LOCK.read_text()
-
-
-def imports(module: Path) -> Iterator[str]:
-    """Modules of benchmarks, with those that they import, and packages of ours, as files and folders."""
-    for node in ast.walk(ast.parse(module.read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        for name in names:
-            if name.startswith("benchmarks.") and name != "benchmarks.json_lines":
-                path = ROOT / f"{name.replace('.', '/')}.py"
-                yield from (path.relative_to(ROOT).as_posix(), *imports(path))
-            elif folder := PACKAGES.get(name.partition(".")[0]):
-                yield folder.relative_to(ROOT).as_posix()
-
-
-MEASURING = {"models.jsonl": {"models", "model_makers"}, "peers.jsonl": {"peers"}} | {
-    part.file: set(re.findall(r"-m benchmarks\.(\w+)", " ".join(part.commands))) for part in PARTS
-}
-
-
-@pytest.mark.parametrize("name", sorted(MEASURING))
-def test_a_result_counts_what_its_modules_import(name: str) -> None:
-    """Of a package at least a part."""
-    code = Lock.read(LOCK).results[name].code
-    modules = {ROOT / "benchmarks" / f"{module}.py" for module in MEASURING[name]}
-    wanted = {module.relative_to(ROOT).as_posix() for module in modules}.union(*map(imports, modules))
-    assert not [path for path in wanted if not any(f"{item}/".startswith(f"{path}/") for item in code)]
