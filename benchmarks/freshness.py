@@ -75,7 +75,7 @@ class Present(NamedTuple):
     @classmethod
     def read(cls, code: Iterable[str]) -> Present:
         """Of all files and folders of code."""
-        published = (path for path in RESULTS.iterdir() if path.suffix in PUBLISHED)
+        published = (path for path in RESULTS.glob("[!.]*") if path.suffix in PUBLISHED)
         return cls(read_code(ROOT, code), {path.name: fingerprint(path) for path in published})
 
 

@@ -134,8 +134,8 @@ def test_what_has_not_changed_was_not_measured(main: Main, tmp_path: Path) -> No
 
 
 def test_other_files_are_no_results(main: Main, tmp_path: Path) -> None:
-    (tmp_path / "results" / ".DS_Store").touch()
-    (tmp_path / "results" / "eval.md.partial").touch()
+    for name in (".DS_Store", "._a.md", "eval.md.partial"):
+        (tmp_path / "results" / name).touch()
     assert main() == ""
 
 
