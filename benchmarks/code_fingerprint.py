@@ -1,4 +1,7 @@
-"""Fingerprints of Python files: of the code alone, whatever its format, comments and docstrings."""
+"""Fingerprints of files.
+
+Of Python it is the code that counts, whatever its format, comments and docstrings; of other files the bytes.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,36 @@ Fingerprints = dict[str, str]
 """By the path of the file from the root of the repository."""
 
 
+def covers(item: str, file: str) -> bool:
+    """Whether an item is this file, or a folder with it: Python files alone, all files if it ends with a slash."""
+    inside = file.startswith(f"{item.removesuffix('/')}/")
+    return file == item or (inside and (item.endswith("/") or file.endswith(".py")))
+
+
 def read_code(root: Path, code: Iterable[str]) -> Fingerprints:
-    """Those of all Python files among these files and folders."""
-    files = {file for item in {*code} for file in (root / item, *(root / item).rglob("*.py")) if file.suffix == ".py"}
-    return {file.relative_to(root).as_posix(): fingerprint(file.read_bytes()) for file in files if file.is_file()}
+    """Those of all files that these items cover, without hidden ones."""
+    found = {}
+    for item in {*code}:
+        for file in (root / item, *(root / item).rglob("*")):
+            name = file.relative_to(root).as_posix()
+            if name not in found and covers(item, name) and not file.name.startswith(".") and file.is_file():
+                found[name] = fingerprint(file)
+    return found
 
 
-def fingerprint(source: bytes | str) -> str:
+def fingerprint(file: Path) -> str:
+    """Of code if it is Python."""
+    return (fingerprint_of_code if file.suffix == ".py" else fingerprint_of_bytes)(file.read_bytes())
+
+
+def fingerprint_of_bytes(content: bytes) -> str:
+    """A short hash."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def fingerprint_of_code(source: bytes | str) -> str:
     """The same for every version of Python, which `ast.dump` does not promise."""
-    return hashlib.sha256(ascii(_strip(ast.parse(source))).encode()).hexdigest()[:16]
+    return fingerprint_of_bytes(ascii(_strip(ast.parse(source))).encode())
 
 
 def _strip(value: object) -> object:

@@ -37,15 +37,18 @@ def append_lines(path: Path, records: Iterable[Record]) -> None:
 
 @cache
 def measured() -> Record:
-    """The day, the commit (with `+` if files differ from it), and the machine."""
+    """The day, the commit (with `+` if files differ from it; `unknown` if git cannot say), and the machine."""
 
     def git(*words: str) -> str:
-        found = subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+        try:
+            found = subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+        except OSError:  # after hours of measuring, a missing program is no reason to lose the figures
+            return ""
         return found.stdout.strip()
 
-    commit = git("rev-parse", "--short=8", "HEAD") + (
-        "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-    )
+    commit = git("rev-parse", "--short=8", "HEAD") or "unknown"
+    if git("status", "--porcelain", "--untracked-files=no"):
+        commit += "+"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch = sys.modules.get("torch")
     graphics = f", {torch.cuda.get_device_name()}" if torch is not None and torch.cuda.is_available() else ""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from benchmarks import freshness
-from benchmarks.code_fingerprint import fingerprint, read_code
-from benchmarks.freshness import LOCK, RESULTS, ROOT, Lock, Result, find_problems
-from benchmarks.remeasure import PARTS
-from tests import PACKAGES
+from benchmarks.code_fingerprint import fingerprint_of_code
+from benchmarks.freshness import LOCK, Lock, Present, Result, find_problems
 
 CODE = '''"""What it does."""
 
@@ -39,7 +36,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(freshness, "LOCK", tmp_path / "freshness.jsonl")
     monkeypatch.setattr(freshness, "RESULTS", tmp_path / "results")
     lock = Lock({"a.md": Result(["shared", "own/y.py"]), "b.jsonl": Result(["shared"])}, [])
-    lock.note_measured(["a.md", "b.jsonl"], read_code(tmp_path, ["shared", "own"]))
+    lock.note_measured(["a.md", "b.jsonl"], Present.read(["shared", "own"]))
     lock.write(freshness.LOCK)
 
     def run(*words: str, code: int = 0) -> str:
@@ -59,18 +56,17 @@ def stale(said: str) -> list[str]:
 
 def test_no_published_result_is_older_than_its_code() -> None:
     lock = Lock.read(LOCK)
-    present = read_code(ROOT, (item for result in lock.results.values() for item in result.code))
-    assert not list(find_problems(lock, [path.name for path in RESULTS.iterdir()], present))
+    assert not list(find_problems(lock, Present.read(item for one in lock.results.values() for item in one.code)))
 
 
 def test_only_code_counts() -> None:
     same = (
         '# Comment.\nLIMIT = (\n    3)  # of all\ndef add(a: int, b: int) -> int:\n    "Both."\n\n    return (a + b)\n'
     )
-    assert fingerprint(same) == fingerprint(CODE)
-    assert fingerprint(CODE.replace("a + b", "a - b")) != fingerprint(CODE)
-    assert fingerprint(CODE.replace("LIMIT = 3", "LIMIT = 3.0")) != fingerprint(CODE)
-    assert fingerprint(CODE.replace("LIMIT = 3", "LIMIT = '3'")) != fingerprint(CODE)
+    assert fingerprint_of_code(same) == fingerprint_of_code(CODE)
+    assert fingerprint_of_code(CODE.replace("a + b", "a - b")) != fingerprint_of_code(CODE)
+    assert fingerprint_of_code(CODE.replace("LIMIT = 3", "LIMIT = 3.0")) != fingerprint_of_code(CODE)
+    assert fingerprint_of_code(CODE.replace("LIMIT = 3", "LIMIT = '3'")) != fingerprint_of_code(CODE)
 
 
 def test_changed_code_is_named(main: Main, tmp_path: Path) -> None:
@@ -88,8 +84,58 @@ def test_new_and_removed_files_are_named(main: Main, tmp_path: Path) -> None:
     assert stale(main(code=1)) == [f"a.md is older than {changes}", f"b.jsonl is older than {changes}"]
 
 
-def test_files_that_are_not_python_do_not_count(main: Main, tmp_path: Path) -> None:
+def add_code(*items: str) -> None:
+    """Let a.md measure these too, as they are, and record it."""
+    lock = Lock.read(freshness.LOCK)
+    lock.results["a.md"].code += items
+    lock.note_measured(["a.md"], Present.read(item for one in lock.results.values() for item in one.code))
+    lock.write(freshness.LOCK)
+
+
+def test_files_that_are_not_python_count_where_they_are_named(main: Main, tmp_path: Path) -> None:
     (tmp_path / "shared" / "words.txt").write_text("words")
+    assert main() == ""
+    add_code("shared/words.txt")
+    (tmp_path / "shared" / "words.txt").write_text("other words")
+    assert stale(main(code=1)) == ["a.md is older than shared/words.txt"]
+
+
+def test_with_a_slash_all_files_of_a_folder_count(main: Main, tmp_path: Path) -> None:
+    (tmp_path / "rows" / "test").mkdir(parents=True)
+    (tmp_path / "rows" / "test" / "x.jsonl").write_text("{}")
+    add_code("rows/")
+    (tmp_path / "rows" / ".DS_Store").touch()
+    assert main() == ""
+    (tmp_path / "rows" / "test" / "x.jsonl").write_text("[]")
+    (tmp_path / "rows" / "y.csv").touch()
+    assert stale(main(code=1)) == ["a.md is older than rows/test/x.jsonl, rows/y.csv (new)"]
+
+
+def test_a_result_that_was_edited_is_named(main: Main, tmp_path: Path) -> None:
+    (tmp_path / "results" / "a.md").write_text("| 100.0 |")
+    said = main(code=1)
+    assert (
+        said == "a.md has changed since it was recorded: python -m benchmarks.freshness measured a.md, or accept it\n"
+    )
+    main("accept", "a.md", "--because", "A wider column.")
+    assert main() == ""
+    (tmp_path / "results" / "a.md").write_text("| 99.0 |")
+    main("measured", "a.md")
+    assert main() == ""
+
+
+def test_what_has_not_changed_was_not_measured(main: Main, tmp_path: Path) -> None:
+    main("measured", "a.md")
+    (tmp_path / "shared" / "x.py").write_text("")
+    assert "a.md: as recorded, though the code has changed" in main("measured", "a.md", code=2)
+    (tmp_path / "results" / "a.md").write_text("| 99.0 |")
+    main("measured", "a.md")
+    assert stale(main(code=1)) == ["b.jsonl is older than shared/x.py"]
+
+
+def test_other_files_are_no_results(main: Main, tmp_path: Path) -> None:
+    for name in (".DS_Store", "._a.md", "eval.md.partial"):
+        (tmp_path / "results" / name).touch()
     assert main() == ""
 
 
@@ -110,6 +156,7 @@ def test_what_was_measured_again_needs_no_reason(main: Main, tmp_path: Path) -> 
     for number, names in enumerate((["a.md", "b.jsonl"], ["a.md"])):
         (tmp_path / ("shared", "own")[number] / ("x.py", "y.py")[number]).write_text("")
         main("accept", *names, "--because", f"Reason {number}.")
+    (tmp_path / "results" / "a.md").write_text("| 99.0 |")
     main("measured", "a.md")
     reasons = Lock.read(freshness.LOCK).reasons
     assert [(line["because"], line["results"]) for line in reasons] == [("Reason 0.", ["b.jsonl"])]
@@ -121,45 +168,20 @@ def test_results_and_entries_agree(main: Main, tmp_path: Path) -> None:
     said = main(code=1)
     assert "c.md is not in freshness.jsonl" in said
     assert "a.md is in freshness.jsonl but not in benchmarks/results" in said
-    assert "c.md" in main("measured", "c.md", code=2)
+    assert "c.md: not in freshness.jsonl" in main("measured", "c.md", code=2)
+    assert "a.md: not in benchmarks/results" in main("measured", "a.md", code=2)
 
 
 def test_an_entry_without_a_reason_or_code_is_noticed(main: Main, tmp_path: Path) -> None:
     (tmp_path / "results" / "c.md").touch()
     with freshness.LOCK.open("a") as file:
-        file.write('{"result": "c.md", "measured": null, "code": ["shared", "gone"]}\n')
+        file.write('{"result": "c.md", "measured": null, "code": ["shared", "gone", "gone/"]}\n')
     said = main(code=1)
     assert "c.md is neither measured nor accepted" in said
-    assert "c.md measures gone, which has no Python file" in said
+    assert "c.md measures gone, which has no Python file (all files count with a slash at the end)" in said
+    assert "c.md measures gone/, which has no file" in said
 
 
 def test_an_unchanged_entry_is_written_as_it_was_read(tmp_path: Path) -> None:
     Lock.read(LOCK).write(tmp_path / "again.jsonl")
     assert (tmp_path / "again.jsonl").read_text() == LOCK.read_text()
-
-
-def imports(module: Path) -> Iterator[str]:
-    """Modules of benchmarks, with those that they import, and packages of ours, as files and folders."""
-    for node in ast.walk(ast.parse(module.read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        for name in names:
-            if name.startswith("benchmarks.") and name != "benchmarks.json_lines":
-                path = ROOT / f"{name.replace('.', '/')}.py"
-                yield from (path.relative_to(ROOT).as_posix(), *imports(path))
-            elif folder := PACKAGES.get(name.partition(".")[0]):
-                yield folder.relative_to(ROOT).as_posix()
-
-
-MEASURING = {"models.jsonl": {"models", "model_makers"}, "peers.jsonl": {"peers"}} | {
-    part.file: set(re.findall(r"-m benchmarks\.(\w+)", " ".join(part.commands))) for part in PARTS
-}
-
-
-@pytest.mark.parametrize("name", sorted(MEASURING))
-def test_a_result_counts_what_its_modules_import(name: str) -> None:
-    """Of a package at least a part."""
-    code = Lock.read(LOCK).results[name].code
-    modules = {ROOT / "benchmarks" / f"{module}.py" for module in MEASURING[name]}
-    wanted = {module.relative_to(ROOT).as_posix() for module in modules}.union(*map(imports, modules))
-    assert not [path for path in wanted if not any(f"{item}/".startswith(f"{path}/") for item in code)]
