@@ -13,7 +13,7 @@ Hits = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 """A score for each row, by task."""
 
 
-_FOUND = "found from"
+_FOUND = "detectable"
 
 
 def against(ours: Hits, theirs: Hits) -> str:
@@ -31,7 +31,7 @@ def points(gap: Difference) -> str:
 def difference_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with cells of `points`, and what they say where a difference is not clear."""
     unclear = any(_FOUND in cell for row in rows for cell in row)
-    note = f"`{_FOUND}`: a true difference of so many points would be found, with p < 0.05, in four of five tries.\n"
+    note = f"`{_FOUND}`: the smallest true difference that would be found, with p < 0.05, in four of five tries.\n"
     return f"{table(head, rows)}\n{note}" if unclear else table(head, rows)
 
 

@@ -14,7 +14,7 @@ def test_a_difference_that_is_not_clear_has_the_least_that_would_be() -> None:
     gap = difference({"a": FEW}, {"a": NONE})
     assert gap.detectable is not None
     cell = against({"a": FEW}, {"a": NONE})
-    assert cell.endswith(f"p = 0.500, found from {100 * gap.detectable:.1f}")
+    assert cell.endswith(f"p = 0.500, detectable {100 * gap.detectable:.1f}")
     assert "would be found" in difference_table(["", "over"], [["few", cell]])
 
 
