@@ -3,14 +3,13 @@
 python -m benchmarks.precision --run FOLDER --output FILE.jsonl [--rows N] [--rounds 60]
 
 FOLDER is a run of `make demo-bundle`. Its graphs are exported anew; times are of one query of 64 tokens on one thread,
-all graphs in turn; exactness is against the float32 graph over the test queries; accuracy is by the path of
-`atv-local run`, greedy, free text, exact match.
+all graphs in turn; exactness is against the float32 graph over the test queries; scores are of greedy answers by the
+path of `atv-local run`, to all test rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from functools import partial
@@ -21,10 +20,15 @@ import numpy as np
 
 import atv_local
 from atv_eval.bench import in_turn, ratios, seconds, spread
+from atv_eval.metrics import text_exact, slot_f1
 from atv_export import export
+from atv_local.data import Row, read_rows
 from atv_local.generator import Bundle, Generator, Precision
-from benchmarks.tasks import Task, load_tasks
+from benchmarks.json_lines import append_lines
 
+DATA = Path(__file__).parent.parent / "data" / "demo" / "test"
+TASKS = {"banking77_top10": (text_exact, 16), "snips_json": (slot_f1, 96)}
+"""The score of an answer, and its tokens at most."""
 N_TOKENS = 64
 
 
@@ -51,15 +55,16 @@ def exactness(found: Generator, full: Generator, queries: list[str]) -> dict[str
     return {"cosine": min(cosines), "error": statistics.median(errors), "largest_error": max(errors)}
 
 
-def accuracy(bundle: Path, precision: Precision, tasks: list[Task]) -> dict[str, float]:
-    """Share of exactly right answers for each task, and their mean."""
-    engine = atv_local.load(bundle=bundle, precision=precision)
-    scores = {}
-    for task in tasks:
-        answers = [engine.answer(query, max_tokens=16).text for query, _ in task.rows]
-        pairs = zip(answers, task.rows, strict=True)
-        scores[task.name] = statistics.mean(answer.strip() == output for answer, (_, output) in pairs)
-    return scores | {"mean": statistics.mean(scores.values())}
+def scores(bundle: Path, precision: Precision, rows: dict[str, list[Row]]) -> dict[str, float]:
+    """The mean score of the answers to each task."""
+    found = {}
+    with atv_local.load(bundle=bundle, precision=precision) as engine:
+        for task, of_task in rows.items():
+            score, max_tokens = TASKS[task]
+            answers = engine.answer_many([row.input for row in of_task], max_tokens=max_tokens)
+            pairs = zip(answers, of_task, strict=True)
+            found[task] = statistics.mean(score(answer.text, [row.output]) for answer, row in pairs)
+    return found
 
 
 def main() -> None:
@@ -70,8 +75,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, replaced")
     arguments = parser.parse_args()
-    tasks = [Task(t.name, t.rows[: arguments.rows], t.labels, t.shots) for t in load_tasks()]
-    queries = [query for task in tasks for query, _ in task.rows]
+    rows = {task: list(read_rows(DATA / f"{task}.jsonl").rows)[: arguments.rows] for task in TASKS}
+    queries = [row.input for of_task in rows.values() for row in of_task]
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "bundle"
         report = export(arguments.run, folder, precisions=get_args(Precision))
@@ -92,9 +97,10 @@ def main() -> None:
                 **times[precision],
                 **found,
             }
-            lines.append(line | {"accuracy": accuracy(folder, precision, tasks)})
+            lines.append(line | {"scores": scores(folder, precision, rows)})
             print(lines[-1], flush=True)
-    arguments.output.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    arguments.output.unlink(missing_ok=True)
+    append_lines(arguments.output, lines)
 
 
 if __name__ == "__main__":

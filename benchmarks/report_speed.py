@@ -99,7 +99,7 @@ def precision(found: Sequence[Record]) -> str:
             f"{r['times_fp32']:.2f}",
             f"{r['cosine']:.4f}",
             f"{100 * r['error']:.1f}, {100 * r['largest_error']:.1f}",
-            *(percent(value) for value in r["accuracy"].values()),
+            *(percent(value) for value in r["scores"].values()),
         ]
         for r in found
     ]
@@ -110,14 +110,15 @@ def precision(found: Sequence[Record]) -> str:
         "times as fast as fp32",
         "smallest cosine",
         "error: median, largest, %",
-        *found[0]["accuracy"],
+        "messages to a bank, exact",
+        "requests as JSON, slot F1",
     ]
     return f"""## Precision of the graph
 
-The first demo's generator in each precision: the time for a query of 64 tokens on one thread, all graphs in turn in
-one run; the smallest cosine of any layer and the error of a vector against float32, as in a manifest's `fidelity`, on
-{found[0]["queries"]} test queries; and accuracy in percent on those, as by `atv-local run`. The 8-bit graph is the one
-for any processor.
+The demo's generator in each precision: the time for a query of 64 tokens on one thread, all graphs in turn in one run;
+the smallest cosine of any layer and the error of a vector against float32, as in a manifest's `fidelity`, on
+{found[0]["queries"]} test queries; and scores of the answers to those in percent. The 8-bit graph is the one for any
+processor.
 `python -m benchmarks.precision --run runs/demo --output benchmarks/results/precision.jsonl`
 
 {table(head, rows)}"""
