@@ -20,7 +20,7 @@ import numpy as np
 
 import atv_local
 from atv_eval.bench import in_turn, ratios, seconds, spread
-from atv_eval.metrics import text_exact, slot_f1
+from atv_eval.metrics import slot_f1, text_exact
 from atv_export import export
 from atv_local.data import Row, read_rows
 from atv_local.generator import Bundle, Generator, Precision
