@@ -122,7 +122,7 @@ PARTS = (
     _appends("generation", "--data {data} --work {work}/generation --lora-epochs 2 --in-pytorch", resumes=True),
     _appends("rivals", "--data {data}", resumes=True),
     _appends("budgets", "--data {data}", resumes=True),
-    _appends("label_rows", "--data {data}", resumes=True),
+    _appends("label_rows", "--data {data}", "--data {data} --method setfit --rows 16 64 256", resumes=True),
     _appends("formats", "--data {data}", resumes=True),
     _appends(
         "held_out",
