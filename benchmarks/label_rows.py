@@ -1,9 +1,9 @@
-"""Labels by the number of training rows: task vectors beside classifiers, a learned vector for each task, and LoRA.
+"""Labels by the number of training rows: task vectors beside classifiers, a vector for each task, LoRA and SetFit.
 
 python -m benchmarks.label_rows --data FOLDER --output FILE.jsonl [--rows N ...] [--seeds N ...] [--method NAME ...]
 
-Four tasks in one training, all their test rows, as `benchmarks.rivals` measures them. What the output has is not
-measured again.
+Four tasks in one training, all their test rows, as `benchmarks.rivals` measures them; classifiers and SetFit learn each
+task by itself. What the output has is not measured again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks.paper_tasks import STUDIED
 from benchmarks.rival_methods import Methods
 from benchmarks.rival_rows import Draw
 from benchmarks.rivals import BY_ANSWERS, SEEDS, Family, measured_with_classifiers
+from benchmarks.setfit_labels import measured_setfit
 
 ROWS = (16, 64, 256, 1000, 2000)
 """Of each task; one of the four has 1,548 at most."""
@@ -28,7 +29,9 @@ FAMILIES: dict[str, Family] = {
     "per-task": lambda methods: methods.static("per-task"),
     "lora": lambda methods: methods.tuned("lora", size=8),
 }
+SETFIT = "setfit"
 _STEPS, _MAX_EPOCHS = 300, 15
+_METHODS = f"by default all but {SETFIT}, which needs pip install setfit"
 
 
 def methods_for(draw: Draw, *, by_answers: bool) -> Methods:
@@ -45,7 +48,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="training rows of each task")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="draw the training rows")
-    parser.add_argument("--method", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="by default all")
+    parser.add_argument("--method", nargs="+", choices=(*FAMILIES, SETFIT), default=list(FAMILIES), help=_METHODS)
     parser.add_argument("--tests", type=int, help="test rows of each task, the first ones; by default all")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
@@ -57,14 +60,19 @@ def main() -> None:
 def run(data: Path, n_rows: int, seed: int, family: str, output: Path, n_tests: int | None = None) -> None:
     """Append the lines of one family at one number of rows, if they are not there."""
     place = {"rows": n_rows, "seed": seed, "tests": n_tests, "family": family}
-    if any(place.items() <= line.items() for line in json_lines(output)):
-        return
-    torch.manual_seed(seed)
-    methods = methods_for(Draw(data, seed, n_tests, STUDIED, n_rows, 50), by_answers=family in BY_ANSWERS)
-    started = time.monotonic()
-    answering = FAMILIES[family](methods)
-    place["seconds"] = round(time.monotonic() - started)
-    append_lines(output, [place | record for record in measured_with_classifiers(methods, answering)])
+    known = {line["task"] for line in json_lines(output) if place.items() <= line.items()}
+    draw = Draw(data, seed, n_tests, STUDIED, n_rows, 50)
+    if family == SETFIT:
+        for task in draw.trained:
+            if task not in known:
+                append_lines(output, [place | measured_setfit(draw, task)])
+    elif not known:
+        torch.manual_seed(seed)
+        methods = methods_for(draw, by_answers=family in BY_ANSWERS)
+        started = time.monotonic()
+        answering = FAMILIES[family](methods)
+        place["seconds"] = round(time.monotonic() - started)
+        append_lines(output, [place | record for record in measured_with_classifiers(methods, answering)])
 
 
 if __name__ == "__main__":

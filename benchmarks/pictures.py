@@ -32,7 +32,7 @@ from benchmarks.vector_shapes import OTHER
 FOLDER = Path(__file__).parent.parent / "docs" / "images" / "results"
 GREY = "#808080"
 """Of text and axes: it stands out on white and on black."""
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255")
 """Told apart by people who do not see all colours (Okabe and Ito)."""
 STYLE: Any = {
     **{"svg.fonttype": "none", "svg.hashsalt": "atv-local", "font.size": 10, "font.family": "sans-serif"},

@@ -15,6 +15,7 @@ Record = dict[str, Any]
 WHAT = {
     "classifier": "logistic regression, frozen backbone",
     "head": "logistic regression, trained generator",
+    "setfit": "SetFit, the same backbone (setfit)",
     "per-task": "a learned vector for each task",
     "lora": "LoRA on the target, r=8 (peft)",
     "atv": "task vectors by query",
@@ -29,7 +30,8 @@ def label_rows(records: Sequence[Record]) -> str:
     sizes = sorted({record["rows"] for record in records if record["method"] == _ATV})
     if not sizes:
         return ""
-    hits = {method: {size: found for size in sizes if (found := _hits(records, method, size))} for method in WHAT}
+    measured = [method for method in WHAT if any(record["method"] == method for record in records)]
+    hits = {method: {size: found for size in sizes if (found := _hits(records, method, size))} for method in measured}
     shares = [
         [WHAT[method], *(mean_over_tasks(found[size]).percent() if size in found else "not measured" for size in sizes)]
         for method, found in hits.items()
@@ -47,7 +49,7 @@ def label_rows(records: Sequence[Record]) -> str:
 percent, the mean of the tasks, with so many training rows of each task (banking77_top10 has 1,548). {_steps(records)}
 Each method has the epoch that is best by the loss on 50 validation rows of each task, and LoRA the better of two
 learning rates; in the last line the epoch has the most right answers to these rows, as `train` chooses where all tasks
-have labels. {_seeds(records)} Classifiers learn each task by itself and write no text.
+have labels. {_seeds(records)} Classifiers learn each task by itself and write no text.{_setfit(records)}
 `python -m benchmarks.label_rows --data FOLDER --output benchmarks/results/label_rows.jsonl`
 
 {picture("learning-curve", "Right answers by the number of training rows under each method.")}
@@ -103,3 +105,17 @@ def _seeds_of(records: Iterable[Record], method: str, size: int) -> set[int]:
 def _seeds(records: Iterable[Record]) -> str:
     seeds = {record["seed"] for record in records}
     return f"One seed, {seeds.pop()}." if len(seeds) == 1 else f"{len(seeds)} seeds, where all were measured."
+
+
+def _setfit(records: Sequence[Record]) -> str:
+    """How it learns, and what its own classifier has."""
+    lines = [record for record in records if record["method"] == "setfit"]
+    if not lines:
+        return ""
+    alone = [record | {"exact": record["own"]} for record in lines]
+    shares = {size: mean_over_tasks(_hits(alone, "setfit", size)).value for size in sorted({x["rows"] for x in lines})}
+    return f"""
+So does SetFit (`pip install setfit`, then `--method setfit`), from all pairs of rows once, as it recommends, in at most
+{max(record["steps"] for record in lines)} steps. Its figures in the table are of a logistic regression on the backbone
+that it trains, as for the other classifiers; with its own classifier it has
+{", ".join(f"{share:.1%} at {size:,} rows" for size, share in shares.items())}."""
