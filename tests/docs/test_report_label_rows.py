@@ -22,6 +22,6 @@ def test_setfit_is_shown_with_its_own_classifier() -> None:
     found = [*records("atv", "1100"), *records("setfit", "1110", own="1000", steps=14)]
     said = label_rows(found)
     assert f"| {WHAT['setfit']} | 75.0" in said
-    assert "in at most 14\nsteps" in said
+    assert "in at most\n14 steps" in said
     assert "25.0% at 16 rows." in said
     assert curves(found)[WHAT["setfit"]] == [(16, 75.0)]
