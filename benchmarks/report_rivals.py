@@ -32,6 +32,7 @@ WHAT = {
     "lora, told": "LoRA, told in words",
 }
 """The methods, in the order of the table."""
+_BY_ANSWERS = "atv, by answers"
 _ATV, _LLAMA = "atv", {"zero-shot": 31.4, "16-shot": 42.1, "bm25": 44.9, "atv": 62.1}
 """And what the paper reports of them for Llama-3-8B: the mean of the means of its categories."""
 
@@ -131,17 +132,16 @@ def _unseen_reading(records: Sequence[Record], methods: Sequence[str]) -> str:
 
 
 def _by_answers(methods: Sequence[str]) -> str:
-    """The other rule."""
-    if "atv, by answers" not in methods:
-        return ""
-    return f""" In
-`{WHAT["atv, by answers"]}` the epoch has the most right answers to them, as `train` chooses where all
-tasks have labels."""
+    """The rule of `train`."""
+    rule = "`train` takes the epoch with the most right answers where all tasks have labels"
+    if _BY_ANSWERS in methods:
+        return f"\n{rule}; so does `{WHAT[_BY_ANSWERS]}`."
+    return f"\n{rule}; that was not measured here."
 
 
 def _missing(methods: Sequence[str]) -> str:
     """Which rivals of the table were not measured."""
-    names = [WHAT[method].split(",")[0] for method in WHAT if method not in methods]
+    names = [WHAT[method].split(",")[0] for method in WHAT if method not in (*methods, _BY_ANSWERS)]
     return f" Not measured: {', '.join(names)}." if names else ""
 
 
