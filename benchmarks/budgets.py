@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sacrebleu.metrics.chrf import CHRF
 
+from atv_eval.metrics import chrf
 from atv_train import Example
+from benchmarks.answer_text import answer_text
 from benchmarks.budget_sizes import RANKS, SIZES
-from benchmarks.json_lines import append_lines, json_lines
+from benchmarks.json_lines import append_lines, has_line
 from benchmarks.paper_tasks import STUDIED, STUDIED_TEXTS
 from benchmarks.rival_methods import Answering, Methods
 from benchmarks.rival_rows import Draw
@@ -71,10 +72,8 @@ def _chrf_by_task(draw: Draw, way: Answering) -> dict[str, list[float]]:
 
 
 def _chrf(draw: Draw, example: Example, answer: Sequence[int]) -> float:
-    vocabulary = draw.file.vocabulary
-    end = next((place for place, token in enumerate(answer) if vocabulary.ends(token)), len(answer))
-    texts = [vocabulary.text(tokens, special=False).strip() for tokens in (answer[:end], example.answer[:-1])]
-    return float(CHRF().sentence_score(texts[0], [texts[1]]).score)
+    ours, theirs = (answer_text(tokens, draw.file.vocabulary).strip() for tokens in (answer, example.answer))
+    return 100 * chrf(ours, [theirs])
 
 
 def main() -> None:
@@ -94,7 +93,7 @@ def main() -> None:
 def run(data: Path, seed: int, family: str, output: Path, n_tests: int | None = None, epochs: int = EPOCHS) -> None:
     """Append the lines of one method at one size, if they are not there."""
     place: dict[str, Any] = {"seed": seed, "tests": n_tests, "family": family}
-    if any(place.items() <= line.items() for line in json_lines(output)):
+    if has_line(output, place):
         return
     torch.manual_seed(seed)
     methods = Methods(Draw(data, seed, n_tests, (*STUDIED, *STUDIED_TEXTS), n_valid=20), epochs)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from atv_train import Example, TrainingSettings
+from atv_train import Example
 from atv_train.vector_sources import VectorSource
-from benchmarks.format_rows import FormatDraw, as_text, decoded, frozen_target
+from benchmarks.answer_text import answer_text
+from benchmarks.format_rows import FormatDraw, decoded, frozen_target
 from benchmarks.format_rules import ANSWER_TOKENS, FORMATS, follows
 from benchmarks.lora import DEVICE
 from benchmarks.rival_methods import Methods
@@ -38,10 +39,9 @@ class FormatMethods(Methods):
     """Ways to answer in the format of one draw, each with a training of its own: no query says which is wanted."""
 
     def __init__(self, draw: FormatDraw) -> None:
-        super().__init__(draw)
+        super().__init__(draw, EPOCHS, BATCH_SIZE)
         self.format_draw = draw
         self.target = frozen_target()
-        self.settings = TrainingSettings(epochs=EPOCHS, batch_size=BATCH_SIZE, contrastive=0.0, seed=draw.seed)
 
     def way(self, method: str) -> Way:
         """Train it, if it learns."""
@@ -81,7 +81,9 @@ class FormatMethods(Methods):
 
         def answers(examples: Sequence[Example]) -> list[str]:
             batches = [examples[start : start + _BATCH] for start in range(0, len(examples), _BATCH)]
-            return [as_text(tokens, vocabulary) for batch in batches for tokens in decode(batch, ANSWER_TOKENS)]
+            return [
+                answer_text(tokens, vocabulary).strip() for batch in batches for tokens in decode(batch, ANSWER_TOKENS)
+            ]
 
         return Way(answers, facts=found.facts)
 

@@ -16,6 +16,7 @@ from atv_local.target import TargetFile, Vocabulary
 from atv_local.vectors import Positions
 from atv_train import Example
 from atv_train.frozen_target import FrozenTarget, PrefixCache, greedy_answers, load_target, target_dtype
+from benchmarks.answer_text import answer_text
 from benchmarks.format_rules import FORMATS, N_TRAIN, N_VALID, rewritten, whole_sentences
 from benchmarks.json_lines import json_lines
 from benchmarks.lora import DEVICE
@@ -130,13 +131,7 @@ def decoded(
             batch = examples[start : start + _BATCH]
             steering = target.zeros(len(batch)) if vectors is None else vectors.eval()(batch)
             written += greedy_answers(target, batch, steering, [n_tokens] * len(batch), vocabulary.ends)
-    return [as_text(tokens, vocabulary) for tokens in written]
-
-
-def as_text(tokens: Sequence[int], vocabulary: Vocabulary) -> str:
-    """An answer up to the token that ends it."""
-    end = next((place for place, token in enumerate(tokens) if vocabulary.ends(token)), len(tokens))
-    return vocabulary.text(tokens[:end], special=False).strip()
+    return [answer_text(tokens, vocabulary).strip() for tokens in written]
 
 
 def _inputs(path: Path) -> list[str]:

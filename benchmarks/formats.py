@@ -21,7 +21,7 @@ from atv_eval.metrics import chrf
 from benchmarks.format_methods import METHODS, FormatMethods
 from benchmarks.format_rows import FormatDraw, like_questions, plain_answers
 from benchmarks.format_rules import ANSWER_TOKENS, DRAWS_NOTHING, FORMATS, follows, stripped
-from benchmarks.json_lines import append_lines, json_lines
+from benchmarks.json_lines import append_lines, has_line
 from benchmarks.rivals import SEEDS
 
 N_READ = 3
@@ -31,7 +31,7 @@ N_READ = 3
 def run(data: Path, name: str, method: str, seed: int, output: Path, n_tests: int | None = None) -> None:
     """Append the line of a method in a format, if it is not there."""
     place = {"format": name, "method": method, "seed": seed, "tests": n_tests}
-    if any(place.items() <= line.items() for line in json_lines(output)):
+    if has_line(output, place):
         return
     torch.manual_seed(seed)
     append_lines(output, [place | measured(FormatDraw(data, seed, n_tests, format=name), method)])

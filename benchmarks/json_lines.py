@@ -28,6 +28,11 @@ def json_lines(path: Path) -> list[Record]:
     return [json.loads(line) for line in text_lines(path)] if path.exists() else []
 
 
+def has_line(path: Path, place: Record) -> bool:
+    """Whether a line has all these values."""
+    return any(place.items() <= line.items() for line in json_lines(path))
+
+
 def append_lines(path: Path, records: Iterable[Record]) -> None:
     """Add measurements to a file, each with `measured`: when, on what code and on which machine."""
     lines = [json.dumps(record | {"measured": measured()}, ensure_ascii=False) + "\n" for record in records]

@@ -8,6 +8,7 @@ from atv_local.data import Row
 from atv_local.names import embedded_model
 from atv_local.target import TargetFile
 from atv_train import TrainingSettings, encode
+from benchmarks.answer_text import answer_text, end_tokens
 from benchmarks.lora import DEVICE, Lora
 
 RATE = 3e-3
@@ -41,11 +42,9 @@ class LoraAnswers:
 
     def _answers(self, queries: Sequence[str], max_tokens: int) -> list[str]:
         vocabulary, prompts = self._file.vocabulary, self._file.prompts
-        ends = [token for token in range(vocabulary.n_tokens) if vocabulary.ends(token)]
+        ends = end_tokens(vocabulary)
         texts: list[str] = []
         for start in range(0, len(queries), _BATCH):
             batch = [prompts(query).tokens for query in queries[start : start + _BATCH]]
-            for answer in self._lora.answers(batch, max_tokens, ends):
-                end = next((place for place, token in enumerate(answer) if token in ends), len(answer))
-                texts.append(vocabulary.text(answer[:end], special=False))
+            texts += [answer_text(answer, vocabulary) for answer in self._lora.answers(batch, max_tokens, ends)]
         return texts

@@ -72,7 +72,7 @@ its Llama-3-8B:
 
 Seven tasks that nothing was trained on, their test rows. Vectors for each task are the mean over the tasks here.
 Demonstrations are training rows of these tasks, and wordings of prompts are chosen on their validation rows.
-By the first token: {_sides(unseen, methods)}
+{_sides(unseen, methods)}
 {_unseen_reading(unseen, methods)}
 
 {difference_table(unseen_head, [_unseen_row(unseen, method) for method in methods if _seeds(unseen, method, "first")])}
@@ -114,7 +114,7 @@ def _sides(records: Sequence[Record], methods: Sequence[str]) -> str:
     }
     ahead = [WHAT[method] for method, gap in gaps.items() if gap.clear and gap.value < 0]
     behind = [WHAT[method] for method, gap in gaps.items() if gap.clear and gap.value > 0]
-    return f"""Clearly ahead of task vectors by query are {"; ".join(ahead) or "none"}.
+    return f"""Clearly ahead of task vectors by query, in right first tokens, are {"; ".join(ahead) or "none"}.
 Clearly behind are {"; ".join(behind) or "none"}."""
 
 

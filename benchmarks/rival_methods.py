@@ -27,6 +27,7 @@ from atv_train.vector_sources import (
     n_trainable,
     random_vectors,
 )
+from benchmarks.answer_text import end_tokens
 from benchmarks.forced import Asked, Logits, Outcome, loss_of, outcomes, steered, unsteered
 from benchmarks.lora import DEVICE, Lora
 from benchmarks.rival_rows import Draw
@@ -139,8 +140,7 @@ class Methods:
             return lora.model, lora.bounded_logits, lora.epochs(rows), lora
 
         logits, facts, lora = self._best(name, begin, rows, told=told)
-        vocabulary = self.draw.file.vocabulary
-        ends = [token for token in range(vocabulary.n_tokens) if vocabulary.ends(token)]
+        ends = end_tokens(self.draw.file.vocabulary)
 
         def answers(examples: Sequence[Example], n_tokens: int) -> list[list[int]]:
             return list(lora.answers([example.prompt for example in examples], n_tokens, ends))

@@ -18,7 +18,7 @@ import torch
 
 from atv_train.vector_sources import AdaptiveVectors, VectorSource
 from benchmarks.forced import Asked, Outcome
-from benchmarks.json_lines import append_lines, json_lines
+from benchmarks.json_lines import append_lines, has_line, json_lines
 from benchmarks.paper_tasks import TURNS, WORDINGS
 from benchmarks.rival_classifiers import classified, untrained_reader
 from benchmarks.rival_methods import Answering, Methods
@@ -131,7 +131,7 @@ def main() -> None:
 def run(draw: Draw, family: str, output: Path) -> None:
     """Append the lines of one family, if they are not there."""
     place = {"seed": draw.seed, "tests": draw.n_tests, "family": family}
-    if any(place.items() <= line.items() for line in json_lines(output)):
+    if has_line(output, place):
         return
     torch.manual_seed(draw.seed)
     methods = Methods(draw, by_answers=family in BY_ANSWERS)
